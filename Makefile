@@ -1,0 +1,36 @@
+# make figures            the default configuration, on this machine
+# make figures CONFIG=config/smoke.yaml
+# make test               all tests
+PYTHON ?= python3
+CONFIG ?=
+CORES ?= all
+VENV := .venv
+GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES) $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
+	$(if $(CONFIG),--configfile $(CONFIG))
+
+.PHONY: figures report test check clean
+
+figures: $(VENV)/installed
+	$(SNAKEMAKE) all_figures
+
+report: $(VENV)/installed
+	$(SNAKEMAKE) --report report.html all_figures
+
+test: $(VENV)/installed
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/snakefmt --check Snakefile workflow
+	$(VENV)/bin/snakemake --lint
+
+$(VENV)/installed: pyproject.toml envs/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint envs/constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .snakemake

@@ -1,0 +1,42 @@
+# Contents page: configuration, rules, targets. Everything else is in workflow/ and src/sgdline/.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/probe.smk"
+include: "workflow/rules/analysis.smk"
+include: "workflow/rules/figures.smk"
+
+
+localrules:
+    all_figures,
+    all_tables,
+    all_runs,
+
+
+rule all_figures:
+    default_target: True
+    input:
+        figure_files(),
+        claim_files(),
+
+
+rule all_tables:
+    input:
+        analysis_files(),
+        claim_files(),
+
+
+rule all_runs:
+    input:
+        trace_files(),

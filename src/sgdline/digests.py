@@ -1,0 +1,145 @@
+"""Digests of code: what a rule puts into its params so that a real edit of a kernel reruns what depends on it.
+
+A digest covers a script and everything of this package that it imports, directly or not, found from the import
+statements (those inside functions too). It is taken from syntax trees without docstrings, so comments, docstrings
+and formatting do not change it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+_PACKAGE = "sgdline"
+_ROOT = Path(__file__).parent
+
+
+def _module_file(module: str) -> Path | None:
+    """Return the source file of a module of this package, None if there is no such module."""
+    parts = module.split(".")
+    if parts[0] != _PACKAGE:
+        return None
+    stem = _ROOT.joinpath(*parts[1:])
+    for candidate in (stem.with_suffix(".py"), stem / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def _without_docstrings(tree: ast.Module) -> str:
+    tree = ast.parse(ast.unparse(tree))  # a copy, so that the cached tree stays whole
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+def _home_of(module: str, name: str) -> str:
+    """Return the module that a name imported from `module` comes from, following re-exports of packages."""
+    if _module_file(f"{module}.{name}"):
+        return f"{module}.{name}"
+    path = _module_file(module)
+    if path is not None and path.name == "__init__.py":
+        for node in _tree(path).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        return _home_of(node.module, alias.name)
+    return module
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.update(_home_of(node.module, alias.name) for alias in node.names)
+    return {module for module in found if module.split(".")[0] == _PACKAGE}
+
+
+def covered_files(*roots: str | Path) -> list[Path]:
+    """Return the source files that a digest of `roots` covers, sorted.
+
+    Args:
+        roots: Paths of Python files, dotted modules of this package, or "module:name" entries of it.
+
+    Raises:
+        FileNotFoundError: If a root does not exist.
+    """
+    waiting: list[Path] = []
+    for root in roots:
+        if isinstance(root, str) and root.split(".")[0].split(":")[0] == _PACKAGE:
+            module, _, name = root.partition(":")
+            path = _module_file(_home_of(module, name) if name else module)
+        else:
+            path = Path(root)
+        if path is None or not path.is_file():
+            raise FileNotFoundError(f"code to digest must exist, got {root}")
+        waiting.append(path.resolve())
+    covered: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path not in covered:
+            covered.add(path)
+            files = (_module_file(module) for module in _imports(path))
+            waiting.extend(file.resolve() for file in files if file is not None)
+    return sorted(covered)
+
+
+@cache
+def code_digest(*roots: str | Path) -> str:
+    """Return a digest of `roots` and of all of this package that they import.
+
+    Args:
+        roots: See `covered_files`.
+
+    Returns:
+        Sixteen hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for path in covered_files(*roots):
+        name = str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else path.name
+        digest.update(f"{name}\n{_without_docstrings(_tree(path))}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def entry_digest(entry: str) -> str:
+    """Return a digest of the code behind a model's entry string.
+
+    Code of this package and of files in the working directory is digested; an installed package is named with its
+    version, without importing it (that could cost seconds).
+
+    Args:
+        entry: "package.module:factory" or "folder/file.py:factory".
+    """
+    module, _, _ = entry.rpartition(":")
+    top = module.split(".")[0]
+    if top == _PACKAGE:
+        return code_digest(entry)
+    local = [
+        Path(module),
+        Path(*module.split(".")).with_suffix(".py"),
+        Path(*module.split(".")) / "__init__.py",
+    ]
+    for path in local:
+        if path.suffix == ".py" and path.is_file():
+            return code_digest(path)
+    try:
+        return f"{top} {version(packages_distributions()[top][0])}"
+    except (KeyError, PackageNotFoundError):
+        return f"{module} not found"

@@ -1,0 +1,9 @@
+"""The one exception that reaches the user as a single sentence."""
+
+
+class SgdlineError(Exception):
+    """A known fault of config, data or tables; its text says what to do about it.
+
+    Scripts print the text alone and put the traceback into the rule's log, so the text has to stand on its
+    own: `<name> must be <rule>, got <value>. <How to mend>.`
+    """

@@ -1,0 +1,21 @@
+"""Join the segments of a run's probe (no torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sgdline.tables import concatenate, provenance, read_table
+
+
+def gather_segments(segments: Sequence[str | Path], *, output: str | Path, kind: str) -> None:
+    """Join the tables of a run's segments; the largest replay drift goes into the metadata.
+
+    Args:
+        segments: Tables in the order of their segments.
+        output: Table to write.
+        kind: Their kind.
+    """
+    drifts = [provenance(read_table(path, kind)).get("replay_drift") for path in segments]
+    known = [drift for drift in drifts if drift is not None]
+    concatenate(segments, kind, output, facts={"replay_drift": max(known) if known else None})

@@ -1,0 +1,98 @@
+"""Replay one segment of a run and measure one kind of probe on it.
+
+A probe is a module of this package with the name that the config uses. It has `TABLE`, the kind of table that it
+fills, and a class `Probe` with
+
+    Probe(trainer, images, run_settings, probe_settings)
+    facts() -> dict             what the table's metadata has to say
+    due(step) -> bool           whether to measure at an update
+    measure(update) -> dict     one row; must leave the trainer bit for bit as it was
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from sgdline.data.images import load_images
+from sgdline.errors import SgdlineError
+from sgdline.runtime import pick_device, progress, set_threads, use_deterministic_kernels
+from sgdline.tables import TableWriter
+from sgdline.train.checkpoints import Checkpoint, load_checkpoint
+from sgdline.train.loop import Trainer
+from sgdline.train.run import has_checkpoint, run_facts
+
+logger = logging.getLogger(__name__)
+
+
+def probe_segment(
+    dataset: str | Path,
+    checkpoints: str | Path,
+    *,
+    output: str | Path,
+    settings: Mapping[str, Any],
+    segment: int,
+    facts: Mapping[str, Any],
+    threads: int = 1,
+) -> None:
+    """Replay the updates of one segment from its checkpoint and measure a probe where it is due.
+
+    An interrupted segment keeps the rows that it has. A run that diverged before or within the segment gives the
+    rows up to there, none if it never reached the segment.
+
+    Args:
+        dataset: Prepared data set.
+        checkpoints: The run's folder of checkpoints.
+        output: Table to write.
+        settings: The probe's slice of the config (sgdline.config.probe_slice).
+        segment: Number of the segment, from 0.
+        facts: Provenance for the table's metadata.
+        threads: CPU threads to use.
+
+    Raises:
+        SgdlineError: If data set, model or checkpoints are unfit, or the replay drifts.
+    """
+    set_threads(threads)
+    use_deterministic_kernels()
+    device = pick_device()
+    images = load_images(dataset, device=device)
+    training, probe, tolerance = settings["training"], settings["probe"], settings["replay_tolerance"]
+    start, stop = training["segments"][segment]
+    trainer = Trainer(training, images, device=device)
+    module = import_module(f"sgdline.probes.{probe}")
+    measuring = module.Probe(trainer, images, training, settings["settings"])
+    facts = {**facts, **run_facts(training, device=device, threads=threads), **measuring.facts()}
+    with TableWriter(output, module.TABLE, provenance=facts) as writer:
+        if not has_checkpoint(checkpoints, start):
+            logger.warning("The run diverged before update %d: nothing to measure in this segment.", start)
+            writer.finish({"replay_drift": None})
+            return
+        trainer.load(load_checkpoint(checkpoints, start, device=device))
+        known = set(writer.recovered["step"].to_pylist())
+        if known:
+            logger.info("Keeping %d rows of an interrupted job.", len(known))
+        label = f"{probe} {start} to {stop}"
+        for update in progress(trainer.updates(start, stop), total=stop - start, label=label):
+            if update.finite and measuring.due(update.step) and update.step not in known:
+                writer.append([measuring.measure(update)])
+        drift = None
+        if has_checkpoint(checkpoints, stop):
+            drift = _drift(trainer.checkpoint(stop), load_checkpoint(checkpoints, stop, device=device))
+            if not drift <= tolerance:
+                raise SgdlineError(
+                    f"The replay of updates {start} to {stop} must end within replay_tolerance = {tolerance:g} "
+                    f"of the checkpoint, got {drift:g}. Train and probe on the same kind of machine with the same "
+                    "number of threads, or raise the experiment's replay_tolerance."
+                )
+        writer.finish({"replay_drift": drift})
+
+
+def _drift(replayed: Checkpoint, saved: Checkpoint) -> float:
+    """Return the largest absolute difference over parameters, buffers and the update rule's state."""
+    pairs = [(replayed.parameters, saved.parameters)]
+    pairs += [(replayed.buffers[name], tensor) for name, tensor in saved.buffers.items()]
+    pairs += [(replayed.rule[name], tensor) for name, tensor in saved.rule.items()]
+    return max(float((a.double() - b.double()).abs().max()) for a, b in pairs if a.numel())

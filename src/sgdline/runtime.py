@@ -1,0 +1,159 @@
+"""What every job needs: a log, a thread limit, a device, a progress report. Imports torch only when asked."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+from sgdline.errors import SgdlineError
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger("sgdline")
+T = TypeVar("T")
+
+# Locks live as long as the process: a killed job cannot leave one behind.
+_device_locks: list[TextIO] = []
+
+
+@contextmanager
+def job(*, log: str | Path, threads: int = 1) -> Iterator[None]:
+    """Run a rule's script: log to its file, limit its threads, end known faults with one sentence.
+
+    Args:
+        log: The rule's log file. Gets all messages, warnings and tracebacks; warnings go to stderr as well.
+        threads: CPU threads that the job may use; more than it was given slows its neighbours down.
+
+    Raises:
+        SystemExit: With status 1 after a known fault, whose sentence stands on stderr.
+    """
+    # Read by OpenMP at the first import of torch, hence before it.
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(log, mode="w")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_stderr = logging.StreamHandler()
+    to_stderr.setLevel(logging.WARNING)
+    to_stderr.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.addHandler(to_file)
+    root.addHandler(to_stderr)
+    logging.captureWarnings(True)
+    try:
+        yield
+    except SgdlineError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        to_file.stream.write(traceback.format_exc())
+        raise SystemExit(1) from None
+    except BaseException:
+        to_file.stream.write(traceback.format_exc())
+        raise
+    finally:
+        logging.captureWarnings(False)
+        for handler in (to_file, to_stderr):
+            root.removeHandler(handler)
+            handler.close()
+
+
+def set_threads(threads: int) -> None:
+    """Limit torch to `threads` CPU threads, and to as many interoperation threads."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def use_deterministic_kernels() -> None:
+    """Make torch refuse kernels whose result depends on the order of execution."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+
+
+def _visible_devices(count: int) -> list[str]:
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else [str(index) for index in range(count)]
+    return [name.strip() for name in names][:count]
+
+
+def pick_device(*, wait_seconds: float = 600.0) -> torch.device:
+    """Take a free GPU for the life of this process, or fall back to the CPU with one log line.
+
+    The local executor of Snakemake hands out no device numbers, so jobs agree by file locks. CUDA_VISIBLE_DEVICES
+    is obeyed: only the devices that it names are taken, and the locks are kept by those names.
+
+    Args:
+        wait_seconds: How long to wait when every device is taken, in seconds.
+
+    Raises:
+        SgdlineError: If every device stays taken.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        logger.info("No GPU is visible; this job runs on the CPU.")
+        return torch.device("cpu")
+    folder = Path(tempfile.gettempdir()) / f"sgdline-devices-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        for index, name in enumerate(_visible_devices(count)):
+            lock = (folder / f"{name.replace('/', '_')}.lock").open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            _device_locks.append(lock)
+            logger.info("This job runs on GPU %s (%s).", name, torch.cuda.get_device_name(index))
+            return torch.device("cuda", index)
+        if time.monotonic() > deadline:
+            raise SgdlineError(
+                f"A GPU must be free, got {count} taken ones for {wait_seconds:.0f} s. "
+                "Start snakemake with --resources gpu=N, N the number of GPUs."
+            )
+        time.sleep(0.2)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a device for the metadata: the GPU's own name, or cpu."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def progress(items: Iterable[T], *, total: int, label: str, reports: int = 10) -> Iterator[T]:
+    """Yield items, with a progress bar on a terminal and `reports` log lines with rate and time left.
+
+    Args:
+        items: What to iterate over.
+        total: Their number.
+        label: What is going on, for the reader.
+        reports: Number of log lines over the whole loop.
+    """
+    from tqdm import tqdm
+
+    stride = max(1, total // reports)
+    start = time.monotonic()
+    with tqdm(total=total, desc=label, leave=False, mininterval=1.0, disable=not sys.stderr.isatty()) as bar:
+        for done, item in enumerate(items, start=1):
+            yield item
+            bar.update()
+            if done % stride == 0 or done == total:
+                seconds = max(time.monotonic() - start, 1e-9)
+                left = (total - done) * seconds / done
+                logger.info("%s: %d of %d, %.3g a second, %.0f s left", label, done, total, done / seconds, left)

@@ -1,0 +1,1 @@
+"""Update rules, schedules, the training loop, checkpoints and replay."""

@@ -1,0 +1,81 @@
+"""Checkpoints: everything that a replay needs to start at an update, as safetensors (no pickle)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sgdline.errors import SgdlineError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State before update `step`. Random draws depend on the update number alone, so no generator is kept."""
+
+    step: int
+    parameters: Tensor  # (p,)
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+    rule: dict[str, Tensor] = field(default_factory=dict)
+    previous_gradient: Tensor | None = None  # (p,), g_{t-1} for the cosine in the trace
+
+
+def checkpoint_path(folder: str | Path, step: int) -> Path:
+    """Return the file of the checkpoint before update `step`."""
+    return Path(folder) / f"step{step:08d}.safetensors"
+
+
+def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically."""
+    tensors = {"parameters": checkpoint.parameters}
+    if checkpoint.previous_gradient is not None:
+        tensors["previous_gradient"] = checkpoint.previous_gradient
+    for prefix, group in (("buffers", checkpoint.buffers), ("rule", checkpoint.rule)):
+        tensors.update({f"{prefix}.{name}": tensor for name, tensor in group.items()})
+    path = checkpoint_path(folder, checkpoint.step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".writing")
+    host = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    # One metadata key only: safetensors does not keep the order of several.
+    save_file(host, unfinished, metadata={"sgdline": json.dumps({"step": checkpoint.step})})
+    os.replace(unfinished, path)
+
+
+def load_checkpoint(folder: str | Path, step: int, *, device: torch.device) -> Checkpoint:
+    """Read the checkpoint before update `step`.
+
+    Raises:
+        SgdlineError: If the file is missing or damaged.
+    """
+    path = checkpoint_path(folder, step)
+    again = "Delete the run's checkpoints folder and start snakemake, which trains the run again"
+    if not path.exists():
+        raise SgdlineError(f"Checkpoint {path} must exist, found nothing. {again}.")
+    try:
+        tensors = load_file(path, device=str(device))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SgdlineError(f"Checkpoint {path} must be a whole safetensors file, got {error}. {again}.") from error
+    return Checkpoint(
+        step=step,
+        parameters=tensors["parameters"],
+        buffers=_group(tensors, "buffers."),
+        rule=_group(tensors, "rule."),
+        previous_gradient=tensors.get("previous_gradient"),
+    )
+
+
+def saved_steps(folder: str | Path) -> list[int]:
+    """Return the updates before which there is a whole checkpoint file, ascending."""
+    names = (path.name for path in Path(folder).glob("step*.safetensors"))
+    return sorted(int(name.removeprefix("step").removesuffix(".safetensors")) for name in names)
+
+
+def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,130 @@
+"""Train one run: the trace of every update and a checkpoint at every segment boundary."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sgdline import __version__
+from sgdline.data.images import load_images
+from sgdline.runtime import device_name, pick_device, progress, set_threads, use_deterministic_kernels
+from sgdline.tables import TableWriter
+from sgdline.train.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
+from sgdline.train.loop import Trainer, Update
+from sgdline.train.vectors import inner, norm
+
+logger = logging.getLogger(__name__)
+
+# Rows of the trace that a kill can lose at most; they are made again from the last checkpoint.
+_ROWS_PER_BATCH = 100
+
+
+def train_run(
+    dataset: str | Path,
+    *,
+    trace: str | Path,
+    checkpoints: str | Path,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    threads: int = 1,
+) -> None:
+    """Train one run and write its trace and its checkpoints.
+
+    A run that diverges ends at its first update with a non-finite loss or update vector; that update is the last
+    row of the trace, with status non_finite. An interrupted training goes on from its last checkpoint.
+
+    Args:
+        dataset: Prepared data set (table of kind dataset).
+        trace: Table to write, one row per update.
+        checkpoints: Folder to write, one file per reached segment boundary, the start included.
+        settings: The run's training slice (sgdline.config.training_slice).
+        facts: Provenance for the table's metadata.
+        threads: CPU threads to use.
+
+    Raises:
+        SgdlineError: If data set or model are unfit.
+    """
+    set_threads(threads)
+    use_deterministic_kernels()
+    device = pick_device()
+    trainer = Trainer(settings, load_images(dataset, device=device), device=device)
+    facts = {**facts, **run_facts(settings, device=device, threads=threads)}
+    bounds = [0, *(stop for _, stop in settings["segments"])]
+    unfinished = Path(str(checkpoints) + ".part")
+    with TableWriter(trace, "trace", provenance=facts) as writer:
+        known = writer.recovered.num_rows
+        reached = [step for step in saved_steps(unfinished) if step <= known and step in bounds]
+        if not known or 0 not in reached:  # nothing to go on from, or leftovers of other settings
+            shutil.rmtree(unfinished, ignore_errors=True)
+            save_checkpoint(unfinished, trainer.checkpoint(0))
+            reached = [0]
+        start = load_checkpoint(unfinished, 0, device=device).parameters
+        trainer.load(load_checkpoint(unfinished, reached[-1], device=device))
+        if reached[-1] > 0:
+            logger.info("Going on from update %d of an interrupted training.", reached[-1])
+
+        rows: list[dict[str, Any]] = []
+        diverged_at: int | None = None
+        for begin, end in settings["segments"]:
+            if end <= reached[-1]:
+                continue
+            updates = progress(trainer.updates(begin, end), total=end - begin, label=f"updates {begin} to {end}")
+            for update in updates:
+                if update.step >= known:
+                    rows.append(_trace_row(update, trainer, start))
+                if not update.finite:
+                    diverged_at = update.step
+                if len(rows) >= _ROWS_PER_BATCH:
+                    writer.append(rows)
+                    rows.clear()
+            writer.append(rows)
+            rows.clear()
+            if diverged_at is not None:
+                logger.warning("The run diverged at update %d; this is recorded as its result.", diverged_at)
+                break
+            save_checkpoint(unfinished, trainer.checkpoint(end))
+        writer.finish({"diverged_at": diverged_at})
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    os.replace(unfinished, checkpoints)
+
+
+def run_facts(settings: Mapping[str, Any], *, device: torch.device, threads: int) -> dict[str, Any]:
+    """Return what a table made by a training or probing job has to say about its making."""
+    return {
+        "version": __version__,
+        "seed": settings["seed"],
+        "device": device_name(device),
+        "threads": threads,
+        "torch": torch.__version__,
+    }
+
+
+def _trace_row(update: Update, trainer: Trainer, start: torch.Tensor) -> dict[str, Any]:
+    gradient_norm = norm(update.gradient)
+    cosine = None
+    if trainer.previous_gradient is not None:
+        product = gradient_norm * norm(trainer.previous_gradient)
+        cosine = inner(update.gradient, trainer.previous_gradient) / product if product > 0 else None
+    return {
+        "step": update.step,
+        "epoch": update.epoch,
+        "lr": update.lr,
+        "batch_loss": update.batch_loss,
+        "gradient_norm": gradient_norm,
+        "direction_norm": update.direction_norm,
+        "gradient_cosine": cosine,
+        "distance_from_start": norm(trainer.vector.value - start),
+        "parameter_norm": norm(trainer.vector.value),
+        "status": "ok" if update.finite else "non_finite",
+    }
+
+
+def has_checkpoint(folder: str | Path, step: int) -> bool:
+    """Return whether the run reached update `step`; a diverged run has no later checkpoints."""
+    return checkpoint_path(folder, step).exists()

@@ -1,0 +1,29 @@
+rule plot_figure:
+    input:
+        unpack(figure_tables),
+    output:
+        png=report(
+            f"{RESULTS}/figures/{{paper}}/{{figure}}/{RUN_LABEL}.png",
+            caption="../report/{paper}/{figure}.rst",
+            category="{paper}",
+            subcategory="{figure}",
+            labels={
+                "experiment": "{experiment}",
+                "model": "{model}",
+                "lr": "{lr}",
+                "batch size": "{batch_size}",
+                "seed": "{seed}",
+            },
+        ),
+        pdf=ensure(f"{RESULTS}/figures/{{paper}}/{{figure}}/{RUN_LABEL}.pdf", non_empty=True),
+    log:
+        f"{LOGS}/plot_figure/{{paper}}_{{figure}}_{RUN_LABEL}.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        settings=figure_settings,
+        code=lambda wildcards: digest("plot_figure.py", f"sgdline.figures.{wildcards.paper}.{wildcards.figure}"),
+    message:
+        "Drawing {wildcards.paper}/{wildcards.figure} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/plot_figure.py"

@@ -1,0 +1,41 @@
+rule probe_segment:
+    input:
+        dataset=dataset_file,
+        checkpoints=rules.train_run.output.checkpoints,
+    output:
+        ensure(f"{RUN}/{{probe}}/segment{{segment}}.arrow", non_empty=True),
+    log:
+        f"{LOGS}/probe_segment/{RUN_LABEL}_{{probe}}_{{segment}}.log",
+    benchmark:
+        f"{BENCHMARKS}/probe_segment/{RUN_LABEL}_{{probe}}_{{segment}}.tsv"
+    conda:
+        "../../envs/sgdline.yaml"
+    threads: threads_of
+    resources:
+        gpu=1,
+    params:
+        labels=run_labels,
+        settings=probe_settings,
+        code=lambda wildcards: digest("probe_segment.py", f"sgdline.probes.{wildcards.probe}"),
+        model_code=lambda wildcards: entry_digest(CONFIG["models"][wildcards.model]["entry"]),
+    message:
+        "Probing {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}, segment {wildcards.segment}"
+    script:
+        "../scripts/probe_segment.py"
+
+
+rule gather_segments:
+    input:
+        segments=segment_files,
+    output:
+        ensure(f"{RUN}/{{probe}}.arrow", non_empty=True),
+    log:
+        f"{LOGS}/gather_segments/{RUN_LABEL}_{{probe}}.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        code=digest("gather_segments.py"),
+    message:
+        "Gathering {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/gather_segments.py"

@@ -1,0 +1,24 @@
+rule train_run:
+    input:
+        dataset=dataset_file,
+    output:
+        trace=ensure(f"{RUN}/trace.arrow", non_empty=True),
+        checkpoints=directory(f"{RUN}/checkpoints"),
+    log:
+        f"{LOGS}/train_run/{RUN_LABEL}.log",
+    benchmark:
+        f"{BENCHMARKS}/train_run/{RUN_LABEL}.tsv"
+    conda:
+        "../../envs/sgdline.yaml"
+    threads: threads_of
+    resources:
+        gpu=1,
+    params:
+        labels=run_labels,
+        settings=training_settings,
+        code=digest("train_run.py"),
+        model_code=lambda wildcards: entry_digest(CONFIG["models"][wildcards.model]["entry"]),
+    message:
+        "Training {wildcards.model} of {wildcards.experiment}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/train_run.py"

@@ -1,0 +1,37 @@
+"""Replay one segment of a run and measure one kind of probe on it.
+
+Output for `line`: table `line`, one row per measured line.
+
+| column | content | shape, unit |
+|---|---|---|
+| step, epoch, lr | the update | |
+| direction_norm, step_length | norm of m_t, and lr times it | Euclidean length |
+| direction_batch_slope | exact slope of the batch loss at 0 | nats per length |
+| positions, panel_edges | where the losses were measured | P, Euclidean length |
+| train_loss, direction_batch_loss, validation_loss | means | P, nats |
+| chunk_loss, sample_loss | means of chunks; every sample (on request), node-major | P*C, P*N, nats |
+| step_train_loss, step_direction_batch_loss | at the step itself | nats |
+| interpolation_error, direction_batch_interpolation_error | last disagreement of two levels | nats |
+| evaluations, rings, status | cost, extent, ok / edge / non_finite / zero_direction | |
+"""
+
+from sgdline.runtime import job
+
+if __name__ == "__main__":
+    with job(log=snakemake.log[0], threads=snakemake.threads):
+        from sgdline.probes.segment import probe_segment
+
+        probe_segment(
+            snakemake.input.dataset,
+            snakemake.input.checkpoints,
+            output=snakemake.output[0],
+            settings=snakemake.params.settings,
+            segment=int(snakemake.wildcards.segment),
+            facts={
+                **snakemake.params.labels,
+                "slice": snakemake.params.settings,
+                "code": snakemake.params.code,
+                "model_code": snakemake.params.model_code,
+            },
+            threads=snakemake.threads,
+        )
