@@ -8,6 +8,8 @@ Source: Berrut & Trefethen, "Barycentric Lagrange interpolation", SIAM Review 46
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -59,7 +61,7 @@ def interpolation_matrix(nodes: ArrayLike, points: ArrayLike) -> Array:
     difference = points[:, None] - nodes[None, :]
     hit = difference == 0.0
     scaled = barycentric_weights(len(nodes)) / np.where(hit, 1.0, difference)
-    matrix = scaled / scaled.sum(axis=1, keepdims=True)
+    matrix: Array = scaled / scaled.sum(axis=1, keepdims=True)
     matrix[hit.any(axis=1)] = hit[hit.any(axis=1)].astype(np.float64)
     return matrix
 
@@ -84,7 +86,7 @@ def differentiation_matrix(nodes: ArrayLike) -> Array:
     weights = barycentric_weights(len(nodes))
     difference = nodes[:, None] - nodes[None, :]
     np.fill_diagonal(difference, 1.0)
-    matrix = weights[None, :] / weights[:, None] / difference
+    matrix: Array = weights[None, :] / weights[:, None] / difference
     np.fill_diagonal(matrix, 0.0)
     # The negative row sum makes the derivative of a constant exactly zero.
     np.fill_diagonal(matrix, -matrix.sum(axis=1))
@@ -104,7 +106,8 @@ def differentiate(nodes: ArrayLike, values: ArrayLike, point: float, *, order: i
         Derivatives. Shape (...,).
     """
     row = interpolation_matrix(nodes, [point]) @ np.linalg.matrix_power(differentiation_matrix(nodes), order)
-    return np.asarray(values, dtype=np.float64) @ row[0]
+    derivatives: Array = np.asarray(values, dtype=np.float64) @ row[0]
+    return derivatives
 
 
 def panel_slices(panel_edges: ArrayLike, positions: ArrayLike) -> list[slice]:
@@ -121,4 +124,4 @@ def panel_slices(panel_edges: ArrayLike, positions: ArrayLike) -> list[slice]:
     indices = np.searchsorted(positions, edges)
     if len(edges) < 2 or indices[-1] >= len(positions) or not np.array_equal(positions[indices], edges):
         raise ValueError(f"panel edges must be among the positions, got edges {edges} and positions {positions}.")
-    return [slice(int(a), int(b) + 1) for a, b in zip(indices[:-1], indices[1:], strict=True)]
+    return [slice(a, b + 1) for a, b in pairwise(indices.tolist())]

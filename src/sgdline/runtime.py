@@ -54,16 +54,21 @@ def job(*, log: str | Path, threads: int = 1) -> Iterator[None]:
         yield
     except SgdlineError as error:
         print(f"Error: {error}", file=sys.stderr)
-        to_file.stream.write(traceback.format_exc())
+        _write_traceback(to_file)
         raise SystemExit(1) from None
     except BaseException:
-        to_file.stream.write(traceback.format_exc())
+        _write_traceback(to_file)
         raise
     finally:
         logging.captureWarnings(False)
         for handler in (to_file, to_stderr):
             root.removeHandler(handler)
             handler.close()
+
+
+def _write_traceback(handler: logging.FileHandler) -> None:
+    with Path(handler.baseFilename).open("a", encoding="utf-8") as file:
+        file.write(traceback.format_exc())
 
 
 def set_threads(threads: int) -> None:

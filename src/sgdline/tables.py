@@ -8,7 +8,6 @@ to a config slice and a code digest. Tables hold no times and no dates: equal ru
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -156,7 +155,7 @@ def _write_file(path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch]
     with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema, options=_OPTIONS) as writer:
         for batch in batches:
             writer.write_batch(batch)
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 def write_table(
@@ -219,7 +218,7 @@ class TableWriter:
         for batch in kept:
             self._stream.write_batch(batch)
         self._sink.flush()
-        os.replace(rewritten, self._part)
+        rewritten.replace(self._part)
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows as one record batch and hand it to the operating system."""
@@ -290,22 +289,29 @@ def read_table(path: str | Path, kind: str, *, columns: Sequence[str] | None = N
         raise SgdlineError(f"Table {path} must exist, found nothing. {again}.")
     try:
         with pa.memory_map(str(path), "r") as source:
-            table = pa.ipc.open_file(source).read_all()
+            schema = pa.ipc.open_file(source).schema
+            _check_schema(schema, kind, path=path, again=again)
+            wanted = None if columns is None else [schema.get_field_index(name) for name in columns]
+            # Only the wanted columns are decompressed: a column of sample losses can be larger than the memory.
+            table = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted)).read_all()
             table.validate()
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         raise SgdlineError(f"Table {path} must be a whole Arrow file, got a damaged one ({error}). {again}.") from error
-    found = provenance(table).get("kind")
+    return table if columns is None else table.select(list(columns))
+
+
+def _check_schema(schema: pa.Schema, kind: str, *, path: Path, again: str) -> None:
+    found = provenance(schema).get("kind")
     if found != kind:
         raise SgdlineError(f"Table {path} must be of kind {kind!r}, got {found!r}. {again}.")
     for field in SCHEMAS[kind]:
-        position = table.schema.get_field_index(field.name)
+        position = schema.get_field_index(field.name)
         if position < 0:
             raise SgdlineError(f"Table {path} must have the column {field.name!r}, got none. {again}.")
-        if table.schema.field(position).type != field.type:
+        if schema.field(position).type != field.type:
             raise SgdlineError(
-                f"Column {field.name!r} of {path} must be {field.type}, got {table.schema.field(position).type}. {again}."
+                f"Column {field.name!r} of {path} must be {field.type}, got {schema.field(position).type}. {again}."
             )
-    return table if columns is None else table.select(list(columns))
 
 
 def provenance(table: pa.Table | pa.Schema) -> dict[str, Any]:

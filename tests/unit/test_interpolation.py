@@ -16,9 +16,7 @@ def test_levels_are_nested_bit_for_bit(count: int) -> None:
     assert fine[-1] == 0.0
 
 
-@given(
-    st.lists(st.floats(-10, 10), min_size=2, max_size=5), st.floats(-3, 3), st.floats(0.01, 5), st.floats(0, 1)
-)
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=5), st.floats(-3, 3), st.floats(0.01, 5), st.floats(0, 1))
 def test_a_polynomial_and_its_derivatives_are_reproduced(
     coefficients: list[float], low: float, width: float, share: float
 ) -> None:

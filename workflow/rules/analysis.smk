@@ -73,7 +73,7 @@ rule aggregate_claims:
     conda:
         "../../envs/sgdline.yaml"
     params:
-        runs=[asdict(run) for run in measured_runs()],
+        runs=[asdict(run) | {"lr": float(run.lr)} for run in measured_runs()],
         code=digest("aggregate_claims.py"),
     message:
         "Testing the papers' claims on all runs"

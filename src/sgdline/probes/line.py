@@ -55,7 +55,7 @@ def cut_into_chunks(images: ImageSet, *, chunk_size: int, seed: int, purpose: st
     if inputs.is_floating_point() and inputs.dim() == 4 and inputs.shape[1] > 0:
         # Convolutions are about twice as fast in this layout; the losses agree to rounding.
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    pairs = zip(inputs.split(chunk_size), images.targets.split(chunk_size), strict=True)
+    pairs = zip(torch.split(inputs, chunk_size), torch.split(images.targets, chunk_size), strict=True)
     return [Chunk(x, y, derive_seed(seed, purpose, index)) for index, (x, y) in enumerate(pairs)]
 
 
@@ -138,7 +138,9 @@ class _AtPosition:
 class Probe:
     """Measures one line at every n-th update of a run; see sgdline.probes.segment for the interface."""
 
-    def __init__(self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> None:
         """Prepare the measuring sets.
 
         Args:

@@ -57,11 +57,17 @@ class _Measured:
         """Return whether a curve has its minimum on the left and on the right outer edge."""
         positions = self.positions()
         curves = self(positions)
-        lowest = [int(np.argmin(curve)) for curve in np.where(np.isnan(curves), np.inf, curves) if np.isfinite(curve).any()]
+        lowest = [
+            int(np.argmin(curve)) for curve in np.where(np.isnan(curves), np.inf, curves) if np.isfinite(curve).any()
+        ]
         return 0 in lowest, len(positions) - 1 in lowest
 
     def finite(self) -> bool:
         return bool(np.isfinite(self(self.positions())).all())
+
+
+def _multiples(first: int, last: int, spacing: float) -> Array:
+    return np.arange(first, last + 1, dtype=np.float64) * np.float64(spacing)
 
 
 def measure_grid(measure: Measure, *, interval: float, resolution: float, max_rings: int) -> Positions:
@@ -79,7 +85,7 @@ def measure_grid(measure: Measure, *, interval: float, resolution: float, max_ri
     measured = _Measured(measure)
     for ring in range(1, max_rings + 1):
         count = math.floor(ring * interval / resolution + 1e-9)
-        measured(np.arange(-count, count + 1) * resolution)
+        measured(_multiples(-count, count, resolution))
         at_edge = any(measured.edge_minima())
         if not at_edge or not measured.finite():
             break
@@ -121,7 +127,9 @@ def measure_adaptively(measure: Measure, *, interval: float, tolerance: float, m
     """
     measured = _Measured(measure)
     left = right = 1
-    errors = [_refine_panel(measured, low, high, tolerance=tolerance) for low, high in ((-interval, 0.0), (0.0, interval))]
+    errors = [
+        _refine_panel(measured, low, high, tolerance=tolerance) for low, high in ((-interval, 0.0), (0.0, interval))
+    ]
     at_edge = False
     while measured.finite():
         at_left, at_right = measured.edge_minima()
@@ -136,7 +144,7 @@ def measure_adaptively(measure: Measure, *, interval: float, tolerance: float, m
             errors.append(_refine_panel(measured, right * interval, (right + 1) * interval, tolerance=tolerance))
             right += 1
     status = "non_finite" if not measured.finite() else "edge" if at_edge else "ok"
-    edges = np.arange(-left, right + 1) * interval
+    edges = _multiples(-left, right, interval)
     return Positions(measured.positions(), edges, np.max(errors, axis=0), max(left, right), status)
 
 

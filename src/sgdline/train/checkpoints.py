@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +44,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
     host = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     # One metadata key only: safetensors does not keep the order of several.
     save_file(host, unfinished, metadata={"sgdline": json.dumps({"step": checkpoint.step})})
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 def load_checkpoint(folder: str | Path, step: int, *, device: torch.device) -> Checkpoint:

@@ -18,6 +18,7 @@ from torch import Tensor
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import ImageData
+from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model, check_model
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
 from sgdline.seeds import derive_seed, generator
@@ -101,7 +102,20 @@ class Trainer:
         )
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Move to a checkpoint."""
+        """Move to a checkpoint.
+
+        Raises:
+            SgdlineError: If it belongs to another model.
+        """
+        if (
+            checkpoint.parameters.shape != self.vector.value.shape
+            or checkpoint.buffers.keys() != buffers_of(self.model).keys()
+        ):
+            raise SgdlineError(
+                f"A checkpoint must come from the same model, got {checkpoint.parameters.numel()} parameters "
+                f"for {self._settings['model']['entry']} with {self.vector.size}. "
+                "Delete the run's checkpoints folder and start snakemake, which trains the run again."
+            )
         with torch.no_grad():
             self.vector.value.copy_(checkpoint.parameters)
         restore_buffers(self.model, checkpoint.buffers)

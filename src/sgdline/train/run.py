@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,7 +90,7 @@ def train_run(
             save_checkpoint(unfinished, trainer.checkpoint(end))
         writer.finish({"diverged_at": diverged_at})
     shutil.rmtree(checkpoints, ignore_errors=True)
-    os.replace(unfinished, checkpoints)
+    unfinished.replace(checkpoints)
 
 
 def run_facts(settings: Mapping[str, Any], *, device: torch.device, threads: int) -> dict[str, Any]:

@@ -61,4 +61,3 @@ UPDATE_RULES: dict[str, Callable[[Mapping[str, Any]], UpdateRule]] = {"sgd": _sg
 def make_update_rule(settings: Mapping[str, Any]) -> UpdateRule:
     """Return the update rule that the config's `optimizer` block describes."""
     return UPDATE_RULES[settings["name"]](settings)
-

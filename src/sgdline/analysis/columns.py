@@ -1,0 +1,31 @@
+"""Columns between Arrow and numpy: null in a table is NaN in an array, and metadata is handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sgdline import tables
+
+
+def as_floats(table: pa.Table, column: str) -> NDArray[np.float64]:
+    """Return a numeric column as float64 with NaN in place of null. Shape (rows,)."""
+    chunked = table.column(column).cast(pa.float64())
+    return np.array(chunked.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def nullable(values: NDArray[np.float64]) -> pa.Array:
+    """Return float64 values with null in place of everything that is not finite."""
+    return pa.array(values, type=pa.float64(), mask=~np.isfinite(values))
+
+
+def inherited_provenance(source: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of the table that an analysis read, joined and overridden by the analysis' own.
+
+    Figures name the BatchNorm mode, the data set and N from the table that they draw, whichever table that is.
+    """
+    return {**{key: fact for key, fact in tables.provenance(source).items() if key != "kind"}, **facts}

@@ -1,0 +1,137 @@
+"""Polynomials through lines: one least-squares problem for all lines of a run (linesearch M12)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike
+
+from sgdline.analysis.columns import inherited_provenance, nullable
+from sgdline.analysis.curves import FloatArray, LineCurves, common_grid
+from sgdline.errors import SgdlineError
+from sgdline.tables import SCHEMAS, read_table, write_table
+
+
+@dataclass(frozen=True)
+class PolynomialFit:
+    """Least-squares polynomials of one degree."""
+
+    coefficients: FloatArray  # (T, degree + 1) ascending powers of s; NaN where status is not ok
+    mae: FloatArray  # (T,) mean absolute residual, nats; NaN where status is not ok
+    status: list[str]  # (T,) ok | non_finite | out_of_range
+
+
+def fit_polynomial(
+    positions: ArrayLike, losses: ArrayLike, *, degree: int, covered: ArrayLike | None = None
+) -> PolynomialFit:
+    """Fit one polynomial per line by least squares.
+
+    Args:
+        positions: Node positions, Euclidean length. Shape (P,), float64.
+        losses: Full-batch loss at each node, in nats. Shape (T, P).
+        degree: Polynomial degree, at least 1 and below P.
+        covered: Whether a position lies in the measured range of a line. Shape (T, P); everywhere if None. A line
+            that is finite wherever it is covered, but not covered everywhere, is out_of_range, not non_finite.
+
+    Returns:
+        PolynomialFit: coefficients (T, degree + 1), mae (T,), status (T,).
+
+    Raises:
+        ValueError: If the shapes differ or the degree is out of range.
+
+    Source: linesearch M12. Oracle in the tests: numpy.polyfit, line by line.
+    """
+    points = np.asarray(positions, dtype=np.float64)
+    curves = np.asarray(losses, dtype=np.float64)
+    inside = np.ones(curves.shape, dtype=np.bool_) if covered is None else np.asarray(covered, dtype=np.bool_)
+    if points.ndim != 1 or curves.ndim != 2 or curves.shape[1] != points.size or inside.shape != curves.shape:
+        raise ValueError(
+            f"losses and covered must have the shape (T, P) with P = {points.size} positions, "
+            f"got {curves.shape} and {inside.shape}"
+        )
+    if not 1 <= degree < points.size:
+        raise ValueError(f"degree must be at least 1 and below the number of positions {points.size}, got {degree}")
+    count = len(curves)
+    finite = np.isfinite(curves)
+    usable = np.all(finite & inside, axis=1)
+    # Powers of s/scale, at most 1, keep the problem well conditioned whatever the unit of length.
+    scale = float(np.max(np.abs(points)))
+    basis, triangle = np.linalg.qr(np.vander(points / scale, degree + 1, increasing=True))
+    projections = curves[usable] @ basis
+    coefficients = np.full((count, degree + 1), np.nan)
+    coefficients[usable] = np.linalg.solve(triangle, projections.T).T / scale ** np.arange(degree + 1)
+    mae = np.full(count, np.nan)
+    mae[usable] = np.abs(curves[usable] - projections @ basis.T).mean(axis=1)
+    leaves_range = np.all(finite | ~inside, axis=1)
+    status = [
+        "ok" if good else "out_of_range" if left else "non_finite"
+        for good, left in zip(usable, leaves_range, strict=True)
+    ]
+    return PolynomialFit(coefficients, mae, status)
+
+
+def fit_lines(
+    line_path: str | Path,
+    output: str | Path,
+    *,
+    window: float,
+    resolution: float,
+    degrees: Sequence[int],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Fit polynomials of several degrees to the full-batch loss of every line and write a table `line_fits`.
+
+    Rows are ordered by line, then by degree. Where a fit does not exist its coefficients are NaN and its error null.
+
+    Args:
+        line_path: Table of kind `line`.
+        output: Table of kind `line_fits`.
+        window: Half-width of the fitted interval, Euclidean length.
+        resolution: Spacing of the positions that are fitted, Euclidean length.
+        degrees: Polynomial degrees, each at least 1.
+        provenance: Facts for the metadata; they join and override those of the line table.
+
+    Raises:
+        SgdlineError: If the line table is missing or damaged, or the window holds too few positions for a degree.
+
+    Source: linesearch M12.
+    """
+    columns = ["step", "panel_edges", "positions", "train_loss"]
+    lines = read_table(line_path, "line", columns=columns)
+    grid = common_grid(window, resolution)
+    ordered = sorted(set(degrees))
+    if ordered and ordered[-1] >= grid.size:
+        raise SgdlineError(
+            f"analysis.degrees must be below the number of positions in the window ({grid.size}), got {ordered[-1]}. "
+            f"Enlarge analysis.window or lower the resolution of the line probe."
+        )
+    curves = LineCurves.from_table(lines)
+    losses, covered = curves.at(grid), curves.covers(grid)
+    fits = [fit_polynomial(grid, losses, degree=degree, covered=covered) for degree in ordered]
+    count, kinds = len(curves), len(ordered)
+    # Pads (T, K, largest degree + 1) so that one mask yields the coefficients row by row.
+    width = max(ordered, default=0) + 1
+    padded = np.full((count, kinds, width), np.nan)
+    for index, fit in enumerate(fits):
+        padded[:, index, : fit.coefficients.shape[1]] = fit.coefficients
+    lengths = np.array(ordered, dtype=np.int64) + 1
+    used = np.broadcast_to(np.arange(width) < lengths[:, None], padded.shape)
+    offsets = np.concatenate([[0], np.cumsum(np.tile(lengths, count))]).astype(np.int32)
+    mae = np.stack([fit.mae for fit in fits], axis=1).reshape(-1) if fits else np.empty(0)
+    schema = SCHEMAS["line_fits"]
+    table = pa.Table.from_arrays(
+        [
+            pa.array(np.repeat(curves.steps, kinds)),
+            pa.array(np.tile(np.array(ordered, dtype=np.int32), count)),
+            pa.ListArray.from_arrays(pa.array(offsets), pa.array(padded[used])),
+            nullable(mae),
+            pa.array([fit.status[row] for row in range(count) for fit in fits], type=pa.string()),
+        ],
+        schema=schema,
+    )
+    write_table(output, "line_fits", table, provenance=inherited_provenance(lines, provenance))

@@ -1,0 +1,99 @@
+"""Minima, derivatives and the line-search ratio of every line (linesearch M1, M2, M3, M10, M11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike
+
+from sgdline.analysis.columns import as_floats, inherited_provenance, nullable
+from sgdline.analysis.curves import FloatArray, LineCurves
+from sgdline.analysis.distances import consecutive_distances, line_shapes
+from sgdline.tables import SCHEMAS, read_table, write_table
+
+_COPIED = ("step", "epoch", "lr", "step_length", "direction_norm", "direction_batch_slope", "status")
+
+
+def line_search_ratio(minima: ArrayLike, slopes: ArrayLike) -> FloatArray:
+    """Return s_opt / |D_b|: the learning rate that would make SGD an exact line search on the full-batch loss.
+
+    Args:
+        minima: s_opt of every line, Euclidean length. Shape (T,).
+        slopes: Exact slope D_b of the direction batch at s = 0, nats per length. Shape (T,).
+
+    Returns:
+        Shape (T,); NaN where s_opt is NaN or D_b is 0 or not finite.
+
+    Source: linesearch M10.
+    """
+    positions = np.asarray(minima, dtype=np.float64)
+    steepness = np.abs(np.asarray(slopes, dtype=np.float64))
+    usable = np.isfinite(steepness) & (steepness > 0)
+    ratio = np.full(positions.shape, np.nan)
+    ratio[usable] = positions[usable] / steepness[usable]
+    return ratio
+
+
+def measure_lines(
+    line_path: str | Path,
+    output: str | Path,
+    *,
+    window: float,
+    resolution: float,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Measure every line of a run and write a table `line_metrics`, one row per line.
+
+    Minima are those over the whole measured range (on a line that is not finite everywhere: over its finite part).
+    A line without a direction has no minimum, no derivative and no shape. The ratio exists for lines of status ok or
+    edge only.
+
+    Args:
+        line_path: Table of kind `line`.
+        output: Table of kind `line_metrics`.
+        window: Half-width of the interval in which consecutive lines are compared, Euclidean length.
+        resolution: Spacing of the search for minima and of the compared positions, Euclidean length.
+        provenance: Facts for the metadata; they join and override those of the line table.
+
+    Raises:
+        SgdlineError: If the line table is missing or damaged.
+
+    Source: linesearch M1, M2, M3, M10, M11.
+    """
+    columns = [*_COPIED, "panel_edges", "positions", "train_loss", "direction_batch_loss"]
+    lines = read_table(line_path, "line", columns=columns)
+    status = np.array(lines.column("status").to_pylist(), dtype=object)
+    directed = status != "zero_direction"
+
+    def where_directed(values: FloatArray) -> pa.Array:
+        return nullable(np.where(directed, values, np.nan))
+
+    train = LineCurves.from_table(lines)
+    batch = LineCurves.from_table(lines, "direction_batch_loss")
+    train_minimum, batch_minimum = train.minimum(resolution), batch.minimum(resolution)
+    shapes = line_shapes(train, window=window, resolution=resolution)
+    shapes[~directed] = np.nan
+    ratio = line_search_ratio(train_minimum.vertex, as_floats(lines, "direction_batch_slope"))
+    ratio[(status != "ok") & (status != "edge")] = np.nan
+    measured = {
+        "loss_at_zero": nullable(train.at([0.0])[:, 0]),
+        "minimum_position": where_directed(train_minimum.positions),
+        "minimum_position_vertex": where_directed(train_minimum.vertex),
+        "minimum_loss": where_directed(train_minimum.losses),
+        "direction_batch_minimum_position": where_directed(batch_minimum.positions),
+        "direction_batch_minimum_loss": where_directed(batch_minimum.losses),
+        "train_slope": where_directed(train.derivative_at_zero(1)),
+        "train_curvature": where_directed(train.derivative_at_zero(2)),
+        "direction_batch_slope_curve": where_directed(batch.derivative_at_zero(1)),
+        "direction_batch_curvature": where_directed(batch.derivative_at_zero(2)),
+        "line_search_ratio": nullable(ratio),
+        "consecutive_distance": nullable(consecutive_distances(shapes)),
+    }
+    copied = {name: lines.column(name) for name in _COPIED}
+    schema = SCHEMAS["line_metrics"]
+    table = pa.Table.from_arrays([{**copied, **measured}[field.name] for field in schema], schema=schema)
+    write_table(output, "line_metrics", table, provenance=inherited_provenance(lines, provenance))

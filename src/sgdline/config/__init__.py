@@ -1,0 +1,37 @@
+"""The configuration: filled in, checked as a whole, and cut into the slices that rules depend on.
+
+Snakemake merges `config/config.yaml` and the overlays; what comes out goes through `resolve_config` once, before
+any job. Nothing here imports torch or numpy, so that a dry run stays quick.
+"""
+
+from sgdline.config._faults import ConfigError
+from sgdline.config._resolve import resolve_config
+from sgdline.config._runs import (
+    RunKey,
+    analysis_slice,
+    dataset_slice,
+    format_lr,
+    measured_steps,
+    probe_slice,
+    run_path,
+    runs,
+    segment_bounds,
+    training_slice,
+)
+from sgdline.config._schema import load_schema
+
+__all__ = [
+    "ConfigError",
+    "RunKey",
+    "analysis_slice",
+    "dataset_slice",
+    "format_lr",
+    "load_schema",
+    "measured_steps",
+    "probe_slice",
+    "resolve_config",
+    "run_path",
+    "runs",
+    "segment_bounds",
+    "training_slice",
+]

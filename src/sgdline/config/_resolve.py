@@ -1,0 +1,464 @@
+"""From what Snakemake merged to a complete, checked configuration."""
+
+from __future__ import annotations
+
+import json
+import math
+import posixpath
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
+from sgdline.config._runs import format_lr, measured_steps
+from sgdline.config._schema import Schema, Walker
+
+Block = Mapping[str, Any]
+
+_SPLITS = ("train", "validation", "test")
+# Channels, and images in the training and the test set, of the sources that are always the same.
+_SOURCES = {
+    "digits": (1, 1797, 0),
+    "fashion_mnist": (1, 60000, 10000),
+    "mnist": (1, 60000, 10000),
+    "cifar10": (3, 50000, 10000),
+    "cifar100": (3, 50000, 10000),
+    "svhn": (3, 73257, 26032),
+}
+_RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "tables")  # folders beside those of the experiments
+_FINEST_GRID = 100_000  # grid points on each side of 0
+_ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
+
+
+def resolve_config(
+    config: Mapping[str, Any],
+    *,
+    schema: Schema,
+    known_figures: Collection[str] | None = None,
+    figure_probes: Mapping[str, Collection[str]] | None = None,
+) -> dict[str, Any]:
+    """Fill in the defaults of a configuration and check all of it.
+
+    Args:
+        config: The merged YAML files, as Snakemake hands them over. Left as it is.
+        schema: The document that `load_schema` returned.
+        known_figures: Ids of the figures that can be drawn; None leaves the ids unchecked.
+        figure_probes: Figure id -> probes that it draws; a figure without an entry draws the line probe.
+
+    Returns:
+        dict: A new configuration with every key of the schema, `run` a list of experiment names, and numbers of
+            type number as floats. Of the probes only those that the configuration names are there.
+
+    Raises:
+        ConfigError: If anything is wrong; its text lists all faults, one line each.
+    """
+    faults = Faults()
+    _, resolved = Walker(schema, faults).walk(config, schema, ())
+    if isinstance(resolved, dict):
+        raw = config if isinstance(config, Mapping) else {}
+        _check_folders(resolved, faults)
+        for kind in ("datasets", "models", "experiments"):
+            _check_distinct_names(_mapping(resolved, kind), (kind,), faults)
+        for name, dataset in _mapping(resolved, "datasets").items():
+            _check_dataset(dataset, ("datasets", name), faults)
+        _check_run(resolved, raw, faults)
+        _check_run_names(resolved, raw, faults)
+        for name, experiment in _mapping(resolved, "experiments").items():
+            path = ("experiments", name)
+            _check_references(experiment, resolved, raw, path, faults)
+            _check_training(experiment, resolved, path, faults)
+            _check_line_probe(experiment, resolved, path, faults)
+            _check_figures(
+                experiment,
+                _entry(raw, "experiments", name, "figures"),
+                path,
+                faults,
+                known=known_figures,
+                probes=figure_probes or {},
+            )
+    faults.raise_if_any()
+    # A round trip through JSON: what is handed out shares nothing with the input and fits into the tables' metadata.
+    complete: dict[str, Any] = json.loads(json.dumps(resolved))
+    if complete["run"] == "all":
+        complete["run"] = list(complete["experiments"])
+    return complete
+
+
+def _mapping(block: Any, key: str) -> Block:
+    entry = block.get(key) if isinstance(block, Mapping) else None
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def _entry(block: Any, *keys: str) -> Any:
+    for key in keys:
+        block = block.get(key) if isinstance(block, Mapping) else None
+    return block
+
+
+def _sound(entries: Any, kind: type) -> Iterator[tuple[int, Any]]:
+    """Yield position and value of the list entries that passed the schema."""
+    for position, entry in enumerate(entries or []):
+        if isinstance(entry, kind):
+            yield position, entry
+
+
+def _names(raw: Any, kind: str) -> list[str]:
+    """Names that the user gave, faulty blocks included: a fault inside one must not make its name unknown."""
+    return [name for name in _mapping(raw, kind) if isinstance(name, str)]
+
+
+def _check_folders(config: Block, faults: Faults) -> None:
+    for key in ("results", "data_dir"):
+        folder = config.get(key)
+        if not isinstance(folder, str) or faults.under((key,)):
+            continue
+        got = f"got {value_words(folder)}"
+        if not re.fullmatch(r"[\w./+@=,][\w./+@=,-]*", folder):
+            hint = "Write the full path instead of ~." if folder.startswith("~") else "Choose another folder name."
+            faults.add(
+                (key,),
+                "must be a folder path of letters, digits and _ - . / + @ = , only (no spaces, no characters special "
+                f"to a shell), {got}. {hint}",
+            )
+        elif ".." in folder.split("/"):
+            faults.add((key,), f"must be a folder path without '..', {got}. Write the full path instead.")
+        elif posixpath.normpath(folder) in ("/", "//", "."):
+            faults.add((key,), f"must be a folder of its own, {got}. Name a folder inside it.")
+
+
+def _check_distinct_names(blocks: Block, path: KeyPath, faults: Faults) -> None:
+    seen: dict[str, str] = {}
+    for name in blocks:
+        twin = seen.setdefault(name.casefold(), name)
+        if twin != name:
+            faults.add(
+                (*path, name),
+                f"must differ from {twin!r} in more than upper and lower case, got {name!r}. Rename one of them: they "
+                "would share a folder on some file systems.",
+            )
+
+
+def _check_dataset(dataset: Block, path: KeyPath, faults: Faults) -> None:
+    source, folder = dataset.get("source"), dataset.get("path")
+    if dataset.get("train") == 0:
+        faults.add((*path, "train"), "must be a number of images of at least 1, or all, got 0. Training needs images.")
+    if not faults.under((*path, "path")) and source is not None:
+        if source == "image_folder" and folder is None:
+            faults.add(
+                (*path, "path"),
+                "must be the folder with train/<class>/* and test/<class>/* when source is image_folder, got null. "
+                "Add path.",
+            )
+        elif source != "image_folder" and folder is not None:
+            faults.add(
+                (*path, "path"),
+                f"must be null unless source is image_folder, got {value_words(folder)}. Remove it, or set source: "
+                "image_folder; where downloaded sets lie is said by data_dir.",
+            )
+        elif folder is not None and re.search(r"[{}*?\[\]]", folder):
+            faults.add(
+                (*path, "path"),
+                f"must be a folder path without the wildcard characters {{ }} * ? [ ], got {value_words(folder)}. "
+                "Rename the folder or link to it.",
+            )
+    _check_split_sizes(dataset, path, faults)
+    channels = dataset.get("channels") or _channels(dataset)
+    lengths = {key: len(dataset[key]) for key in ("mean", "std") if isinstance(dataset.get(key), list)}
+    for key, length in lengths.items():
+        if channels is not None and length != channels:
+            faults.add(
+                (*path, key),
+                f"must have one number per channel ({channels} here), got {length}. Give {channels} or write auto.",
+            )
+    if channels is None and len(set(lengths.values())) == 2:
+        faults.add(
+            (*path, "std"),
+            f"must have as many entries as mean ({lengths['mean']}), got {lengths['std']}. Give both one per channel.",
+        )
+    if "std" in lengths:
+        for position, value in _sound(dataset["std"], float):
+            if value <= 0:
+                faults.add(
+                    (*path, "std", Index(position)),
+                    f"must be a number above 0, got {value}. Pixels are divided by it.",
+                )
+
+
+def _channels(dataset: Block) -> int | None:
+    """Return the channels of a source's images; None if unknown."""
+    source = dataset.get("source")
+    if source == "random":
+        channels = _mapping(dataset, "random").get("channels")
+        return channels if isinstance(channels, int) else None
+    if source == "image_folder":
+        return 3
+    return _SOURCES[source][0] if source in _SOURCES else None
+
+
+def _pools(dataset: Block) -> list[tuple[tuple[str, ...], int]]:
+    """Return which splits share how many images; nothing where the source does not say."""
+    source = dataset.get("source")
+    if source == "random":
+        images = _mapping(dataset, "random").get("images")
+        return [] if images is None else [(_SPLITS, images)]
+    if source not in _SOURCES:
+        return []
+    _, train, test = _SOURCES[source]
+    return [(_SPLITS[:2], train), (_SPLITS[2:], test)] if test else [(_SPLITS, train)]
+
+
+def _check_split_sizes(dataset: Block, path: KeyPath, faults: Faults) -> None:
+    for splits, available in _pools(dataset):
+        left = available
+        unbounded = [split for split in splits if dataset.get(split) == "all"]
+        for split in splits:
+            size = dataset.get(split)
+            if isinstance(size, int) and size > left:
+                faults.add(
+                    (*path, split),
+                    f"must be at most {left}, got {size}. {', '.join(splits)} share the {available} images of "
+                    f"{dataset['source']}."
+                    if len(splits) > 1
+                    else f"must be at most {left}, got {size}. {dataset['source']} has no more.",
+                )
+                break
+            left -= size if isinstance(size, int) else 0
+        if len(unbounded) > 1:
+            faults.add(
+                (*path, unbounded[-1]),
+                f"must be a number of images when {unbounded[0]} is all, got all. They share the {available} images of "
+                f"{dataset['source']}.",
+            )
+        elif unbounded == ["train"] and left < 1 and not faults.under(path):
+            faults.add(
+                (*path, "train"),
+                f"must have images left to take, got all of {max(left, 0)}. Lower validation or test.",
+            )
+
+
+def _images(dataset: Any, split: str) -> int | None:
+    """Return the number of images of a split, `all` counted where the source's size is known."""
+    size = dataset.get(split) if isinstance(dataset, Mapping) else None
+    if isinstance(size, int):
+        return size
+    for splits, available in _pools(dataset) if size == "all" else []:
+        others = [dataset.get(other) for other in splits if other != split]
+        if split in splits and all(isinstance(other, int) for other in others):
+            return max(available - sum(other for other in others if isinstance(other, int)), 0)
+    return None
+
+
+def _check_run(config: Block, raw: Block, faults: Faults) -> None:
+    experiments = _names(raw, "experiments")
+    if isinstance(config.get("run"), list):
+        for position, name in _sound(config["run"], str):
+            if name not in experiments:
+                faults.add(
+                    ("run", Index(position)),
+                    f"must be the name of an experiment, got {value_words(name)}. "
+                    + name_hint(name, experiments, kind="experiments"),
+                )
+
+
+def _check_run_names(config: Block, raw: Block, faults: Faults) -> None:
+    """Files of a run are named `<experiment>_<model>_...`: no two pairs of names may join to the same text."""
+    experiments, models = _names(raw, "experiments"), _names(raw, "models")
+    joined: dict[str, list[tuple[str, str]]] = {}
+    for experiment in experiments:
+        for model in models:
+            joined.setdefault(f"{experiment}_{model}".casefold(), []).append((experiment, model))
+    for name, block in _mapping(config, "experiments").items():
+        if name.casefold() in _RESERVED_NAMES:
+            faults.add(
+                ("experiments", name),
+                f"must not be one of {', '.join(_RESERVED_NAMES)}, got {name!r}. Rename it: the results folder has a "
+                "folder of that name already.",
+            )
+        for position, model in _sound(block.get("models"), str):
+            twins = [
+                pair for pair in joined.get(f"{name}_{model}".casefold(), []) if pair[0].casefold() != name.casefold()
+            ]
+            if twins:
+                faults.add(
+                    ("experiments", name, "models", Index(position)),
+                    f"must give file names of its own, got {model!r}: {name} and {model} join to the same text as "
+                    f"{twins[0][0]} and {twins[0][1]}. Rename one of them.",
+                )
+
+
+def _check_references(experiment: Block, config: Block, raw: Block, path: KeyPath, faults: Faults) -> None:
+    datasets, models = _names(raw, "datasets"), _names(raw, "models")
+    dataset = experiment.get("dataset")
+    if isinstance(dataset, str) and dataset not in datasets:
+        faults.add(
+            (*path, "dataset"),
+            f"must be the name of a data set, got {value_words(dataset)}. "
+            + name_hint(dataset, datasets, kind="data sets"),
+        )
+    for position, model in _sound(experiment.get("models"), str):
+        if model not in models:
+            faults.add(
+                (*path, "models", Index(position)),
+                f"must be the name of a model, got {value_words(model)}. " + name_hint(model, models, kind="models"),
+            )
+
+
+def _check_training(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    written: dict[str, int] = {}
+    for position, lr in _sound(experiment.get("lr"), float):
+        first = written.setdefault(format_lr(lr), position)
+        if first != position:
+            faults.add(
+                (*path, "lr", Index(position)),
+                f"must differ from the entries before it, got {format_lr(lr)} twice. Remove one of them.",
+            )
+    dataset = experiment.get("dataset")
+    images = _images(_entry(config, "datasets", dataset), "train") if isinstance(dataset, str) else None
+    for position, batch_size in _sound(experiment.get("batch_size"), int):
+        if images is not None and 0 < images < batch_size:
+            faults.add(
+                (*path, "batch_size", Index(position)),
+                f"must be at most the training images of {dataset} ({images}), got {batch_size}. Use a smaller batch, "
+                f"or a larger datasets.{dataset}.train.",
+            )
+    steps, segments = experiment.get("steps"), experiment.get("segments")
+    if steps is None:
+        return
+    if segments is not None and segments > steps:
+        faults.add(
+            (*path, "segments"),
+            f"must be at most steps ({steps}), got {segments}. A segment holds at least one update.",
+        )
+    schedule = _mapping(experiment, "schedule")
+    milestones = schedule.get("milestones")
+    here = (*path, "schedule", "milestones")
+    if milestones and schedule.get("name") == "constant":
+        faults.add(
+            here,
+            f"must be empty when the schedule is constant, got {value_words(milestones)}. Set schedule.name: step, or "
+            "remove the milestones.",
+        )
+    elif milestones == [] and schedule.get("name") == "step" and not faults.under(here):
+        faults.add(here, "must hold at least one update when the schedule is step, got an empty list. Add one.")
+    else:
+        for position, milestone in _sound(milestones, int):
+            if milestone >= steps:
+                faults.add(
+                    (*here, Index(position)),
+                    f"must be below steps ({steps}), got {milestone}. Updates are counted from 0.",
+                )
+
+
+def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    line = _entry(experiment, "probes", "line")
+    if not isinstance(line, Mapping):
+        return
+    here = (*path, "probes", "line")
+    steps, every = experiment.get("steps"), line.get("every")
+    if steps is not None and every is not None and every > steps:
+        faults.add(
+            (*here, "every"), f"must be at most steps ({steps}), got {every}. Otherwise no second line is measured."
+        )
+    interval, resolution = line.get("interval"), line.get("resolution")
+    if interval is not None and resolution is not None:
+        if resolution > interval / 2 * (1 + _ROUNDING):
+            faults.add(
+                (*here, "resolution"),
+                f"must be at most half of interval ({format_lr(interval / 2)}), got {resolution}. Use a finer grid.",
+            )
+        elif interval / resolution > _FINEST_GRID:
+            faults.add(
+                (*here, "resolution"),
+                f"must be at least interval / {_FINEST_GRID} ({format_lr(interval / _FINEST_GRID)}), got {resolution}. "
+                "Use a coarser grid.",
+            )
+    _check_window(_mapping(experiment, "analysis"), interval, resolution, (*path, "analysis"), faults)
+    if line.get("batch_norm") == "train":
+        _check_chunks(experiment, config, line, path, faults)
+
+
+def _check_window(analysis: Block, interval: Any, resolution: Any, path: KeyPath, faults: Faults) -> None:
+    window, degrees = analysis.get("window"), analysis.get("degrees")
+    if window is None or interval is None or resolution is None:
+        return
+    if window > interval * (1 + _ROUNDING):
+        faults.add(
+            (*path, "window"),
+            f"must be at most the line probe's interval ({interval}), got {window}. Lines are known up to there only.",
+        )
+    elif window < 2 * resolution * (1 - _ROUNDING):
+        faults.add(
+            (*path, "window"),
+            f"must be at least twice the line probe's resolution ({format_lr(2 * resolution)}), got {window}. Widen it "
+            "or make probes.line.resolution finer.",
+        )
+    else:
+        points = 2 * math.floor(window / resolution * (1 + _ROUNDING)) + 1
+        for position, degree in _sound(degrees, int):
+            if degree >= points:
+                faults.add(
+                    (*path, "degrees", Index(position)),
+                    f"must be below the number of grid points in the window ({points}), got {degree}. Widen "
+                    "analysis.window or make probes.line.resolution finer.",
+                )
+
+
+def _check_chunks(experiment: Block, config: Block, line: Block, path: KeyPath, faults: Faults) -> None:
+    """BatchNorm in train mode has no statistics in a chunk of one sample."""
+    dataset = experiment.get("dataset")
+    block = _mapping(_mapping(config, "datasets"), dataset) if isinstance(dataset, str) else {}
+    splits = ["train", *(["validation"] if line.get("validation") is True else [])]
+    rule = "must not leave a chunk of one sample when probes.line.batch_norm is train"
+    for position, batch_size in _sound(experiment.get("batch_size"), int):
+        here = (*path, "batch_size", Index(position))
+        if batch_size == 1:
+            faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.line.batch_norm: eval.")
+            continue
+        for split in splits:
+            images = _images(block, split)
+            if images is not None and images % batch_size == 1:
+                choices = [images - 1] if block[split] == "all" else [images - 1, images + 1]
+                mended = " or ".join(str(choice) for choice in choices if choice > 0)
+                faults.add(
+                    here,
+                    f"{rule}, got {batch_size}, which leaves one of the {images} {split} images over. Set "
+                    f"datasets.{dataset}.{split} to {mended}, or use another batch size.",
+                )
+
+
+def _check_figures(
+    experiment: Block,
+    raw_figures: Any,
+    path: KeyPath,
+    faults: Faults,
+    *,
+    known: Collection[str] | None,
+    probes: Mapping[str, Collection[str]],
+) -> None:
+    if not isinstance(raw_figures, list | tuple):
+        return
+    steps, line = experiment.get("steps"), _entry(experiment, "probes", "line")
+    for position, figure in _sound(raw_figures, str):
+        here = (*path, "figures", Index(position))
+        if known is not None and figure not in known:
+            # Better than the schema's words about the form of an id.
+            text = f"must be the id of a figure, got {value_words(figure)}. {name_hint(figure, known, kind='figures')}"
+            faults.add(here, text, replace=True)
+            continue
+        needed = probes.get(figure, ("line",))
+        missing = [probe for probe in needed if probe not in _mapping(experiment, "probes")]
+        if missing and not faults.under((*path, "probes")):
+            faults.add(
+                here,
+                f"must have its probe measured, got no probes.{missing[0]} in this experiment. Add it, or remove the "
+                f"figure {figure}.",
+            )
+        every = line.get("every") if isinstance(line, Mapping) else None
+        if "line" in needed and steps is not None and every is not None:
+            count = len(measured_steps(steps, every))
+            if count < 2 and not faults.under((*path, "probes", "line", "every")):
+                faults.add(
+                    (*path, "probes", "line", "every"),
+                    f"must leave at least two lines for the figures, got {every} with {steps} steps. Lower it, or "
+                    "raise steps.",
+                )

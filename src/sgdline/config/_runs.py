@@ -1,0 +1,204 @@
+"""Runs of a resolved configuration, and the slices of it that rules depend on.
+
+A slice is a plain JSON-able dict and goes into a rule's params: Snakemake makes again what has another slice, and
+nothing else. So a slice holds values, never the names by which the configuration calls them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from sgdline.config._faults import name_hint, value_words
+from sgdline.errors import SgdlineError
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """One run: the wildcards of its files.
+
+    Attributes:
+        experiment: Name of the experiment.
+        model: Name of the model.
+        lr: Learning rate as it stands in file names, see `format_lr`.
+        batch_size: Samples per batch.
+        seed: Seed of the run.
+    """
+
+    experiment: str
+    model: str
+    lr: str
+    batch_size: int
+    seed: int
+
+
+def runs(config: Config) -> list[RunKey]:
+    """Return the runs of all experiments named by `run`, in the order of the configuration."""
+    keys = []
+    for name in config["run"]:
+        experiment = config["experiments"][name]
+        keys += [
+            RunKey(experiment=name, model=model, lr=format_lr(lr), batch_size=batch_size, seed=seed)
+            for model in experiment["models"]
+            for lr in experiment["lr"]
+            for batch_size in experiment["batch_size"]
+            for seed in experiment["seed"]
+        ]
+    return keys
+
+
+def format_lr(lr: float) -> str:
+    """Return the shortest text that reads back as the same float: 0.1 -> '0.1', 1.0 -> '1', 1e-5 -> '1e-05'."""
+    return repr(float(lr)).removesuffix(".0").replace("e+", "e")
+
+
+def run_path(key: RunKey) -> str:
+    """Return the folder of a run, below the results folder."""
+    return f"{key.experiment}/{key.model}/lr{key.lr}_bs{key.batch_size}_seed{key.seed}"
+
+
+def measured_steps(steps: int, every: int) -> range:
+    """Return the updates whose line is measured: 0, every, 2 * every, ... below `steps`."""
+    return range(0, steps, every)
+
+
+def segment_bounds(steps: int, segments: int) -> list[tuple[int, int]]:
+    """Cut the updates 0 .. steps - 1 into equal parts.
+
+    Args:
+        steps: Number of updates.
+        segments: Number of parts, from 1 to `steps`.
+
+    Returns:
+        list[tuple[int, int]]: First update and the one after the last, per part. Lengths differ by one at most.
+
+    Raises:
+        SgdlineError: If there are more segments than updates, or none.
+    """
+    if not 1 <= segments <= steps:
+        raise SgdlineError(
+            f"segments must be from 1 to steps ({steps}), got {segments}. A segment holds at least one update."
+        )
+    edges = [steps * part // segments for part in range(segments + 1)]
+    return list(pairwise(edges))
+
+
+def dataset_slice(config: Config, dataset: str) -> dict[str, Any]:
+    """Return what a prepared data set depends on: its block, `random` being None unless the source is random.
+
+    Raises:
+        SgdlineError: If the configuration has no such data set.
+    """
+    block: dict[str, Any] = copy.deepcopy(_named(config, "datasets", dataset, kind="data sets"))
+    if block["source"] != "random":
+        block["random"] = None
+    return block
+
+
+def training_slice(
+    config: Config, experiment: str, model: str, lr: str | float, batch_size: str | int, seed: str | int
+) -> dict[str, Any]:
+    """Return what a training run depends on, apart from the prepared data set.
+
+    Args:
+        config: A resolved configuration.
+        experiment: Name of the experiment.
+        model: Name of the model.
+        lr: Learning rate, a number or its text in a file name.
+        batch_size: Samples per batch, a number or its text in a file name.
+        seed: Seed of the run, a number or its text in a file name.
+
+    Returns:
+        dict: `model` (entry, kwargs), `lr`, `batch_size`, `seed`, `steps`, `segments` (list of [first, after last]),
+            `threads`, `drop_last`, `optimizer`, `schedule`, `augmentation`.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment or model.
+    """
+    block = _named(config, "experiments", experiment, kind="experiments")
+    bounds = segment_bounds(block["steps"], block["segments"])
+    kept = ("steps", "threads", "drop_last", "optimizer", "schedule", "augmentation")
+    return {
+        "model": copy.deepcopy(_named(config, "models", model, kind="models")),
+        "lr": float(lr),
+        "batch_size": int(batch_size),
+        "seed": int(seed),
+        "segments": [list(bound) for bound in bounds],
+        **{key: copy.deepcopy(block[key]) for key in kept},
+    }
+
+
+def probe_slice(
+    config: Config,
+    experiment: str,
+    probe: str,
+    *,
+    model: str,
+    lr: str | float,
+    batch_size: str | int,
+    seed: str | int,
+) -> dict[str, Any]:
+    """Return what a probe of a run depends on.
+
+    Args:
+        config: A resolved configuration.
+        experiment: Name of the experiment.
+        probe: Name of a probe that the experiment measures.
+        model: Name of the model.
+        lr: As for `training_slice`.
+        batch_size: As for `training_slice`.
+        seed: As for `training_slice`.
+
+    Returns:
+        dict: `training` (the training slice), `probe` (its name), `settings` (its block) and `replay_tolerance`.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
+    """
+    block = _named(config, "experiments", experiment, kind="experiments")
+    settings = _named(block, "probes", probe, kind=f"probes in {experiment}")
+    return {
+        "training": training_slice(config, experiment, model, lr, batch_size, seed),
+        "probe": probe,
+        "settings": copy.deepcopy(settings),
+        "replay_tolerance": block["replay_tolerance"],
+    }
+
+
+def analysis_slice(config: Config, experiment: str, *, keys: Collection[str] | None = None) -> dict[str, Any]:
+    """Return what the analysis of an experiment's lines depends on.
+
+    Args:
+        config: A resolved configuration.
+        experiment: Name of the experiment.
+        keys: Keys of the result to keep, for a rule that uses only some; all if None.
+
+    Returns:
+        dict: The analysis block, and `interval` and `resolution` of the line probe (None without one).
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment, or the analysis no such key.
+    """
+    block = _named(config, "experiments", experiment, kind="experiments")
+    line = block["probes"].get("line", {})
+    whole = {
+        **copy.deepcopy(block["analysis"]),
+        "interval": line.get("interval"),
+        "resolution": line.get("resolution"),
+    }
+    return whole if keys is None else {key: _named({"analysis": whole}, "analysis", key, kind="keys") for key in keys}
+
+
+def _named(config: Config, section: str, name: str, *, kind: str) -> Any:
+    entries = config[section]
+    if name not in entries:
+        raise SgdlineError(
+            f"{section} must have an entry for every name asked for, got {value_words(name)}. "
+            + name_hint(name, entries, kind=kind)
+        )
+    return entries[name]

@@ -1,0 +1,388 @@
+"""Walk a value along the JSON schema: fill in defaults and note every fault in plain words.
+
+Only the keywords in `_KEYWORDS` are understood, and `load_schema` refuses others; the tests compare the verdicts
+with those of the jsonschema package. Three rules are stricter than JSON schema, because YAML is looser than JSON:
+a whole number must not be written as a float, numbers must be finite, and texts hold no control characters.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sgdline.config._faults import (
+    Faults,
+    Index,
+    KeyPath,
+    listed,
+    literal_words,
+    name_hint,
+    nearest,
+    number_hint,
+    value_words,
+)
+from sgdline.errors import SgdlineError
+
+Schema = Mapping[str, Any]
+
+_SHAPE_KEYWORDS = {"type", "enum", "const", "oneOf", "properties", "required", "additionalProperties", "propertyNames"}
+_BOUND_KEYWORDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern"}
+_COUNT_KEYWORDS = {"items", "minItems", "maxItems", "uniqueItems", "minProperties"}
+_OTHER_KEYWORDS = {"$ref", "$defs", "$schema", "title", "description", "default"}
+_KEYWORDS = _SHAPE_KEYWORDS | _BOUND_KEYWORDS | _COUNT_KEYWORDS | _OTHER_KEYWORDS
+_LARGEST_INTEGER = 2**63 - 1  # what tables and seeds can hold
+_DEEPEST = 20  # levels inside a free mapping such as kwargs
+_TYPE_WORDS = {
+    "object": "a mapping (key: value)",
+    "array": "a list",
+    "string": "a text",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "null": "null",
+}
+# Keys whose meaning is often guessed wrong; told with every fault at such a key.
+_KEY_HINTS = {
+    "interval": "It is a half-width around 0: 0.5 measures from -0.5 to 0.5.",
+    "window": "It is a half-width around 0: 0.2 compares lines from -0.2 to 0.2.",
+}
+
+
+def load_schema(path: str | Path) -> dict[str, Any]:
+    """Read the schema of the configuration.
+
+    Args:
+        path: A YAML file, `workflow/schemas/config.schema.yaml`.
+
+    Raises:
+        SgdlineError: If the file is missing or no YAML mapping, or uses a keyword that is not understood here.
+    """
+    try:
+        schema = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SgdlineError(
+            f"Schema {path} must be a readable file, got {error.strerror}. Check out the file."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SgdlineError(f"Schema {path} must be YAML, got a file that is not. Check out the file again.") from error
+    if not isinstance(schema, dict):
+        raise SgdlineError(f"Schema {path} must be a mapping, got {value_words(schema)}. Check out the file again.")
+    unknown = sorted({key for part in _subschemas(schema) for key in part} - _KEYWORDS)
+    if unknown:
+        raise SgdlineError(
+            f"Schema {path} must use the keywords known to sgdline.config, got {', '.join(unknown)}. "
+            "Add them to sgdline/config/_schema.py."
+        )
+    return schema
+
+
+def _subschemas(schema: Any) -> Iterator[Schema]:
+    if isinstance(schema, Mapping):
+        yield schema
+        for keyword in ("properties", "$defs"):
+            for part in schema.get(keyword, {}).values():
+                yield from _subschemas(part)
+        for keyword in ("additionalProperties", "propertyNames", "items"):
+            yield from _subschemas(schema.get(keyword))
+        for part in schema.get("oneOf", []):
+            yield from _subschemas(part)
+
+
+class Walker:
+    """Fills in and checks values against one schema document; faults go to `faults`.
+
+    What is at fault is left out of the result (in a list: replaced by None), so that later checks see only sound
+    values.
+    """
+
+    def __init__(self, document: Schema, faults: Faults) -> None:
+        self._document = document
+        self._faults = faults
+
+    def walk(self, value: Any, schema: Schema, path: KeyPath) -> tuple[bool, Any]:
+        """Return whether `value` has the right shape, and the value with its defaults filled in."""
+        schema = self._dereferenced(schema)
+        if "oneOf" in schema:
+            fitting = [branch for branch in map(self._dereferenced, schema["oneOf"]) if _fits_kind(value, branch)]
+            if len(fitting) == 1:
+                return self.walk(value, fitting[0], path)
+            return self._refuse(value, schema, path)
+        if not _fits_kind(value, schema):
+            return self._refuse(value, schema, path)
+        if isinstance(value, Mapping):
+            return True, self._walk_mapping(value, schema, path)
+        if isinstance(value, list | tuple):
+            return self._walk_list(list(value), schema, path)
+        if isinstance(value, str):
+            return self._check_text(value, schema, path)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return self._check_number(value, schema, path)
+        return True, value
+
+    def _dereferenced(self, schema: Schema) -> Schema:
+        reference = schema.get("$ref")
+        if reference is None:
+            return schema
+        target: Any = self._document
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part]
+        siblings = {key: entry for key, entry in schema.items() if key != "$ref"}
+        return {**self._dereferenced(target), **siblings}
+
+    def _walk_mapping(self, value: Mapping[Any, Any], schema: Schema, path: KeyPath) -> dict[str, Any]:
+        known = schema.get("properties", {})
+        others = schema.get("additionalProperties")
+        if others is None and not known:
+            return self._copy_free_mapping(value, path)
+        resolved: dict[str, Any] = {}
+        for key, part in known.items():
+            part = self._dereferenced(part)
+            if key in value:
+                sound, entry = self.walk(value[key], part, (*path, key))
+                if sound:
+                    resolved[key] = entry
+            elif "default" in part:
+                resolved[key] = self.walk(part["default"], part, (*path, key))[1]
+            elif key in schema.get("required", []):
+                self._faults.add((*path, key), f"is missing. It must be {self._rule_words(part)}.")
+        for key, raw in value.items():
+            if isinstance(key, str) and key in known:
+                continue
+            if not isinstance(others, Mapping):
+                self._faults.add((*path, key), f"is not a known key. {self._key_hint(key, known)}")
+                continue
+            self._check_name(key, schema, path)
+            sound, entry = self.walk(raw, others, (*path, key))
+            if sound and isinstance(key, str):
+                resolved[key] = entry
+        if len(value) < schema.get("minProperties", 0):
+            self._faults.add(path, "must have at least one entry, got an empty mapping.")
+        return resolved
+
+    def _check_name(self, key: Any, schema: Schema, path: KeyPath) -> None:
+        rule = self._dereferenced(schema.get("propertyNames", {}))
+        if isinstance(key, str):
+            self._check_text(key, rule, (*path, key))
+        else:
+            self._faults.add(
+                (*path, key),
+                f"must have {self._rule_words(rule) if rule else 'a text'} as its key, got {value_words(key)}. "
+                + _quotes_hint(key),
+            )
+
+    def _key_hint(self, key: Any, known: Mapping[str, Schema]) -> str:
+        near = nearest(key, known)
+        if isinstance(key, str) and (near is None or near.casefold() != key.casefold()):
+            home = self._home_of(key, known)
+            if home is not None:
+                return f"Did you mean '{home}.{key}'? It belongs under {home!r}."
+        return name_hint(key, known, kind="keys here")
+
+    def _home_of(self, key: str, known: Mapping[str, Schema]) -> str | None:
+        """Return the block below `known` where a key belongs that stands on the wrong level."""
+        for name, part in known.items():
+            below = self._dereferenced(part).get("properties", {})
+            if key in below:
+                return name
+            deeper = self._home_of(key, below)
+            if deeper is not None:
+                return f"{name}.{deeper}"
+        return None
+
+    def _copy_free_mapping(self, value: Mapping[Any, Any], path: KeyPath) -> dict[str, Any]:
+        copied = self._copy_free(value, path, around=())
+        return copied if isinstance(copied, dict) else {}
+
+    def _copy_free(self, value: Any, path: KeyPath, *, around: tuple[int, ...]) -> Any:
+        """Copy a value that the schema leaves open; it still has to fit into JSON, for the tables' metadata."""
+        # YAML can build a list that contains itself; `around` holds the ids of what encloses the value.
+        if id(value) in around or len(around) > _DEEPEST:
+            self._faults.add(path, f"must not be nested more than {_DEEPEST} levels deep, got more. Make it flatter.")
+            return None
+        inside = (*around, id(value)) if isinstance(value, Mapping | list | tuple) else around
+        if isinstance(value, Mapping):
+            copied = {}
+            for key, entry in value.items():
+                if not isinstance(key, str):
+                    self._faults.add(
+                        (*path, key), f"must have a text as its key, got {value_words(key)}. {_quotes_hint(key)}"
+                    )
+                else:
+                    copied[key] = self._copy_free(entry, (*path, key), around=inside)
+            return copied
+        if isinstance(value, list | tuple):
+            return [self._copy_free(entry, (*path, Index(i)), around=inside) for i, entry in enumerate(value)]
+        if isinstance(value, float) and not math.isfinite(value):
+            self._faults.add(path, f"must be a finite number, got {value_words(value)}.")
+        elif isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+            self._faults.add(path, f"must be at most {_LARGEST_INTEGER}, got {value_words(value)}.")
+        elif value is not None and not isinstance(value, str | int | float):
+            self._faults.add(
+                path,
+                f"must be a text, a number, true, false, null, a list or a mapping, got {value_words(value)}. "
+                + _quotes_hint(value),
+            )
+            return None
+        return value
+
+    def _walk_list(self, value: list[Any], schema: Schema, path: KeyPath) -> tuple[bool, Any]:
+        least, most = schema.get("minItems", 0), schema.get("maxItems", math.inf)
+        if not least <= len(value) <= most:
+            bound = f"at least {least}" if len(value) < least else f"at most {most}"
+            entries = "entry" if bound == "at least 1" else "entries"
+            self._faults.add(path, f"must have {bound} {entries}, got {len(value) or 'an empty list'}.")
+        resolved: list[Any] = []
+        for position, entry in enumerate(value):
+            sound, item = self.walk(entry, schema.get("items", {}), (*path, Index(position)))
+            if sound and schema.get("uniqueItems") and item in resolved:
+                self._faults.add(
+                    (*path, Index(position)),
+                    f"must differ from the entries before it, got {value_words(item)} twice. Remove one of them.",
+                )
+            resolved.append(item if sound else None)
+        return True, resolved
+
+    def _check_text(self, value: str, schema: Schema, path: KeyPath) -> tuple[bool, Any]:
+        if "enum" in schema or "const" in schema:
+            return True, value  # _fits_kind has compared it
+        if len(value) > schema.get("maxLength", math.inf):
+            self._faults.add(path, f"must have at most {schema['maxLength']} characters, got {len(value)}. Shorten it.")
+            return False, None
+        printable = value.isprintable()
+        if printable and len(value) >= schema.get("minLength", 0) and re.search(schema.get("pattern", ""), value):
+            return True, value
+        rule = self._rule_words(schema) if printable else "a text on one line, without control characters"
+        mended = re.sub(r"[^A-Za-z0-9_-]+", "_", value).strip("_-")
+        fits = "pattern" in schema and bool(mended) and re.search(schema["pattern"], mended)
+        hint = f" Did you mean {mended!r}?" if fits else ""
+        self._faults.add(path, f"must be {rule}, got {value_words(value)}.{hint}")
+        return False, None
+
+    def _check_number(self, value: int | float, schema: Schema, path: KeyPath) -> tuple[bool, Any]:
+        if "enum" in schema or "const" in schema:
+            return True, value
+        sound = (
+            value >= schema.get("minimum", -math.inf)
+            and value <= schema.get("maximum", math.inf)
+            and value > schema.get("exclusiveMinimum", -math.inf)
+            and value < schema.get("exclusiveMaximum", math.inf)
+        )
+        if not sound or not math.isfinite(value if isinstance(value, float) else 0.0):
+            return self._refuse(value, schema, path)
+        if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+            self._faults.add(path, f"must be at most {_LARGEST_INTEGER}, got {value_words(value)}.")
+            return False, None
+        # `1` and `1.0` are one number, and so are 0.0 and -0.0: equal settings give equal slices.
+        return True, float(value) + 0.0 if schema.get("type") == "number" else value
+
+    def _refuse(self, value: Any, schema: Schema, path: KeyPath) -> tuple[bool, Any]:
+        rule, got = self._rule_words(schema), value_words(value)
+        kinds = _kinds(schema) | {kind for branch in schema.get("oneOf", []) for kind in _kinds(branch)}
+        allowed = [
+            entry
+            for part in [schema, *schema.get("oneOf", [])]
+            for entry in [*part.get("enum", []), *([part["const"]] if "const" in part else [])]
+        ]
+        hint = ""
+        if isinstance(value, str) and kinds & {"integer", "number"}:
+            written = number_hint(value, whole="number" not in kinds)
+            if written is not None:
+                got = f"the text {got}; write {written}"
+                if re.search("[eE]", value):
+                    hint = "YAML takes a number with an exponent for a text unless it has a dot and a signed exponent."
+                else:
+                    hint = "Without quotes."
+        if not hint and isinstance(value, str):
+            near = nearest(value, [entry for entry in allowed if isinstance(entry, str)])
+            hint = f"Did you mean {near!r}?" if near is not None else ""
+        if not hint and isinstance(value, float) and value.is_integer() and "integer" in kinds | _kinds_of(allowed):
+            hint = f"Write {int(value)}." if abs(value) < 2**63 else ""
+        if not hint and "array" in kinds and isinstance(value, str | int | float) and not isinstance(value, bool):
+            hint = f"Write [{value if isinstance(value, str) else value_words(value)}]."
+        if not hint and kinds == {"string"}:
+            hint = _quotes_hint(value)
+        if not hint and value is None and "object" in kinds and not schema.get("required") and path:
+            hint = "Write {} to have its defaults, or indent its keys below it."
+        hint = " ".join(part for part in (hint, _KEY_HINTS.get(path[-1], "") if path else "") if part)
+        self._faults.add(path, f"must be {rule}, got {got}.{' ' + hint if hint else ''}")
+        return False, None
+
+    def _rule_words(self, schema: Schema) -> str:
+        schema = self._dereferenced(schema)
+        if "description" in schema:
+            return str(schema["description"])
+        if "const" in schema:
+            return literal_words(schema["const"])
+        if "enum" in schema:
+            allowed = [literal_words(entry) for entry in schema["enum"]]
+            return allowed[0] if len(allowed) == 1 else f"one of {listed(allowed)}"
+        if "oneOf" in schema:
+            return ", or ".join(self._rule_words(branch) for branch in schema["oneOf"])
+        words = listed([_TYPE_WORDS[kind] + _bound_words(schema, kind) for kind in sorted(_kinds(schema))])
+        if "items" in schema:
+            words += f", each entry {self._rule_words(schema['items'])}"
+        if schema.get("minLength"):
+            words += " that is not empty"
+        if "pattern" in schema:
+            words += " of the form that config/README.md shows"
+        return words
+
+
+def _kinds(schema: Schema) -> frozenset[str]:
+    kind = schema.get("type", [])
+    return frozenset([kind] if isinstance(kind, str) else kind)
+
+
+def _kinds_of(values: list[Any]) -> frozenset[str]:
+    return frozenset("integer" for value in values if isinstance(value, int) and not isinstance(value, bool))
+
+
+def _fits_kind(value: Any, schema: Schema) -> bool:
+    """Tell whether a value is of the schema's type, or equals its constant; no bounds are checked."""
+    if "const" in schema or "enum" in schema:
+        allowed = schema["enum"] if "enum" in schema else [schema["const"]]
+        # Python's 1 == True == 1.0 must not count.
+        return any(type(value) is type(entry) and value == entry for entry in allowed)
+    kinds = _kinds(schema)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return (
+        not kinds
+        or ("object" in kinds and isinstance(value, Mapping))
+        or ("array" in kinds and isinstance(value, list | tuple))
+        or ("string" in kinds and isinstance(value, str))
+        or ("boolean" in kinds and isinstance(value, bool))
+        or ("integer" in kinds and whole)
+        or ("number" in kinds and (whole or isinstance(value, float)))
+        or ("null" in kinds and value is None)
+    )
+
+
+def _bound_words(schema: Schema, kind: str) -> str:
+    if kind not in ("integer", "number"):
+        return ""
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if above is not None:
+        words = f" above {above}"
+    elif low is not None:
+        words = f" of at least {low}" if high is None and below is None else f" from {low}"
+    else:
+        words = ""
+    if high is not None:
+        words += f" to {high}"
+    elif below is not None:
+        words += f" to below {below}"
+    return words
+
+
+def _quotes_hint(value: Any) -> str:
+    if isinstance(value, bool):
+        return "YAML reads yes, no, on, off, true and false as truth values; put the word in quotes."
+    if value is None or isinstance(value, Mapping | list | tuple):
+        return ""
+    return "Put it in quotes if it is meant as a text."

@@ -1,0 +1,254 @@
+"""From a source to the table of a data set: split, convert, measure the normalisation, write."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sgdline.data.sources import Pixels, RawImages, load_source
+from sgdline.errors import SgdlineError
+from sgdline.seeds import derive_seed
+from sgdline.tables import SCHEMAS, write_table
+
+_LOG = logging.getLogger(__name__)
+
+Indices = npt.NDArray[np.int64]
+
+SPLITS = ("train", "validation", "test")
+
+# Fixed-point ITU-R 601 luma as Pillow computes it: 0.299 R + 0.587 G + 0.114 B in units of 2**-16, rounded.
+_LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)
+
+
+def prepare_dataset(
+    settings: Mapping[str, Any],
+    output: str | Path,
+    *,
+    data_dir: str | Path,
+    download: bool,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Load a source, split it and write one table of kind "dataset".
+
+    The metadata of the table gets, beside `provenance`: image_shape [C, H, W], scale (pixel * scale lies in [0, 1]),
+    mean and std per channel in those units, class_names, sizes per split, and source. The rows of a random split are
+    in random order, so that any run of rows is a fair sample. `source_index` counts within the source's test set for
+    test images, and within its training set otherwise or if it has no test set.
+
+    Args:
+        settings: One entry of the config's `datasets`, every key present; see config.schema.yaml.
+        output: Table to write.
+        data_dir: Folder in which downloaded data sets lie.
+        download: Fetch missing files.
+        provenance: JSON-able facts for the metadata of the table.
+
+    Raises:
+        SgdlineError: If files are missing or damaged, sizes do not fit, or constants do not fit the channels.
+
+    Source: linesearch 2.1 and walk 5.1 (splits, constants).
+    """
+    raw = load_source(settings, data_dir=data_dir, download=download)
+    indices = _split(raw, settings)
+    own_test_set = len(raw.test_images) > 0
+    pixels, scale = {}, raw.scale
+    labels = {}
+    for split in SPLITS:
+        from_test = split == "test" and own_test_set
+        chosen = (raw.test_images if from_test else raw.train_images)[indices[split]]
+        labels[split] = (raw.test_labels if from_test else raw.train_labels)[indices[split]]
+        chosen = _convert_channels(chosen, settings["channels"])
+        pixels[split], scale = _resize(chosen, settings["image_size"], scale=raw.scale)
+    image_shape = list(pixels["train"].shape[1:])
+
+    _warn_of_missing_classes(labels["train"], raw.class_names)
+    mean, std = _normalisation(pixels["train"], scale, settings)
+    table = _to_table(indices, labels, pixels)
+    write_table(
+        output,
+        "dataset",
+        table,
+        provenance={
+            **provenance,
+            "image_shape": image_shape,
+            "scale": scale,
+            "mean": mean,
+            "std": std,
+            "class_names": list(raw.class_names),
+            "sizes": {split: len(indices[split]) for split in SPLITS},
+            "source": settings["source"],
+        },
+    )
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+def _split(raw: RawImages, settings: Mapping[str, Any]) -> dict[str, Indices]:
+    """Choose the rows of each split: of the source's test set for `test` if it has one, of its training set else."""
+    source = settings["source"]
+    count, test_count = len(raw.train_images), len(raw.test_images)
+    if test_count:
+        sizes = _resolve_sizes({key: settings[key] for key in SPLITS[:2]}, count, pool=f"training set of {source}")
+        sizes |= _resolve_sizes({"test": settings["test"]}, test_count, pool=f"test set of {source}")
+        test = _order(test_count, settings, purpose="split_test")[: sizes["test"]]
+        order = _order(count, settings, purpose="split")
+    else:
+        sizes = _resolve_sizes({key: settings[key] for key in SPLITS}, count, pool=f"one set of {source}")
+        # The tail of a source without a test set stands in for one; what is before it is its training set.
+        order = _order(count, settings, purpose="split")
+        order, test = order[: count - sizes["test"]], order[count - sizes["test"] :]
+    if sizes["train"] < 1:
+        raise SgdlineError("train must be at least one image, got 0. Raise it or lower validation and test.")
+    return {
+        "train": order[: sizes["train"]],
+        "validation": order[len(order) - sizes["validation"] :],
+        "test": test,
+    }
+
+
+def _order(count: int, settings: Mapping[str, Any], *, purpose: str) -> Indices:
+    """Return the rows of a set in the order in which splits take them."""
+    if settings["split"] == "sequential":
+        return np.arange(count, dtype=np.int64)
+    # Sorting raw words: numpy promises the stream of a bit generator, not that of Generator.permutation.
+    words = np.random.PCG64(derive_seed(settings["split_seed"], purpose)).random_raw(count)
+    return np.argsort(words, kind="stable").astype(np.int64)
+
+
+def _resolve_sizes(requested: Mapping[str, int | str], available: int, *, pool: str) -> dict[str, int]:
+    """Turn `all` into what the numbers leave, and check that a pool of images is large enough."""
+    unbounded = [key for key, size in requested.items() if size == "all"]
+    if len(unbounded) > 1:
+        raise SgdlineError(
+            f"At most one of {', '.join(requested)} must be all where they share the {pool}, "
+            f"got all for {' and '.join(unbounded)}. Give a number for {unbounded[-1]}."
+        )
+    left = available
+    sizes: dict[str, int] = {}
+    for key, size in requested.items():
+        if size == "all":
+            continue
+        if int(size) > left:
+            taken = ", ".join(f"{name}: {number}" for name, number in sizes.items())
+            raise SgdlineError(
+                f"{key} must be at most {left} of the {available} images in the {pool}"
+                f"{f' (taken by {taken})' if taken else ''}, got {size}. Lower it."
+            )
+        sizes[key] = int(size)
+        left -= int(size)
+    sizes |= dict.fromkeys(unbounded, left)
+    return sizes
+
+
+def _warn_of_missing_classes(labels: npt.NDArray[np.int64], class_names: tuple[str, ...]) -> None:
+    missing = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
+    if len(missing):
+        names = ", ".join(class_names[label] for label in missing[:10]) + (", ..." if len(missing) > 10 else "")
+        _LOG.warning("The training split has no image of %d of %d classes: %s.", len(missing), len(class_names), names)
+
+
+# --- pixels -----------------------------------------------------------------------------------------------------------
+
+
+def _convert_channels(images: Pixels, channels: int | None) -> Pixels:
+    """Convert (N, C, H, W) to the wanted number of channels: ITU-R 601 luma for 1, repeated grey for 3."""
+    present = images.shape[1]
+    if channels is None or channels == present:
+        return images
+    if channels == 3 and present == 1:
+        return np.repeat(images, 3, axis=1)
+    if channels == 1 and present == 3:
+        luma = np.full(images[:, :1].shape, 1 << 15, dtype=np.uint32)
+        for channel, weight in enumerate(_LUMA):
+            luma += images[:, channel : channel + 1] * weight
+        return (luma >> 16).astype(np.uint8)
+    raise SgdlineError(
+        f"channels must be null for a source with {present} channels, got {channels}. "
+        "Only grey and RGB images can be converted."
+    )
+
+
+def _resize(images: Pixels, image_size: int | None, *, scale: float) -> tuple[Pixels, float]:
+    """Resize (N, C, H, W) to image_size squared with Pillow's bilinear filter; return the pixels and their scale."""
+    count, channels, height, width = images.shape
+    if image_size is None or (height, width) == (image_size, image_size):
+        return images, scale
+    from PIL import Image
+
+    if scale != 1 / 255:
+        # Few grey levels are spread over a byte first, so that rounding to whole ones loses little.
+        spread = np.rint(np.minimum(np.arange(256) * scale, 1.0) * 255).astype(np.uint8)
+        images = spread[images]
+    resized = np.empty((count * channels, image_size, image_size), dtype=np.uint8)
+    for position, plane in enumerate(images.reshape(count * channels, height, width)):
+        picture = Image.fromarray(plane).resize((image_size, image_size), Image.Resampling.BILINEAR)
+        resized[position] = np.asarray(picture)
+    return resized.reshape(count, channels, image_size, image_size), 1 / 255
+
+
+def _normalisation(images: Pixels, scale: float, settings: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """Return mean and std per channel in units of [0, 1], measured in float64 over the training images or given.
+
+    A measured std is at least one grey level: a constant channel stays finite.
+    """
+    channels = images.shape[1]
+    measured_mean, measured_std = [], []
+    for channel in range(channels):
+        # Whole-number sums: the same bytes on every machine and in any order of the images.
+        counts = [int(count) for count in np.bincount(images[:, channel].ravel(), minlength=256)]
+        total = sum(counts)
+        first = sum(count * level for level, count in enumerate(counts))
+        second = sum(count * level**2 for level, count in enumerate(counts))
+        mean = first / total * scale
+        deviation = math.sqrt((total * second - first**2) / total**2) * scale
+        if deviation < scale and settings["std"] == "auto":
+            _LOG.warning("Channel %d hardly varies: its std %g is raised to one grey level.", channel, deviation)
+        measured_mean.append(mean)
+        measured_std.append(max(deviation, scale))
+    mean_values = _constants("mean", settings["mean"], auto=measured_mean, none=[0.0] * channels)
+    std_values = _constants("std", settings["std"], auto=measured_std, none=[1.0] * channels)
+    if min(std_values) <= 0:
+        raise SgdlineError(f"std must be above 0 in every channel, got {std_values}. Correct the list or use auto.")
+    return mean_values, std_values
+
+
+def _constants(key: str, given: Any, *, auto: list[float], none: list[float]) -> list[float]:
+    if given == "auto":
+        return auto
+    if given == "none":
+        return none
+    if len(given) != len(auto) or not all(math.isfinite(value) for value in given):
+        raise SgdlineError(
+            f"{key} must be auto, none or a list of {len(auto)} finite number(s), one per channel, got {given}. "
+            "Correct the list."
+        )
+    return [float(value) for value in given]
+
+
+def _to_table(
+    indices: Mapping[str, Indices], labels: Mapping[str, npt.NDArray[np.int64]], pixels: Mapping[str, Pixels]
+) -> pa.Table:
+    flat = np.concatenate([pixels[split].reshape(-1) for split in SPLITS])
+    count = sum(len(indices[split]) for split in SPLITS)
+    if len(flat) > np.iinfo(np.int32).max:
+        raise SgdlineError(
+            f"A data set must hold at most {np.iinfo(np.int32).max} pixel values, got {len(flat)}. "
+            "Lower train, test or image_size."
+        )
+    offsets = np.arange(count + 1, dtype=np.int32) * np.int32(len(flat) // count)
+    return pa.Table.from_arrays(
+        [
+            pa.array(np.repeat(SPLITS, [len(indices[split]) for split in SPLITS]).tolist(), type=pa.string()),
+            pa.array(np.concatenate([indices[split] for split in SPLITS])),
+            pa.array(np.concatenate([labels[split] for split in SPLITS])),
+            pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat)),
+        ],
+        schema=SCHEMAS["dataset"],
+    )

@@ -1,0 +1,535 @@
+"""Sources of images: one loader each, all of them to the same raw form.
+
+A new source is one function with the signature of the others and one line in `SOURCES`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgdline.errors import SgdlineError
+from sgdline.seeds import derive_seed
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawImages:
+    """Images as a source holds them, before any split.
+
+    A source without a test set of its own has empty test arrays; the test split is then drawn from its training images.
+    """
+
+    train_images: Pixels  # (N, C, H, W)
+    train_labels: Labels  # (N,)
+    test_images: Pixels  # (M, C, H, W), M may be 0
+    test_labels: Labels  # (M,)
+    class_names: tuple[str, ...]
+    scale: float  # pixel * scale lies in [0, 1]
+
+
+def load_source(settings: Mapping[str, Any], *, data_dir: str | Path, download: bool) -> RawImages:
+    """Load all images of a source.
+
+    Args:
+        settings: One entry of the config's `datasets`, every key present; see config.schema.yaml.
+        data_dir: Folder in which downloaded data sets lie, in the layout of torchvision.
+        download: Fetch missing files from the official site of the source.
+
+    Returns:
+        RawImages.
+
+    Raises:
+        SgdlineError: If the source is unknown, files are missing or damaged, or labels do not fit the classes.
+    """
+    name = settings["source"]
+    if name not in SOURCES:
+        near = difflib.get_close_matches(str(name), SOURCES, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "Choose one of them."
+        raise SgdlineError(f"source must be one of {', '.join(SOURCES)}, got {name!r}. {hint}")
+    raw = SOURCES[name](settings, data_dir=Path(data_dir), download=download)
+    for images, labels in ((raw.train_images, raw.train_labels), (raw.test_images, raw.test_labels)):
+        if len(images) != len(labels):
+            raise SgdlineError(
+                f"Source {name} must have one label per image, got {len(images)} images and {len(labels)} labels. "
+                "Fetch its files again."
+            )
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(raw.class_names):
+            raise SgdlineError(
+                f"Labels of source {name} must be from 0 to {len(raw.class_names) - 1}, "
+                f"got {labels.min()} to {labels.max()}. Fetch its files again."
+            )
+    return raw
+
+
+# --- scikit-learn's digits --------------------------------------------------------------------------------------------
+
+
+def _load_digits(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
+    """Real 8x8 images of digits with 17 grey levels; they come with scikit-learn and need no file."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return _without_test_set(
+        digits.images[:, None].astype(np.uint8),
+        digits.target.astype(np.int64),
+        class_names=tuple(str(name) for name in digits.target_names),
+        scale=1 / 16,
+    )
+
+
+# --- idx files: MNIST and Fashion-MNIST -------------------------------------------------------------------------------
+
+_IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def _load_mnist(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
+    return _load_idx("mnist", [data_dir / "MNIST" / "raw"], torchvision_name="MNIST", download=download)
+
+
+def _load_fashion_mnist(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
+    """Look where torchvision keeps its files, then where Debian's package dataset-fashion-mnist installs them."""
+    folders = [data_dir / "FashionMNIST" / "raw"]
+    folders += [share / "datasets" / "fashion-mnist" for share in _share_folders()]
+    return _load_idx(
+        "fashion_mnist",
+        folders,
+        torchvision_name="FashionMNIST",
+        download=download,
+        otherwise=", or install the Debian package dataset-fashion-mnist",
+    )
+
+
+def _share_folders() -> list[Path]:
+    """Return the share folders of the system (XDG base directory specification: relative ones do not count)."""
+    listed = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
+    return [Path(entry) for entry in listed.split(":") if Path(entry).is_absolute()]
+
+
+def _load_idx(
+    source: str, folders: Sequence[Path], *, torchvision_name: str, download: bool, otherwise: str = ""
+) -> RawImages:
+    """Read the four idx files from the first folder that has them all; the first folder takes downloads."""
+    found = next((folder for folder in folders if not _missing_idx_files(folder)), None)
+    if found is None and download:
+        found = folders[0]
+        _download_idx(source, found, torchvision_name=torchvision_name)
+    if found is None:
+        missing = [f"{name}[.gz]" for name in _missing_idx_files(folders[0])]
+        raise _missing_error(source, folders[0], missing, otherwise=otherwise)
+    train_images, train_labels, test_images, test_labels = (
+        _read_idx(next(path for path in _idx_candidates(found, name) if path.exists()), dimensions=dimensions)
+        for name, dimensions in zip(_IDX_FILES, (3, 1, 3, 1), strict=True)
+    )
+    return RawImages(
+        train_images=train_images[:, None],
+        train_labels=train_labels.astype(np.int64),
+        test_images=test_images[:, None],
+        test_labels=test_labels.astype(np.int64),
+        class_names=_IDX_CLASSES[source],
+        scale=1 / 255,
+    )
+
+
+_IDX_CLASSES = {
+    "mnist": tuple("0123456789"),
+    "fashion_mnist": (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+}
+
+
+def _idx_candidates(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / name, folder / f"{name}.gz"
+
+
+def _missing_idx_files(folder: Path) -> list[str]:
+    return [name for name in _IDX_FILES if not any(path.exists() for path in _idx_candidates(folder, name))]
+
+
+def _read_idx(path: Path, *, dimensions: int) -> Pixels:
+    """Read one idx file of unsigned bytes, packed with gzip or not.
+
+    Args:
+        path: File; gzip if its name ends in .gz.
+        dimensions: Number of dimensions that the file must have.
+
+    Returns:
+        The array, in the shape that the file states.
+
+    Raises:
+        SgdlineError: If the file is not such a file, or is cut off, too long or fails gzip's checksum.
+    """
+    mend = "Delete the file and fetch it again"
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise SgdlineError(f"File {path} must be a whole gzip file, got a damaged one ({error}). {mend}.") from error
+    header = 4 + 4 * dimensions
+    # Two zero bytes, the code of unsigned bytes, the number of dimensions; then each size, big-endian.
+    if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
+        raise SgdlineError(
+            f"File {path} must be an idx file of bytes with {dimensions} dimension(s), "
+            f"got one that begins {content[:4].hex() or 'and ends at once'}. {mend}."
+        )
+    shape = tuple(int.from_bytes(content[start : start + 4], "big") for start in range(4, header, 4))
+    expected = header + int(np.prod(shape, dtype=object))
+    if len(content) != expected:
+        raise SgdlineError(f"File {path} must be {expected} bytes long, got {len(content)}. {mend}.")
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+
+
+def _download_idx(source: str, folder: Path, *, torchvision_name: str) -> None:
+    """Fetch the packed idx files, each under another name until torchvision has verified its checksum."""
+    import torchvision.datasets
+    from torchvision.datasets.utils import download_url
+
+    reader = getattr(torchvision.datasets, torchvision_name)
+    with _download_lock(folder):
+        for name, md5 in reader.resources:
+            if (folder / name).exists():
+                continue
+            unfinished = f"{name}.part"
+            faults: list[str] = []
+            for mirror in reader.mirrors:
+                try:
+                    download_url(f"{mirror}{name}", str(folder), unfinished, md5)
+                except (OSError, RuntimeError) as error:
+                    (folder / unfinished).unlink(missing_ok=True)
+                    faults.append(f"{mirror}: {error}")
+                    continue
+                (folder / unfinished).replace(folder / name)
+                break
+            else:
+                raise _download_error(source, folder, [name], "; ".join(faults))
+
+
+# --- torchvision's readers: CIFAR and SVHN ----------------------------------------------------------------------------
+
+
+def _load_cifar10(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
+    return _load_cifar("cifar10", data_dir, torchvision_name="CIFAR10", download=download)
+
+
+def _load_cifar100(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
+    return _load_cifar("cifar100", data_dir, torchvision_name="CIFAR100", download=download)
+
+
+def _load_cifar(source: str, data_dir: Path, *, torchvision_name: str, download: bool) -> RawImages:
+    """Read CIFAR's python batches.
+
+    They are pickles, which may run code when they are read: torchvision opens none before its checksum has been
+    verified, and neither do we.
+    """
+    import warnings
+
+    import torchvision.datasets
+
+    reader = getattr(torchvision.datasets, torchvision_name)
+    folder = data_dir / reader.base_folder
+    files = dict([*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])])
+    if download:
+        _download_with(lambda: reader(data_dir, download=True), source, folder, files)
+    _verify_files(source, folder, files)
+    with warnings.catch_warnings():
+        # numpy 2.4.0 to 2.4.4 finds fault with the old dtypes in the published pickles, harmlessly.
+        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+        train, test = reader(data_dir, train=True), reader(data_dir, train=False)
+    # torchvision hands out (N, H, W, C).
+    return RawImages(
+        train_images=np.ascontiguousarray(train.data.transpose(0, 3, 1, 2)),
+        train_labels=np.asarray(train.targets, dtype=np.int64),
+        test_images=np.ascontiguousarray(test.data.transpose(0, 3, 1, 2)),
+        test_labels=np.asarray(test.targets, dtype=np.int64),
+        class_names=tuple(train.classes),
+        scale=1 / 255,
+    )
+
+
+def _load_svhn(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
+    """Read SVHN's cropped digits; the test set is the test file (papers.md L24)."""
+    import torchvision.datasets
+
+    reader = torchvision.datasets.SVHN
+    files = {reader.split_list[split][1]: reader.split_list[split][2] for split in ("train", "test")}
+    if download:
+        _download_with(
+            lambda: [reader(data_dir, split=split, download=True) for split in ("train", "test")],
+            "svhn",
+            data_dir,
+            files,
+        )
+    _verify_files("svhn", data_dir, files)
+    train, test = reader(data_dir, split="train"), reader(data_dir, split="test")
+    return RawImages(
+        train_images=np.ascontiguousarray(train.data),
+        train_labels=np.atleast_1d(train.labels),
+        test_images=np.ascontiguousarray(test.data),
+        test_labels=np.atleast_1d(test.labels),
+        class_names=tuple("0123456789"),
+        scale=1 / 255,
+    )
+
+
+def _verify_files(source: str, folder: Path, files: Mapping[str, str]) -> None:
+    """Raise one sentence if files (name -> md5) are missing or damaged."""
+    from torchvision.datasets.utils import check_integrity
+
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        raise _missing_error(source, folder, missing)
+    for name, md5 in files.items():
+        if not check_integrity(folder / name, md5):
+            raise SgdlineError(
+                f"File {folder / name} must have the md5 sum {md5} of the published one, got another. "
+                "Delete the file and put the right one there, or set download: true."
+            )
+
+
+def _download_with(fetch: Callable[[], object], source: str, folder: Path, files: Mapping[str, str]) -> None:
+    """Let torchvision fetch files (name -> md5) that are missing or damaged and verify them.
+
+    A folder that is complete is only read, so it may belong to somebody else.
+    """
+    import warnings
+
+    from torchvision.datasets.utils import check_integrity
+
+    if all(check_integrity(folder / name, md5) for name, md5 in files.items()):
+        return
+    with _download_lock(folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+        try:
+            fetch()
+        except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
+            raise _download_error(source, folder, list(files), str(error)) from error
+
+
+@contextmanager
+def _download_lock(folder: Path) -> Iterator[None]:
+    """Let one job at a time download into a folder: two data sets of a config may share a source."""
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".download.lock").open("w")
+    except OSError as error:
+        raise SgdlineError(
+            f"data_dir must be a folder that can be written to, got {folder} ({error.strerror}). Choose another one."
+        ) from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _missing_error(source: str, folder: Path, missing: Sequence[str], *, otherwise: str = "") -> SgdlineError:
+    return SgdlineError(
+        f"Source {source} must have the files {', '.join(missing)} in {folder}, got none of these. "
+        f"Put them there, or set download: true{otherwise}."
+    )
+
+
+def _download_error(source: str, folder: Path, files: Sequence[str], fault: str) -> SgdlineError:
+    return SgdlineError(
+        f"Download of {source} must reach its official site and pass its checksum, got: {fault}. "
+        f"Try again, or put {', '.join(files)} into {folder} by hand."
+    )
+
+
+# --- folders of image files -------------------------------------------------------------------------------------------
+
+_IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"))
+
+
+def _load_image_folder(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
+    """Read train/<class>/* and, if there, test/<class>/* or val/<class>/*; every image is converted to RGB.
+
+    Class folders are searched to any depth, in the order of their names, and are numbered by the training folder.
+    The validation file of Tiny-ImageNet (val/val_annotations.txt) counts as its test set: its test images have no
+    labels. Images of several sizes need `image_size`.
+    """
+    if settings["path"] is None:
+        raise SgdlineError(
+            "path must be the folder with train/<class>/* for source image_folder, got null. Set it in the data set."
+        )
+    root = Path(settings["path"]).expanduser()
+    class_names = _class_folders(root / "train")
+    if not class_names:
+        raise SgdlineError(
+            f"path must be a folder with train/<class>/* in it, got {root}. Put one folder of images per class there."
+        )
+    train_files = _labelled_files(root / "train", class_names)
+    test_files = _test_files(root, class_names)
+    images = _read_images([path for path, _ in train_files + test_files], image_size=settings["image_size"])
+    labels = np.array([label for _, label in train_files + test_files], dtype=np.int64)
+    count = len(train_files)
+    return RawImages(
+        train_images=images[:count],
+        train_labels=labels[:count],
+        test_images=images[count:],
+        test_labels=labels[count:],
+        class_names=class_names,
+        scale=1 / 255,
+    )
+
+
+def _class_folders(folder: Path) -> tuple[str, ...]:
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def _labelled_files(folder: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
+    files: list[tuple[Path, int]] = []
+    for label, name in enumerate(class_names):
+        found = sorted(
+            path
+            for path in (folder / name).rglob("*")
+            if path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        )
+        if not found and folder.name == "train":
+            raise SgdlineError(
+                f"Class folder {folder / name} must hold images, got none. Add images or delete the folder."
+            )
+        files += [(path, label) for path in found]
+    return files
+
+
+def _test_files(root: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
+    annotations = root / "val" / "val_annotations.txt"
+    if annotations.is_file():
+        return _annotated_files(annotations, class_names)
+    for folder in (root / "test", root / "val"):
+        found = _class_folders(folder)
+        if not found:
+            continue
+        unknown = sorted(set(found) - set(class_names))
+        if unknown:
+            raise SgdlineError(
+                f"Class folders of {folder} must be among those of {root / 'train'}, got {', '.join(unknown)}. "
+                "Rename or delete them."
+            )
+        return _labelled_files(folder, class_names)
+    return []
+
+
+def _annotated_files(annotations: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
+    """Read lines of the form `<file> <tab> <class> <tab> ...`; the files lie in images/ beside them."""
+    labels = {name: label for label, name in enumerate(class_names)}
+    files = []
+    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):
+        parts = line.split("\t")
+        if not line.strip():
+            continue
+        if len(parts) < 2 or parts[1] not in labels:
+            raise SgdlineError(
+                f"Line {number} of {annotations} must be a file and a class of the training folder, got {line!r}. "
+                "Mend the line or fetch the data set again."
+            )
+        files.append((annotations.parent / "images" / parts[0], labels[parts[1]]))
+    return files
+
+
+def _read_images(paths: Sequence[Path], *, image_size: int | None) -> Pixels:
+    """Read image files as RGB into one array (N, 3, H, W), resized to image_size squared where it is given."""
+    images: Pixels | None = None
+    for position, path in enumerate(paths):
+        image = _read_image(path, image_size=image_size)
+        if images is None:
+            images = np.empty((len(paths), *image.shape), dtype=np.uint8)
+        if image.shape != images.shape[1:]:
+            height, width = image.shape[1:]
+            raise SgdlineError(
+                f"Image {path} must be {images.shape[3]}x{images.shape[2]} pixels as {paths[0]} is, "
+                f"got {width}x{height}. Set image_size to resize all images."
+            )
+        images[position] = image
+    assert images is not None  # every class folder holds images
+    return images
+
+
+def _read_image(path: Path, *, image_size: int | None) -> Pixels:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            rgb = None if mode.startswith(("I", "F")) else image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SgdlineError(
+            f"Image {path} must be a whole image file, got one that cannot be read ({error}). "
+            "Delete the file or fetch it again."
+        ) from error
+    if rgb is None:  # Pillow would clip 16-bit values to white
+        raise SgdlineError(
+            f"Image {path} must have 8 bits per channel, got Pillow's mode {mode}. Convert it to 8 bits first."
+        )
+    if image_size is not None and rgb.size != (image_size, image_size):
+        rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(rgb).transpose(2, 0, 1)
+
+
+# --- noise ------------------------------------------------------------------------------------------------------------
+
+
+def _load_random(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
+    """Make seeded uniform noise of any shape, the classes in turn; for benchmarks, nothing can be learnt from it."""
+    noise = settings["random"]
+    shape = (noise["images"], noise["channels"], noise["size"], noise["size"])
+    count = int(np.prod(shape))
+    # The raw stream of a bit generator is what numpy promises never to change.
+    words = np.random.PCG64(derive_seed(noise["seed"], "random_images")).random_raw(-(-count // 8))
+    images = words.astype("<u8").view(np.uint8)[:count].reshape(shape)
+    labels = np.arange(noise["images"], dtype=np.int64) % noise["classes"]
+    names = tuple(str(label) for label in range(noise["classes"]))
+    return _without_test_set(images, labels, class_names=names, scale=1 / 255)
+
+
+def _without_test_set(images: Pixels, labels: Labels, *, class_names: tuple[str, ...], scale: float) -> RawImages:
+    return RawImages(
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:0],
+        test_labels=labels[:0],
+        class_names=class_names,
+        scale=scale,
+    )
+
+
+SOURCES: dict[str, Callable[..., RawImages]] = {
+    "digits": _load_digits,
+    "fashion_mnist": _load_fashion_mnist,
+    "mnist": _load_mnist,
+    "cifar10": _load_cifar10,
+    "cifar100": _load_cifar100,
+    "svhn": _load_svhn,
+    "image_folder": _load_image_folder,
+    "random": _load_random,
+}

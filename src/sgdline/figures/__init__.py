@@ -1,0 +1,125 @@
+"""From tables to pictures: one module per figure, found by its file.
+
+A figure ``paper/name`` lives in ``sgdline/figures/paper/name.py`` and holds
+
+- ``SPEC``, a `FigureSpec`: which tables of a run it reads;
+- ``draw(tables, *, settings)``, which returns a matplotlib figure.
+
+Reading names and specs imports no matplotlib, so that a workflow can ask for all of them at its start.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sgdline.errors import SgdlineError
+from sgdline.figures.spec import FigureSpec
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from matplotlib.figure import Figure
+
+__all__ = ["FigureSpec", "available", "plot_figure", "spec"]
+
+_ROOT = Path(__file__).parent
+
+# Fixed, and without a date: equal tables give equal bytes.
+_PDF_FACTS = {"Creator": "sgdline", "Producer": "sgdline", "CreationDate": None, "ModDate": None}
+_PNG_FACTS = {"Software": "sgdline"}
+_PNG_DPI = 200
+
+
+def available() -> list[str]:
+    """Return the ids of all figures, sorted, by their files; files that begin with ``_`` are shared helpers."""
+    return sorted(
+        f"{file.parent.name}/{file.stem}" for file in _ROOT.glob("[!_]*/*.py") if not file.name.startswith("_")
+    )
+
+
+def spec(figure_id: str) -> FigureSpec:
+    """Return what a figure says about itself, without importing matplotlib.
+
+    Args:
+        figure_id: One of `available()`.
+
+    Raises:
+        SgdlineError: If there is no such figure; the message names the nearest one.
+    """
+    found = _module(figure_id).SPEC
+    if not isinstance(found, FigureSpec) or found.id != figure_id:
+        raise TypeError(f"SPEC of figure {figure_id!r} must be a FigureSpec of that id, got {found!r}")
+    return found
+
+
+def plot_figure(
+    figure_id: str,
+    tables: Mapping[str, str | Path],
+    *,
+    settings: Mapping[str, Any],
+    pdf: str | Path,
+    png: str | Path,
+) -> None:
+    """Read the tables of a run, draw one figure and put its PDF and PNG in place.
+
+    Args:
+        figure_id: One of `available()`.
+        tables: Kind of table -> file; at least the kinds that the figure's spec names.
+        settings: The run: experiment, dataset, model, lr, batch_size, seed, steps, and the config blocks `analysis`
+            and `line`.
+        pdf: Vector picture to write.
+        png: The same picture as pixels, 200 dpi.
+
+    Raises:
+        SgdlineError: If the figure is unknown, or a table is missing or damaged.
+        ValueError: If `tables` lacks a kind that the figure reads.
+    """
+    # Here and not above: naming and listing figures must stay free of pyarrow's and matplotlib's import time.
+    from sgdline.figures import style
+    from sgdline.tables import read_table
+
+    wanted = spec(figure_id).tables
+    missing = [kind for kind in wanted if kind not in tables]
+    if missing:
+        raise ValueError(f"tables of figure {figure_id!r} must hold {list(wanted)}, got none for {missing}")
+    read = {kind: read_table(tables[kind], kind) for kind in wanted}
+    draw: Callable[..., Figure] = _module(figure_id).draw
+    with style.applied():
+        figure = draw(read, settings=settings)
+        try:
+            _save(figure, Path(pdf), Path(png))
+        finally:
+            figure.clear()
+
+
+def _module(figure_id: str) -> ModuleType:
+    names = available()
+    if figure_id not in names:
+        import difflib
+
+        nearest = difflib.get_close_matches(figure_id, names, n=1, cutoff=0.0)
+        raise SgdlineError(
+            f"figures must be names of known figures, got {figure_id!r}. The nearest name is {nearest[0]!r}."
+        )
+    return importlib.import_module(f"{__name__}.{figure_id.replace('/', '.')}")
+
+
+def _save(figure: Figure, pdf: Path, png: Path) -> None:
+    """Write both pictures beside their targets and move them only when both are whole."""
+    kinds: list[tuple[Path, dict[str, Any]]] = [
+        (pdf, {"format": "pdf", "metadata": _PDF_FACTS}),
+        (png, {"format": "png", "metadata": _PNG_FACTS, "dpi": _PNG_DPI}),
+    ]
+    unfinished = [target.with_name(target.name + ".writing") for target, _ in kinds]
+    try:
+        for (target, options), beside in zip(kinds, unfinished, strict=True):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(beside, **options)
+        for (target, _), beside in zip(kinds, unfinished, strict=True):
+            beside.replace(target)
+    finally:
+        for beside in unfinished:
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,15 @@
+"""What a figure says about itself, readable without drawing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """The contents-page entry of one figure; the module that holds it also holds `draw`."""
+
+    id: str  # "linesearch/fig2_lines", the module's place below sgdline.figures
+    title: str  # one line, printed above the picture
+    tables: tuple[str, ...]  # kinds of tables of ONE run that `draw` reads: keys of sgdline.tables.SCHEMAS
+    probes: tuple[str, ...]  # probes that the experiment must have

@@ -1,0 +1,264 @@
+"""How every figure looks: colours by role, line styles, the sheet with its title and its footer.
+
+Nothing here touches pyplot or a display. matplotlib is imported where it is used, so that this module stays
+cheap for those who only want a figure's name.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgdline.tables import provenance
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# One look per role, the same in all figures. Colours keep apart for the colour-blind; the line styles, and for
+# neighbours the lightness as well, keep apart in grey.
+ROLES: dict[str, dict[str, Any]] = {
+    "full_batch": {"color": "#B2182B", "linestyle": "-", "linewidth": 2.0},
+    "direction_batch": {"color": "#1B9E77", "linestyle": (0, (5, 1.5)), "linewidth": 1.8},
+    "chunk_quartile": {"color": "#000000", "linestyle": (0, (1, 1.3)), "linewidth": 1.0},
+    "chunk_median": {"color": "#000000", "linestyle": "-", "linewidth": 0.9},
+    "chunk_range": {"color": "#DDDDDD", "linestyle": "-", "linewidth": 0.0},
+    "parabola_original": {"color": "#0072B2", "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.6},
+    "parabola_adapted": {"color": "#E69F00", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "linewidth": 1.8},
+    "executed_step": {"color": "#555555", "linestyle": (0, (1, 2.5)), "linewidth": 1.1},
+    "degree_1": {"color": "#0072B2", "linestyle": (0, (5, 1.2)), "linewidth": 1.8},
+    "degree_2": {"color": "#D55E00", "linestyle": "-", "linewidth": 2.0},
+    "degree_3": {"color": "#8856A7", "linestyle": (0, (4, 1.2, 1, 1.2)), "linewidth": 1.0},
+    "degree_4": {"color": "#777777", "linestyle": (0, (1, 1)), "linewidth": 1.1},
+    "degree_5": {"color": "#000000", "linestyle": (0, (8, 2)), "linewidth": 0.8},
+    "degree_6": {"color": "#56B4E9", "linestyle": (0, (3, 3)), "linewidth": 1.1},
+    "degree_7": {"color": "#CC79A7", "linestyle": (0, (8, 2, 1, 2)), "linewidth": 1.1},
+    "degree_8": {"color": "#B8860B", "linestyle": (0, (1, 4)), "linewidth": 1.3},
+    "measured": {"color": "#444444", "linestyle": "-", "linewidth": 1.8},
+    "reference": {"color": "#0072B2", "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.3},
+    "median": {"color": "#E69F00", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "linewidth": 1.6},
+    "spread": {"color": "#F5DFB3", "linestyle": "-", "linewidth": 0.0},
+}
+
+COLOR_MAP = "cividis"  # even in lightness: the same order in grey and for the colour-blind
+NO_VALUE = "#F2F2F2"
+
+_SETTINGS: Any = {  # Any: newer matplotlibs type every key, older ones none
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.use_mathtext": True,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "legend.handlelength": 2.8,
+    "lines.markersize": 5.0,
+    "pdf.fonttype": 42,  # text stays text
+    "savefig.dpi": 200,
+}
+
+_TITLE_INCHES = 0.40
+_FOOTER_LINE_INCHES = 0.17
+_LEGEND_ROW_INCHES = 0.195
+_LEGEND_COLUMN_INCHES = 2.75
+_EDGE_INCHES = 0.08
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Use this module's style, and nothing of a user's own matplotlibrc, inside the block."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def look(role: str, **changes: Any) -> dict[str, Any]:
+    """Return the plot arguments of a role, with `changes` on top."""
+    return {**ROLES[role], **changes}
+
+
+def new_figure(title: str, *, footer: Sequence[str], width: float, height: float, legend_entries: int = 0) -> Figure:
+    """Return an empty sheet: title above, footer below, room for a shared legend between panels and footer.
+
+    Args:
+        title: One line.
+        footer: Lines below the panels, from `describe_run`.
+        width: Inches.
+        height: Inches, title and footer included; the legend's room is added to it.
+        legend_entries: Entries to keep room for, see `shared_legend`.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    lines = [part for line in footer for part in textwrap.wrap(line, int(width * 16.5))]
+    legend_inches = _LEGEND_ROW_INCHES * -(-legend_entries // _legend_columns(width))
+    height += legend_inches
+    bottom = (_EDGE_INCHES + _FOOTER_LINE_INCHES * len(lines) + legend_inches + 0.06) / height
+    top = 1 - _TITLE_INCHES / height
+    engine = ConstrainedLayoutEngine(rect=(0, bottom, 1, top - bottom), w_pad=0.08, h_pad=0.06, wspace=0.03)
+    figure = Figure(figsize=(width, height), layout=engine)
+    left = _EDGE_INCHES / width
+    figure.text(left, 1 - 0.12 / height, title, fontsize=11, fontweight="bold", va="top")
+    figure.text(
+        left, _EDGE_INCHES / height, "\n".join(lines), fontsize=7.5, color="#444444", va="bottom", linespacing=1.35
+    )
+    return figure
+
+
+def _legend_columns(width: float) -> int:
+    return max(int(width / _LEGEND_COLUMN_INCHES), 1)
+
+
+def shared_legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """Put one legend for all panels into the band that `new_figure` kept free; each label appears once."""
+    entries: dict[str, Any] = {}
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    engine = figure.get_layout_engine()
+    if entries and engine is not None:
+        figure.legend(
+            list(entries.values()),
+            list(entries),
+            loc="upper center",
+            bbox_to_anchor=(0.5, engine.get()["rect"][1]),  # the panels end here
+            ncols=_legend_columns(figure.get_figwidth()),
+            borderaxespad=0.0,
+            borderpad=0.1,
+            labelspacing=0.35,
+        )
+
+
+def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> list[str]:
+    """Return the footer that every plot has: which run, and what it was measured on.
+
+    Args:
+        tables: The tables of the figure; what the probe noted in their metadata goes before the settings.
+        settings: As in `sgdline.figures.plot_figure`.
+    """
+    facts: dict[str, Any] = {}
+    for kind, table in tables.items():
+        if kind != "trace":  # the trace knows the training, not the measurement
+            for key, value in provenance(table).items():
+                facts.setdefault(key, value)
+    line = settings.get("line") or {}
+    mode = facts.get("batch_norm", line.get("batch_norm", "not recorded"))
+    positions = facts.get("positions", line.get("positions", "not recorded"))
+    samples = facts.get("samples")
+    count = f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"
+    run = [
+        f"model {facts.get('model', settings['model'])}",
+        f"data set {facts.get('dataset', settings['dataset'])}",
+        f"lr {settings['lr']}",
+        f"batch size {settings['batch_size']}",
+        f"seed {settings['seed']}",
+    ]
+    measured = [f"full-batch loss over {count}", f"BatchNorm in {mode} mode", f"{positions} positions"]
+    diverged = divergence_step(tables)
+    if diverged is not None:
+        measured.append(f"THE RUN DIVERGED AT UPDATE {diverged}")
+    return ["  ·  ".join(run), "  ·  ".join(measured)]
+
+
+def divergence_step(tables: Mapping[str, pa.Table]) -> int | None:
+    """Return the first update whose numbers are not finite, from the trace; None if all are or there is no trace."""
+    if "trace" not in tables:
+        return None
+    steps = numbers(tables["trace"], "step")
+    bad = np.array([status != "ok" for status in tables["trace"]["status"].to_pylist()], dtype=bool)
+    return int(steps[bad].min()) if bad.any() else None
+
+
+def absence(what: str, tables: Mapping[str, pa.Table]) -> str:
+    """Return the words of a panel that has nothing to draw, with the reason where the trace tells it."""
+    diverged = divergence_step(tables)
+    return what if diverged is None else f"{what}: the run diverged at update {diverged}"
+
+
+def say(panel: Axes, text: str) -> None:
+    """Write words into the middle of a panel that has no curve."""
+    panel.text(
+        0.5, 0.5, textwrap.fill(text, 30), transform=panel.transAxes, ha="center", va="center", fontsize=9.5, zorder=5
+    )
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.set_facecolor(NO_VALUE)
+
+
+def title(panel: Axes, text: str, notes: Sequence[str] = (), *, width: int = 58) -> None:
+    """Set a panel's title; notes follow below it in small letters, outside the data, as many a line as fit."""
+    lines: list[str] = []
+    for note in notes:
+        if lines and len(lines[-1]) + len(note) + 2 <= width:
+            lines[-1] += f"; {note}"
+        else:
+            lines += textwrap.wrap(note, width)
+    panel.set_title(text, pad=6 + 10.5 * len(lines))
+    if lines:
+        panel.annotate(
+            "\n".join(lines),
+            xy=(0, 1),
+            xytext=(0, 3),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=7.5,
+            color="#444444",
+            va="bottom",
+        )
+
+
+def numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    """Return a numeric column as float64, nulls as NaN. Shape (rows,)."""
+    return np.asarray(table[name].to_numpy(), dtype=np.float64)
+
+
+def counted(count: int, what: str) -> str:
+    """Return `1 line`, `2 lines`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def readable_limits(
+    values: npt.NDArray[np.float64], *, keep: Sequence[float] = (), stretch: float = 30.0
+) -> tuple[float, float] | None:
+    """Return y limits that a few wild values cannot flatten; None where the full range reads well.
+
+    Args:
+        values: What is drawn, any shape; NaN and infinite entries count as wild.
+        keep: Values that must lie inside.
+        stretch: Width of the full range, in widths of the central 96 %, from which on the limits cut.
+    """
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return None
+    low, high = np.quantile(finite, [0.02, 0.98])
+    low, high = min([low, *keep]), max([high, *keep])
+    width = high - low
+    if width == 0 or finite.max() - finite.min() <= stretch * width:
+        return None
+    return float(low - 0.15 * width), float(high + 0.15 * width)
+
+
+def outside_note(values: npt.NDArray[np.float64], limits: tuple[float, float] | None) -> list[str]:
+    """Return a note that counts the values a panel's limits leave out, or no note."""
+    if limits is None:
+        return []
+    finite = values[np.isfinite(values)]
+    count = int(((finite < limits[0]) | (finite > limits[1])).sum())
+    return [f"{counted(count, 'value')} of {finite.size} outside the y range"] if count else []

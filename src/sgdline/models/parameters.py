@@ -1,0 +1,209 @@
+"""A model's trainable parameters as one flat vector, and its buffers as a value that can be put back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from sgdline.errors import SgdlineError
+
+
+def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters with requires_grad by name; a tied one appears once, under its first name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return p, the number of trainable scalars; tied parameters count once, frozen ones and buffers do not.
+
+    Source: papers.md section 1, definition of theta.
+    """
+    return sum(parameter.numel() for parameter in _trainable(model).values())
+
+
+class ParameterVector:
+    """All trainable parameters of a model as views of one flat vector, and their gradients of another.
+
+    While it is in force, writing to `value` moves the model and `backward()` accumulates into `gradient`; both are
+    plain tensors without a graph. The parameter objects stay the same, so ties, optimizers and hooks keep working;
+    frozen parameters and buffers are left alone. `release`, or the end of a `with` block, gives the model tensors
+    of its own again.
+
+    The order is that of `model.named_parameters()`, each tensor flattened row by row, whatever its memory format
+    was: the views are contiguous. Use `zero_gradient` between backward passes; `model.zero_grad()` and an
+    optimizer's `zero_grad` drop the views, and `zero_gradient` then puts them back.
+
+    Args:
+        model: Network; its trainable parameters share one floating-point dtype and one device.
+
+    Attributes:
+        value: theta. Shape (p,), dtype and device of the parameters.
+        gradient: Sum of the gradients since the last `zero_gradient`. Shape (p,).
+
+    Raises:
+        SgdlineError: If the model has no trainable parameters, or they mix dtypes or devices.
+
+    Example:
+        with ParameterVector(model) as theta:
+            theta.zero_gradient()
+            loss(model).backward()
+            theta.value.sub_(theta.gradient, alpha=0.1)
+
+    Source: papers.md section 1, definition of theta.
+    """
+
+    value: Tensor
+    gradient: Tensor
+
+    def __init__(self, model: nn.Module) -> None:
+        self._parameters = _trainable(model)
+        if not self._parameters:
+            raise SgdlineError(
+                "The trainable parameters of a model must be at least one, got none. "
+                "Set requires_grad on what is to be trained."
+            )
+        first_name, first = next(iter(self._parameters.items()))
+        for name, parameter in self._parameters.items():
+            if parameter.dtype != first.dtype or parameter.device != first.device:
+                raise SgdlineError(
+                    f"Parameter {name!r} must have the dtype and device of {first_name!r} ({first.dtype} on "
+                    f"{first.device}), got {parameter.dtype} on {parameter.device}. "
+                    "Convert the model with model.to(dtype=..., device=...), or freeze the parameter."
+                )
+        if not first.dtype.is_floating_point:
+            raise SgdlineError(
+                f"Parameter {first_name!r} must be of a floating-point dtype, got {first.dtype}. "
+                "Use a real-valued model."
+            )
+        with torch.no_grad():
+            self.value = torch.cat([parameter.detach().reshape(-1) for parameter in self._parameters.values()])
+        self.gradient = torch.zeros_like(self.value)
+        self._released = False
+        self._gradients = self.split(self.gradient)
+        for name, part in self.split(self.value).items():
+            parameter = self._parameters[name]
+            # The old gradient goes first: torch refuses a gradient whose layout does not fit the new data.
+            parameter.grad = None
+            parameter.data = part
+            parameter.grad = self._gradients[name]
+
+    @property
+    def size(self) -> int:
+        """Number of trainable scalars p."""
+        return self.value.numel()
+
+    def names_and_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each parameter by name, in the order of the vector."""
+        return {name: tuple(parameter.shape) for name, parameter in self._parameters.items()}
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Cut a vector like `value` into views with the shapes of the parameters.
+
+        Args:
+            vector: Shape (p,).
+
+        Returns:
+            dict[str, Tensor]: One view per parameter name, in the order of the vector; fits
+                `torch.func.functional_call`.
+
+        Raises:
+            ValueError: If the shape is not (p,).
+        """
+        sizes = [parameter.numel() for parameter in self._parameters.values()]
+        if vector.shape != (sum(sizes),):
+            raise ValueError(f"vector must have the shape ({sum(sizes)},), got {tuple(vector.shape)}")
+        parts = torch.split(vector, sizes)
+        return {
+            name: part.view(parameter.shape)
+            for (name, parameter), part in zip(self._parameters.items(), parts, strict=True)
+        }
+
+    def zero_gradient(self) -> None:
+        """Set `gradient` to zero in place and make the parameters accumulate into it again.
+
+        Raises:
+            RuntimeError: If the vector has been released.
+        """
+        if self._released:
+            raise RuntimeError("a released ParameterVector must not be used; make a new one from the model")
+        self.gradient.zero_()
+        for name, parameter in self._parameters.items():
+            if parameter.grad is not self._gradients[name]:
+                parameter.grad = self._gradients[name]
+
+    def release(self) -> None:
+        """Give the model parameter tensors of its own with the present values; gradients become None.
+
+        `value` and `gradient` remain readable and no longer touch the model. A second call does nothing.
+        """
+        if self._released:
+            return
+        for parameter in self._parameters.values():
+            parameter.grad = None
+            parameter.data = parameter.data.clone()
+        self._released = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def buffers_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of all buffers by name, running statistics and non-persistent ones included.
+
+    Args:
+        model: Network, left as it is.
+
+    Returns:
+        dict[str, Tensor]: Clones; a buffer shared by several modules appears once.
+    """
+    return {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+
+
+def restore_buffers(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Put the buffers back, bit for bit, as `buffers_of` found them.
+
+    Values are copied into the present tensors where shape, dtype and device agree, so that views and compiled code
+    stay valid. A buffer that was replaced by a tensor of another form gets a new one; one that did not exist then
+    becomes None.
+
+    Args:
+        model: The network that `saved` was taken from, changed in place.
+        saved: What `buffers_of` returned; left as it is.
+
+    Raises:
+        ValueError: If `saved` names a buffer that the model has no place for.
+    """
+    present = dict(model.named_buffers())
+    with torch.no_grad():
+        for name, value in saved.items():
+            buffer = present.pop(name, None)
+            if buffer is not None and (buffer.shape, buffer.dtype, buffer.device) == (
+                value.shape,
+                value.dtype,
+                value.device,
+            ):
+                buffer.copy_(value)
+            else:
+                _set_buffer(model, name, value.clone())
+    for name in present:
+        _set_buffer(model, name, None)
+
+
+def _set_buffer(model: nn.Module, name: str, value: Tensor | None) -> None:
+    path, _, leaf = name.rpartition(".")
+    try:
+        owner = model.get_submodule(path)
+    except AttributeError:
+        owner = None
+    if owner is None or leaf not in owner._buffers:
+        raise ValueError(f"saved buffers must belong to the model, got {name!r}, which it does not have")
+    owner._buffers[leaf] = value

@@ -1,0 +1,227 @@
+"""The line probe against a naive loop in float64, written from papers.md 2.2 alone.
+
+The naive loop trains a float64 copy of the network by hand, cuts the measuring set itself, and evaluates every
+position with a fresh copy of the parameters. It shares no code with the engine but the random draws' seeds.
+"""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import nn
+
+from sgdline.data.batches import BatchOrder
+from sgdline.data.images import load_images
+from sgdline.data.prepare import prepare_dataset
+from sgdline.models.loading import build_model
+from sgdline.probes.gather import gather_segments
+from sgdline.probes.segment import probe_segment
+from sgdline.seeds import derive_seed
+from sgdline.tables import provenance, read_table
+from sgdline.train.run import train_run
+
+MODELS: dict[str, dict[str, Any]] = {
+    "mlp": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}},
+    "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.3}},
+    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 training images in batches of 32: the last chunk has 26."""
+    path = tmp_path_factory.mktemp("dataset") / "digits.arrow"
+    block = {"source": "digits", "train": 90, "validation": 40, "test": 10, "split": "random", "split_seed": 42}
+    block |= {"image_size": None, "channels": None, "mean": "auto", "std": "auto", "path": None, "random": None}
+    prepare_dataset(block, path, data_dir="data", download=False, provenance={})
+    return path
+
+
+def probe_settings(model: str, *, momentum: float = 0.0, segments: int = 1, **line: Any) -> dict[str, Any]:
+    edges = [10 * part // segments for part in range(segments + 1)]
+    training = {
+        "model": MODELS[model],
+        "lr": 0.2,
+        "batch_size": 32,
+        "seed": 3,
+        "steps": 10,
+        "segments": [[a, b] for a, b in pairwise(edges)],
+        "threads": 1,
+        "drop_last": True,
+        "optimizer": {"name": "sgd", "momentum": momentum, "weight_decay": 0.01},
+        "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
+        "augmentation": {"crop_padding": 0, "flip": False},
+    }
+    block = {"every": 3, "positions": "grid", "interval": 0.5, "resolution": 0.1, "tolerance": 1e-3, "max_rings": 3}
+    block |= {"batch_norm": "train", "augment": False, "validation": True, "sample_losses": True}
+    return {"training": training, "probe": "line", "settings": block | line, "replay_tolerance": 0.0}
+
+
+def measure(dataset: Path, folder: Path, settings: dict[str, Any]) -> pa.Table:
+    training = settings["training"]
+    train_run(dataset, trace=folder / "trace.arrow", checkpoints=folder / "checkpoints", settings=training, facts={})
+    parts = []
+    for segment in range(len(training["segments"])):
+        parts.append(folder / f"segment{segment}.arrow")
+        probe_segment(dataset, folder / "checkpoints", output=parts[-1], settings=settings, segment=segment, facts={})
+    gather_segments(parts, output=folder / "line.arrow", kind="line")
+    return read_table(folder / "line.arrow", "line")
+
+
+def naive_lines(dataset: Path, settings: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """Train in float64 and return for each measured update a function position -> losses."""
+    training = settings["training"]
+    images = load_images(dataset, device="cpu")
+    inputs, targets = images.train.inputs.double(), images.train.targets
+    seed, size = training["seed"], training["batch_size"]
+    network = build_model(
+        training["model"]["entry"],
+        training["model"]["kwargs"],
+        input_shape=images.image_shape,
+        num_classes=images.num_classes,
+        seed=derive_seed(seed, "initialisation"),
+    ).double()
+    order = BatchOrder(len(targets), batch_size=size, seed=seed, drop_last=True)
+    buffer: list[torch.Tensor] | None = None
+    lines: dict[int, dict[str, Any]] = {}
+    for step in range(training["steps"]):
+        rows = order.indices(step)
+        network.train()
+        torch.manual_seed(derive_seed(seed, "dropout", step))
+        loss = nn.CrossEntropyLoss()(network(inputs[rows]), targets[rows])
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        decayed = [g + 0.01 * p.detach() for g, p in zip(gradients, network.parameters(), strict=True)]
+        if buffer is None:
+            buffer = decayed
+        else:
+            momentum = training["optimizer"]["momentum"]
+            buffer = [momentum * m + g for m, g in zip(buffer, decayed, strict=True)]
+        norm = sum(float((m**2).sum()) for m in buffer) ** 0.5
+        if step % settings["settings"]["every"] == 0:
+            lines[step] = {
+                "network": copy.deepcopy(network),
+                "direction": [-m / norm for m in buffer],
+                "norm": norm,
+                "slope": -sum(float((m * g).sum()) for m, g in zip(buffer, gradients, strict=True)) / norm,
+                "rows": rows,
+            }
+        with torch.no_grad():
+            for parameter, m in zip(network.parameters(), buffer, strict=True):
+                parameter -= training["lr"] * m
+    for step, line in lines.items():
+
+        def losses(
+            position: float,
+            x: torch.Tensor,
+            y: torch.Tensor,
+            mask: int,
+            line: dict[str, Any] = line,
+        ) -> torch.Tensor:
+            moved = copy.deepcopy(line["network"])
+            moved.train(settings["settings"]["batch_norm"] == "train")
+            torch.manual_seed(mask)
+            with torch.no_grad():
+                for parameter, d in zip(moved.parameters(), line["direction"], strict=True):
+                    parameter += position * d
+                return nn.CrossEntropyLoss(reduction="none")(moved(x), y)
+
+        def full(position: float, part: str = "train", losses: Any = losses) -> torch.Tensor:
+            chosen = images.train if part == "train" else images.validation
+            purpose = "probe_masks" if part == "train" else "probe_masks_validation"
+            pieces = []
+            for index, first in enumerate(range(0, len(chosen.targets), size)):
+                x = chosen.inputs[first : first + size].double()
+                y = chosen.targets[first : first + size]
+                pieces.append(losses(position, x, y, derive_seed(seed, purpose, index)))
+            return torch.cat(pieces)
+
+        def batch(position: float, line: dict[str, Any] = line, step: int = step, losses: Any = losses) -> float:
+            mask = derive_seed(seed, "dropout", step)
+            return float(losses(position, inputs[line["rows"]], targets[line["rows"]], mask).mean())
+
+        line["full"], line["batch"] = full, batch
+    return lines
+
+
+@pytest.mark.parametrize("batch_norm", ["train", "eval"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_grid_lines_agree_with_the_naive_loop(
+    dataset: Path, tmp_path: Path, model: str, momentum: float, batch_norm: str
+) -> None:
+    settings = probe_settings(model, momentum=momentum, batch_norm=batch_norm, max_rings=1)
+    table = measure(dataset, tmp_path, settings)
+    naive = naive_lines(dataset, settings)
+    assert table["step"].to_pylist() == sorted(naive) == [0, 3, 6, 9]
+    for row in table.to_pylist():
+        line = naive[row["step"]]
+        positions = row["positions"]
+        np.testing.assert_allclose(positions, np.arange(-5, 6) * 0.1, rtol=0, atol=0)
+        samples = np.array(row["sample_loss"]).reshape(len(positions), 90)
+        chunks = np.array(row["chunk_loss"]).reshape(len(positions), 3)
+        for index, position in enumerate(positions):
+            exact = line["full"](position).numpy()
+            assert abs(row["train_loss"][index] - exact.mean()) < 1e-5
+            assert abs(row["direction_batch_loss"][index] - line["batch"](position)) < 1e-5
+            assert abs(row["validation_loss"][index] - float(line["full"](position, "validation").mean())) < 1e-5
+            np.testing.assert_allclose(samples[index], exact, atol=2e-4)
+            np.testing.assert_allclose(
+                chunks[index], [exact[:32].mean(), exact[32:64].mean(), exact[64:].mean()], atol=2e-5
+            )
+        assert abs(row["direction_norm"] - line["norm"]) < 1e-4 * line["norm"]
+        assert abs(row["direction_batch_slope"] - line["slope"]) < 1e-4 * max(1, abs(line["slope"]))
+        assert row["step_length"] == pytest.approx(0.2 * row["direction_norm"], rel=1e-12)
+        assert abs(row["step_train_loss"] - float(line["full"](row["step_length"]).mean())) < 1e-5
+        assert abs(row["step_direction_batch_loss"] - line["batch"](row["step_length"])) < 1e-5
+
+
+@pytest.mark.parametrize("model", ["mlp", "resnet"])
+def test_adaptive_lines_are_within_their_reported_error(dataset: Path, tmp_path: Path, model: str) -> None:
+    from sgdline.analysis.curves import LineCurves, common_grid
+
+    settings = probe_settings(model, positions="adaptive", tolerance=1e-3, sample_losses=False)
+    table = measure(dataset, tmp_path, settings)
+    naive = naive_lines(dataset, settings)
+    grid = common_grid(0.5, 0.02)
+    curves = LineCurves.from_table(table, "train_loss").at(grid)
+    for row, curve in zip(table.to_pylist(), curves, strict=True):
+        exact = np.array([float(naive[row["step"]]["full"](position).mean()) for position in grid])
+        assert np.abs(curve - exact).max() <= max(row["interpolation_error"], 1e-5)
+        assert row["evaluations"] < len(grid)
+
+
+def test_batch_loss_at_zero_is_the_trace(dataset: Path, tmp_path: Path) -> None:
+    table = measure(dataset, tmp_path, probe_settings("mlp_dropout"))
+    trace = read_table(tmp_path / "trace.arrow", "trace")
+    batch_loss = dict(zip(trace["step"].to_pylist(), trace["batch_loss"].to_pylist(), strict=True))
+    for row in table.to_pylist():
+        at_zero = row["direction_batch_loss"][row["positions"].index(0.0)]
+        assert abs(at_zero - batch_loss[row["step"]]) < 1e-6
+
+
+@pytest.mark.parametrize("model", ["mlp_dropout", "resnet"])
+def test_any_number_of_segments_gives_the_same_rows(dataset: Path, tmp_path: Path, model: str) -> None:
+    tables = []
+    for segments in (1, 3, 10):
+        folder = tmp_path / str(segments)
+        table = measure(dataset, folder, probe_settings(model, momentum=0.9, segments=segments, max_rings=1))
+        assert provenance(table)["replay_drift"] == 0.0
+        tables.append(table.replace_schema_metadata(None))
+    assert tables[0].num_rows == 4
+    assert tables[1].equals(tables[0])
+    assert tables[2].equals(tables[0])
+
+
+def test_the_same_settings_give_the_same_bytes(dataset: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        measure(dataset, tmp_path / name, probe_settings("resnet", segments=2, positions="adaptive"))
+    names = ["trace.arrow", "line.arrow", "segment1.arrow", "checkpoints/step00000010.safetensors"]
+    for name in names:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name

@@ -1,0 +1,517 @@
+"""The configuration as users write it: what is filled in, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sgdline.config import ConfigError, load_schema, resolve_config, run_path, runs
+from sgdline.errors import SgdlineError
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
+OVERLAYS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")
+FIGURES = frozenset(
+    f"linesearch/{name}"
+    for name in ("fig2_lines", "fig3_distance_matrix", "fig4_poly_mae", "fig5_lines_parabolas", "fig6_ratio")
+)
+
+with (ROOT / "config/config.yaml").open(encoding="utf-8") as _file:
+    DEFAULT: dict[str, Any] = yaml.safe_load(_file)
+
+
+def merged(base: dict[str, Any], overlay: dict[Any, Any]) -> dict[str, Any]:
+    """Merge as Snakemake does: mappings key by key, everything else replaces."""
+    result: dict[Any, Any] = copy.deepcopy(base)
+    for key, value in overlay.items():
+        below = result.get(key)
+        if isinstance(value, dict):
+            result[key] = merged(below if isinstance(below, dict) else {}, value)
+        else:
+            result[key] = value
+    return result
+
+
+def faults_of(overlay: str) -> tuple[str, ...]:
+    """Return the faults of the default configuration with an overlay in YAML on top."""
+    config = merged(DEFAULT, yaml.load(overlay, Loader=yaml.FullLoader))
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(config, schema=SCHEMA, known_figures=FIGURES)
+    return caught.value.faults
+
+
+def line_overlay(text: str) -> str:
+    return f"experiments: {{digits: {{probes: {{line: {text}}}}}}}"
+
+
+def experiment_overlay(text: str) -> str:
+    return f"experiments: {{digits: {text}}}"
+
+
+# --- the default and the overlays -------------------------------------------------------------------------------------
+
+
+def test_default_config_is_complete_and_comes_back_unchanged() -> None:
+    resolved = resolve_config(DEFAULT, schema=SCHEMA, known_figures=FIGURES)
+    assert resolved == {**DEFAULT, "run": ["digits"]}
+
+
+def schema_keys(schema: Any, value: Any, path: str) -> Iterator[tuple[str, bool]]:
+    """Yield every key of the schema below `path`, and whether the value states it."""
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+    for key, part in schema.get("properties", {}).items():
+        yield f"{path}{key}", key in value
+        yield from schema_keys(part, value.get(key, {}), f"{path}{key}.")
+    if isinstance(schema.get("additionalProperties"), dict):
+        stated = [set(schema_keys(schema["additionalProperties"], entry, f"{path}*.")) for entry in value.values()]
+        yield from set.union(*stated)
+
+
+def test_default_config_states_every_key_of_the_schema() -> None:
+    keys = set(schema_keys(SCHEMA, DEFAULT, ""))
+    assert "experiments.*.probes.line.every" in {key for key, _ in keys}
+    assert [key for key, stated in keys if not stated] == []
+
+
+def test_manual_names_every_key_of_the_schema() -> None:
+    manual = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    leaves = {key.rpartition(".")[2] for key, _ in schema_keys(SCHEMA, DEFAULT, "")}
+    assert [key for key in sorted(leaves) if f"`{key}`" not in manual] == []
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+def test_overlays_merge_and_resolve(path: Path) -> None:
+    overlay = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.FullLoader)
+    resolved = resolve_config(merged(DEFAULT, overlay), schema=SCHEMA, known_figures=FIGURES)
+    assert resolved["run"] == list(overlay["experiments"])
+    assert resolved["results"] not in ("results", "")
+    assert "digits" not in {key.experiment for key in runs(resolved)}
+    # Started in a folder without config/config.yaml, Snakemake reads the overlay alone: it must give the same runs.
+    alone = resolve_config(overlay, schema=SCHEMA, known_figures=FIGURES)
+    assert runs(alone) == runs(resolved)
+    assert alone["experiments"] == {name: resolved["experiments"][name] for name in alone["experiments"]}
+
+
+def test_merging_is_that_of_snakemake() -> None:
+    from snakemake.utils import update_config
+
+    for path in OVERLAYS:
+        overlay = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.FullLoader)
+        theirs = copy.deepcopy(DEFAULT)
+        update_config(theirs, overlay)
+        assert theirs == merged(DEFAULT, overlay)
+
+
+def test_paper_overlay_has_the_published_scale() -> None:
+    overlay = yaml.load((ROOT / "config/paper/linesearch.yaml").read_text(encoding="utf-8"), Loader=yaml.FullLoader)
+    experiments = resolve_config(merged(DEFAULT, overlay), schema=SCHEMA)["experiments"]
+    scale = {
+        name: (block["models"], block["optimizer"]["momentum"], block["steps"], block["analysis"]["adapted_lr"])
+        for name, block in experiments.items()
+        if name != "digits"
+    }
+    # papers.md 2.1 and the table of 2.4
+    assert scale == {
+        "linesearch_resnet20": (["resnet20"], 0.0, 10_000, 0.05),
+        "linesearch_resnet18": (["resnet18"], 0.0, 10_000, 0.05),
+        "linesearch_resnet18_momentum": (["resnet18"], 0.9, 10_000, 0.05),
+        "linesearch_mobilenet": (["mobilenet_v2"], 0.0, 5_500, 0.05),
+        "linesearch_mobilenet_momentum": (["mobilenet_v2"], 0.9, 5_000, 0.07),
+    }
+    for name in scale:
+        assert experiments[name]["augmentation"] == {"crop_padding": 4, "flip": True}
+        assert experiments[name]["probes"]["line"]["augment"] is True
+        assert experiments[name]["probes"]["line"]["every"] == 1
+
+
+def test_defaults_are_filled_in_at_every_level() -> None:
+    resolved = resolve_config(
+        {
+            "datasets": {"noise": {"source": "random", "train": 100}},
+            "models": {"net": {"entry": "nets/mine.py:make"}},
+            "experiments": {
+                "a": {"dataset": "noise", "models": ["net"], "lr": [1], "batch_size": [10], "seed": [0], "steps": 5},
+                "b": {
+                    **{"dataset": "noise", "models": ["net"], "lr": [0.1], "batch_size": [10], "seed": [0], "steps": 5},
+                    "probes": {"line": {}},
+                    "optimizer": {"momentum": 0.5},
+                },
+            },
+        },
+        schema=SCHEMA,
+    )
+    assert resolved["run"] == ["a", "b"]
+    assert resolved["results"] == "results"
+    assert resolved["datasets"]["noise"]["random"]["images"] == 2048
+    assert resolved["models"]["net"]["kwargs"] == {}
+    a, b = resolved["experiments"]["a"], resolved["experiments"]["b"]
+    assert a["probes"] == {}
+    assert b["probes"]["line"]["interval"] == 0.5
+    assert b["optimizer"] == {"name": "sgd", "momentum": 0.5, "weight_decay": 0.0}
+    assert a["analysis"]["degrees"] == [1, 2, 3, 4]
+    assert isinstance(a["lr"][0], float)
+
+
+def test_resolving_leaves_the_input_alone_and_is_idempotent() -> None:
+    config = copy.deepcopy(DEFAULT)
+    first = resolve_config(config, schema=SCHEMA)
+    assert config == DEFAULT
+    first["experiments"]["digits"]["lr"].append(7.0)
+    second = resolve_config(config, schema=SCHEMA)
+    assert second == resolve_config(second, schema=SCHEMA)
+    assert second["experiments"]["digits"]["lr"] == [0.1, 0.3]
+
+
+# --- broken configurations --------------------------------------------------------------------------------------------
+
+BROKEN = [
+    # keys and names
+    ("downlod: true", "downlod", ["not a known key", "Did you mean 'download'?"]),
+    (line_overlay("{evry: 3}"), "experiments.digits.probes.line.evry", ["Did you mean 'every'?"]),
+    (experiment_overlay("{momentum: 0.9}"), "experiments.digits.momentum", ["'optimizer.momentum'"]),
+    (experiment_overlay("{interval: 0.9}"), "experiments.digits.interval", ["belongs under 'probes.line'"]),
+    (experiment_overlay("{probes: {lines: {}}}"), "experiments.digits.probes.lines", ["Did you mean 'line'?"]),
+    ("1: 2", "[1]", ["not a known key"]),
+    ("? !!python/tuple [1, 2]\n: 3", "[the list [1, 2]]", ["not a known key"]),
+    ("datasets: {2: {source: digits, train: 10}}", "datasets[2]", ["as its key", "quotes"]),
+    ("models: {on: {entry: 'a:b'}}", "models[true]", ["yes, no, on, off", "quotes"]),
+    ("models: {my net: {entry: 'a:b'}}", "models['my net']", ["Did you mean 'my_net'?"]),
+    ("models: {MLP: {entry: 'a:b'}}", "models.MLP", ["'mlp'", "upper and lower case"]),
+    ("experiments: {a;b: {}}", "experiments['a;b']", ["a name used in file names"]),
+    ("experiments: {Figures: {}}", "experiments.Figures", ["figures, logs", "Rename it"]),
+    (
+        "models: {resnet: {entry: 'a:b'}}\nexperiments: {digits_tiny: {models: [resnet]}}",
+        "experiments.digits_tiny.models[0]",
+        ["file names of its own", "digits and tiny_resnet"],
+    ),
+    ("run: [digit]", "run[0]", ["name of an experiment", "Did you mean 'digits'?"]),
+    ("run: digits", "run", ["all, or a list", "Write [digits]."]),
+    ("run: []", "run", ["at least 1 entry"]),
+    (experiment_overlay("{dataset: digit}"), "experiments.digits.dataset", ["data set", "Did you mean 'digits'?"]),
+    (experiment_overlay("{models: [resnet]}"), "experiments.digits.models[0]", ["model", "tiny_resnet"]),
+    (experiment_overlay("{models: [mlp, mlp]}"), "experiments.digits.models[1]", ["twice", "Remove one"]),
+    # numbers
+    (experiment_overlay("{lr: [0.1, -0.1]}"), "experiments.digits.lr[1]", ["a number above 0", "got -0.1"]),
+    (experiment_overlay("{lr: [.nan]}"), "experiments.digits.lr[0]", ["a number above 0", "got nan"]),
+    (experiment_overlay("{lr: [.inf]}"), "experiments.digits.lr[0]", ["got inf"]),
+    (experiment_overlay("{lr: [1e-3]}"), "experiments.digits.lr[0]", ["got the text '1e-3'; write 1.0e-3"]),
+    (experiment_overlay("{lr: ['0.1']}"), "experiments.digits.lr[0]", ["the text '0.1'; write 0.1", "quotes"]),
+    (experiment_overlay("{lr: [yes]}"), "experiments.digits.lr[0]", ["got true"]),
+    (experiment_overlay("{lr: [null]}"), "experiments.digits.lr[0]", ["got null"]),
+    (experiment_overlay("{lr: 0.1}"), "experiments.digits.lr", ["a list", "Write [0.1]."]),
+    (experiment_overlay("{lr: []}"), "experiments.digits.lr", ["at least 1 entry", "an empty list"]),
+    (experiment_overlay("{lr: [0.1, 1.0e-1]}"), "experiments.digits.lr[1]", ["got 0.1 twice"]),
+    (experiment_overlay("{lr: [1, 1.0]}"), "experiments.digits.lr[1]", ["got 1 twice"]),
+    (experiment_overlay("{lr: [2024-01-01]}"), "experiments.digits.lr[0]", ["the date 2024-01-01"]),
+    (experiment_overlay("{steps: 1e3}"), "experiments.digits.steps", ["the text '1e3'; write 1000"]),
+    (experiment_overlay("{steps: 240.0}"), "experiments.digits.steps", ["whole number", "Write 240."]),
+    (experiment_overlay("{steps: true}"), "experiments.digits.steps", ["whole number", "got true"]),
+    (experiment_overlay("{seed: [0x" + "f" * 5000 + "]}"), "experiments.digits.seed[0]", ["20000 bits"]),
+    (experiment_overlay("{optimizer: {momentum: 1}}"), "experiments.digits.optimizer.momentum", ["to below 1"]),
+    (experiment_overlay("{drop_last: 1}"), "experiments.digits.drop_last", ["true or false", "got 1"]),
+    # whole blocks of the wrong kind
+    ("datasets:", "datasets", ["a mapping", "got null"]),
+    ("models: []", "models", ["a mapping", "got the list []"]),
+    ("experiments: {digits: 3}", "experiments.digits", ["a mapping", "got 3"]),
+    ("experiments: {new: {}}", "experiments.new.steps", ["is missing", "a whole number"]),
+    (experiment_overlay("{optimizer: null}"), "experiments.digits.optimizer", ["got null", "Write {}"]),
+    ("models: {mlp: {kwargs: {1: 2}}}", "models.mlp.kwargs[1]", ["a text as its key", "got 1"]),
+    ("models: {mlp: {kwargs: {p: [.nan]}}}", "models.mlp.kwargs.p[0]", ["finite"]),
+    ("models: {mlp: {kwargs: {p: 2024-01-01}}}", "models.mlp.kwargs.p", ["the date 2024-01-01"]),
+    ("models: {mlp: {kwargs: {p: &a [*a]}}}", "models.mlp.kwargs.p[0]", ["nested"]),
+    ("models: {mlp: {entry: resnet20}}", "models.mlp.entry", ["package.module:factory", "got 'resnet20'"]),
+    # folders
+    ("results: /", "results", ["a folder of its own"]),
+    ("results: .", "results", ["a folder of its own"]),
+    ("results: a/../..", "results", ["without '..'"]),
+    ("results: my results", "results", ["no spaces"]),
+    ("results: $HOME/x", "results", ["special to a shell"]),
+    ("results: 'a;rm'", "results", ["special to a shell"]),
+    ("results: '-rf'", "results", ["folder path"]),
+    ("results: 'a{b}'", "results", ["folder path"]),
+    ("results: ~/x", "results", ["full path instead of ~"]),
+    ('results: "a\\nb"', "results", ["on one line"]),
+    ("data_dir: 'a`b`'", "data_dir", ["special to a shell"]),
+    ("data_dir: 3", "data_dir", ["a text", "quotes"]),
+    # data sets
+    ("datasets: {digits: {source: digit}}", "datasets.digits.source", ["Did you mean 'digits'?"]),
+    ("datasets: {digits: {train: 0}}", "datasets.digits.train", ["Training needs images"]),
+    ("datasets: {digits: {train: some}}", "datasets.digits.train", ["a number of images, or all"]),
+    ("datasets: {digits: {train: 1500}}", "datasets.digits.test", ["at most 41", "1797 images"]),
+    ("datasets: {digits: {train: all, test: all}}", "datasets.digits.test", ["when train is all"]),
+    ("datasets: {digits: {source: cifar10, test: 10001}}", "datasets.digits.test", ["at most 10000"]),
+    ("datasets: {digits: {source: image_folder}}", "datasets.digits.path", ["train/<class>/*", "Add path"]),
+    ("datasets: {digits: {path: x}}", "datasets.digits.path", ["null unless source is image_folder", "data_dir"]),
+    ("datasets: {digits: {mean: [0.1, 0.2]}}", "datasets.digits.mean", ["one number per channel (1 here)", "got 2"]),
+    ("datasets: {digits: {std: [0]}}", "datasets.digits.std[0]", ["above 0"]),
+    ("datasets: {digits: {std: Auto}}", "datasets.digits.std", ["Did you mean 'auto'?"]),
+    ("datasets: {digits: {channels: 2}}", "datasets.digits.channels", ["null, 1 or 3"]),
+    ("datasets: {digits: {channels: 1.0}}", "datasets.digits.channels", ["Write 1."]),
+    ("datasets: {digits: {image_size: 0}}", "datasets.digits.image_size", ["at least 1", "null"]),
+    # training
+    (experiment_overlay("{batch_size: [2000]}"), "experiments.digits.batch_size[0]", ["at most", "1024", "got 2000"]),
+    (experiment_overlay("{batch_size: [64, 64]}"), "experiments.digits.batch_size[1]", ["got 64 twice"]),
+    (experiment_overlay("{seed: [1, 2, 1]}"), "experiments.digits.seed[2]", ["got 1 twice"]),
+    (experiment_overlay("{segments: 241}"), "experiments.digits.segments", ["at most steps (240)"]),
+    (experiment_overlay("{schedule: {milestones: [9]}}"), "experiments.digits.schedule.milestones", ["name: step"]),
+    (
+        experiment_overlay("{schedule: {name: step, milestones: [9, 240]}}"),
+        "experiments.digits.schedule.milestones[1]",
+        ["below steps (240)"],
+    ),
+    (experiment_overlay("{schedule: {name: step}}"), "experiments.digits.schedule.milestones", ["at least one update"]),
+    (experiment_overlay("{optimizer: {name: adam}}"), "experiments.digits.optimizer.name", ["sgd", "got 'adam'"]),
+    # the line probe and what draws it
+    (line_overlay("{interval: [0.1, 0.5]}"), "experiments.digits.probes.line.interval", ["half-width around 0"]),
+    (line_overlay("{interval: -0.5}"), "experiments.digits.probes.line.interval", ["above 0", "half-width"]),
+    (line_overlay("{resolution: 0.3}"), "experiments.digits.probes.line.resolution", ["half of interval (0.25)"]),
+    (line_overlay("{resolution: 1.0e-9}"), "experiments.digits.probes.line.resolution", ["coarser"]),
+    (line_overlay("{every: 241}"), "experiments.digits.probes.line.every", ["at most steps (240)"]),
+    (line_overlay("{every: 240}"), "experiments.digits.probes.line.every", ["at least two lines"]),
+    (line_overlay("{positions: gird}"), "experiments.digits.probes.line.positions", ["Did you mean 'grid'?"]),
+    (line_overlay("{batch_norm: 'off'}"), "experiments.digits.probes.line.batch_norm", ["one of train or eval"]),
+    (experiment_overlay("{analysis: {window: 0.6}}"), "experiments.digits.analysis.window", ["interval (0.5)"]),
+    (experiment_overlay("{analysis: {window: 0.01}}"), "experiments.digits.analysis.window", ["resolution (0.012)"]),
+    (
+        experiment_overlay("{analysis: {window: 0.012, degrees: [2, 5]}}"),
+        "experiments.digits.analysis.degrees[1]",
+        ["grid points in the window (5)"],
+    ),
+    (experiment_overlay("{analysis: {adapted_lr: best}}"), "experiments.digits.analysis.adapted_lr", ["auto"]),
+    ("datasets: {digits: {train: 1025}}", "experiments.digits.batch_size[0]", ["one sample", "1024 or 1026"]),
+    ("datasets: {digits: {validation: 193}}", "experiments.digits.batch_size[0]", ["validation", "192 or 194"]),
+    (experiment_overlay("{batch_size: [1]}"), "experiments.digits.batch_size[0]", ["batch_norm: eval"]),
+    (experiment_overlay("{figures: [linesearch/fig3]}"), "experiments.digits.figures[0]", ["fig3_distance_matrix"]),
+    (experiment_overlay("{figures: [Fig 2]}"), "experiments.digits.figures[0]", ["id of a figure"]),
+    (experiment_overlay("{figures: [sparse/fig1]}"), "experiments.digits.figures[0]", ["Known figures: linesearch"]),
+]
+JARGON = ["is not valid under", "^[", "is not of type", "additionalProperties", "Traceback", "<class '", "$ref"]
+
+
+@pytest.mark.parametrize(("overlay", "key_path", "words"), BROKEN, ids=[case[0][:60] for case in BROKEN])
+def test_fault_names_key_value_and_rule(overlay: str, key_path: str, words: list[str]) -> None:
+    faults = faults_of(overlay)
+    told = [fault for fault in faults if fault.startswith(f"{key_path} ")]
+    assert len(told) == 1, faults
+    assert [word for word in words if word not in told[0]] == []
+    assert [word for word in JARGON if any(word in fault for fault in faults)] == []
+    assert all("\n" not in fault and len(fault) < 500 for fault in faults)
+
+
+def test_all_faults_come_at_once_and_only_those() -> None:
+    faults = faults_of(
+        """
+        downlod: true
+        datasets: {digits: {train: many}}
+        experiments:
+          digits:
+            lr: [-1, 0.1, 1e-3]
+            models: [mlpp, mlp]
+            segments: 300
+            probes: {line: {evry: 1, interval: [0, 1]}}
+            figures: [linesearch/fig7]
+        """
+    )
+    assert sorted(fault.split()[0] for fault in faults) == [
+        "datasets.digits.train",
+        "downlod",
+        "experiments.digits.figures[0]",
+        "experiments.digits.lr[0]",
+        "experiments.digits.lr[2]",
+        "experiments.digits.models[0]",
+        "experiments.digits.probes.line.evry",
+        "experiments.digits.probes.line.interval",
+        "experiments.digits.segments",
+    ]
+
+
+def test_message_lists_one_fault_a_line() -> None:
+    with pytest.raises(SgdlineError) as caught:
+        resolve_config({}, schema=SCHEMA)
+    head, *lines = str(caught.value).splitlines()
+    assert head == "The configuration has 3 faults:"
+    assert [line.split()[0] for line in lines] == ["datasets", "models", "experiments"]
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 3, {"a": 1}, {None: {None: None}}, {(1, 2): b"x"}])
+def test_anything_but_a_config_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"must be a mapping|is missing"):
+        resolve_config(value, schema=SCHEMA)
+
+
+def test_mean_and_std_must_agree_where_the_channels_are_unknown() -> None:
+    # A data set whose source is at fault has unknown channels.
+    faults = faults_of("datasets: {digits: {source: nowhere, mean: [0.5], std: [0.5, 0.5]}}")
+    assert any(fault.startswith("datasets.digits.std must have as many entries as mean (1), got 2") for fault in faults)
+
+
+def test_size_of_an_unbounded_split_is_known_for_known_sources() -> None:
+    # 1797 - 256 - 516 = 1025 training images: one is left over by batches of 64.
+    faults = faults_of("datasets: {digits: {train: all, test: 516}}")
+    assert len(faults) == 1
+    assert "got 64" in faults[0]
+    assert "datasets.digits.train to 1024," in faults[0]
+
+
+def test_figures_need_their_probes() -> None:
+    config = copy.deepcopy(DEFAULT)
+    config["experiments"]["digits"]["probes"] = {}
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(config, schema=SCHEMA, known_figures=FIGURES)
+    assert len(caught.value.faults) == len(FIGURES)
+    assert all("no probes.line in this experiment" in fault for fault in caught.value.faults)
+    free = {figure: () for figure in FIGURES}
+    resolve_config(config, schema=SCHEMA, known_figures=FIGURES, figure_probes=free)
+    with pytest.raises(ConfigError, match=r"no probes\.interp"):
+        resolve_config(DEFAULT, schema=SCHEMA, figure_probes={"linesearch/fig2_lines": ["line", "interp"]})
+
+
+def test_eval_mode_takes_chunks_of_one_sample() -> None:
+    config = merged(DEFAULT, {"datasets": {"digits": {"train": 1023, "validation": 257}}})
+    config["experiments"]["digits"].update(batch_size=[1, 73], probes={"line": {"batch_norm": "eval"}})
+    assert resolve_config(config, schema=SCHEMA)["experiments"]["digits"]["batch_size"] == [1, 73]
+
+
+def test_absolute_folders_are_allowed() -> None:
+    config = {**DEFAULT, "results": "/scratch/me/results", "data_dir": "/scratch/data"}
+    assert resolve_config(config, schema=SCHEMA)["results"] == "/scratch/me/results"
+
+
+# --- schema file ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("type: [", "must be YAML"), ("- 1", "must be a mapping"), ("type: object\nallOf: []", "got allOf")],
+)
+def test_unfit_schema_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "schema.yaml"
+    path.write_text(content)
+    with pytest.raises(SgdlineError, match=words):
+        load_schema(path)
+
+
+def test_missing_schema_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SgdlineError, match=r"nowhere\.yaml must be a readable file"):
+        load_schema(tmp_path / "nowhere.yaml")
+
+
+# --- whatever YAML may hold -------------------------------------------------------------------------------------------
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from places(entry, (*path, key))
+    elif isinstance(value, list):
+        for position, entry in enumerate(value):
+            yield from places(entry, (*path, position))
+
+
+PLACES = list(places(DEFAULT))
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=-2, max_value=300),
+    st.integers(min_value=2**64, max_value=2**4000),
+    st.floats(),
+    st.floats(min_value=0, max_value=2),
+    st.text(max_size=12),
+    st.sampled_from(["all", "auto", "none", "digits", "mlp", "1e-3", "linesearch/fig2_lines", "step", "a b", "é"]),
+    st.dates(),
+    st.datetimes(),
+    st.binary(max_size=4),
+)
+KEYS = st.one_of(
+    st.text(max_size=8), st.integers(), st.booleans(), st.none(), st.floats(), st.dates(), st.tuples(st.integers())
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+def mutated(path: tuple[Any, ...], action: str, key: Any, value: Any) -> Any:
+    config = copy.deepcopy(DEFAULT)
+    if not path:
+        return {**config, key: value} if action == "insert" else value
+    parent: Any = config
+    for part in path[:-1]:
+        parent = parent[part]
+    if action == "delete":
+        del parent[path[-1]]
+    elif action == "insert" and isinstance(parent, dict):
+        parent[key] = value
+    elif action == "insert":
+        parent.append(value)
+    else:
+        parent[path[-1]] = value
+    return config
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    path=st.sampled_from(PLACES),
+    action=st.sampled_from(["replace", "replace", "replace", "delete", "insert"]),
+    key=KEYS,
+    value=VALUES,
+)
+def test_any_yaml_resolves_or_raises_a_config_error(path: tuple[Any, ...], action: str, key: Any, value: Any) -> None:
+    config = mutated(path, action, key, value)
+    resolved: dict[str, Any] | None = None
+    faults: tuple[str, ...] = ()
+    lines = 0
+    try:
+        resolved = resolve_config(config, schema=SCHEMA, known_figures=FIGURES)
+    except ConfigError as error:
+        faults, lines = error.faults, str(error).count("\n")
+    assert (resolved is None) == bool(faults)
+    assert lines == len(faults)
+    if resolved is not None:
+        # The oracle: an independent implementation accepts what ours has filled in.
+        jsonschema.Draft202012Validator(SCHEMA).validate(resolved)
+        json.dumps(resolved, allow_nan=False)
+        assert runs(resolved)
+        assert len({run_path(run).casefold() for run in runs(resolved)}) == len(runs(resolved))
+
+
+@settings(max_examples=200, deadline=None)
+@given(path=st.sampled_from([place for place in PLACES if place]), value=SCALARS)
+def test_nothing_passes_that_jsonschema_refuses(path: tuple[Any, ...], value: Any) -> None:
+    config = mutated(path, "replace", None, value)
+    if jsonschema.Draft202012Validator(SCHEMA).is_valid(config):
+        return
+    with pytest.raises(ConfigError):
+        resolve_config(config, schema=SCHEMA)
+
+
+def test_dates_and_floats_are_told_in_plain_words() -> None:
+    config = merged(DEFAULT, {"results": datetime.datetime(2024, 1, 1), "download": math.nan})
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(config, schema=SCHEMA)
+    results, download = caught.value.faults
+    assert "the date 2024-01-01T00:00:00" in results
+    assert "true or false, got nan" in download
+
+
+def test_config_is_importable_without_torch_or_numpy() -> None:
+    code = "import sys, sgdline.config; print([name for name in ('torch', 'numpy') if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

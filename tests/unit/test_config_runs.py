@@ -1,0 +1,210 @@
+"""Runs, their names, their segments, and the slices that decide what is made again."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, astuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgdline.config import (
+    RunKey,
+    analysis_slice,
+    dataset_slice,
+    format_lr,
+    load_schema,
+    measured_steps,
+    probe_slice,
+    resolve_config,
+    run_path,
+    runs,
+    segment_bounds,
+    training_slice,
+)
+from sgdline.errors import SgdlineError
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
+CONFIG = resolve_config(yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8")), schema=SCHEMA)
+RUN: dict[str, Any] = {"model": "mlp", "lr": "0.1", "batch_size": "64", "seed": "1"}  # wildcards are texts
+
+
+def test_runs_are_the_product_in_the_order_of_the_config() -> None:
+    keys = runs(CONFIG)
+    assert keys[0] == RunKey(experiment="digits", model="mlp", lr="0.1", batch_size=64, seed=1)
+    assert [run_path(key) for key in keys] == [
+        f"digits/{model}/lr{lr}_bs64_seed{seed}"
+        for model in ("mlp", "tiny_resnet")
+        for lr in ("0.1", "0.3")
+        for seed in (1, 2)
+    ]
+
+
+def test_only_the_named_experiments_run() -> None:
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["other"] = {**CONFIG["experiments"]["digits"], "seed": [9]}
+    assert len(runs(config)) == 8
+    config["run"] = ["other", "digits"]
+    assert [key.seed for key in runs(config)] == [9] * 4 + [1, 2] * 4
+
+
+def test_run_keys_are_frozen_and_hashable() -> None:
+    key = runs(CONFIG)[0]
+    with pytest.raises(FrozenInstanceError):
+        key.seed = 3  # type: ignore[misc]
+    assert len(set(runs(CONFIG))) == 8
+
+
+@pytest.mark.parametrize(
+    ("lr", "text"), [(0.1, "0.1"), (1.0, "1"), (1, "1"), (1e-5, "1e-05"), (10.0, "10"), (1e20, "1e20"), (0.30, "0.3")]
+)
+def test_format_lr(lr: float, text: str) -> None:
+    assert format_lr(lr) == text
+
+
+@given(st.floats(min_value=0, exclude_min=True, allow_infinity=False))
+def test_formatted_lr_reads_back_and_is_fit_for_a_file_name(lr: float) -> None:
+    text = format_lr(lr)
+    assert float(text) == lr
+    assert re.fullmatch(r"[0-9.]+(e-?[0-9]+)?", text)
+
+
+@given(st.data())
+def test_segments_are_equal_parts(data: st.DataObject) -> None:
+    steps = data.draw(st.integers(1, 2000))
+    segments = data.draw(st.integers(1, steps))
+    bounds = segment_bounds(steps, segments)
+    assert [step for first, after in bounds for step in range(first, after)] == list(range(steps))
+    lengths = {after - first for first, after in bounds}
+    assert len(bounds) == segments
+    assert min(lengths) >= 1
+    assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize(("steps", "segments"), [(3, 4), (3, 0), (0, 1)])
+def test_impossible_segments_are_refused(steps: int, segments: int) -> None:
+    with pytest.raises(SgdlineError, match="segments must be from 1 to steps"):
+        segment_bounds(steps, segments)
+
+
+def test_measured_steps_start_at_the_first_update() -> None:
+    assert list(measured_steps(10, 4)) == [0, 4, 8]
+    assert list(measured_steps(8, 4)) == [0, 4]
+
+
+# --- slices -----------------------------------------------------------------------------------------------------------
+
+
+def slices(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "dataset": dataset_slice(config, "digits"),
+        "training": training_slice(config, "digits", **RUN),
+        "other_training": training_slice(config, "digits", **{**RUN, "model": "tiny_resnet"}),
+        "probe": probe_slice(config, "digits", "line", **RUN),
+        "analysis": analysis_slice(config, "digits"),
+        "fits": analysis_slice(config, "digits", keys=["window", "degrees", "interval", "resolution"]),
+    }
+
+
+def changed_by(change: Callable[[dict[str, Any]], object]) -> set[str]:
+    before, config = slices(CONFIG), copy.deepcopy(CONFIG)
+    change(config)
+    after = slices(config)
+    return {name for name in before if before[name] != after[name]}
+
+
+TRAININGS = {"training", "other_training", "probe"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("results", "elsewhere", set()),
+        ("data_dir", "elsewhere", set()),
+        ("download", True, set()),
+        ("datasets.digits.train", 512, {"dataset"}),
+        ("datasets.digits.random.images", 3, set()),
+        ("models.mlp.kwargs.hidden", [7], {"training", "probe"}),
+        ("models.tiny_resnet.entry", "a:b", {"other_training"}),
+        ("experiments.digits.lr", [0.1, 0.5], set()),
+        ("experiments.digits.seed", [1, 2, 3], set()),
+        ("experiments.digits.models", ["mlp"], set()),
+        ("experiments.digits.steps", 241, TRAININGS),
+        ("experiments.digits.segments", 3, TRAININGS),
+        ("experiments.digits.threads", 2, TRAININGS),
+        ("experiments.digits.drop_last", False, TRAININGS),
+        ("experiments.digits.optimizer.momentum", 0.9, TRAININGS),
+        ("experiments.digits.schedule.name", "step", TRAININGS),
+        ("experiments.digits.augmentation.flip", True, TRAININGS),
+        ("experiments.digits.replay_tolerance", 1e-6, {"probe"}),
+        ("experiments.digits.probes.line.every", 4, {"probe"}),
+        ("experiments.digits.probes.line.interval", 0.6, {"probe", "analysis", "fits"}),
+        ("experiments.digits.analysis.smoothing", 5, {"analysis"}),
+        ("experiments.digits.analysis.window", 0.1, {"analysis", "fits"}),
+        ("experiments.digits.figures", [], set()),
+    ],
+)
+def test_a_key_changes_exactly_the_slices_that_depend_on_it(path: str, value: Any, expected: set[str]) -> None:
+    *parents, last = path.split(".")
+
+    def change(config: dict[str, Any]) -> None:
+        block = config
+        for parent in parents:
+            block = block[parent]
+        assert block[last] != value
+        block[last] = value
+
+    assert changed_by(change) == expected
+
+
+def test_slices_are_plain_json_and_share_nothing_with_the_config() -> None:
+    config = copy.deepcopy(CONFIG)
+    for part in slices(config).values():
+        assert json.loads(json.dumps(part, allow_nan=False)) == part
+    training_slice(config, "digits", **RUN)["model"]["kwargs"]["hidden"].append(1)
+    dataset_slice(config, "digits")["train"] = 0
+    probe_slice(config, "digits", "line", **RUN)["settings"]["every"] = 0
+    analysis_slice(config, "digits")["degrees"].append(9)
+    assert config == CONFIG
+
+
+def test_wildcards_and_keys_give_the_same_slice() -> None:
+    key = runs(CONFIG)[0]
+    assert training_slice(CONFIG, *astuple(key)) == training_slice(CONFIG, "digits", "mlp", 0.1, 64, 1)
+    assert training_slice(CONFIG, *astuple(key))["segments"] == [[0, 120], [120, 240]]
+
+
+def test_noise_settings_count_for_noise_only() -> None:
+    assert dataset_slice(CONFIG, "digits")["random"] is None
+    config = copy.deepcopy(CONFIG)
+    config["datasets"]["digits"]["source"] = "random"
+    assert dataset_slice(config, "digits")["random"]["images"] == 2048
+
+
+def test_analysis_without_lines_has_no_interval() -> None:
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["digits"]["probes"] = {}
+    assert analysis_slice(config, "digits", keys=["interval"]) == {"interval": None}
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: dataset_slice(CONFIG, "digit"), "Did you mean 'digits'"),
+        (lambda: training_slice(CONFIG, "digits", **{**RUN, "model": "mlpp"}), "Did you mean 'mlp'"),
+        (lambda: training_slice(CONFIG, "x", **RUN), "Known experiments: digits"),
+        (lambda: probe_slice(CONFIG, "digits", "lin", **RUN), "Did you mean 'line'"),
+        (lambda: analysis_slice(CONFIG, "digits", keys=["windw"]), "Did you mean 'window'"),
+    ],
+)
+def test_unknown_names_are_told(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(SgdlineError, match=words):
+        call()

@@ -1,0 +1,90 @@
+"""Digests of code: what changes them, what does not, and what they cover."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sgdline import digests
+
+ROOT = Path(digests.__file__).parents[2]
+
+
+def names(*roots: str | Path) -> set[str]:
+    package = Path(digests.__file__).parent
+    return {str(path.relative_to(package)) for path in digests.covered_files(*roots) if path.is_relative_to(package)}
+
+
+def digest_of(path: Path, text: str) -> str:
+    path.write_text(text)
+    digests.code_digest.cache_clear()
+    digests._tree.cache_clear()
+    return digests.code_digest(path)
+
+
+def test_only_code_changes_a_digest(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.py"
+    plain = digest_of(path, '"""Say."""\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
+    assert digest_of(path, "# why\ndef f( x ):\n\n    return (x + 1)  # because\n") == plain
+    assert digest_of(path, "def f(x):\n    return x + 2\n") != plain
+    assert digest_of(path, "def f(x):\n    'Doc.'\n    return 'Doc.'\n") != plain
+
+
+def test_imports_are_followed_also_inside_functions(tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text("def f():\n    from sgdline.train.run import train_run\n    return train_run\n")
+    covered = names(path)
+    assert {"train/run.py", "train/loop.py", "train/update_rules.py", "data/batches.py", "seeds.py"} <= covered
+    assert not any(name.startswith(("figures", "analysis", "probes")) for name in covered)
+
+
+def test_an_entry_covers_its_own_family_only() -> None:
+    covered = names("sgdline.models:mlp")
+    assert "models/mlp.py" in covered
+    assert "models/vgg.py" not in covered
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "workflow" / "scripts").glob("*.py")), ids=lambda path: path.stem)
+def test_a_scripts_digest_covers_all_that_it_loads(script: Path) -> None:
+    """Everything that an import of the script's modules really loads is covered, package files apart."""
+    program = (
+        "import ast, importlib, sys\n"
+        f"tree = ast.parse(open({str(script)!r}).read())\n"
+        "for node in ast.walk(tree):\n"
+        "    if isinstance(node, ast.ImportFrom) and node.module.startswith('sgdline'):\n"
+        "        importlib.import_module(node.module)\n"
+        "print('\\n'.join(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'sgdline'))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {Path(line).resolve() for line in result.stdout.split()}
+    loaded = {path for path in loaded if path.name != "__init__.py"}
+    assert loaded
+    # A package's __init__ may load siblings that the script does not use; their names are not imported by it.
+    unused = {
+        path for path in loaded - set(digests.covered_files(script)) if path.parent.name in ("analysis", "models")
+    }
+    assert loaded - set(digests.covered_files(script)) <= unused
+
+
+def test_entries_outside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "mine.py").write_text("def net(): return 1\n")
+    first = digests.entry_digest("nets/mine.py:net")
+    assert digests.entry_digest("nets.mine:net") == first
+    (tmp_path / "nets" / "mine.py").write_text("def net(): return 2\n")
+    digests.code_digest.cache_clear()
+    digests._tree.cache_clear()
+    assert digests.entry_digest("nets/mine.py:net") != first
+    assert digests.entry_digest("torchvision.models:resnet18").startswith("torchvision 0.")
+    assert digests.entry_digest("nowhere.models:net") == "nowhere.models not found"
+
+
+def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        digests.code_digest(tmp_path / "nothing.py")
+    with pytest.raises(FileNotFoundError, match=r"sgdline\.nothing"):
+        digests.code_digest("sgdline.nothing")

@@ -1,0 +1,663 @@
+"""Pictures of measured lines: what is drawn is what the tables hold, whatever a run did."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pyarrow as pa
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from sgdline.analysis import fit_lines, measure_distances, measure_lines
+from sgdline.analysis.curves import LineCurves, chunk_curves, common_grid
+from sgdline.errors import SgdlineError
+from sgdline.figures import available, plot_figure, series, spec, style
+from sgdline.figures.linesearch import (
+    fig2_lines,
+    fig3_distance_matrix,
+    fig4_poly_mae,
+    fig5_lines_parabolas,
+    fig6_ratio,
+)
+from sgdline.interpolation import chebyshev_nodes
+from sgdline.tables import SCHEMAS, read_table, write_table
+
+REPOSITORY = Path(__file__).parents[2]
+LINESEARCH = {
+    "linesearch/fig2_lines": fig2_lines,
+    "linesearch/fig3_distance_matrix": fig3_distance_matrix,
+    "linesearch/fig4_poly_mae": fig4_poly_mae,
+    "linesearch/fig5_lines_parabolas": fig5_lines_parabolas,
+    "linesearch/fig6_ratio": fig6_ratio,
+}
+FACTS = {
+    "batch_norm": "train",
+    "samples": 1024,
+    "dataset": "digits",
+    "model": "tiny_resnet",
+    "positions": "adaptive",
+}
+Rows = list[dict[str, Any]]
+
+
+def run_settings(**changes: Any) -> dict[str, Any]:
+    analysis = {
+        "window": 0.2,
+        "degrees": [1, 2, 3, 4],
+        "adapted_lr": "auto",
+        "distance_first": 20,
+        "distance_every": 2,
+        "smoothing": 9,
+        "figure_lines": [0.01, 0.4, 0.8],
+    }
+    line = {"every": 3, "positions": "adaptive", "interval": 0.5, "resolution": 0.006, "batch_norm": "train"}
+    run = {
+        "experiment": "digits",
+        "dataset": "digits",
+        "model": "tiny_resnet",
+        "lr": "0.1",
+        "batch_size": 64,
+        "seed": 1,
+        "steps": 240,
+    }
+    analysis |= {key: value for key, value in changes.items() if key in analysis}
+    line |= {key: value for key, value in changes.items() if key in line}
+    run |= {key: value for key, value in changes.items() if key in run}
+    return {**run, "analysis": analysis, "line": line}
+
+
+def as_table(kind: str, rows: Rows) -> pa.Table:
+    schema = SCHEMAS[kind]
+    columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def make_run(
+    *, steps: int = 240, every: int = 3, lr: float = 0.1, diverged_at: int | None = None, seed: int = 5
+) -> dict[str, pa.Table]:
+    """Tables of a made-up run: noisy parabolas whose curvature falls, flatter and lower as the run goes on.
+
+    From `diverged_at` on nothing is finite; the last measured line is then `non_finite`, as after a real blow-up.
+    """
+    rng = np.random.default_rng(seed)
+    nodes = np.unique(np.concatenate([chebyshev_nodes(17, -0.5, 0.0), chebyshev_nodes(17, 0.0, 0.5)]))
+    lines, metrics, fits, shapes = Rows(), Rows(), Rows(), []
+    window = np.arange(-33, 34) * 0.006
+    for step in range(0, steps, every):
+        done = step / steps
+        finite = diverged_at is None or step < diverged_at
+        curvature = (16 * np.exp(-3 * done) + 3) * np.exp(0.15 * rng.standard_normal())
+        slope_batch = -(1.2 + 0.8 * done) * np.exp(0.2 * rng.standard_normal())
+        best = 0.06 * np.exp(0.25 * rng.standard_normal()) * -slope_batch
+        offset = 2.1 * np.exp(-4 * done) + 0.4
+        bend = 0.6 * rng.standard_normal()
+
+        def full(s: Any, c: float = curvature, m: float = best, o: float = offset, k: float = bend) -> Any:
+            return o + c / 2 * (s - m) ** 2 + k * s**3
+
+        def batch(s: Any, c: float = curvature, o: float = offset, d: float = slope_batch) -> Any:
+            return 0.95 * o + d * s + 0.45 * c * s**2
+
+        level = np.exp(0.25 * rng.standard_normal(16))
+        centre = 0.15 * rng.standard_normal(16)
+        spoilt = 1.0 if finite else np.nan
+        chunks = full(nodes[:, None] - centre) * level
+        norm = -slope_batch
+        step_length = lr * norm
+        lines.append(
+            {
+                "step": step, "epoch": step / 16, "lr": lr, "direction_norm": norm, "step_length": step_length,
+                "direction_batch_slope": slope_batch * spoilt, "panel_edges": [-0.5, 0.0, 0.5], "positions": nodes,
+                "train_loss": full(nodes) * spoilt, "direction_batch_loss": batch(nodes) * spoilt,
+                "chunk_loss": (chunks * spoilt).astype(np.float32).ravel(),
+                "step_train_loss": full(step_length) * spoilt,
+                "step_direction_batch_loss": batch(step_length) * spoilt,
+                "interpolation_error": 1e-5, "direction_batch_interpolation_error": 1e-5, "evaluations": 34,
+                "rings": 1, "status": "ok" if finite else "non_finite",
+            }
+        )  # fmt: skip
+        shapes.append((full(window) - full(window).min()) * spoilt)
+        before = shapes[-2] if len(shapes) > 1 else None
+        metric = {
+            "step": step, "epoch": step / 16, "lr": lr, "step_length": step_length, "direction_norm": norm,
+            "direction_batch_slope": slope_batch * spoilt, "status": "ok" if finite else "non_finite",
+        }  # fmt: skip
+        if finite:
+            metric |= {
+                "minimum_position_vertex": best,
+                "direction_batch_minimum_position": -slope_batch / (0.9 * curvature),
+                "line_search_ratio": best / -slope_batch,
+            }
+            if before is not None:
+                metrics[-1]["consecutive_distance"] = float(np.abs(shapes[-1] - before).mean())
+        metrics.append(metric)
+        for degree in (1, 2, 3, 4):
+            if not finite:
+                fits.append({"step": step, "degree": degree, "coefficients": [], "status": "non_finite"})
+                continue
+            coefficients = np.polynomial.polynomial.polyfit(window, full(window), degree)
+            residual = full(window) - np.polynomial.polynomial.polyval(window, coefficients)
+            mae = float(np.abs(residual).mean()) + 1e-5 * rng.random()
+            fits.append({"step": step, "degree": degree, "coefficients": coefficients, "mae": mae, "status": "ok"})
+        if not finite:
+            break
+    measured = [row["step"] for row in lines]
+    distances = Rows()
+    for panel, own in (("first", range(min(20, len(measured)))), ("rest", range(20, len(measured), 2))):
+        for row in own:
+            distances.append(
+                {
+                    "panel": panel, "step": measured[row], "other_steps": [measured[other] for other in own],
+                    "distances": [float(np.abs(shapes[row] - shapes[other]).mean()) for other in own],
+                }
+            )  # fmt: skip
+    end = steps if diverged_at is None else diverged_at + 1
+    trace = [
+        {
+            "step": step, "epoch": step / 16, "lr": lr, "batch_loss": 1.0, "gradient_norm": 1.0, "direction_norm": 1.0,
+            "distance_from_start": 1.0, "parameter_norm": 1.0,
+            "status": "non_finite" if step == diverged_at else "ok",
+        }
+        for step in range(end)
+    ]  # fmt: skip
+    return {
+        "line": as_table("line", lines),
+        "line_metrics": as_table("line_metrics", metrics),
+        "line_fits": as_table("line_fits", fits),
+        "line_distances": as_table("line_distances", distances),
+        "trace": as_table("trace", trace),
+    }
+
+
+def empty_run(diverged_at: int | None = 3) -> dict[str, pa.Table]:
+    """Tables of a run that ended before its first line was measured."""
+    full = make_run(diverged_at=diverged_at)
+    return {kind: table if kind == "trace" else table.slice(0, 0) for kind, table in full.items()}
+
+
+def draw(figure_id: str, tables: Mapping[str, pa.Table], **changes: Any) -> Figure:
+    """Draw as `plot_figure` does and lay the figure out, so that nothing is left to fail when it is saved."""
+    with style.applied():
+        figure = LINESEARCH[figure_id].draw(tables, settings=run_settings(**changes))
+        assert isinstance(figure, Figure)
+        figure.draw_without_rendering()
+    return figure
+
+
+def panels(figure: Figure) -> list[Any]:
+    return [panel for panel in figure.axes if panel.get_label() != "<colorbar>"]
+
+
+def words(figure: Figure) -> str:
+    texts = [*figure.texts, *(text for panel in figure.axes for text in panel.texts)]
+    titles = [panel.get_title(loc="left") for panel in figure.axes]
+    return " ".join([" ".join(text.get_text().split()) for text in texts] + titles)
+
+
+def curve(panel: Any, label: str) -> tuple[np.ndarray, np.ndarray]:
+    found = [line for line in panel.lines if str(line.get_label()).startswith(label)]
+    assert len(found) == 1, f"{label!r} is drawn {len(found)} times"
+    return np.asarray(found[0].get_xdata()), np.asarray(found[0].get_ydata())
+
+
+def holds_curve(panel: Any, x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether one of the panel's lines runs through exactly these points, NaN included."""
+    return any(
+        np.array_equal(line.get_xdata(), x) and np.array_equal(line.get_ydata(), y, equal_nan=True)
+        for line in panel.lines
+    )
+
+
+def column(table: pa.Table, name: str) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in table[name].to_pylist()], dtype=float)
+
+
+@pytest.fixture(scope="module")
+def run() -> dict[str, pa.Table]:
+    return make_run()
+
+
+# -- contents ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_figure_has_a_caption_of_its_own_and_a_spec_of_its_id() -> None:
+    assert set(LINESEARCH) <= set(available())
+    for figure_id in available():
+        entry = spec(figure_id)
+        assert entry.id == figure_id
+        assert set(entry.tables) <= set(SCHEMAS)
+        assert entry.title
+        caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
+        sentences = caption.replace("[", " ").count(". ") + caption.count(".\n") + caption.count(": ")
+        assert sentences >= 3, f"the caption of {figure_id} says too little"
+
+
+def test_an_unknown_figure_is_named_with_its_nearest_neighbour() -> None:
+    with pytest.raises(SgdlineError, match=r"got 'linesearch/fig2_line'\. The nearest name is 'linesearch/fig2_lines'"):
+        spec("linesearch/fig2_line")
+    with pytest.raises(SgdlineError, match="must be names of known figures"):
+        spec("linesearch/_line_panel")
+
+
+def test_names_and_specs_import_neither_torch_nor_matplotlib() -> None:
+    program = (
+        "import sys, sgdline.figures as figures\n"
+        "specs = [figures.spec(name) for name in figures.available()]\n"
+        "assert len(specs) >= 5\n"
+        "print([name for name in ('torch', 'matplotlib', 'scipy', 'pandas') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_looks_keep_apart_in_colour_in_grey_and_in_line_style() -> None:
+    def lightness(role: str) -> float:
+        return float(np.dot(to_rgb(style.ROLES[role]["color"]), [0.2126, 0.7152, 0.0722]))
+
+    together = [
+        ["full_batch", "direction_batch", "parabola_original", "parabola_adapted", "chunk_quartile", "executed_step"],
+        [f"degree_{degree}" for degree in range(1, 9)],
+        ["measured", "reference", "median"],
+    ]
+    for group in together:
+        assert len({style.ROLES[role]["color"] for role in group}) == len(group)
+        assert len({str(style.ROLES[role]["linestyle"]) for role in group}) == len(group)
+    for one, other in (("full_batch", "direction_batch"), ("parabola_original", "parabola_adapted")):
+        assert abs(lightness(one) - lightness(other)) > 0.15
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def write_run(folder: Path, tables: Mapping[str, pa.Table]) -> dict[str, Path]:
+    paths = {kind: folder / f"{kind}.arrow" for kind in tables}
+    for kind, path in paths.items():
+        write_table(path, kind, tables[kind], provenance={} if kind == "trace" else FACTS)
+    return paths
+
+
+PLOT_PROGRAM = """
+import sys
+from pathlib import Path
+from sgdline.figures import plot_figure, spec
+import json
+tables, target, figure_id, settings = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
+paths = {kind: tables / f"{kind}.arrow" for kind in spec(figure_id).tables}
+plot_figure(figure_id, paths, settings=settings, pdf=target / "a.pdf", png=target / "a.png")
+assert "torch" not in sys.modules and "matplotlib.pyplot" not in sys.modules
+"""
+
+
+def test_equal_tables_give_equal_bytes_in_another_process_too(tmp_path: Path, run: dict[str, pa.Table]) -> None:
+    paths = write_run(tmp_path, run)
+    # The one with a mesh, text, dashes and log ticks; string hashes differ from process to process.
+    figure_id = "linesearch/fig3_distance_matrix"
+    here = tmp_path / "here"
+    plot_figure(figure_id, paths, settings=run_settings(), pdf=here / "a.pdf", png=here / "a.png")
+    there = tmp_path / "there"
+    command = [sys.executable, "-c", PLOT_PROGRAM, str(tmp_path), str(there), figure_id, json.dumps(run_settings())]
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "1000000"}
+    subprocess.run(command, check=True, env=environment)
+    for name in ("a.pdf", "a.png"):
+        assert (there / name).read_bytes() == (here / name).read_bytes()
+    assert b"CreationDate" not in (here / "a.pdf").read_bytes()
+    assert sorted(path.name for path in here.iterdir()) == ["a.pdf", "a.png"]
+
+
+def test_a_failed_drawing_leaves_the_old_picture_and_nothing_half_written(
+    tmp_path: Path, run: dict[str, pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, pdf, png = write_run(tmp_path, run), tmp_path / "a.pdf", tmp_path / "a.png"
+    pdf.write_bytes(b"old")
+    before = sorted(tmp_path.iterdir())
+    genuine = Figure.savefig
+
+    def fail_on_png(self: Figure, *arguments: Any, **options: Any) -> None:
+        genuine(self, *arguments, **options)
+        if options["format"] == "png":
+            raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", fail_on_png)
+    with pytest.raises(OSError, match="disk full"):
+        plot_figure("linesearch/fig6_ratio", paths, settings=run_settings(), pdf=pdf, png=png)
+    assert pdf.read_bytes() == b"old"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_missing_tables_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    target = {"pdf": tmp_path / "a.pdf", "png": tmp_path / "a.png"}
+    with pytest.raises(ValueError, match=r"got none for \['trace'\]"):
+        plot_figure("linesearch/fig2_lines", {"line": tmp_path / "line.arrow"}, settings=run_settings(), **target)
+    paths = {"line": tmp_path / "line.arrow", "trace": tmp_path / "trace.arrow"}
+    with pytest.raises(SgdlineError, match="must exist"):
+        plot_figure("linesearch/fig2_lines", paths, settings=run_settings(), **target)
+
+
+def test_a_users_own_matplotlib_settings_change_nothing(tmp_path: Path, run: dict[str, pa.Table]) -> None:
+    paths = write_run(tmp_path, run)
+    pictures = []
+    for size in (10.0, 30.0):
+        with matplotlib.rc_context({"font.size": size, "axes.grid": size > 20, "lines.linewidth": size}):
+            plot_figure(
+                "linesearch/fig6_ratio", paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png"
+            )
+            assert matplotlib.rcParams["font.size"] == size
+        pictures.append((tmp_path / "a.png").read_bytes())
+    assert pictures[0] == pictures[1]
+
+
+# -- what is drawn -----------------------------------------------------------------------------------------------------
+
+
+def test_every_figure_names_run_data_set_samples_batch_norm_and_positions(run: dict[str, pa.Table]) -> None:
+    facts = {
+        b"sgdline": b'{"batch_norm":"eval","samples":3968,"dataset":"cifar","model":"resnet20","positions":"grid"}'
+    }
+    told = {kind: table.replace_schema_metadata(facts) for kind, table in run.items()}
+    for figure_id in LINESEARCH:
+        # Only what the spec names: a figure that reads more would fail in the workflow.
+        text = words(draw(figure_id, {kind: told[kind] for kind in spec(figure_id).tables}))
+        for fact in ("resnet20", "cifar", "lr 0.1", "batch size 64", "seed 1", "N = 3,968", "eval mode", "grid pos"):
+            assert fact in text, f"{figure_id} does not say {fact!r}"
+    # Without metadata the settings are all there is; the number of samples is then not known.
+    text = " ".join(style.describe_run(run, run_settings()))
+    for fact in ("tiny_resnet", "digits", "train mode", "adaptive positions", "N not recorded"):
+        assert fact in text
+
+
+def test_fig2_draws_the_nearest_lines_and_the_values_of_the_table(run: dict[str, pa.Table]) -> None:
+    figure = draw("linesearch/fig2_lines", run)
+    assert [panel.get_title(loc="left") for panel in panels(figure)] == [
+        "line at update 3 of 240",
+        "line at update 96 of 240",
+        "line at update 192 of 240",
+    ]
+    full = LineCurves.from_table(run["line"], "train_loss")
+    batch = LineCurves.from_table(run["line"], "direction_batch_loss")
+    for panel, row in zip(panels(figure), (1, 32, 64), strict=True):
+        assert panel.get_xlim() == (-0.5, 0.5)
+        assert "nats" in panel.get_ylabel()
+        assert "Euclidean length" in panel.get_xlabel()
+        s, loss = curve(panel, "full batch (f)")
+        assert (s[0], s[-1]) == (-0.5, 0.5)
+        assert np.all(np.isin(common_grid(0.5, 0.006), s))
+        np.testing.assert_allclose(loss, full.at(s)[row], rtol=1e-12)
+        np.testing.assert_allclose(curve(panel, "direction batch (b)")[1], batch.at(s)[row], rtol=1e-12)
+        chunks = chunk_curves(run["line"], row, s)
+        np.testing.assert_allclose(curve(panel, "median of")[1], np.median(chunks, axis=0), rtol=1e-12)
+        np.testing.assert_allclose(curve(panel, "quartiles of")[1], np.quantile(chunks, 0.25, axis=0), rtol=1e-12)
+        outline = panel.collections[0].get_paths()[0].vertices[:, 1]
+        assert outline.max() == pytest.approx(chunks.max())
+        assert outline.min() == pytest.approx(chunks.min())
+        low, high = panel.get_ylim()
+        everything = np.concatenate([chunks.ravel(), loss, batch.at(s)[row]])
+        assert low == pytest.approx(0.8 * everything.min())
+        assert high == pytest.approx(min(5.0, everything.max()))
+        assert curve(panel, "executed SGD step")[0][0] == run["line"]["step_length"][row].as_py()
+        best, lowest = curve(panel, "full-batch minimum")
+        assert best[0] == pytest.approx(full.minimum(0.006).vertex[row], rel=1e-9)
+        assert lowest[0] == pytest.approx(loss.min(), abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 6])
+def test_lines_are_drawn_once_and_no_panel_stays_empty(run: dict[str, pa.Table], count: int) -> None:
+    fractions = [0.0, 0.15, 0.3, 0.5, 0.7, 1.0][:count]
+    # 0.001 falls on the same line as 0: the paper's three panels never show one line twice.
+    figure = draw("linesearch/fig2_lines", run, figure_lines=[*fractions, 0.001])
+    titles = [panel.get_title(loc="left") for panel in panels(figure)]
+    assert len(titles) == len(set(titles)) == count
+    assert all(panel.lines for panel in panels(figure))
+    right = max(panel.get_position().x1 for panel in panels(figure))
+    assert all(panel.get_position().x0 >= 0 and panel.get_position().x1 <= 1 for panel in panels(figure))
+    assert right > 0.95
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.x1
+    below = min(panel.get_tightbbox().y0 for panel in panels(figure))
+    assert legend.y1 <= below + 1
+
+
+def test_a_line_above_five_nats_is_not_cut_away() -> None:
+    run = make_run(steps=3)
+    high = [[20 + value for value in row] for row in run["line"]["train_loss"].to_pylist()]
+    at = run["line"].schema.get_field_index("train_loss")
+    lifted = run["line"].set_column(at, run["line"].schema.field("train_loss"), pa.array(high, pa.list_(pa.float64())))
+    panel = panels(draw("linesearch/fig2_lines", {**run, "line": lifted}))[0]
+    loss = curve(panel, "full batch (f)")[1]
+    assert panel.get_ylim()[1] >= loss.max() > 20
+
+
+def test_marks_outside_the_panel_are_told_in_words(run: dict[str, pa.Table]) -> None:
+    text = words(draw("linesearch/fig2_lines", run, interval=0.05))
+    assert "s_sgd = " in text
+    assert "lies outside the panel" in text
+
+
+def test_fig3_shows_the_matrices_and_the_consecutive_distances(run: dict[str, pa.Table]) -> None:
+    figure = draw("linesearch/fig3_distance_matrix", run)
+    first, rest, consecutive = panels(figure)
+    for panel, kind in ((first, "first"), (rest, "rest")):
+        rows = [row for row in run["line_distances"].to_pylist() if row["panel"] == kind]
+        shown = panel.collections[0].get_array()
+        np.testing.assert_array_equal(shown, [row["distances"] for row in rows])
+        steps, _ = fig3_distance_matrix.matrix(run["line_distances"], kind)
+        assert steps.tolist() == [row["step"] for row in rows]
+        assert panel.get_xlabel() == panel.get_ylabel() == "update t"
+    assert [panel.get_ylabel() for panel in figure.axes if panel.get_label() == "<colorbar>"] == [
+        "distance of shapes, MAE (nats)"
+    ] * 2
+    metrics = run["line_metrics"]
+    assert consecutive.get_yscale() == "log"
+    assert holds_curve(consecutive, column(metrics, "step"), column(metrics, "consecutive_distance"))
+
+
+def test_fig3_leaves_lines_without_a_distance_pale_and_counts_them() -> None:
+    figure = draw("linesearch/fig3_distance_matrix", make_run(diverged_at=120))
+    shown = panels(figure)[1].collections[0].get_array()
+    assert np.ma.getmaskarray(shown)[-1].all()
+    assert not np.ma.getmaskarray(shown)[:-1, :-1].any()
+    assert "1 line not finite" in words(figure)
+
+
+def test_fig4_draws_errors_twice_and_raw_coefficients(run: dict[str, pa.Table]) -> None:
+    figure = draw("linesearch/fig4_poly_mae", run)
+    assert len(panels(figure)) == 5
+    linear, logarithmic, *coefficients = panels(figure)
+    assert (linear.get_yscale(), logarithmic.get_yscale()) == ("linear", "log")
+    rows = run["line_fits"].to_pylist()
+    for degree in (1, 2, 3, 4):
+        own = [row for row in rows if row["degree"] == degree]
+        steps, mae = np.array([row["step"] for row in own]), np.array([row["mae"] for row in own])
+        assert holds_curve(linear, steps, mae)
+        assert holds_curve(logarithmic, steps, mae)
+    own = [row for row in rows if row["degree"] == 2]
+    steps = np.array([row["step"] for row in own])
+    for panel, power, factor, unit in zip(
+        coefficients, (0, 1, 2), (1, 1, 2), ("nats", "nats per length", "nats per length squared"), strict=True
+    ):
+        assert holds_curve(panel, steps, factor * np.array([row["coefficients"][power] for row in own]))
+        assert f"({unit})" in panel.get_ylabel()
+        assert panel.get_xlabel() == "update t"
+    ratio = np.median([row["mae"] for row in own]) / np.median([row["mae"] for row in rows if row["degree"] == 1])
+    assert ratio < 0.2
+    assert "median error of degree 2 / degree 1" in words(figure)
+
+
+def test_fig4_without_degree_two_says_so(run: dict[str, pa.Table]) -> None:
+    fits = run["line_fits"].filter(pa.array(np.asarray(run["line_fits"]["degree"]) == 1))
+    figure = draw("linesearch/fig4_poly_mae", {**run, "line_fits": fits}, degrees=[1])
+    assert len(panels(figure)) == 5
+    assert words(figure).count("add 2 to analysis.degrees") == 3
+
+
+def test_fig5_parabolas_end_in_the_sgd_steps(run: dict[str, pa.Table]) -> None:
+    figure = draw("linesearch/fig5_lines_parabolas", run)
+    ratios = column(run["line_metrics"], "line_search_ratio")
+    steps = column(run["line_metrics"], "step")
+    adapted = np.median(ratios[(steps >= 60) & (steps < 180)])
+    for panel, row in zip(panels(figure), (1, 32, 64), strict=True):
+        assert panel.get_xlim() == pytest.approx((-0.1, 0.5))
+        slope = run["line"]["direction_batch_slope"][row].as_py()
+        batch = LineCurves.from_table(run["line"], "direction_batch_loss")
+        for label, mark, lr in (
+            ("SGD parabola, the run's lr 0.1", "SGD step, the run's lr", 0.1),
+            (f"SGD parabola, adapted lr {adapted:.3g}", "SGD step, adapted lr", adapted),
+        ):
+            s, loss = curve(panel, label)
+            start = batch.at([0.0])[row, 0]
+            np.testing.assert_allclose(loss, start + slope * s + s**2 / (2 * lr), rtol=1e-12)
+            position, height = curve(panel, mark)
+            assert position[0] == pytest.approx(-lr * slope)
+            assert height[0] <= loss.min() + 1e-12
+            assert height[0] == pytest.approx(loss.min(), abs=1e-4)
+        for column_name, mark in (
+            ("minimum_position_vertex", "full-batch minimum"),
+            ("direction_batch_minimum_position", "direction-batch minimum"),
+        ):
+            assert curve(panel, mark)[0][0] == run["line_metrics"][column_name][row].as_py()
+        dashed = [line for line in panel.lines if line.get_linestyle() == "--" and len(set(line.get_xdata())) == 1]
+        assert len(dashed) == 4
+
+
+def test_fig5_takes_the_adapted_lr_of_the_config_and_does_without_one(run: dict[str, pa.Table]) -> None:
+    pinned = panels(draw("linesearch/fig5_lines_parabolas", run, adapted_lr=0.07))[0]
+    assert curve(pinned, "SGD parabola, adapted lr 0.07")[0].size > 50
+    without = run["line_metrics"].filter(pa.array(column(run["line_metrics"], "step") < 60))
+    figure = draw("linesearch/fig5_lines_parabolas", {**run, "line_metrics": without})
+    assert "no adapted lr" in words(figure)
+    assert not [line for line in panels(figure)[0].lines if "adapted" in str(line.get_label())]
+
+
+def test_fig5_marks_the_executed_step_where_momentum_made_it_another(run: dict[str, pa.Table]) -> None:
+    at = run["line"].schema.get_field_index("step_length")
+    longer = pa.array(1.5 * column(run["line"], "step_length"))
+    moved = run["line"].set_column(at, run["line"].schema.field("step_length"), longer)
+    panel = panels(draw("linesearch/fig5_lines_parabolas", {**run, "line": moved}))[0]
+    assert curve(panel, "executed step")[0][0] == longer[1].as_py()
+
+
+def test_fig6_draws_ratio_learning_rate_median_and_quartiles(run: dict[str, pa.Table]) -> None:
+    figure = draw("linesearch/fig6_ratio", run)
+    (panel,) = panels(figure)
+    steps, ratios = column(run["line_metrics"], "step"), column(run["line_metrics"], "line_search_ratio")
+    assert holds_curve(panel, steps, ratios)
+    centres, means = curve(panel, "measured")
+    np.testing.assert_allclose(means, np.convolve(ratios, np.full(9, 1 / 9), mode="valid"), rtol=1e-12)
+    np.testing.assert_array_equal(centres, steps[4:-4])
+    assert set(curve(panel, "the run's lr: 0.1")[1]) == {0.1}
+    assert set(curve(panel, "median of the run")[1]) == {np.median(ratios)}
+    middle = ratios[(steps >= 60) & (steps < 180)]
+    band = panel.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == tuple(np.quantile(middle, [0.25, 0.75]))
+    assert panel.get_ylim()[0] <= 0 < 0.1 <= panel.get_ylim()[1]
+
+
+def test_fig6_counts_what_its_range_leaves_out(run: dict[str, pa.Table]) -> None:
+    metrics = run["line_metrics"]
+    wild = column(metrics, "line_search_ratio")
+    wild[10] = 40.0
+    at = metrics.schema.get_field_index("line_search_ratio")
+    figure = draw(
+        "linesearch/fig6_ratio",
+        {**run, "line_metrics": metrics.set_column(at, metrics.schema.field(at), pa.array(wild))},
+    )
+    assert panels(figure)[0].get_ylim()[1] < 1
+    assert "1 value of 80 outside the y range" in words(figure)
+
+
+# -- runs that went wrong ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("figure_id", LINESEARCH)
+def test_a_run_without_lines_gives_words_in_every_panel(figure_id: str) -> None:
+    figure = draw(figure_id, empty_run())
+    for panel in panels(figure):
+        text = " ".join(" ".join(found.get_text().split()) for found in panel.texts)
+        assert text.endswith("the run diverged at update 3"), f"{figure_id}: {text!r}"
+    assert "no line was measured" in words(figure) or figure_id == "linesearch/fig3_distance_matrix"
+    quiet = words(draw(figure_id, empty_run(diverged_at=None)))
+    assert "diverged" not in quiet.lower()
+
+
+@pytest.mark.parametrize("figure_id", LINESEARCH)
+@pytest.mark.parametrize("measured", [1, 2])
+def test_few_lines_are_drawn_as_they_are(figure_id: str, measured: int) -> None:
+    figure = draw(figure_id, make_run(steps=3 * measured), steps=240)
+    for panel in panels(figure):
+        assert panel.lines or panel.collections or panel.texts
+
+
+@pytest.mark.parametrize("figure_id", LINESEARCH)
+def test_a_run_that_blew_up_shows_what_was_measured_before(figure_id: str) -> None:
+    figure = draw(figure_id, make_run(diverged_at=120))
+    assert "THE RUN DIVERGED AT UPDATE 120" in words(figure)
+    if figure_id in ("linesearch/fig2_lines", "linesearch/fig5_lines_parabolas"):
+        *_, last = panels(figure)
+        assert last.get_title(loc="left") == "line at update 120 of 240"
+        assert "no loss on it is finite" in " ".join(last.texts[0].get_text().split())
+        assert "nearest to update 192" in words(figure)
+    elif figure_id != "linesearch/fig3_distance_matrix":
+        for panel in panels(figure):
+            assert curve(panel, "run diverged")[0][0] == 120
+
+
+@pytest.mark.parametrize("figure_id", LINESEARCH)
+def test_a_run_that_diverged_at_once_has_one_line_without_numbers(figure_id: str) -> None:
+    figure = draw(figure_id, make_run(diverged_at=0))
+    for panel in panels(figure):
+        assert panel.texts
+        assert not panel.lines
+
+
+@pytest.mark.parametrize("diverged_at", [None, 120, 0])
+def test_the_tables_of_the_analysis_are_drawn(tmp_path: Path, diverged_at: int | None) -> None:
+    made = make_run(every=12, diverged_at=diverged_at)
+    paths = write_run(tmp_path, {"line": made["line"], "trace": made["trace"]})
+    shared: dict[str, Any] = {"window": 0.2, "resolution": 0.006, "provenance": FACTS}
+    for kind, measure, options in (
+        ("line_metrics", measure_lines, {}),
+        ("line_fits", fit_lines, {"degrees": [1, 2, 3, 4]}),
+        ("line_distances", measure_distances, {"first": 8, "every": 1}),
+    ):
+        paths[kind] = tmp_path / f"{kind}.arrow"
+        measure(paths["line"], paths[kind], **shared, **options)
+    tables = {kind: read_table(path, kind) for kind, path in paths.items()}
+    for figure_id in LINESEARCH:
+        figure = draw(figure_id, tables)
+        assert "train mode" in words(figure)
+        assert ("DIVERGED" in words(figure)) is (diverged_at is not None)
+        for panel in panels(figure):
+            assert panel.texts or panel.lines or panel.collections
+            assert not (diverged_at == 0 and panel.lines)
+    if diverged_at is None:
+        ratio = panels(draw("linesearch/fig6_ratio", tables))[0]
+        assert holds_curve(ratio, column(made["line"], "step"), column(tables["line_metrics"], "line_search_ratio"))
+
+
+# -- series ------------------------------------------------------------------------------------------------------------
+
+
+def test_moving_average_bridges_single_failures_and_breaks_at_long_ones() -> None:
+    steps, values = np.arange(10.0), np.arange(10.0)
+    values[2] = np.nan
+    values[6:] = np.nan
+    centres, means = series.moving_average(steps, values, window=3)
+    assert centres.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    np.testing.assert_array_equal(means, [0.5, 2.0, 3.5, 4.0, 4.5, np.nan, np.nan, np.nan])
+    assert series.moving_average(steps[:2], values[:2], window=3)[0].size == 0
+
+
+def test_readable_limits_cut_only_where_a_few_values_would_flatten_the_rest() -> None:
+    calm = np.linspace(0, 1, 100)
+    assert style.readable_limits(calm) is None
+    assert style.readable_limits(np.full(3, np.nan)) is None
+    low, high = style.readable_limits(np.append(calm, [1e6, np.inf]), keep=[-2.0]) or (0.0, 0.0)
+    assert low < -2 < 1 < high < 3
+    assert style.outside_note(np.append(calm, [1e6, np.inf]), (low, high)) == ["1 value of 101 outside the y range"]

@@ -1,0 +1,132 @@
+"""Job log, device choice, progress."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgdline import runtime
+from sgdline.errors import SgdlineError
+
+
+def test_a_known_fault_is_one_sentence_with_the_traceback_in_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end, runtime.job(log=tmp_path / "logs" / "rule.log"):
+        raise SgdlineError("lr must be positive, got -1. Change it.")
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "Error: lr must be positive, got -1. Change it.\n"
+    assert "Traceback" in (tmp_path / "logs" / "rule.log").read_text()
+
+
+def test_an_unknown_fault_keeps_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), runtime.job(log=tmp_path / "rule.log"):
+        _ = 1 / 0
+    assert "ZeroDivisionError" in (tmp_path / "rule.log").read_text()
+
+
+def test_messages_and_warnings_reach_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with runtime.job(log=tmp_path / "rule.log", threads=2):
+        logging.getLogger("sgdline").info("quiet")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            logging.captureWarnings(True)
+            warnings.warn("loud", stacklevel=1)
+        assert os.environ["OMP_NUM_THREADS"] == "2"
+    text = (tmp_path / "rule.log").read_text()
+    assert "quiet" in text
+    assert "loud" in text
+    error = capsys.readouterr().err
+    assert "loud" in error
+    assert "quiet" not in error
+
+
+def test_progress_reports_rate_and_time_left(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="sgdline"):
+        assert list(runtime.progress(range(20), total=20, label="updates", reports=4)) == list(range(20))
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 4
+    assert lines[0].startswith("updates: 5 of 20, ")
+    assert lines[-1].endswith("0 s left")
+
+
+def test_without_a_gpu_the_job_runs_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with caplog.at_level(logging.INFO, logger="sgdline"):
+        assert runtime.pick_device() == torch.device("cpu")
+    assert len(caplog.records) == 1
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, *, count: int, visible: str | None) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"pretended {index}")
+    monkeypatch.setattr(runtime.tempfile, "gettempdir", lambda: str(folder))
+    monkeypatch.setattr(runtime, "_device_locks", [])
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+
+def test_devices_are_taken_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, count=2, visible=None)
+    assert [runtime.pick_device().index, runtime.pick_device().index] == [0, 1]
+    with pytest.raises(SgdlineError, match="--resources gpu=N"):
+        runtime.pick_device(wait_seconds=0.0)
+    for lock in runtime._device_locks:
+        lock.close()
+    assert runtime.pick_device().index == 0
+    for lock in runtime._device_locks:
+        lock.close()
+
+
+def test_visible_devices_are_locked_by_their_own_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, count=1, visible="3")
+    assert runtime.pick_device().index == 0
+    assert [path.name for path in tmp_path.glob("*/*.lock")] == ["3.lock"]
+    for lock in runtime._device_locks:
+        lock.close()
+
+
+_HOLDER = """
+import fcntl, sys, time
+with open(sys.argv[1], "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_job_gives_its_device_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, count=1, visible=None)
+    folder = tmp_path / f"sgdline-devices-{os.getuid()}"
+    folder.mkdir()
+    command = [sys.executable, "-c", _HOLDER, str(folder / "0.lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(SgdlineError, match="1 taken"):
+            runtime.pick_device(wait_seconds=0.0)
+        holder.kill()
+    assert runtime.pick_device().index == 0
+    for lock in runtime._device_locks:
+        lock.close()
+
+
+def test_rooms_without_torch_stay_without_it() -> None:
+    modules = ["config", "tables", "runtime", "digests", "interpolation", "analysis.claims", "analysis.distances"]
+    modules += ["analysis.fits", "analysis.metrics", "figures", "data.prepare", "probes.gather", "probes.positions"]
+    program = "import sys\n" + "\n".join(f"import sgdline.{name}" for name in modules)
+    program += "\nprint([name for name in ('torch', 'torchvision', 'snakemake') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
