@@ -179,14 +179,22 @@ def test_the_block_releases_after_an_error():
 
 def test_an_old_gradient_and_channels_last_weights_do_no_harm():
     model = _model()
-    plain = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    plain = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     model = model.to(memory_format=torch.channels_last)
+    layout = {name: parameter.stride() for name, parameter in model.named_parameters()}
     _loss(model, _batch()).backward()
+    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     theta = ParameterVector(model)
-    assert torch.equal(theta.value, plain), "row-major whatever the memory format"
     assert not theta.gradient.any()
+    assert {name: parameter.stride() for name, parameter in model.named_parameters()} == layout
+    assert any(not parameter.is_contiguous() for parameter in model.parameters()), "the layout is kept"
+    for name, part in theta.split(theta.value).items():
+        assert torch.equal(part, plain[name])
     _loss(model, _batch()).backward()
-    assert theta.gradient.any()
+    for name, part in theta.split(theta.gradient).items():
+        torch.testing.assert_close(part, expected[name])
+    theta.value.add_(1.0)
+    assert torch.equal(dict(model.named_parameters())["stem.0.weight"], plain["stem.0.weight"] + 1.0)
 
 
 def test_split_fits_functional_call():

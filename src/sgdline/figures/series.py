@@ -44,9 +44,9 @@ def moving_average(steps: FloatArray, values: FloatArray, *, window: int) -> tup
     return stepped.mean(axis=1), means
 
 
-def middle_half(steps: FloatArray, *, run_steps: int) -> npt.NDArray[np.bool_]:
-    """Return which lines lie in the second and third quarter of a run of `run_steps` updates. Shape (T,)."""
-    return (steps >= run_steps / 4) & (steps < 3 * run_steps / 4)
+def middle_half(count: int) -> slice:
+    """Return the middle half of `count` lines, the same ones as in claim C2 of `sgdline.analysis.claims`."""
+    return slice(count // 4, count - count // 4)
 
 
 def adapted_lr(metrics: pa.Table, *, settings: Mapping[str, Any]) -> float | None:
@@ -54,7 +54,7 @@ def adapted_lr(metrics: pa.Table, *, settings: Mapping[str, Any]) -> float | Non
 
     Args:
         metrics: Table `line_metrics` of the run.
-        settings: With analysis.adapted_lr, a number or `auto`: the median over the middle half of the run of the
+        settings: With analysis.adapted_lr, a number or `auto`: the median over the middle half of the lines of the
             measured ratio s_opt/|D_b|, which is the learning rate of an exact line search.
 
     Source: linesearch M10; fig5 in the paper sets 0.05 by hand.
@@ -62,8 +62,8 @@ def adapted_lr(metrics: pa.Table, *, settings: Mapping[str, Any]) -> float | Non
     chosen = settings["analysis"]["adapted_lr"]
     if chosen != "auto":
         return float(chosen)
-    ratios = style.numbers(metrics, "line_search_ratio")
-    ratios = ratios[middle_half(style.numbers(metrics, "step"), run_steps=settings["steps"]) & np.isfinite(ratios)]
+    ratios = style.numbers(metrics.sort_by("step"), "line_search_ratio")[middle_half(len(metrics))]
+    ratios = ratios[np.isfinite(ratios)]
     median = float(np.median(ratios)) if ratios.size else 0.0
     return median if median > 0 else None
 

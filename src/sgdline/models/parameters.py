@@ -33,8 +33,8 @@ class ParameterVector:
     frozen parameters and buffers are left alone. `release`, or the end of a `with` block, gives the model tensors
     of its own again.
 
-    The order is that of `model.named_parameters()`, each tensor flattened row by row, whatever its memory format
-    was: the views are contiguous. Use `zero_gradient` between backward passes; `model.zero_grad()` and an
+    The order is that of `model.named_parameters()`, each tensor in its own memory order: contiguous and
+    channels-last parameters keep their layout, anything else becomes contiguous. Use `zero_gradient` between backward passes; `model.zero_grad()` and an
     optimizer's `zero_grad` drop the views, and `zero_gradient` then puts them back.
 
     Args:
@@ -80,7 +80,8 @@ class ParameterVector:
                 "Use a real-valued model."
             )
         with torch.no_grad():
-            self.value = torch.cat([parameter.detach().reshape(-1) for parameter in self._parameters.values()])
+            self.value = torch.cat([_in_memory_order(parameter) for parameter in self._parameters.values()])
+        self._strides = {name: _dense_stride(parameter) for name, parameter in self._parameters.items()}
         self.gradient = torch.zeros_like(self.value)
         self._released = False
         self._gradients = self.split(self.gradient)
@@ -118,7 +119,7 @@ class ParameterVector:
             raise ValueError(f"vector must have the shape ({sum(sizes)},), got {tuple(vector.shape)}")
         parts = torch.split(vector, sizes)
         return {
-            name: part.view(parameter.shape)
+            name: part.as_strided(parameter.shape, self._strides[name], part.storage_offset())
             for (name, parameter), part in zip(self._parameters.items(), parts, strict=True)
         }
 
@@ -154,6 +155,21 @@ class ParameterVector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _is_dense(parameter: Tensor) -> bool:
+    return parameter.is_contiguous() or (
+        parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def _in_memory_order(parameter: Tensor) -> Tensor:
+    parameter = parameter.detach() if _is_dense(parameter) else parameter.detach().contiguous()
+    return parameter.as_strided((parameter.numel(),), (1,))
+
+
+def _dense_stride(parameter: Tensor) -> tuple[int, ...]:
+    return parameter.stride() if _is_dense(parameter) else parameter.detach().contiguous().stride()
 
 
 def buffers_of(model: nn.Module) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ therefore sees the same batches, crops, flips and dropout masks as the training 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.schedules import make_schedule
 from sgdline.train.update_rules import make_update_rule
 from sgdline.train.vectors import norm
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Trainer:
         """
         self._settings = settings
         self._seed = int(settings["seed"])
+        self._images = images
         self._train = images.train
         shape, classes = images.image_shape, images.num_classes
         entry = settings["model"]["entry"]
@@ -77,6 +81,7 @@ class Trainer:
         )
         check_model(self.model, input_shape=shape, num_classes=classes, name=entry)
         self.model.to(device).train()
+        self._use_channels_last(entry)
         self.vector = ParameterVector(self.model)
         self._rule = make_update_rule(settings["optimizer"])
         self._schedule = make_schedule(float(settings["lr"]), settings["schedule"])
@@ -87,8 +92,20 @@ class Trainer:
             drop_last=bool(settings["drop_last"]),
         )
         self._augmentation = settings["augmentation"]
-        self._black = images.black
         self.previous_gradient: Tensor | None = None
+
+    def _use_channels_last(self, entry: str) -> None:
+        """Store convolution weights channels last, which makes convolutions 1.1 to 1.6 times as fast on CPUs.
+
+        A network whose own code insists on the other layout (a `view` of feature maps) keeps it.
+        """
+        shape, classes = self._images.image_shape, self._images.num_classes
+        self.model.to(memory_format=torch.channels_last)
+        try:
+            check_model(self.model, input_shape=shape, num_classes=classes, name=entry)
+        except SgdlineError:
+            logger.info("%s does not run with channels-last weights; it keeps the usual layout.", entry)
+            self.model.to(memory_format=torch.contiguous_format)
 
     def checkpoint(self, step: int) -> Checkpoint:
         """Return a copy of the state before update `step`."""
@@ -142,7 +159,7 @@ class Trainer:
         inputs = augment(
             self._train.inputs[rows],
             **self._augmentation,
-            fill=self._black,
+            fill=self._images.black,
             generator=generator(self._seed, "augmentation", step),
         )
         mask_seed = derive_seed(self._seed, "dropout", step)

@@ -53,16 +53,16 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
     lr = style.numbers(metrics, "lr")
     keep = [0.0, float(lr.min()), float(lr.max())]
     median = float(np.median(ratios[finite]))
-    middle = ratios[series.middle_half(steps, run_steps=run_steps) & finite]
-    if middle.size:
+    half = series.middle_half(len(steps))
+    middle = ratios[half][finite[half]]
+    if middle.size >= 4:
         low, high = np.quantile(middle, [0.25, 0.75])
-        span = (run_steps / 4, min(3 * run_steps / 4, float(steps[finite].max())))
         panel.fill_between(
-            span, low, high, color=style.ROLES["spread"]["color"], linewidth=0, zorder=0,
+            [steps[half][0], steps[half][-1]], low, high, color=style.ROLES["spread"]["color"], linewidth=0, zorder=0,
             label=f"middle half: quartiles {low:.3g} to {high:.3g}",
         )  # fmt: skip
     else:
-        notes.append("no ratio in the middle half of the run")
+        notes.append("fewer than 4 ratios in the middle half: no quartiles")
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
     series.draw_series(panel, steps, ratios, window=window, role="measured", label="measured")
     panel.axhline(median, **style.look("median", zorder=1.5), label=f"median of the run: {median:.3g}")
