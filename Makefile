@@ -6,16 +6,16 @@ CONFIG ?=
 CORES ?= all
 VENV := .venv
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
-SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES) $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
+SNAKEMAKE := $(VENV)/bin/snakemake all_figures --cores $(CORES) $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
 	$(if $(CONFIG),--configfile $(CONFIG))
 
 .PHONY: figures report test check clean
 
 figures: $(VENV)/installed
-	$(SNAKEMAKE) all_figures
+	$(SNAKEMAKE)
 
 report: $(VENV)/installed
-	$(SNAKEMAKE) --report report.html all_figures
+	$(SNAKEMAKE) --report report.html
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest

@@ -71,6 +71,13 @@ def _write_traceback(handler: logging.FileHandler) -> None:
         file.write(traceback.format_exc())
 
 
+def share_package() -> None:
+    """Make this very copy of the package the one that child processes import."""
+    source = str(Path(__file__).parents[1])
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", source)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([source, *others])
+
+
 def set_threads(threads: int) -> None:
     """Limit torch to `threads` CPU threads, and to as many interoperation threads."""
     import torch

@@ -47,7 +47,9 @@ rule measure_distances:
         "../../envs/sgdline.yaml"
     params:
         labels=run_labels,
-        settings=analysis_settings("window", "resolution", "distance_first", "distance_every"),
+        settings=analysis_settings(
+            "window", "resolution", "distance_first", "distance_every"
+        ),
         code=digest("measure_distances.py"),
     message:
         "Comparing lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"

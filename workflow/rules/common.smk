@@ -1,5 +1,4 @@
 # Helper functions and wildcard constraints. No torch is imported here: a dry run has to stay fast.
-import os
 import re
 import sys
 from dataclasses import asdict
@@ -7,23 +6,28 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-# The package comes with the workflow: scripts find it without an installation, in any environment, on any node.
-SOURCE = Path(workflow.basedir).joinpath("src").as_posix()
 SCRIPTS = Path(workflow.basedir).joinpath("workflow", "scripts")
-sys.path.insert(0, SOURCE)
-os.environ["PYTHONPATH"] = os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+sys.path.insert(0, Path(workflow.basedir).joinpath("src").as_posix())
 
 from sgdline import config as settings
 from sgdline import figures
 from sgdline.digests import code_digest, entry_digest
 from sgdline.errors import SgdlineError
+from sgdline.runtime import share_package
+
+# The package comes with the workflow: scripts find it without an installation, in any environment, on any node.
+share_package()
 
 try:
     CONFIG = settings.resolve_config(
         config,
-        schema=settings.load_schema(Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"),
+        schema=settings.load_schema(
+            Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
+        ),
         known_figures=figures.available(),
-        figure_probes={figure: figures.spec(figure).probes for figure in figures.available()},
+        figure_probes={
+            figure: figures.spec(figure).probes for figure in figures.available()
+        },
     )
 except SgdlineError as error:
     raise WorkflowError(str(error))
@@ -49,7 +53,10 @@ wildcard_constraints:
     batch_size=r"\d+",
     seed=r"\d+",
     segment=r"\d+",
-    probe=one_of(probe for block in CONFIG["experiments"].values() for probe in block["probes"]) or "none",
+    probe=one_of(
+        probe for block in CONFIG["experiments"].values() for probe in block["probes"]
+    )
+    or "none",
     paper="[a-z0-9]+",
     figure="[a-z0-9_]+",
 
@@ -72,25 +79,35 @@ def digest(script, *roots):
 def run_labels(wildcards):
     """Return what names a run, for tables and figures."""
     keys = ("experiment", "model", "lr", "batch_size", "seed")
-    return {"dataset": experiment_of(wildcards)["dataset"]} | {key: wildcards[key] for key in keys}
+    return {"dataset": experiment_of(wildcards)["dataset"]} | {
+        key: wildcards[key] for key in keys
+    }
 
 
 def training_settings(wildcards):
     """Return the slice of the config that a training depends on."""
-    run = {key: wildcards[key] for key in ("experiment", "model", "lr", "batch_size", "seed")}
+    run = {
+        key: wildcards[key]
+        for key in ("experiment", "model", "lr", "batch_size", "seed")
+    }
     return settings.training_slice(CONFIG, **run)
 
 
 def probe_settings(wildcards):
     """Return the slice of the config that a probe depends on."""
-    run = {key: wildcards[key] for key in ("experiment", "probe", "model", "lr", "batch_size", "seed")}
+    run = {
+        key: wildcards[key]
+        for key in ("experiment", "probe", "model", "lr", "batch_size", "seed")
+    }
     return settings.probe_slice(CONFIG, **run)
 
 
 def analysis_settings(*keys):
     """Return a params function with these entries of the analysis slice."""
 
-    return lambda wildcards: settings.analysis_slice(CONFIG, wildcards.experiment, keys=keys)
+    return lambda wildcards: settings.analysis_slice(
+        CONFIG, wildcards.experiment, keys=keys
+    )
 
 
 def dataset_file(wildcards):
@@ -117,7 +134,11 @@ def figure_tables(wildcards):
 def figure_settings(wildcards):
     """Return the labels and settings that a figure is drawn with."""
     block = experiment_of(wildcards)
-    shown = {"steps": block["steps"], "analysis": block["analysis"], "line": block["probes"].get("line")}
+    shown = {
+        "steps": block["steps"],
+        "analysis": block["analysis"],
+        "line": block["probes"].get("line"),
+    }
     return run_labels(wildcards) | shown
 
 
@@ -128,7 +149,9 @@ def trace_files():
 
 def measured_runs():
     """Return the runs whose experiment measures lines."""
-    return [run for run in RUNS if "line" in CONFIG["experiments"][run.experiment]["probes"]]
+    return [
+        run for run in RUNS if "line" in CONFIG["experiments"][run.experiment]["probes"]
+    ]
 
 
 def run_tables(kind):

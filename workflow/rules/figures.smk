@@ -15,14 +15,18 @@ rule plot_figure:
                 "seed": "{seed}",
             },
         ),
-        pdf=ensure(f"{RESULTS}/figures/{{paper}}/{{figure}}/{RUN_LABEL}.pdf", non_empty=True),
+        pdf=ensure(
+            f"{RESULTS}/figures/{{paper}}/{{figure}}/{RUN_LABEL}.pdf", non_empty=True
+        ),
     log:
         f"{LOGS}/plot_figure/{{paper}}_{{figure}}_{RUN_LABEL}.log",
     conda:
         "../../envs/sgdline.yaml"
     params:
         settings=figure_settings,
-        code=lambda wildcards: digest("plot_figure.py", f"sgdline.figures.{wildcards.paper}.{wildcards.figure}"),
+        code=lambda wildcards: digest(
+            "plot_figure.py", f"sgdline.figures.{wildcards.paper}.{wildcards.figure}"
+        ),
     message:
         "Drawing {wildcards.paper}/{wildcards.figure} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:

@@ -16,8 +16,12 @@ rule probe_segment:
     params:
         labels=run_labels,
         settings=probe_settings,
-        code=lambda wildcards: digest("probe_segment.py", f"sgdline.probes.{wildcards.probe}"),
-        model_code=lambda wildcards: entry_digest(CONFIG["models"][wildcards.model]["entry"]),
+        code=lambda wildcards: digest(
+            "probe_segment.py", f"sgdline.probes.{wildcards.probe}"
+        ),
+        model_code=lambda wildcards: entry_digest(
+            CONFIG["models"][wildcards.model]["entry"]
+        ),
     message:
         "Probing {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}, segment {wildcards.segment}"
     script:

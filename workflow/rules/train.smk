@@ -17,7 +17,9 @@ rule train_run:
         labels=run_labels,
         settings=training_settings,
         code=digest("train_run.py"),
-        model_code=lambda wildcards: entry_digest(CONFIG["models"][wildcards.model]["entry"]),
+        model_code=lambda wildcards: entry_digest(
+            CONFIG["models"][wildcards.model]["entry"]
+        ),
     message:
         "Training {wildcards.model} of {wildcards.experiment}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:

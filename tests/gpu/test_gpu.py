@@ -1,0 +1,84 @@
+"""The same run on a GPU: deterministic, exact replays, losses as on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sgdline.data.prepare import prepare_dataset
+from sgdline.probes.segment import probe_segment
+from sgdline.tables import provenance, read_table
+from sgdline.train.run import train_run
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+MODELS = {
+    "mlp": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.2}},
+    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 8}},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dataset") / "digits.arrow"
+    block = {"source": "digits", "train": 250, "validation": 70, "test": 10, "split": "random", "split_seed": 42}
+    block |= {"image_size": None, "channels": None, "mean": "auto", "std": "auto", "path": None, "random": None}
+    prepare_dataset(block, path, data_dir="data", download=False, provenance={})
+    return path
+
+
+def settings(model: str) -> dict[str, Any]:
+    training = {
+        "model": MODELS[model],
+        "lr": 0.1,
+        "batch_size": 32,
+        "seed": 1,
+        "steps": 8,
+        "segments": [[0, 4], [4, 8]],
+        "threads": 1,
+        "drop_last": False,
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.0},
+        "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
+        "augmentation": {"crop_padding": 1, "flip": True},
+    }
+    line = {"every": 2, "positions": "grid", "interval": 0.5, "resolution": 0.1, "tolerance": 1e-3, "max_rings": 1}
+    line |= {"batch_norm": "train", "augment": True, "validation": True, "sample_losses": False}
+    return {"training": training, "probe": "line", "settings": line, "replay_tolerance": 0.0}
+
+
+def measure(dataset: Path, folder: Path, block: dict[str, Any]) -> list[dict[str, Any]]:
+    checkpoints = folder / "checkpoints"
+    train_run(dataset, trace=folder / "trace.arrow", checkpoints=checkpoints, settings=block["training"], facts={})
+    rows: list[dict[str, Any]] = []
+    for segment in range(2):
+        path = folder / f"segment{segment}.arrow"
+        probe_segment(dataset, checkpoints, output=path, settings=block, segment=segment, facts={})
+        table = read_table(path, "line")
+        assert provenance(table)["replay_drift"] == 0.0
+        rows += table.to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_equal_runs_give_equal_rows(dataset: Path, tmp_path: Path, model: str) -> None:
+    first = measure(dataset, tmp_path / "first", settings(model))
+    assert measure(dataset, tmp_path / "second", settings(model)) == first
+    assert provenance(read_table(tmp_path / "first" / "segment0.arrow", "line"))["device"] != "cpu"
+
+
+def test_losses_at_the_first_line_are_those_of_the_cpu(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_gpu = measure(dataset, tmp_path / "gpu", settings("resnet"))[0]
+    monkeypatch.setattr("sgdline.probes.segment.pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("sgdline.train.run.pick_device", lambda: torch.device("cpu"))
+    on_cpu = measure(dataset, tmp_path / "cpu", settings("resnet"))[0]
+    for column in ("train_loss", "direction_batch_loss", "validation_loss"):
+        np.testing.assert_allclose(on_gpu[column], on_cpu[column], atol=1e-4)

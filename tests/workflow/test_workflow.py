@@ -1,0 +1,233 @@
+"""The workflow as its users meet it: lint, dry runs, one whole run, what reruns after which change, bad input."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_copy import ROOT, Workflow
+
+from sgdline.tables import provenance, read_table
+
+SMOKE = ("--configfile", "config/smoke.yaml")
+RUN = "results/smoke/smoke/tiny_resnet_w4/lr0.1_bs32_seed1"
+CONFIGS = ["config/config.yaml", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("config/**/[!c]*.yaml"))]
+FIGURES = 5
+ANALYSIS = {"fit_lines", "measure_lines", "measure_distances"}
+
+
+def test_lint_and_format_are_clean(fresh: Workflow) -> None:
+    assert "Congratulations" in fresh.snakemake("--lint").stderr
+    command = [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "workflow"]
+    result = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
+    jobs = fresh.planned("--configfile", config)
+    assert {"prepare_dataset", "train_run", "probe_segment", "gather_segments", "plot_figure"} <= set(jobs)
+    assert jobs["probe_segment"] >= jobs["train_run"] == jobs["fit_lines"]
+
+
+def test_the_slurm_profile_plans_the_same_jobs(fresh: Workflow) -> None:
+    assert fresh.planned("--profile", "profiles/slurm", *SMOKE) == fresh.planned(*SMOKE)
+
+
+def test_the_command_for_two_gpus(fresh: Workflow) -> None:
+    # Snakemake's --resources takes every word that follows it, so the target comes first (or after --cores).
+    jobs = fresh.planned("all_figures", "--cores", "8", "--resources", "gpu=2")
+    assert jobs["train_run"] == 8
+
+
+def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
+    run = smoke.folder / RUN
+    lines = read_table(run / "line.arrow", "line")
+    assert lines["step"].to_pylist() == list(range(0, 24, 2))
+    facts = provenance(lines)
+    assert facts["replay_drift"] == 0.0
+    assert facts["slice"]["training"]["lr"] == 0.1
+    assert (facts["samples"], facts["batch_norm"], facts["dataset"]) == (256, "train", "digits_256")
+    assert read_table(run / "trace.arrow", "trace").num_rows == 24
+    pictures = sorted((smoke.folder / "results/smoke/figures/linesearch").glob("*/*tiny_resnet_w4*.png"))
+    assert len(pictures) == FIGURES
+    assert all(path.stat().st_size > 20_000 and path.with_suffix(".pdf").exists() for path in pictures)
+    with (smoke.folder / "results/smoke/tables/claims.csv").open() as file:
+        claims = list(csv.DictReader(file))
+    assert {row["claim"] for row in claims} == {"C1", "C2", "C5", "C6"}
+    assert {row["verdict"] for row in claims} <= {"holds", "fails", "undetermined"}
+    assert "N = 256" in (smoke.folder / "results/smoke/tables/summary.md").read_text()
+    assert not list(smoke.folder.glob("results/**/*.part")) + list(smoke.folder.glob("results/**/*.writing"))
+
+
+def test_the_report_builds(smoke: Workflow) -> None:
+    report = smoke.folder / "report.html"
+    smoke.snakemake(*SMOKE, "--report", "report.html")
+    text = report.read_text()
+    for words in ("fig3_distance_matrix", "claims.csv", "linesearch"):
+        assert words in text
+    report.unlink()
+
+
+def test_the_same_config_gives_the_same_bytes(smoke: Workflow, fresh: Workflow) -> None:
+    fresh.snakemake("--cores", "2", *SMOKE)
+    kinds = ("*.arrow", "*.safetensors", "*.png", "*.pdf", "*.csv", "*.md")
+    files = [path for kind in kinds for path in sorted((smoke.folder / "results").rglob(kind))]
+    assert len(files) > 40
+    for path in files:
+        other = fresh.folder / path.relative_to(smoke.folder)
+        assert other.read_bytes() == path.read_bytes(), path.name
+
+
+class TestReruns:
+    """What a dry run plans after a change."""
+
+    def test_nothing_after_no_change(self, edited: Workflow) -> None:
+        assert edited.planned(*SMOKE) == {}
+
+    def test_nothing_after_a_comment_a_docstring_or_a_touched_script(self, edited: Workflow) -> None:
+        edited.edit("src/sgdline/probes/line.py", "def mean_of(", "# A comment.\ndef mean_of(")
+        edited.edit("src/sgdline/analysis/fits.py", '"""Fit one polynomial', '"""Fit exactly one polynomial')
+        for script in (edited.folder / "workflow" / "scripts").glob("*.py"):
+            script.touch()
+        assert edited.planned(*SMOKE) == {}
+
+    def test_another_lr_makes_its_own_runs(self, edited: Workflow) -> None:
+        edited.edit("config/smoke.yaml", "lr: [0.1]", "lr: [0.1, 0.2]")
+        jobs = edited.planned(*SMOKE)
+        assert "prepare_dataset" not in jobs
+        assert (jobs["train_run"], jobs["probe_segment"], jobs["fit_lines"]) == (2, 4, 2)
+        assert (jobs["plot_figure"], jobs["aggregate_claims"]) == (2 * FIGURES, 1)
+
+    def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
+        block = "models:\n  tiny_mobilenet_w4:\n    entry: sgdline.models:tiny_mobilenet\n    kwargs:\n      width: 4\n"
+        edited.edit("config/smoke.yaml", "models:\n  ", block + "  ")
+        edited.edit("config/smoke.yaml", "    models: [", "    models: [tiny_mobilenet_w4, ")
+        jobs = edited.planned(*SMOKE)
+        assert (jobs["train_run"], jobs["probe_segment"], jobs["plot_figure"]) == (1, 2, FIGURES)
+        assert "prepare_dataset" not in jobs
+
+    def test_an_edited_fit_makes_fits_and_what_follows(self, edited: Workflow) -> None:
+        edited.edit("src/sgdline/analysis/fits.py", "def fit_lines(", "_UNUSED = 1\n\n\ndef fit_lines(")
+        jobs = edited.planned(*SMOKE)
+        # Only one figure reads the fits.
+        assert jobs == {"fit_lines": 2, "plot_figure": 2, "aggregate_claims": 1}
+
+    def test_an_edited_kernel_makes_probes_and_what_follows(self, edited: Workflow) -> None:
+        edited.edit("src/sgdline/probes/positions.py", "_LEVELS = (5, 9, 17, 33)", "_LEVELS = (5, 9, 17)")
+        jobs = edited.planned(*SMOKE)
+        assert "train_run" not in jobs
+        assert jobs["probe_segment"] == 4
+        assert set(jobs) >= ANALYSIS
+
+    def test_an_edited_model_makes_its_own_run_only(self, edited: Workflow) -> None:
+        edited.edit("src/sgdline/models/mlp.py", "def mlp(", "_UNUSED = 1\n\n\ndef mlp(")
+        jobs = edited.planned(*SMOKE)
+        assert (jobs["train_run"], jobs["probe_segment"]) == (1, 2)
+
+    def test_another_window_makes_the_analysis_only(self, edited: Workflow) -> None:
+        edited.edit("config/smoke.yaml", "    analysis:\n", "    analysis:\n      window: 0.15\n")
+        jobs = edited.planned(*SMOKE)
+        assert set(jobs) == ANALYSIS | {"plot_figure", "aggregate_claims"}
+
+    def test_an_edited_figure_makes_this_figure_only(self, edited: Workflow) -> None:
+        edited.edit("src/sgdline/figures/linesearch/fig6_ratio.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
+        assert edited.planned(*SMOKE) == {"plot_figure": 2}
+
+    def test_a_changed_probe_option_keeps_the_training(self, edited: Workflow) -> None:
+        edited.edit("config/smoke.yaml", "tolerance: 0.003", "tolerance: 0.002")
+        jobs = edited.planned(*SMOKE)
+        assert "train_run" not in jobs
+        assert jobs["probe_segment"] == 4
+
+
+OWN_MODEL = '''
+"""A network of the user's own, outside the package."""
+from torch import nn
+
+
+def net(*, input_shape, num_classes, hidden=8):
+    channels, height, width = input_shape
+    layers = [nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.Tanh(), nn.Linear(hidden, num_classes)]
+    return nn.Sequential(*layers)
+'''
+
+
+def own_config(folder: Path, **models: dict[str, object]) -> str:
+    config = {
+        "results": "results/own",
+        "run": ["own"],
+        "datasets": {
+            "small": {"source": "digits", "train": 64, "validation": 32, "test": 32, "channels": 3, "image_size": 32}
+        },
+        "models": models,
+        "experiments": {
+            "own": {
+                "dataset": "small",
+                "models": list(models),
+                "lr": [0.05],
+                "batch_size": [32],
+                "seed": [1],
+                "steps": 3,
+                "probes": {
+                    "line": {"every": 1, "positions": "grid", "resolution": 0.05, "interval": 0.2, "max_rings": 2}
+                },
+                "analysis": {"window": 0.2},
+                "figures": ["linesearch/fig2_lines"],
+            }
+        },
+    }
+    (folder / "config" / "own.yaml").write_text(yaml.safe_dump(config))
+    return "config/own.yaml"
+
+
+def test_adding_models_is_editing_yaml(fresh: Workflow) -> None:
+    (fresh.folder / "nets").mkdir()
+    (fresh.folder / "nets" / "mine.py").write_text(OWN_MODEL)
+    config = own_config(
+        fresh.folder,
+        mine={"entry": "nets/mine.py:net", "kwargs": {"hidden": 12}},
+        tv_resnet18={"entry": "torchvision.models:resnet18", "kwargs": {"num_classes": 10}},
+    )
+    fresh.snakemake("--cores", "2", "--configfile", config)
+    for model in ("mine", "tv_resnet18"):
+        lines = read_table(fresh.folder / f"results/own/own/{model}/lr0.05_bs32_seed1/line.arrow", "line")
+        assert lines.num_rows == 3
+        assert (fresh.folder / f"results/own/figures/linesearch/fig2_lines/own_{model}_lr0.05_bs32_seed1.png").exists()
+    # The file of the user's own model is watched as well.
+    assert fresh.planned("--configfile", config) == {}
+    fresh.edit("nets/mine.py", "nn.Tanh()", "nn.ReLU()")
+    assert fresh.planned("--configfile", config)["train_run"] == 1
+
+
+def test_an_unfit_model_fails_before_training_in_one_sentence(fresh: Workflow) -> None:
+    config = own_config(fresh.folder, wrong={"entry": "torchvision.models:resnet18", "kwargs": {"num_classes": 7}})
+    result = fresh.snakemake("--cores", "1", "--configfile", config, check=False)
+    assert result.returncode != 0
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert "torchvision.models:resnet18" in line
+    assert "(batch, 10)" in line
+    assert not list(fresh.folder.glob("results/own/own/**/*.arrow*"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("steps: 24", "stepps: 24", ["experiments.smoke", "stepps", "steps"]),
+        ("dataset: digits_256", "dataset: digits_255", ["experiments.smoke.dataset", "digits_256"]),
+        ("lr: [0.1]", "lr: [-0.1]\n    threads: none", ["experiments.smoke.lr[0]", "experiments.smoke.threads"]),
+        ("linesearch/fig2_lines", "linesearch/fig2_line", ["experiments.smoke.figures[0]", "linesearch/fig2_lines"]),
+    ],
+)
+def test_a_broken_config_stops_before_any_job(fresh: Workflow, old: str, new: str, words: list[str]) -> None:
+    fresh.edit("config/smoke.yaml", old, new)
+    result = fresh.snakemake("--cores", "1", *SMOKE, check=False)
+    assert result.returncode != 0
+    for word in words:
+        assert word in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (fresh.folder / "results").exists()

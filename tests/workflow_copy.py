@@ -1,0 +1,57 @@
+"""A copy of the workflow in a folder of its own, started as a user would; shared by the workflow tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_PARTS = ("Snakefile", "config", "workflow", "src", "profiles", "envs")
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A folder that holds a copy of the workflow, started as a user would."""
+
+    folder: Path
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        result = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
+        if check and result.returncode:
+            raise AssertionError(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
+        return result
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Return the jobs of a dry run by rule, targets apart; empty if there is nothing to do."""
+        result = self.snakemake("--dry-run", *arguments)
+        text = result.stdout + result.stderr
+        if "Nothing to be done" in text:
+            return {}
+        table = text.split("Job stats:")[1].split("total")[0]
+        jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+        jobs.pop("all_figures", None)
+        assert jobs, text
+        return jobs
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        file = self.folder / path
+        text = file.read_text()
+        assert old in text, f"{path} holds no {old!r}"
+        file.write_text(text.replace(old, new))
+
+
+def copy_workflow(folder: Path) -> Workflow:
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in _PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(ROOT / part, folder / part)
+    return Workflow(folder)
