@@ -142,6 +142,12 @@ def figure_settings(wildcards):
     return run_labels(wildcards) | shown
 
 
+def figure_caption(wildcards):
+    """Return the caption of a figure; the report knows no wildcards in the name of a caption's file."""
+    folder = Path(workflow.basedir).joinpath("workflow", "report", wildcards.paper)
+    return folder.joinpath(wildcards.figure).with_suffix(".rst").read_text()
+
+
 def trace_files():
     """Return the trace of every run."""
     return [f"{RUN}/trace.arrow".format(**asdict(run)) for run in RUNS]

@@ -4,7 +4,7 @@ rule plot_figure:
     output:
         png=report(
             f"{RESULTS}/figures/{{paper}}/{{figure}}/{RUN_LABEL}.png",
-            caption="../report/{paper}/{figure}.rst",
+            caption="../report/figure.rst",
             category="{paper}",
             subcategory="{figure}",
             labels={
@@ -24,6 +24,7 @@ rule plot_figure:
         "../../envs/sgdline.yaml"
     params:
         settings=figure_settings,
+        caption=figure_caption,
         code=lambda wildcards: digest(
             "plot_figure.py", f"sgdline.figures.{wildcards.paper}.{wildcards.figure}"
         ),
