@@ -19,6 +19,7 @@ import pyarrow.ipc
 from sgdline.errors import SgdlineError
 
 _METADATA_KEY = b"sgdline"
+_ROWS_PER_BATCH = 1024
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -149,12 +150,17 @@ def _to_batch(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Record
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _write_file(path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> None:
-    """Write an IPC file next to `path` and move it into place in one step."""
+def _write_file(path: Path, schema: pa.Schema, table: pa.Table) -> None:
+    """Write an IPC file next to `path` and move it into place in one step.
+
+    Batches have a fixed number of rows, whatever the number of appends was: the file must not remember interruptions,
+    and the lists of one batch must not outgrow their 32-bit offsets.
+    """
     unfinished = path.with_name(path.name + ".writing")
     with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema, options=_OPTIONS) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+        for first in range(0, table.num_rows, _ROWS_PER_BATCH):
+            for batch in table.slice(first, _ROWS_PER_BATCH).combine_chunks().to_batches():
+                writer.write_batch(batch)
     unfinished.replace(path)
 
 
@@ -187,7 +193,7 @@ def write_table(
         columns = pa.Table.from_arrays(arrays, schema=schema)
     table = columns.replace_schema_metadata(schema.metadata).cast(schema)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _write_file(Path(path), schema, table.combine_chunks().to_batches())
+    _write_file(Path(path), schema, table)
 
 
 class TableWriter:
@@ -234,9 +240,8 @@ class TableWriter:
         if facts:
             known = json.loads(schema.metadata[_METADATA_KEY])
             schema = _full_schema(self._kind, {**known, **facts})
-        # One batch, whatever the number of appends was: the file must not remember interruptions.
-        table = pa.Table.from_batches(batches, schema=self._schema).combine_chunks()
-        _write_file(self._path, schema, table.replace_schema_metadata(schema.metadata).to_batches())
+        table = pa.Table.from_batches(batches, schema=self._schema)
+        _write_file(self._path, schema, table.replace_schema_metadata(schema.metadata))
         self._part.unlink()
 
     def close(self) -> None:

@@ -126,3 +126,14 @@ def test_a_table_of_another_version_names_the_column(tmp_path: Path) -> None:
             writer.write_table(changed)
         with pytest.raises(SgdlineError, match=words):
             read_table(path, "trace")
+
+
+def test_a_long_table_comes_back_whole_whatever_the_appends_were(tmp_path: Path) -> None:
+    rows = [trace_row(step) for step in range(2500)]
+    for name, stride in (("few.arrow", 2500), ("many.arrow", 7)):
+        with TableWriter(tmp_path / name, "trace", provenance={}) as writer:
+            for first in range(0, len(rows), stride):
+                writer.append(rows[first : first + stride])
+            writer.finish()
+    assert read_table(tmp_path / "many.arrow", "trace")["step"].to_pylist() == list(range(2500))
+    assert (tmp_path / "many.arrow").read_bytes() == (tmp_path / "few.arrow").read_bytes()

@@ -59,7 +59,7 @@ _SETTINGS: Any = {  # Any: newer matplotlibs type every key, older ones none
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
     "axes.formatter.useoffset": False,
-    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.limits": (-7, 7),  # a multiplier above the axis would run into the notes there
     "axes.formatter.use_mathtext": True,
     "xtick.labelsize": 8.0,
     "ytick.labelsize": 8.0,
