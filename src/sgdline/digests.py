@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -62,14 +63,41 @@ def _home_of(module: str, name: str) -> str:
     return module
 
 
-def _imports(path: Path) -> set[str]:
-    found: set[str] = set()
+def _local_file(module: str, folders: Iterable[Path]) -> Path | None:
+    """Return the source file of a module that lies in one of the folders, None if there is none."""
+    for folder in folders:
+        stem = folder.joinpath(*module.split("."))
+        for candidate in (stem.with_suffix(".py"), stem / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _imports(path: Path) -> list[Path]:
+    """Return the source files that a file imports: of this package, beside it, or in the working directory."""
+    inside = path.is_relative_to(_ROOT)
+    found: list[Path | None] = []
     for node in ast.walk(_tree(path)):
+        names: list[tuple[str, list[Path]]] = []
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.update(_home_of(node.module, alias.name) for alias in node.names)
-    return {module for module in found if module.split(".")[0] == _PACKAGE}
+            names = [(alias.name, [path.parent, Path.cwd()]) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            folder = path.parents[node.level - 1]
+            base = f"{node.module}." if node.module else ""
+            names = [(f"{base}{alias.name}", [folder]) for alias in node.names]
+            names += [(node.module, [folder])] if node.module else []
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module.split(".")[0] == _PACKAGE:
+                names = [(_home_of(node.module, alias.name), []) for alias in node.names]
+            else:
+                names = [(f"{node.module}.{alias.name}", [path.parent, Path.cwd()]) for alias in node.names]
+                names += [(node.module, [path.parent, Path.cwd()])]
+        for module, folders in names:
+            if module.split(".")[0] == _PACKAGE:
+                found.append(_module_file(module))
+            elif not inside:
+                found.append(_local_file(module, folders))
+    return [file.resolve() for file in found if file is not None]
 
 
 def covered_files(*roots: str | Path) -> list[Path]:
@@ -96,9 +124,22 @@ def covered_files(*roots: str | Path) -> list[Path]:
         path = waiting.pop()
         if path not in covered:
             covered.add(path)
-            files = (_module_file(module) for module in _imports(path))
-            waiting.extend(file.resolve() for file in files if file is not None)
+            waiting.extend(_imports(path))
     return sorted(covered)
+
+
+def package_names(module: str) -> list[str] | None:
+    """Return the public names that a module of this package defines or re-exports; None if there is no such module."""
+    path = _module_file(module)
+    if path is None:
+        return None
+    names: set[str] = set()
+    for node in _tree(path).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            names.update(alias.asname or alias.name for alias in node.names)
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 @cache
@@ -121,25 +162,23 @@ def code_digest(*roots: str | Path) -> str:
 def entry_digest(entry: str) -> str:
     """Return a digest of the code behind a model's entry string.
 
-    Code of this package and of files in the working directory is digested; an installed package is named with its
-    version, without importing it (that could cost seconds).
+    Code of this package and of files in the working directory is digested, with what it imports from there; an
+    installed package is named with its version, without importing it (that could cost seconds). Code that cannot be
+    read gives a digest all the same: the job that loads it says what is wrong.
 
     Args:
         entry: "package.module:factory" or "folder/file.py:factory".
     """
     module, _, _ = entry.rpartition(":")
     top = module.split(".")[0]
-    if top == _PACKAGE:
-        return code_digest(entry)
-    local = [
-        Path(module),
-        Path(*module.split(".")).with_suffix(".py"),
-        Path(*module.split(".")) / "__init__.py",
-    ]
-    for path in local:
-        if path.suffix == ".py" and path.is_file():
-            return code_digest(path)
+    local = Path(module) if module.endswith(".py") else _local_file(module, [Path.cwd()])
     try:
+        if top == _PACKAGE:
+            return code_digest(entry)
+        if local is not None and local.is_file():
+            return code_digest(local)
         return f"{top} {version(packages_distributions()[top][0])}"
+    except (FileNotFoundError, SyntaxError, UnicodeDecodeError):
+        return f"{module} unreadable"
     except (KeyError, PackageNotFoundError):
         return f"{module} not found"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 import sys
@@ -86,32 +87,27 @@ def set_threads(threads: int) -> None:
 
 
 def use_deterministic_kernels() -> None:
-    """Make torch refuse kernels whose result depends on the order of execution."""
+    """Make torch refuse kernels whose result depends on the order of execution, and compute in true float32.
+
+    TF32, torch's default for convolutions on recent GPUs, rounds to about 1e-3; losses along a line would be noisy.
+    """
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def _visible_devices(count: int) -> list[str]:
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = named.split(",") if named else [str(index) for index in range(count)]
-    return [name.strip() for name in names][:count]
-
-
-def pick_device(*, wait_seconds: float = 600.0) -> torch.device:
+def pick_device() -> torch.device:
     """Take a free GPU for the life of this process, or fall back to the CPU with one log line.
 
-    The local executor of Snakemake hands out no device numbers, so jobs agree by file locks. CUDA_VISIBLE_DEVICES
-    is obeyed: only the devices that it names are taken, and the locks are kept by those names.
-
-    Args:
-        wait_seconds: How long to wait when every device is taken, in seconds.
-
-    Raises:
-        SgdlineError: If every device stays taken.
+    The local executor of Snakemake hands out no device numbers, so jobs agree by file locks. CUDA_VISIBLE_DEVICES is
+    obeyed, as torch shows only the devices that it names. Locks are named by the devices' UUIDs, because a cluster may
+    call every job's own device 0. When every device is taken the job waits: snakemake --resources gpu=N, N the number
+    of devices, starts no more jobs than can run.
     """
     import torch
 
@@ -121,24 +117,28 @@ def pick_device(*, wait_seconds: float = 600.0) -> torch.device:
         return torch.device("cpu")
     folder = Path(tempfile.gettempdir()) / f"sgdline-devices-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    deadline = time.monotonic() + wait_seconds
+    waiting = False
     while True:
-        for index, name in enumerate(_visible_devices(count)):
-            lock = (folder / f"{name.replace('/', '_')}.lock").open("w")
+        for index in range(count):
+            lock = (folder / f"{torch.cuda.get_device_properties(index).uuid}.lock").open("w")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.close()
                 continue
             _device_locks.append(lock)
-            logger.info("This job runs on GPU %s (%s).", name, torch.cuda.get_device_name(index))
+            logger.info("This job runs on GPU %d (%s).", index, torch.cuda.get_device_name(index))
             return torch.device("cuda", index)
-        if time.monotonic() > deadline:
-            raise SgdlineError(
-                f"A GPU must be free, got {count} taken ones for {wait_seconds:.0f} s. "
-                "Start snakemake with --resources gpu=N, N the number of GPUs."
-            )
+        if not waiting:
+            logger.warning("Every GPU is taken; this job waits. Start snakemake with --resources gpu=%d.", count)
+            waiting = True
         time.sleep(0.2)
+
+
+def file_digest(path: str | Path) -> str:
+    """Return a digest of a file's content, sixteen hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def device_name(device: torch.device) -> str:

@@ -77,7 +77,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("direction_batch_interpolation_error", pa.float64()),
             _required("evaluations", pa.int32()),  # full-batch evaluations, the one at s_sgd included
             _required("rings", pa.int32()),
-            _required("status", pa.string()),  # ok | edge | non_finite | zero_direction
+            _required("status", pa.string()),  # ok | edge | non_finite (full-batch curve) | zero_direction
         ]
     ),
     # One row per line and degree (M12). Coefficients in ascending powers of s.
@@ -249,6 +249,11 @@ class TableWriter:
         if not self._sink.closed:
             self._stream.close()
             self._sink.close()
+
+    def discard(self) -> None:
+        """Close the stream and remove it: its rows are not to be taken up."""
+        self.close()
+        self._part.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

@@ -141,15 +141,16 @@ def test_sequential_takes_the_first_and_the_last(target, own_source):
     """walk 5.1: of 60,000 images the first 45,000 train and the last 10,000 validate; here a thousandth."""
     block = own_source(np.zeros((60, 1, 2, 2), np.uint8), test_images=np.ones((10, 1, 2, 2), np.uint8))
     table = prepare(target, block, split="sequential", train=45, validation=10, test=4)
-    assert rows_of(table, "train").tolist() == list(range(45))
-    assert rows_of(table, "validation").tolist() == list(range(50, 60))
+    # Which images is sequential; their order is mixed, see the test of a sorted source.
+    assert sorted(rows_of(table, "train").tolist()) == list(range(45))
+    assert sorted(rows_of(table, "validation").tolist()) == list(range(50, 60))
     assert rows_of(table, "test").tolist() == [0, 1, 2, 3]
     np.testing.assert_array_equal(np.stack(table["pixels"].to_pylist())[-4:], 1)
 
 
 def test_sequential_without_a_test_set_ends_with_the_test_split(target):
     table = prepare(target, NOISE, split="sequential", train=30)
-    assert [rows_of(table, split).tolist() for split in SPLITS] == [
+    assert [sorted(rows_of(table, split).tolist()) for split in SPLITS] == [
         list(range(30)),
         list(range(40, 50)),
         list(range(50, 60)),
@@ -383,3 +384,19 @@ def test_a_gpu_sees_the_same_images(target):
         for part in (here, there)
     ]
     assert torch.equal(augmented[0], augmented[1].cpu())
+
+
+def test_a_sequential_split_of_a_sorted_source_mixes_its_classes(tmp_path):
+    for label in range(4):
+        folder = tmp_path / "images" / "train" / f"class{label}"
+        folder.mkdir(parents=True)
+        for index in range(12):
+            Image.fromarray(np.full((4, 4, 3), 20 * label + index, dtype=np.uint8)).save(folder / f"{index:02d}.png")
+    block = {"source": "image_folder", "path": str(tmp_path / "images"), "split": "sequential", "split_seed": 1}
+    block |= {"train": 36, "validation": 12, "test": 0, "image_size": None, "channels": None}
+    block |= {"mean": "auto", "std": "auto", "random": None}
+    prepare_dataset(block, tmp_path / "d.arrow", data_dir=tmp_path, download=False, provenance={})
+    rows = read_table(tmp_path / "d.arrow", "dataset").to_pandas()
+    train = rows[rows["split"] == "train"]
+    assert sorted(train["source_index"]) == list(range(36)), "still the first images"
+    assert all(len(set(train["label"][first : first + 9])) > 1 for first in range(0, 36, 9))

@@ -83,6 +83,44 @@ def test_entries_outside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert digests.entry_digest("nowhere.models:net") == "nowhere.models not found"
 
 
+def test_what_an_own_model_imports_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "nets/mine.py": "from blocks import block\nimport shared.parts\n",
+        "nets/blocks.py": "def block(): return 1\n",
+        "shared/parts.py": "x = 1\n",
+        "pack/__init__.py": "from .inner import make\n",
+        "pack/inner.py": "def make(): return 1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def current() -> tuple[str, str]:
+        digests.code_digest.cache_clear()
+        digests._tree.cache_clear()
+        return digests.entry_digest("nets/mine.py:net"), digests.entry_digest("pack:make")
+
+    mine, pack = current()
+    (tmp_path / "nets" / "blocks.py").write_text("def block(): return 2\n")
+    assert current()[0] != mine
+    mine, _ = current()
+    (tmp_path / "shared" / "parts.py").write_text("x = 2\n")
+    assert current()[0] != mine
+    assert current()[1] == pack
+    (tmp_path / "pack" / "inner.py").write_text("def make(): return 2\n")
+    assert current()[1] != pack
+
+
+def test_code_that_cannot_be_read_is_left_to_the_job_that_loads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text("def net(:\n")
+    assert digests.entry_digest("broken.py:net") == "broken.py unreadable"
+    assert digests.entry_digest("sgdline.modells:mlp") == "sgdline.modells unreadable"
+
+
 def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nothing"):
         digests.code_digest(tmp_path / "nothing.py")

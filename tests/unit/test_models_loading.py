@@ -249,6 +249,7 @@ def test_checking_leaves_buffers_modes_and_generators_as_they_were():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_float64_model_is_checked_in_its_own_precision():
+def test_a_float64_model_is_refused_as_the_images_are_float32():
     model = build_model("sgdline.models:tiny_resnet", {}, **FACTS).double()
-    check_model(model, input_shape=(3, 32, 32), num_classes=10, name="tiny_resnet")
+    with pytest.raises(SgdlineError, match="'tiny_resnet' must take images of 3x32x32, got"):
+        check_model(model, input_shape=(3, 32, 32), num_classes=10, name="tiny_resnet")

@@ -102,15 +102,16 @@ def test_refinement_follows_the_first_curve_and_reports_the_others() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("method", ["grid", "adaptive"])
 @pytest.mark.parametrize("curve", [0, 1])
-def test_non_finite_losses_end_the_measurement(bad: float, curve: int) -> None:
-    functions: list[Callable[[float], float]] = [parabola(0.6), parabola(0.6)]
-    functions[curve] = lambda s: bad if s > 0.3 else parabola(0.6)(s)
-    for method in ("grid", "adaptive"):
-        measure, asked = counted(*functions)
-        if method == "grid":
-            line = measure_grid(measure, interval=0.5, resolution=0.1, max_rings=5)
-        else:
-            line = measure_adaptively(measure, interval=0.5, tolerance=1e-6, max_rings=5)
-        assert line.status == "non_finite"
-        assert len(asked) < 40
+def test_non_finite_losses(bad: float, method: str, curve: int) -> None:
+    """A full-batch loss that is not finite ends the measurement; the other curves may be infinite somewhere."""
+    functions: list[Callable[[float], float]] = [parabola(0.2), parabola(0.2)]
+    functions[curve] = lambda s: bad if s > 0.3 else parabola(0.2)(s)
+    measure, asked = counted(*functions)
+    if method == "grid":
+        line = measure_grid(measure, interval=0.5, resolution=0.1, max_rings=5)
+    else:
+        line = measure_adaptively(measure, interval=0.5, tolerance=1e-6, max_rings=5)
+    assert (line.status, line.rings) == ("non_finite" if curve == 0 else "ok", 1)
+    assert len(asked) < 40

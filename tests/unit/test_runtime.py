@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,36 +67,54 @@ def test_without_a_gpu_the_job_runs_on_the_cpu(
     assert len(caplog.records) == 1
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, *, count: int, visible: str | None) -> None:
+def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, *uuids: str) -> None:
+    """Make torch show devices with these UUIDs, and start without any lock."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(uuids))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"pretended {index}")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=uuids[index]))
     monkeypatch.setattr(runtime.tempfile, "gettempdir", lambda: str(folder))
     monkeypatch.setattr(runtime, "_device_locks", [])
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
 
-def test_devices_are_taken_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pretend(monkeypatch, tmp_path, count=2, visible=None)
+def let_go() -> None:
+    for lock in runtime._device_locks:
+        lock.close()
+    runtime._device_locks.clear()
+
+
+def test_devices_are_taken_once_and_a_job_waits_for_a_free_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretend(monkeypatch, tmp_path, "GPU-a", "GPU-b")
     assert [runtime.pick_device().index, runtime.pick_device().index] == [0, 1]
-    with pytest.raises(SgdlineError, match="--resources gpu=N"):
-        runtime.pick_device(wait_seconds=0.0)
-    for lock in runtime._device_locks:
-        lock.close()
-    assert runtime.pick_device().index == 0
-    for lock in runtime._device_locks:
-        lock.close()
+    rounds: list[float] = []
+
+    def free_the_second_after_three_rounds(seconds: float) -> None:
+        rounds.append(seconds)
+        if len(rounds) == 3:
+            runtime._device_locks[1].close()
+
+    monkeypatch.setattr(runtime.time, "sleep", free_the_second_after_three_rounds)
+    assert runtime.pick_device().index == 1
+    assert len(rounds) == 3
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
+    assert "--resources gpu=2" in caplog.text
+    let_go()
 
 
-def test_visible_devices_are_locked_by_their_own_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pretend(monkeypatch, tmp_path, count=1, visible="3")
-    assert runtime.pick_device().index == 0
-    assert [path.name for path in tmp_path.glob("*/*.lock")] == ["3.lock"]
-    for lock in runtime._device_locks:
+def test_devices_that_a_cluster_numbers_from_0_in_every_job_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    held = []
+    for uuid in ("GPU-a", "GPU-b"):
+        pretend(monkeypatch, tmp_path, uuid)
+        assert runtime.pick_device().index == 0
+        held += runtime._device_locks
+    for lock in held:
         lock.close()
+    assert sorted(path.name for path in tmp_path.glob("*/*.lock")) == ["GPU-a.lock", "GPU-b.lock"]
+    let_go()
 
 
 _HOLDER = """
@@ -108,19 +127,25 @@ with open(sys.argv[1], "w") as lock:
 
 
 def test_a_killed_job_gives_its_device_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pretend(monkeypatch, tmp_path, count=1, visible=None)
+    pretend(monkeypatch, tmp_path, "GPU-a")
     folder = tmp_path / f"sgdline-devices-{os.getuid()}"
     folder.mkdir()
-    command = [sys.executable, "-c", _HOLDER, str(folder / "0.lock")]
+    command = [sys.executable, "-c", _HOLDER, str(folder / "GPU-a.lock")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(SgdlineError, match="1 taken"):
-            runtime.pick_device(wait_seconds=0.0)
-        holder.kill()
-    assert runtime.pick_device().index == 0
-    for lock in runtime._device_locks:
-        lock.close()
+        rounds: list[float] = []
+
+        def kill_after_three_rounds(seconds: float) -> None:
+            rounds.append(seconds)
+            if len(rounds) == 3:
+                holder.kill()
+                holder.wait()
+
+        monkeypatch.setattr(runtime.time, "sleep", kill_after_three_rounds)
+        assert runtime.pick_device().index == 0
+    assert len(rounds) == 3
+    let_go()
 
 
 def test_rooms_without_torch_stay_without_it() -> None:

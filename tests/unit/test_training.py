@@ -18,7 +18,7 @@ from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model
 from sgdline.probes.segment import probe_segment
 from sgdline.seeds import derive_seed
-from sgdline.tables import provenance, read_table
+from sgdline.tables import provenance, read_table, write_table
 from sgdline.train import run as training_run
 from sgdline.train.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, saved_steps
 from sgdline.train.run import train_run
@@ -212,7 +212,7 @@ def test_a_drifting_replay_is_refused(dataset: Path, tmp_path: Path) -> None:
     }
     with pytest.raises(SgdlineError, match=r"replay_tolerance = 0 .*got 0\.001"):
         probe_segment(dataset, settings=line_settings(block), **probe)
-    assert not (tmp_path / "line.arrow").exists()
+    assert list(tmp_path.glob("line.arrow*")) == [], "rows of a drifting replay must not be taken up"
     probe_segment(dataset, settings=line_settings(block) | {"replay_tolerance": 2e-3}, **probe)
     assert provenance(read_table(tmp_path / "line.arrow", "line"))["replay_drift"] == pytest.approx(1e-3, rel=1e-2)
 
@@ -238,6 +238,49 @@ def test_an_interrupted_probe_keeps_its_rows(dataset: Path, tmp_path: Path, monk
     assert measured == [4, 6, 6]
     probe_segment(dataset, tmp_path / "checkpoints", output=tmp_path / "whole.arrow", **probe)
     assert (tmp_path / "cut.arrow").read_bytes() == (tmp_path / "whole.arrow").read_bytes()
+
+
+def test_rows_of_an_interrupted_probe_belong_to_their_data_and_start(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sgdline.probes.line import Probe
+
+    block = settings()
+    train(dataset, tmp_path, block)
+    measure, measured = Probe.measure, []
+
+    def failing_measure(probe: Probe, update: Any) -> dict[str, Any]:
+        measured.append(update.step)
+        if len(measured) % 2 == 0:
+            raise KeyboardInterrupt
+        return measure(probe, update)
+
+    monkeypatch.setattr(Probe, "measure", failing_measure)
+    probe = {"output": tmp_path / "line.arrow", "settings": line_settings(block), "segment": 0, "facts": {}}
+    with pytest.raises(KeyboardInterrupt):
+        probe_segment(dataset, tmp_path / "checkpoints", **probe)
+    other = tmp_path / "other.arrow"
+    table = read_table(dataset, "dataset")
+    write_table(other, "dataset", table, provenance={**provenance(table), "mean": [0.1]})
+    with pytest.raises(KeyboardInterrupt):
+        probe_segment(other, tmp_path / "checkpoints", **probe)
+    start = load_checkpoint(tmp_path / "checkpoints", 0, device=CPU)
+    start.parameters[3] += 1e-3
+    save_checkpoint(tmp_path / "checkpoints", start)
+    with pytest.raises(KeyboardInterrupt):
+        probe_segment(other, tmp_path / "checkpoints", **probe)
+    assert measured == [0, 2] * 3
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 1}, {"batch_size": 33, "drop_last": False}])
+def test_a_batch_of_one_sample_is_refused_with_batch_norm(
+    dataset: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(SgdlineError, match=r"at least two samples for BatchNorm, got a batch of 1 \(100 images"):
+        train(dataset, tmp_path, settings(**changes))
+    plain = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [4], "batch_norm": False}}
+    train(dataset, tmp_path, settings(**changes, model=plain))
+    assert read_table(tmp_path / "trace.arrow", "trace").num_rows == 12
 
 
 def test_checkpoint_errors_say_what_to_do(dataset: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ class _RunSummary:
     median_evaluations: float
     median_interpolation_error: float  # nats
     largest_interpolation_error: float  # nats
-    quarter_ratios: tuple[float, ...]  # median M10 of each quarter of the lines
+    quarter_ratios: tuple[tuple[float, float, float], ...]  # quartiles of M10 in each quarter of the lines
     median_mae: tuple[float, float]  # degrees 1 and 2, nats
     replay_drift: float
     batch_norm: str
@@ -237,6 +237,12 @@ def _mae_by_step(line_fits: pa.Table, degree: int) -> dict[int, float]:
     return {step: mae for step, fitted, mae in rows if fitted == degree and mae is not None}
 
 
+def _quartiles(values: FloatArray) -> tuple[float, float, float]:
+    finite = _finite(values)
+    low, median, high = np.quantile(finite, [0.25, 0.5, 0.75]).tolist() if finite.size else [math.nan] * 3
+    return low, median, high
+
+
 def _summarise(run: RunTables) -> _RunSummary:
     trace = read_table(run.trace, "trace")
     line = read_table(run.line, "line", columns=["step", "evaluations", "interpolation_error"])
@@ -258,7 +264,7 @@ def _summarise(run: RunTables) -> _RunSummary:
         median_evaluations=_median(as_floats(line, "evaluations")),
         median_interpolation_error=_median(errors),
         largest_interpolation_error=float(errors.max()) if errors.size else math.nan,
-        quarter_ratios=tuple(_median(part) for part in np.array_split(ratios, 4)),
+        quarter_ratios=tuple(_quartiles(part) for part in np.array_split(ratios, 4)),
         median_mae=(_median_mae(line_fits, 1), _median_mae(line_fits, 2)),
         replay_drift=_largest(facts.get("replay_drift")),
         batch_norm=_named(facts.get("batch_norm")),
@@ -334,6 +340,7 @@ def _experiment_section(experiment: str, summaries: Sequence[_RunSummary]) -> li
         if (dataset, samples, mode) != ("-", "-", "-")
     ]
     section += ["", "### Runs", "", *_run_table(summaries), ""]
+    section += ["### Lines", "", *_line_table(summaries), ""]
     section += ["### Claims", "", *_claim_matrix(summaries), ""]
     section += ["### Over seeds", "", *_seed_table(summaries), ""]
     section += [*_sentences(summaries), ""]
@@ -358,9 +365,6 @@ def _run_table(summaries: Sequence[_RunSummary]) -> list[str]:
         "median evaluations per line",
         "median interpolation error",
         "max interpolation error",
-        *(f"median s_opt/|D_b|, quarter {quarter}" for quarter in (1, 2, 3, 4)),
-        "median MAE degree 1",
-        "median MAE degree 2",
         "max replay drift",
     ]
     rows = [
@@ -374,9 +378,28 @@ def _run_table(summaries: Sequence[_RunSummary]) -> list[str]:
             _number(entry.median_evaluations),
             _number(entry.median_interpolation_error, 2),
             _number(entry.largest_interpolation_error, 2),
-            *(_number(ratio) for ratio in entry.quarter_ratios),
-            *(_number(mae, 2) for mae in entry.median_mae),
             _number(entry.replay_drift, 2),
+        ]
+        for entry in summaries
+    ]
+    return _markdown_table(header, rows)
+
+
+def _line_table(summaries: Sequence[_RunSummary]) -> list[str]:
+    header = [
+        *_RUN_HEADER,
+        *(f"s_opt/|D_b| (quartiles), quarter {quarter}" for quarter in (1, 2, 3, 4)),
+        "median MAE degree 1",
+        "median MAE degree 2",
+    ]
+    rows = [
+        [
+            *_run_cells(entry.run),
+            *(
+                "-" if math.isnan(median) else f"{_number(median)} ({_number(low)} to {_number(high)})"
+                for low, median, high in entry.quarter_ratios
+            ),
+            *(_number(mae, 2) for mae in entry.median_mae),
         ]
         for entry in summaries
     ]

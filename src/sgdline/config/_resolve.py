@@ -12,6 +12,7 @@ from typing import Any
 from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
 from sgdline.config._runs import format_lr, measured_steps
 from sgdline.config._schema import Schema, Walker
+from sgdline.digests import package_names
 
 Block = Mapping[str, Any]
 
@@ -59,6 +60,8 @@ def resolve_config(
         _check_folders(resolved, faults)
         for kind in ("datasets", "models", "experiments"):
             _check_distinct_names(_mapping(resolved, kind), (kind,), faults)
+        for name, model in _mapping(resolved, "models").items():
+            _check_entry(model, ("models", name), faults)
         for name, dataset in _mapping(resolved, "datasets").items():
             _check_dataset(dataset, ("datasets", name), faults)
         _check_run(resolved, raw, faults)
@@ -284,6 +287,23 @@ def _check_run_names(config: Block, raw: Block, faults: Faults) -> None:
                     f"must give file names of its own, got {model!r}: {name} and {model} join to the same text as "
                     f"{twins[0][0]} and {twins[0][1]}. Rename one of them.",
                 )
+
+
+def _check_entry(model: Any, path: KeyPath, faults: Faults) -> None:
+    """Check the entries that can be checked without importing torch: those of this package."""
+    entry = model.get("entry") if isinstance(model, Mapping) else None
+    if not isinstance(entry, str) or not entry.startswith("sgdline"):
+        return
+    module, _, factory = entry.rpartition(":")
+    names = package_names(module)
+    if names is None:
+        known = ["sgdline.models"]
+        hint = name_hint(module, known, kind="modules")
+    elif factory not in names:
+        hint = name_hint(factory, names, kind=f"factories in {module}")
+    else:
+        return
+    faults.add((*path, "entry"), f"must be package.module:factory of something that exists, got {entry!r}. {hint}")
 
 
 def _check_references(experiment: Block, config: Block, raw: Block, path: KeyPath, faults: Faults) -> None:

@@ -161,7 +161,10 @@ def probe_slice(
         SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
     """
     block = _named(config, "experiments", experiment, kind="experiments")
-    settings = _named(block, "probes", probe, kind=f"probes in {experiment}")
+    settings = dict(_named(block, "probes", probe, kind=f"probes in {experiment}"))
+    if probe == "line":
+        # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
+        settings["resolution" if settings["positions"] == "adaptive" else "tolerance"] = None
     return {
         "training": training_slice(config, experiment, model, lr, batch_size, seed),
         "probe": probe,

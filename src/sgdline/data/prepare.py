@@ -106,17 +106,24 @@ def _split(raw: RawImages, settings: Mapping[str, Any]) -> dict[str, Indices]:
         order, test = order[: count - sizes["test"]], order[count - sizes["test"] :]
     if sizes["train"] < 1:
         raise SgdlineError("train must be at least one image, got 0. Raise it or lower validation and test.")
-    return {
-        "train": order[: sizes["train"]],
-        "validation": order[len(order) - sizes["validation"] :],
-        "test": test,
-    }
+    train, validation = order[: sizes["train"]], order[len(order) - sizes["validation"] :]
+    if settings["split"] == "sequential":
+        # Sources sorted by class would otherwise give measuring chunks of one class, with its BatchNorm statistics.
+        train, validation = (
+            part[_seeded_order(len(part), settings, purpose=purpose)]
+            for part, purpose in ((train, "order_train"), (validation, "order_validation"))
+        )
+    return {"train": train, "validation": validation, "test": test}
 
 
 def _order(count: int, settings: Mapping[str, Any], *, purpose: str) -> Indices:
     """Return the rows of a set in the order in which splits take them."""
     if settings["split"] == "sequential":
         return np.arange(count, dtype=np.int64)
+    return _seeded_order(count, settings, purpose=purpose)
+
+
+def _seeded_order(count: int, settings: Mapping[str, Any], *, purpose: str) -> Indices:
     # Sorting raw words: numpy promises the stream of a bit generator, not that of Generator.permutation.
     words = np.random.PCG64(derive_seed(settings["split_seed"], purpose)).random_raw(count)
     return np.argsort(words, kind="stable").astype(np.int64)

@@ -79,13 +79,15 @@ def plot_figure(
     """
     # Here and not above: naming and listing figures must stay free of pyarrow's and matplotlib's import time.
     from sgdline.figures import style
-    from sgdline.tables import read_table
+    from sgdline.tables import SCHEMAS, read_table
 
     wanted = spec(figure_id).tables
     missing = [kind for kind in wanted if kind not in tables]
     if missing:
         raise ValueError(f"tables of figure {figure_id!r} must hold {list(wanted)}, got none for {missing}")
-    read = {kind: read_table(tables[kind], kind) for kind in wanted}
+    # Sample losses can be larger than the memory, and no figure draws them as they are.
+    columns = {kind: [name for name in SCHEMAS[kind].names if name != "sample_loss"] for kind in wanted}
+    read = {kind: read_table(tables[kind], kind, columns=columns[kind]) for kind in wanted}
     draw: Callable[..., Figure] = _module(figure_id).draw
     with style.applied():
         figure = draw(read, settings=settings)

@@ -107,7 +107,7 @@ def check_model(model: nn.Module, *, input_shape: tuple[int, int, int], num_clas
         )
     like = next(parameter for parameter in parameters if parameter.requires_grad)
     generator = torch.Generator().manual_seed(_CHECK_SEED)
-    samples = torch.randn((2, *input_shape), generator=generator).to(device=like.device, dtype=like.dtype)
+    samples = torch.randn((2, *input_shape), generator=generator).to(device=like.device)
     shape = "x".join(str(side) for side in input_shape)
     modes = [(module, module.training) for module in model.modules()]
     saved = buffers_of(model)

@@ -34,8 +34,8 @@ class ParameterVector:
     of its own again.
 
     The order is that of `model.named_parameters()`, each tensor in its own memory order: contiguous and
-    channels-last parameters keep their layout, anything else becomes contiguous. Use `zero_gradient` between backward passes; `model.zero_grad()` and an
-    optimizer's `zero_grad` drop the views, and `zero_gradient` then puts them back.
+    channels-last parameters keep their layout, anything else becomes contiguous. Use `zero_gradient` between backward
+    passes; `model.zero_grad()` and an optimizer's `zero_grad` drop the views, and `zero_gradient` then puts them back.
 
     Args:
         model: Network; its trainable parameters share one floating-point dtype and one device.

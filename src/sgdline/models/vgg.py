@@ -60,7 +60,9 @@ class Vgg(nn.Module):
         self.features = nn.Sequential(*features)
         # ASSUME: other image sizes than the papers' are averaged (or, if smaller, repeated) to the paper's feature
         # map, which keeps the number of parameters; at the papers' sizes this is the identity.
-        self.pool = nn.AdaptiveAvgPool2d(pooled_side)
+        # The identity is left out, not computed: its gradient has no deterministic kernel on a GPU.
+        fits = (height, width) == (pooled_side, pooled_side)
+        self.pool: nn.Module = nn.Identity() if fits else nn.AdaptiveAvgPool2d(pooled_side)
         units = channels * pooled_side**2
         layers: list[nn.Module] = [nn.Flatten()]
         for count in hidden:

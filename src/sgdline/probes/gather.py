@@ -16,6 +16,7 @@ def gather_segments(segments: Sequence[str | Path], *, output: str | Path, kind:
         output: Table to write.
         kind: Their kind.
     """
-    drifts = [provenance(read_table(path, kind)).get("replay_drift") for path in segments]
+    drifts = [provenance(read_table(path, kind, columns=[])).get("replay_drift") for path in segments]
     known = [drift for drift in drifts if drift is not None]
-    concatenate(segments, kind, output, facts={"replay_drift": max(known) if known else None})
+    facts = {"replay_drift": max(known) if known else None, "start_digest": None}
+    concatenate(segments, kind, output, facts=facts)

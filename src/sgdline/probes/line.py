@@ -7,7 +7,6 @@ dropout masks stay the same along a line, BatchNorm takes the statistics of each
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -233,8 +232,6 @@ class Probe:
         status = line_positions.status
         if update.direction_norm == 0.0:
             status = "zero_direction"
-        elif not math.isfinite(at_step.train):
-            status = "non_finite"
         samples = [loss for node in nodes for loss in node.samples or []]
         return {
             "step": update.step,

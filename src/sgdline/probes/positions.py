@@ -33,7 +33,7 @@ class Positions:
     panel_edges: Array  # (K + 1,), empty for a grid
     errors: Array | None  # (curves,), largest disagreement between the last two levels, nats; None for a grid
     rings: int  # widest side, in units of the interval
-    status: str  # ok | edge | non_finite
+    status: str  # ok | edge | non_finite (the first curve)
 
 
 class _Measured:
@@ -63,7 +63,8 @@ class _Measured:
         return 0 in lowest, len(positions) - 1 in lowest
 
     def finite(self) -> bool:
-        return bool(np.isfinite(self(self.positions())).all())
+        """Return whether the first curve is finite everywhere."""
+        return bool(np.isfinite(self(self.positions())[0]).all())
 
 
 def _multiples(first: int, last: int, spacing: float) -> Array:
@@ -99,10 +100,10 @@ def _refine_panel(measured: _Measured, low: float, high: float, *, tolerance: fl
     curves = measured(nodes)
     errors = np.full(len(curves), np.nan)
     for count in _LEVELS[1:]:
-        if not np.isfinite(curves).all():
+        if not np.isfinite(curves[0]).all():
             break
         finer = chebyshev_nodes(count, low, high)
-        expected = interpolate(nodes, curves, finer)
+        expected = interpolate(nodes, np.where(np.isfinite(curves), curves, np.nan), finer)
         nodes, curves = finer, measured(finer)
         errors = np.abs(curves - expected).max(axis=1)
         if errors[0] <= tolerance:

@@ -19,9 +19,9 @@ from typing import Any
 
 from sgdline.data.images import load_images
 from sgdline.errors import SgdlineError
-from sgdline.runtime import pick_device, progress, set_threads, use_deterministic_kernels
+from sgdline.runtime import file_digest, pick_device, progress, set_threads, use_deterministic_kernels
 from sgdline.tables import TableWriter
-from sgdline.train.checkpoints import Checkpoint, load_checkpoint
+from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint
 from sgdline.train.loop import Trainer
 from sgdline.train.run import has_checkpoint, run_facts
 
@@ -64,7 +64,10 @@ def probe_segment(
     trainer = Trainer(training, images, device=device)
     module = import_module(f"sgdline.probes.{probe}")
     measuring = module.Probe(trainer, images, training, settings["settings"])
-    facts = {**facts, **run_facts(training, device=device, threads=threads), **measuring.facts()}
+    facts = {**facts, **run_facts(dataset, training, device=device, threads=threads), **measuring.facts()}
+    if has_checkpoint(checkpoints, start):
+        # Rows of an interrupted job belong to the parameters that it started from.
+        facts["start_digest"] = file_digest(checkpoint_path(checkpoints, start))
     with TableWriter(output, module.TABLE, provenance=facts) as writer:
         if not has_checkpoint(checkpoints, start):
             logger.warning("The run diverged before update %d: nothing to measure in this segment.", start)
@@ -82,6 +85,7 @@ def probe_segment(
         if has_checkpoint(checkpoints, stop):
             drift = _drift(trainer.checkpoint(stop), load_checkpoint(checkpoints, stop, device=device))
             if not drift <= tolerance:
+                writer.discard()
                 raise SgdlineError(
                     f"The replay of updates {start} to {stop} must end within replay_tolerance = {tolerance:g} "
                     f"of the checkpoint, got {drift:g}. Train and probe on the same kind of machine with the same "

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
@@ -92,7 +92,18 @@ class Trainer:
             drop_last=bool(settings["drop_last"]),
         )
         self._augmentation = settings["augmentation"]
+        self._refuse_single_samples(bool(settings["drop_last"]))
         self.previous_gradient: Tensor | None = None
+
+    def _refuse_single_samples(self, drop_last: bool) -> None:
+        samples, batch_size = len(self._train.targets), int(self._settings["batch_size"])
+        single = batch_size == 1 or (not drop_last and samples % batch_size == 1)
+        normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules())
+        if single and normalised:
+            raise SgdlineError(
+                f"Every training batch must hold at least two samples for BatchNorm, got a batch of 1 ({samples} "
+                f"images in batches of {batch_size}). Change batch_size, or set drop_last: true."
+            )
 
     def _use_channels_last(self, entry: str) -> None:
         """Store convolution weights channels last, which makes convolutions 1.1 to 1.6 times as fast on CPUs.
@@ -100,10 +111,10 @@ class Trainer:
         A network whose own code insists on the other layout (a `view` of feature maps) keeps it.
         """
         shape, classes = self._images.image_shape, self._images.num_classes
-        self.model.to(memory_format=torch.channels_last)
         try:
+            self.model.to(memory_format=torch.channels_last)
             check_model(self.model, input_shape=shape, num_classes=classes, name=entry)
-        except SgdlineError:
+        except (SgdlineError, RuntimeError):
             logger.info("%s does not run with channels-last weights; it keeps the usual layout.", entry)
             self.model.to(memory_format=torch.contiguous_format)
 
@@ -167,7 +178,15 @@ class Trainer:
         self.vector.zero_gradient()
         torch.manual_seed(mask_seed)
         loss = functional.cross_entropy(self.model(inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if "deterministic" not in str(error):
+                raise
+            raise SgdlineError(
+                f"Model {self._settings['model']['entry']!r} must have deterministic gradients, got: "
+                f"{str(error).splitlines()[0]} Replace that layer, or run on the CPU."
+            ) from error
         gradient = self.vector.gradient.clone()
         direction = self._rule.direction(self.vector.value, gradient)
         return Update(

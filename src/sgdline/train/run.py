@@ -12,7 +12,7 @@ import torch
 
 from sgdline import __version__
 from sgdline.data.images import load_images
-from sgdline.runtime import device_name, pick_device, progress, set_threads, use_deterministic_kernels
+from sgdline.runtime import device_name, file_digest, pick_device, progress, set_threads, use_deterministic_kernels
 from sgdline.tables import TableWriter
 from sgdline.train.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
 from sgdline.train.loop import Trainer, Update
@@ -53,7 +53,7 @@ def train_run(
     use_deterministic_kernels()
     device = pick_device()
     trainer = Trainer(settings, load_images(dataset, device=device), device=device)
-    facts = {**facts, **run_facts(settings, device=device, threads=threads)}
+    facts = {**facts, **run_facts(dataset, settings, device=device, threads=threads)}
     bounds = [0, *(stop for _, stop in settings["segments"])]
     unfinished = Path(str(checkpoints) + ".part")
     with TableWriter(trace, "trace", provenance=facts) as writer:
@@ -93,10 +93,16 @@ def train_run(
     unfinished.replace(checkpoints)
 
 
-def run_facts(settings: Mapping[str, Any], *, device: torch.device, threads: int) -> dict[str, Any]:
-    """Return what a table made by a training or probing job has to say about its making."""
+def run_facts(
+    dataset: str | Path, settings: Mapping[str, Any], *, device: torch.device, threads: int
+) -> dict[str, Any]:
+    """Return what a table made by a training or probing job has to say about its making.
+
+    Rows left by an interrupted job are kept only if all of this is still the same, hence the digest of the data.
+    """
     return {
         "version": __version__,
+        "dataset_digest": file_digest(dataset),
         "seed": settings["seed"],
         "device": device_name(device),
         "threads": threads,

@@ -52,7 +52,6 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
     notes = [series.average_note(len(steps), window)]
     lr = style.numbers(metrics, "lr")
     keep = [0.0, float(lr.min()), float(lr.max())]
-    median = float(np.median(ratios[finite]))
     half = series.middle_half(len(steps))
     middle = ratios[half][finite[half]]
     if middle.size >= 4:
@@ -61,11 +60,13 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
             [steps[half][0], steps[half][-1]], low, high, color=style.ROLES["spread"]["color"], linewidth=0, zorder=0,
             label=f"middle half: quartiles {low:.3g} to {high:.3g}",
         )  # fmt: skip
+        median, span = float(np.median(middle)), "middle half"
     else:
         notes.append("fewer than 4 ratios in the middle half: no quartiles")
+        median, span = float(np.median(ratios[finite])), "run"
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
     series.draw_series(panel, steps, ratios, window=window, role="measured", label="measured")
-    panel.axhline(median, **style.look("median", zorder=1.5), label=f"median of the run: {median:.3g}")
+    panel.axhline(median, **style.look("median", zorder=1.5), label=f"median of the {span}: {median:.3g}")
     constant = bool((lr == lr[0]).all())
     name = f"the run's lr: {lr[0]:g}" if constant else "the run's lr (scheduled)"
     if constant:
