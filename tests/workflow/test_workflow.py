@@ -220,6 +220,7 @@ def test_an_unfit_model_fails_before_training_in_one_sentence(fresh: Workflow) -
         ("steps: 24", "stepps: 24", ["experiments.smoke", "stepps", "steps"]),
         ("dataset: digits_256", "dataset: digits_255", ["experiments.smoke.dataset", "digits_256"]),
         ("lr: [0.1]", "lr: [-0.1]\n    threads: none", ["experiments.smoke.lr[0]", "experiments.smoke.threads"]),
+        ("sgdline.models:tiny_resnet", "sgdline.models:tiny_resnt", ["models.tiny_resnet_w4.entry", "'tiny_resnet'"]),
         ("linesearch/fig2_lines", "linesearch/fig2_line", ["experiments.smoke.figures[0]", "linesearch/fig2_lines"]),
     ],
 )
