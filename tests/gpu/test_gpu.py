@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_runs import line_settings, prepare_digits, training_settings
 
-from sgdline.data.prepare import prepare_dataset
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.run import train_run
@@ -27,30 +27,15 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "digits.arrow"
-    block = {"source": "digits", "train": 250, "validation": 70, "test": 10, "split": "random", "split_seed": 42}
-    block |= {"image_size": None, "channels": None, "mean": "auto", "std": "auto", "path": None, "random": None}
-    prepare_dataset(block, path, data_dir="data", download=False, provenance={})
-    return path
+    return prepare_digits(tmp_path_factory.mktemp("dataset"), train=250, validation=70)
 
 
 def settings(model: str) -> dict[str, Any]:
-    training = {
-        "model": MODELS[model],
-        "lr": 0.1,
-        "batch_size": 32,
-        "seed": 1,
-        "steps": 8,
-        "segments": [[0, 4], [4, 8]],
-        "threads": 1,
-        "drop_last": False,
-        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.0},
-        "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
-        "augmentation": {"crop_padding": 1, "flip": True},
-    }
-    line = {"every": 2, "positions": "grid", "interval": 0.5, "resolution": 0.1, "tolerance": 1e-3, "max_rings": 1}
-    line |= {"batch_norm": "train", "augment": True, "validation": True, "sample_losses": False}
-    return {"training": training, "probe": "line", "settings": line, "replay_tolerance": 0.0}
+    augmentation = {"crop_padding": 1, "flip": True}
+    training = training_settings(
+        model=MODELS[model], steps=8, segments=[[0, 4], [4, 8]], weight_decay=0.0, augmentation=augmentation
+    )
+    return line_settings(training, augment=True)
 
 
 def measure(dataset: Path, folder: Path, block: dict[str, Any]) -> list[dict[str, Any]]:

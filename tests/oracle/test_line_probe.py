@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from small_runs import line_settings, prepare_digits, training_settings
 from torch import nn
 
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import load_images
-from sgdline.data.prepare import prepare_dataset
 from sgdline.models.loading import build_model
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.segment import probe_segment
@@ -37,31 +37,21 @@ MODELS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """90 training images in batches of 32: the last chunk has 26."""
-    path = tmp_path_factory.mktemp("dataset") / "digits.arrow"
-    block = {"source": "digits", "train": 90, "validation": 40, "test": 10, "split": "random", "split_seed": 42}
-    block |= {"image_size": None, "channels": None, "mean": "auto", "std": "auto", "path": None, "random": None}
-    prepare_dataset(block, path, data_dir="data", download=False, provenance={})
-    return path
+    return prepare_digits(tmp_path_factory.mktemp("dataset"), train=90)
 
 
 def probe_settings(model: str, *, momentum: float = 0.0, segments: int = 1, **line: Any) -> dict[str, Any]:
     edges = [10 * part // segments for part in range(segments + 1)]
-    training = {
-        "model": MODELS[model],
-        "lr": 0.2,
-        "batch_size": 32,
-        "seed": 3,
-        "steps": 10,
-        "segments": [[a, b] for a, b in pairwise(edges)],
-        "threads": 1,
-        "drop_last": True,
-        "optimizer": {"name": "sgd", "momentum": momentum, "weight_decay": 0.01},
-        "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
-        "augmentation": {"crop_padding": 0, "flip": False},
-    }
-    block = {"every": 3, "positions": "grid", "interval": 0.5, "resolution": 0.1, "tolerance": 1e-3, "max_rings": 3}
-    block |= {"batch_norm": "train", "augment": False, "validation": True, "sample_losses": True}
-    return {"training": training, "probe": "line", "settings": block | line, "replay_tolerance": 0.0}
+    training = training_settings(
+        momentum=momentum,
+        model=MODELS[model],
+        lr=0.2,
+        seed=3,
+        steps=10,
+        segments=[list(part) for part in pairwise(edges)],
+        drop_last=True,
+    )
+    return line_settings(training, **{"every": 3, "max_rings": 3, "sample_losses": True, **line})
 
 
 def measure(dataset: Path, folder: Path, settings: dict[str, Any]) -> pa.Table:

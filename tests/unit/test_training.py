@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_runs
 import torch
+from small_runs import prepare_digits, training_settings
 from torch import nn
 
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import load_images
-from sgdline.data.prepare import prepare_dataset
 from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model
 from sgdline.probes.segment import probe_segment
@@ -28,36 +29,20 @@ from sgdline.train.update_rules import make_update_rule
 CPU = torch.device("cpu")
 
 
+STEP = {"name": "step", "milestones": [6], "factor": 0.5}
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("dataset") / "digits.arrow"
-    block = {"source": "digits", "train": 100, "validation": 40, "test": 10, "split": "random", "split_seed": 42}
-    block |= {"image_size": None, "channels": None, "mean": "auto", "std": "auto", "path": None, "random": None}
-    prepare_dataset(block, path, data_dir="data", download=False, provenance={})
-    return path
+    return prepare_digits(tmp_path_factory.mktemp("dataset"), train=100)
 
 
 def settings(**changes: Any) -> dict[str, Any]:
-    block = {
-        "model": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}},
-        "lr": 0.1,
-        "batch_size": 32,
-        "seed": 5,
-        "steps": 12,
-        "segments": [[0, 4], [4, 8], [8, 12]],
-        "threads": 1,
-        "drop_last": False,
-        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.01},
-        "schedule": {"name": "step", "milestones": [6], "factor": 0.5},
-        "augmentation": {"crop_padding": 1, "flip": True},
-    }
-    return block | changes
+    return training_settings(**{"schedule": STEP, "augmentation": {"crop_padding": 1, "flip": True}, **changes})
 
 
 def line_settings(training: dict[str, Any]) -> dict[str, Any]:
-    block = {"every": 2, "positions": "adaptive", "interval": 0.5, "resolution": 0.1, "tolerance": 1e-2}
-    block |= {"max_rings": 2, "batch_norm": "train", "augment": False, "validation": True, "sample_losses": False}
-    return {"training": training, "probe": "line", "settings": block, "replay_tolerance": 0.0}
+    return small_runs.line_settings(training, positions="adaptive", tolerance=1e-2, max_rings=2)
 
 
 def train(dataset: Path, folder: Path, block: dict[str, Any]) -> None:

@@ -1,0 +1,44 @@
+"""Small runs on real digits that several test files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sgdline.data.prepare import prepare_dataset
+
+MLP = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}}
+
+
+def prepare_digits(folder: Path, *, train: int, validation: int = 40) -> Path:
+    """Write a data set of scikit-learn's digits."""
+    path = folder / "digits.arrow"
+    block = {"source": "digits", "train": train, "validation": validation, "test": 10, "split": "random"}
+    block |= {"split_seed": 42, "image_size": None, "channels": None, "mean": "auto", "std": "auto"}
+    prepare_dataset(block | {"path": None, "random": None}, path, data_dir="data", download=False, provenance={})
+    return path
+
+
+def training_settings(*, momentum: float = 0.9, weight_decay: float = 0.01, **changes: Any) -> dict[str, Any]:
+    """Return a training slice; `segments` and everything else can be replaced."""
+    block: dict[str, Any] = {
+        "model": MLP,
+        "lr": 0.1,
+        "batch_size": 32,
+        "seed": 5,
+        "steps": 12,
+        "segments": [[0, 4], [4, 8], [8, 12]],
+        "threads": 1,
+        "drop_last": False,
+        "optimizer": {"name": "sgd", "momentum": momentum, "weight_decay": weight_decay},
+        "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
+        "augmentation": {"crop_padding": 0, "flip": False},
+    }
+    return block | changes
+
+
+def line_settings(training: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return the probe slice of the line probe for a training slice."""
+    line: dict[str, Any] = {"every": 2, "positions": "grid", "interval": 0.5, "resolution": 0.1, "tolerance": 1e-3}
+    line |= {"max_rings": 1, "batch_norm": "train", "augment": False, "validation": True, "sample_losses": False}
+    return {"training": training, "probe": "line", "settings": line | changes, "replay_tolerance": 0.0}
