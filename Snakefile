@@ -27,6 +27,7 @@ localrules:
 rule all_figures:
     default_target: True
     input:
+        trace_files(),
         figure_files(),
         claim_files(),
 

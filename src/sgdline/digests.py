@@ -128,17 +128,30 @@ def covered_files(*roots: str | Path) -> list[Path]:
     return sorted(covered)
 
 
-def package_names(module: str) -> list[str] | None:
-    """Return the public names that a module of this package defines or re-exports; None if there is no such module."""
-    path = _module_file(module)
-    if path is None:
+def names_in(module: str) -> list[str] | None:
+    """Return the public names that a module defines or imports, read from its source without running it.
+
+    Args:
+        module: A dotted module of this package, or the path of a Python file.
+
+    Returns:
+        Names, sorted; None if there is no such file.
+
+    Raises:
+        SyntaxError, UnicodeDecodeError: If the file is no Python.
+    """
+    path = Path(module) if module.endswith(".py") else _module_file(module)
+    if path is None or not path.is_file():
         return None
     names: set[str] = set()
-    for node in _tree(path).body:
+    for node in _tree(path.resolve()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
-        elif isinstance(node, ast.ImportFrom):
-            names.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update(alias.asname or alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names.update(target.id for target in targets if isinstance(target, ast.Name))
     return sorted(name for name in names if not name.startswith("_"))
 
 

@@ -59,7 +59,7 @@ def interpolation_matrix(nodes: ArrayLike, points: ArrayLike) -> Array:
     """
     nodes, points = np.asarray(nodes, dtype=np.float64), np.asarray(points, dtype=np.float64)
     difference = points[:, None] - nodes[None, :]
-    hit = difference == 0.0
+    hit = np.abs(difference) < np.finfo(np.float64).tiny  # 1 / a smaller difference overflows
     scaled = barycentric_weights(len(nodes)) / np.where(hit, 1.0, difference)
     matrix: Array = scaled / scaled.sum(axis=1, keepdims=True)
     matrix[hit.any(axis=1)] = hit[hit.any(axis=1)].astype(np.float64)

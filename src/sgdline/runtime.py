@@ -80,7 +80,7 @@ def share_package() -> None:
 
 
 def set_threads(threads: int) -> None:
-    """Limit torch to `threads` CPU threads, and to as many interoperation threads."""
+    """Limit torch to `threads` CPU threads within an operation."""
     import torch
 
     torch.set_num_threads(threads)

@@ -77,7 +77,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("direction_batch_interpolation_error", pa.float64()),
             _required("evaluations", pa.int32()),  # full-batch evaluations, the one at s_sgd included
             _required("rings", pa.int32()),
-            _required("status", pa.string()),  # ok | edge | non_finite (full-batch curve) | zero_direction
+            _required("status", pa.string()),  # ok | edge | unresolved | non_finite (full-batch curve) | zero_direction
         ]
     ),
     # One row per line and degree (M12). Coefficients in ascending powers of s.
@@ -87,7 +87,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _required("degree", pa.int32()),
             _required("coefficients", _F64_LIST),
             pa.field("mae", pa.float64()),  # mean absolute residual, nats
-            _required("status", pa.string()),  # ok | non_finite | out_of_range
+            _required("status", pa.string()),  # ok | unresolved | non_finite | out_of_range
         ]
     ),
     # One row per line (M1-M5, M10, consecutive M11). Null where the quantity does not exist.
@@ -109,7 +109,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _required("direction_batch_slope", pa.float64()),  # exact D_b
             pa.field("direction_batch_slope_curve", pa.float64()),  # D_b from the curve (M3)
             pa.field("direction_batch_curvature", pa.float64()),
-            pa.field("line_search_ratio", pa.float64()),  # s_opt (vertex) / |D_b| (M10)
+            pa.field("line_search_ratio", pa.float64()),  # s_opt (vertex) / ||m_t|| (M10)
             pa.field("consecutive_distance", pa.float64()),  # MAE to the next measured line (M11)
             _required("status", pa.string()),  # ok | edge | non_finite | zero_direction
         ]

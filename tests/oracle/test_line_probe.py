@@ -18,12 +18,13 @@ import torch
 from small_runs import line_settings, prepare_digits, training_settings
 from torch import nn
 
+from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import load_images
 from sgdline.models.loading import build_model
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.segment import probe_segment
-from sgdline.seeds import derive_seed
+from sgdline.seeds import derive_seed, generator
 from sgdline.tables import provenance, read_table
 from sgdline.train.run import train_run
 
@@ -40,7 +41,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=90)
 
 
-def probe_settings(model: str, *, momentum: float = 0.0, segments: int = 1, **line: Any) -> dict[str, Any]:
+def probe_settings(
+    model: str, *, momentum: float = 0.0, segments: int = 1, augmented: bool = False, **line: Any
+) -> dict[str, Any]:
     edges = [10 * part // segments for part in range(segments + 1)]
     training = training_settings(
         momentum=momentum,
@@ -50,8 +53,9 @@ def probe_settings(model: str, *, momentum: float = 0.0, segments: int = 1, **li
         steps=10,
         segments=[list(part) for part in pairwise(edges)],
         drop_last=True,
+        augmentation={"crop_padding": 1 if augmented else 0, "flip": augmented},
     )
-    return line_settings(training, **{"every": 3, "max_rings": 3, "sample_losses": True, **line})
+    return line_settings(training, **{"every": 3, "augment": augmented, "max_rings": 3, "sample_losses": True, **line})
 
 
 def measure(dataset: Path, folder: Path, settings: dict[str, Any]) -> pa.Table:
@@ -70,6 +74,15 @@ def naive_lines(dataset: Path, settings: dict[str, Any]) -> dict[int, dict[str, 
     training = settings["training"]
     images = load_images(dataset, device="cpu")
     inputs, targets = images.train.inputs.double(), images.train.targets
+    augmentation = training["augmentation"]
+
+    def augmented(pictures: torch.Tensor, purpose: str, index: int = 0) -> torch.Tensor:
+        draws = generator(training["seed"], purpose, index)
+        return augment(pictures, **augmentation, fill=images.black.double(), generator=draws)
+
+    measured = {"train": inputs, "validation": images.validation.inputs.double()}
+    if settings["settings"]["augment"]:
+        measured = {part: augmented(x, f"probe_augmentation_{part}") for part, x in measured.items()}
     seed, size = training["seed"], training["batch_size"]
     network = build_model(
         training["model"]["entry"],
@@ -83,9 +96,10 @@ def naive_lines(dataset: Path, settings: dict[str, Any]) -> dict[int, dict[str, 
     lines: dict[int, dict[str, Any]] = {}
     for step in range(training["steps"]):
         rows = order.indices(step)
+        batch_inputs = augmented(inputs[rows], "augmentation", step)
         network.train()
         torch.manual_seed(derive_seed(seed, "dropout", step))
-        loss = nn.CrossEntropyLoss()(network(inputs[rows]), targets[rows])
+        loss = nn.CrossEntropyLoss()(network(batch_inputs), targets[rows])
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         decayed = [g + 0.01 * p.detach() for g, p in zip(gradients, network.parameters(), strict=True)]
         if buffer is None:
@@ -100,7 +114,8 @@ def naive_lines(dataset: Path, settings: dict[str, Any]) -> dict[int, dict[str, 
                 "direction": [-m / norm for m in buffer],
                 "norm": norm,
                 "slope": -sum(float((m * g).sum()) for m, g in zip(buffer, gradients, strict=True)) / norm,
-                "rows": rows,
+                "inputs": batch_inputs,
+                "targets": targets[rows],
             }
         with torch.no_grad():
             for parameter, m in zip(network.parameters(), buffer, strict=True):
@@ -123,18 +138,18 @@ def naive_lines(dataset: Path, settings: dict[str, Any]) -> dict[int, dict[str, 
                 return nn.CrossEntropyLoss(reduction="none")(moved(x), y)
 
         def full(position: float, part: str = "train", losses: Any = losses) -> torch.Tensor:
-            chosen = images.train if part == "train" else images.validation
+            labels = images.train.targets if part == "train" else images.validation.targets
             purpose = "probe_masks" if part == "train" else "probe_masks_validation"
             pieces = []
-            for index, first in enumerate(range(0, len(chosen.targets), size)):
-                x = chosen.inputs[first : first + size].double()
-                y = chosen.targets[first : first + size]
+            for index, first in enumerate(range(0, len(labels), size)):
+                x = measured[part][first : first + size]
+                y = labels[first : first + size]
                 pieces.append(losses(position, x, y, derive_seed(seed, purpose, index)))
             return torch.cat(pieces)
 
         def batch(position: float, line: dict[str, Any] = line, step: int = step, losses: Any = losses) -> float:
             mask = derive_seed(seed, "dropout", step)
-            return float(losses(position, inputs[line["rows"]], targets[line["rows"]], mask).mean())
+            return float(losses(position, line["inputs"], line["targets"], mask).mean())
 
         line["full"], line["batch"] = full, batch
     return lines
@@ -146,7 +161,8 @@ def naive_lines(dataset: Path, settings: dict[str, Any]) -> dict[int, dict[str, 
 def test_grid_lines_agree_with_the_naive_loop(
     dataset: Path, tmp_path: Path, model: str, momentum: float, batch_norm: str
 ) -> None:
-    settings = probe_settings(model, momentum=momentum, batch_norm=batch_norm, max_rings=1)
+    # Augmentation in training and probe goes with momentum, to keep the number of cases down.
+    settings = probe_settings(model, momentum=momentum, augmented=momentum > 0, batch_norm=batch_norm, max_rings=1)
     table = measure(dataset, tmp_path, settings)
     naive = naive_lines(dataset, settings)
     assert table["step"].to_pylist() == sorted(naive) == [0, 3, 6, 9]

@@ -21,7 +21,7 @@ from sgdline.analysis.claims import (
 from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
 from sgdline.errors import SgdlineError
-from sgdline.tables import SCHEMAS, write_table
+from sgdline.tables import SCHEMAS, read_table, write_table
 
 
 def rows_of(kind, count, **columns):
@@ -131,6 +131,7 @@ def write_run(folder, *, model="mlp", seed=1, lines=80, diverged=False, facts=No
         folder / "line.arrow",
         functions,
         steps=list(range(0, 3 * lines, 3)),
+        direction_norm=norms[::3][:lines],
         direction_batch_slope=-norms[::3][:lines],
         provenance=facts,
     )
@@ -189,7 +190,7 @@ def test_summary_lists_and_counts_every_run(tmp_path, runs):
     assert "4 runs in 1 experiment; 2 diverged." in page
     assert "Measured on data set digits, N = 1024, BatchNorm mode train." in page
     assert "| mlp | 0.1 | 64 | 1 | 240 | 0.1" in page
-    assert r"| wild\|net | 0.1 | 64 | 1 | 3 | - | - | 2 | 0 | - |" in page
+    assert r"| wild\|net | 0.1 | 64 | 1 | 3 | - | - | 2 | 0 | 0 | - |" in page
     assert "| mlp | 0.1 | 64 | 2 | 0 | " in page  # two seeds, none diverged
     assert "2 of 2 (median 1)" in page
     assert "C1 (the full-batch loss along update directions is close to a parabola) holds in 2 of 4 runs" in page
@@ -219,11 +220,38 @@ def test_order_of_the_runs_changes_nothing(tmp_path, runs):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_replay_drift_may_come_from_several_segments(tmp_path):
-    run = write_run(tmp_path / "run", lines=4, facts={"replay_drift": [0.0, 3e-7, None]})
+def test_replay_drift_is_in_the_summary(tmp_path):
+    run = write_run(tmp_path / "run", lines=4, facts={"replay_drift": 3e-7})
     _, page = aggregate(tmp_path, [run])
     assert "3e-07 |" in page
     assert "1 run in 1 experiment; 0 diverged." in page
+
+
+def test_a_run_that_ends_at_a_useless_finite_loss_is_diverged(tmp_path):
+    run = write_run(tmp_path / "run")
+    trace = read_table(run.trace, "trace").to_pydict()
+    trace["batch_loss"][5] = 1e3  # a spike that the run recovers from
+    write_table(run.trace, "trace", trace, provenance={})
+    _, page = aggregate(tmp_path, [run])
+    assert "; 0 diverged." in page
+    trace["batch_loss"][200:] = [400.0] * 40
+    write_table(run.trace, "trace", trace, provenance={})
+    claims, page = aggregate(tmp_path, [run])
+    assert "; 1 diverged." in page
+    assert claims["verdict"].eq("undetermined").all()
+
+
+def test_unresolved_lines_are_counted_and_left_out(tmp_path):
+    run = write_run(tmp_path / "run")
+    line = read_table(run.line, "line").to_pydict()
+    line["status"][:30] = ["unresolved"] * 30
+    write_table(run.line, "line", line, provenance={})
+    fit_lines(run.line, run.line_fits, window=0.2, resolution=0.006, degrees=[1, 2], provenance={})
+    measure_lines(run.line, run.line_metrics, window=0.2, resolution=0.006, provenance={})
+    claims, page = aggregate(tmp_path, [run])
+    assert "| no | 80 | 30 |" in page
+    lines = dict(zip(claims["claim"], claims["lines"], strict=True))
+    assert (lines["C1"], lines["C2"], lines["C5"]) == (50, 30, 50)
 
 
 def test_no_runs_give_an_empty_summary(tmp_path):

@@ -125,6 +125,7 @@ def test_metrics_of_parabolas_are_exact(tmp_path, positions):
         [parabola(*line) for line in zip(c, b, a, strict=True)],
         direction_batch=[parabola(1, -2, 4), parabola(2, -1, 3)],
         direction_batch_slope=[-2.5, -1.0],
+        direction_norm=[5.0, 2.0],  # with momentum ||m_t|| is not |D_b|
         positions=positions,
         steps=[4, 8],
     )
@@ -141,7 +142,7 @@ def test_metrics_of_parabolas_are_exact(tmp_path, positions):
     np.testing.assert_allclose(column("direction_batch_slope_curve"), [-2, -1], atol=1e-9)
     np.testing.assert_allclose(column("direction_batch_curvature"), [8, 6], atol=1e-9)
     np.testing.assert_allclose(column("direction_batch_minimum_position"), [0.25, 1 / 6], atol=R)
-    np.testing.assert_allclose(column("line_search_ratio"), -b / (2 * a) / [2.5, 1.0], atol=1e-9)
+    np.testing.assert_allclose(column("line_search_ratio"), -b / (2 * a) / [5.0, 2.0], atol=1e-9)
     assert table["step"].to_pylist() == [4, 8]
     assert table["consecutive_distance"].to_pylist()[1] is None
     assert column("consecutive_distance")[0] > 0
@@ -152,7 +153,7 @@ def test_what_does_not_exist_is_null(tmp_path):
     table = measure(
         tmp_path,
         functions,
-        direction_batch_slope=[-1.0, 0.0, np.nan, -1.0, -1.0, -1.0, -1.0],
+        direction_norm=[1.0, 0.0, np.nan, 1.0, 1.0, 1.0, 1.0],
         status=["ok", "ok", "ok", "non_finite", "non_finite", "edge", "zero_direction"],
     )
     assert [value is None for value in table["line_search_ratio"].to_pylist()] == [0, 1, 1, 1, 1, 0, 1]
@@ -163,8 +164,8 @@ def test_what_does_not_exist_is_null(tmp_path):
     assert table["minimum_position_vertex"].to_pylist()[4] is None
 
 
-def test_ratio_of_zero_slope_is_undefined():
-    ratio = line_search_ratio([0.1, 0.1, np.nan, 0.2], [-2.0, 0.0, -1.0, 4.0])
+def test_ratio_of_a_vanishing_update_is_undefined():
+    ratio = line_search_ratio([0.1, 0.1, np.nan, 0.2], [2.0, 0.0, 1.0, 4.0])
     np.testing.assert_allclose(ratio, [0.05, np.nan, np.nan, 0.05])
 
 
@@ -231,7 +232,7 @@ def test_runs_without_neighbours_pass_through(tmp_path, count):
 
 def test_facts_of_the_lines_are_handed_on(tmp_path):
     facts = {"batch_norm": "train", "code": "of the probe"}
-    expected = {"batch_norm": "train", "code": "abc", "seed": 1}
+    expected = {"batch_norm": "train", "code": "abc", "seed": 1, "source": {"kind": "line", **facts}}
     for make, kind in ((fit, "line_fits"), (measure, "line_metrics"), (compare, "line_distances")):
         found = provenance(make(tmp_path, [np.cos, np.sin], provenance=facts))
         assert found == {"kind": kind, **expected}

@@ -142,7 +142,7 @@ def test_defaults_are_filled_in_at_every_level() -> None:
     resolved = resolve_config(
         {
             "datasets": {"noise": {"source": "random", "train": 100}},
-            "models": {"net": {"entry": "nets/mine.py:make"}},
+            "models": {"net": {"entry": "timm:create_model"}},
             "experiments": {
                 "a": {"dataset": "noise", "models": ["net"], "lr": [1], "batch_size": [10], "seed": [0], "steps": 5},
                 "b": {
@@ -515,3 +515,36 @@ def test_config_is_importable_without_torch_or_numpy() -> None:
     code = "import sys, sgdline.config; print([name for name in ('torch', 'numpy') if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("nets/mine.py:make", ["There is no file nets/mine.py"]),
+        ("net.py:make_nett", ["Did you mean 'make_net'?"]),
+        ("broken.py:make_net", ["broken.py is not valid Python"]),
+        ("sgdline.models:tiny_resnt", ["Did you mean 'tiny_resnet'?"]),
+        ("sgdline.modells:mlp", ["Did you mean 'sgdline.models'?"]),
+    ],
+)
+def test_a_factory_that_does_not_exist_is_found_without_importing_it(entry, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("raise RuntimeError('imported')\n\ndef make_net(num_classes): ...\n")
+    (tmp_path / "broken.py").write_text("def make_net(:\n")
+    config = copy.deepcopy(DEFAULT)
+    config["models"]["mlp"] = {"entry": entry}
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(config, schema=SCHEMA)
+    assert "models.mlp.entry" in str(caught.value)
+    assert all(word in str(caught.value) for word in words)
+    config["models"]["mlp"] = {"entry": "net.py:make_net"}
+    resolve_config(config, schema=SCHEMA)
+
+
+def test_fixed_augmentation_needs_an_augmentation():
+    config = copy.deepcopy(DEFAULT)
+    config["experiments"]["digits"]["probes"]["line"]["augment"] = True
+    with pytest.raises(ConfigError, match=r"digits\.probes\.line\.augment must be false without an augmentation"):
+        resolve_config(config, schema=SCHEMA)
+    config["experiments"]["digits"]["augmentation"] = {"flip": True}
+    resolve_config(config, schema=SCHEMA)

@@ -15,8 +15,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from sgdline.analysis import fit_lines, measure_distances, measure_lines
 from sgdline.analysis.curves import LineCurves, chunk_curves, common_grid
+from sgdline.analysis.distances import measure_distances
+from sgdline.analysis.fits import fit_lines
+from sgdline.analysis.metrics import measure_lines
 from sgdline.errors import SgdlineError
 from sgdline.figures import available, plot_figure, series, spec, style
 from sgdline.figures.linesearch import (
@@ -66,6 +68,7 @@ def run_settings(**changes: Any) -> dict[str, Any]:
         "batch_size": 64,
         "seed": 1,
         "steps": 240,
+        "optimizer": {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0},
     }
     analysis |= {key: value for key, value in changes.items() if key in analysis}
     line |= {key: value for key, value in changes.items() if key in line}
@@ -507,8 +510,8 @@ def test_fig5_parabolas_end_in_the_sgd_steps(run: dict[str, pa.Table]) -> None:
         slope = run["line"]["direction_batch_slope"][row].as_py()
         batch = LineCurves.from_table(run["line"], "direction_batch_loss")
         for label, mark, lr in (
-            ("SGD parabola, the run's lr 0.1", "SGD step, the run's lr", 0.1),
-            (f"SGD parabola, adapted lr {adapted:.3g}", "SGD step, adapted lr", adapted),
+            ("SGD parabola, the run's lr 0.1", "plain SGD step, the run's lr", 0.1),
+            (f"SGD parabola, adapted lr {adapted:.3g}", "plain SGD step, adapted lr", adapted),
         ):
             s, loss = curve(panel, label)
             start = batch.at([0.0])[row, 0]

@@ -101,6 +101,15 @@ def test_refinement_follows_the_first_curve_and_reports_the_others() -> None:
     assert line.errors[1] > 1e-4
 
 
+def test_a_panel_that_33_nodes_do_not_resolve_is_flagged() -> None:
+    measure, asked = counted(lambda s: 1 + s * s + 0.1 * abs(s - 0.2))
+    line = measure_adaptively(measure, interval=0.5, tolerance=1e-9, max_rings=1)
+    assert line.status == "unresolved"
+    assert len(asked) == 33 + 8
+    assert line.errors is not None
+    assert line.errors[0] > 1e-4
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("method", ["grid", "adaptive"])
 @pytest.mark.parametrize("curve", [0, 1])

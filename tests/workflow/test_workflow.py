@@ -15,7 +15,8 @@ from sgdline.tables import provenance, read_table
 
 SMOKE = ("--configfile", "config/smoke.yaml")
 RUN = "results/smoke/smoke/tiny_resnet_w4/lr0.1_bs32_seed1"
-CONFIGS = ["config/config.yaml", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("config/**/[!c]*.yaml"))]
+OVERLAYS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("config/**/*.yaml") if path.name != "config.yaml")
+CONFIGS = ["config/config.yaml", *OVERLAYS]
 FIGURES = 5
 ANALYSIS = {"fit_lines", "measure_lines", "measure_distances"}
 
@@ -208,6 +209,7 @@ def test_an_unfit_model_fails_before_training_in_one_sentence(fresh: Workflow) -
     config = own_config(fresh.folder, wrong={"entry": "torchvision.models:resnet18", "kwargs": {"num_classes": 7}})
     result = fresh.snakemake("--cores", "1", "--configfile", config, check=False)
     assert result.returncode != 0
+    assert "Traceback" not in result.stderr
     [line] = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert "torchvision.models:resnet18" in line
     assert "(batch, 10)" in line

@@ -78,9 +78,13 @@ def digest(script, *roots):
 
 def run_labels(wildcards):
     """Return what names a run, for tables and figures."""
-    keys = ("experiment", "model", "lr", "batch_size", "seed")
-    return {"dataset": experiment_of(wildcards)["dataset"]} | {
-        key: wildcards[key] for key in keys
+    return {
+        "dataset": experiment_of(wildcards)["dataset"],
+        "experiment": wildcards.experiment,
+        "model": wildcards.model,
+        "lr": wildcards.lr,
+        "batch_size": int(wildcards.batch_size),
+        "seed": int(wildcards.seed),
     }
 
 
@@ -136,6 +140,7 @@ def figure_settings(wildcards):
     block = experiment_of(wildcards)
     shown = {
         "steps": block["steps"],
+        "optimizer": block["optimizer"],
         "analysis": block["analysis"],
         "line": block["probes"].get("line"),
     }

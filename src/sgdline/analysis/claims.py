@@ -24,9 +24,8 @@ Source: papers.md 2.4, core claims.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -43,7 +42,7 @@ from sgdline.tables import provenance, read_table
 PAPER = "linesearch"
 STATEMENTS: dict[str, str] = {
     "C1": "Median MAE of the parabola over MAE of the straight line",
-    "C2": "Quartiles of s_opt/|D_b| within this factor of the median, middle half of the run",
+    "C2": "Quartiles of s_opt/||m_t|| within this factor of the median, middle half of the run",
     "C5": "Correlation of s_opt with the gradient norm",
     "C6": "Consecutive line distance, last quarter over first 50 lines",
 }
@@ -55,6 +54,7 @@ _MEANINGS: dict[str, str] = {
     "C6": "line shapes differ much at the start and little at the end",
 }
 _FIRST_LINES = 50  # C6
+_BLOWN_UP = 10.0  # times the first batch loss
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,9 @@ class _RunSummary:
     updates: int
     full_batch_loss: float  # at the last measured line with a finite loss at 0, nats
     batch_loss: float  # of the last update, nats
-    diverged_at: int | None  # first update with a value that is not finite
+    diverged_at: int | None  # see _diverged_at
     lines: int
+    unresolved: int  # lines above the tolerance of adaptive positions
     median_evaluations: float
     median_interpolation_error: float  # nats
     largest_interpolation_error: float  # nats
@@ -222,19 +223,23 @@ def _measurable(line_metrics: pa.Table) -> BoolArray:
 
 
 def _diverged_at(trace: pa.Table) -> int | None:
-    """Return the first step with a value that is not finite, None if the run stayed finite."""
-    rows = zip(trace.column("step").to_pylist(), trace.column("status").to_pylist(), strict=True)
-    return next((step for step, status in rows if status == "non_finite"), None)
+    """Return the update at which the run was lost, None if it was not.
+
+    That is the first one with a value that is not finite. A network without BatchNorm can also end at a finite but
+    useless loss: if the median batch loss of the last tenth of the updates is above 10 times the first one, the run was
+    lost at its first update above it.
+    """
+    steps, losses = trace.column("step").to_pylist(), as_floats(trace, "batch_loss")
+    lost = [status == "non_finite" for status in trace.column("status").to_pylist()]
+    if not any(lost) and losses.size and np.median(losses[-max(1, losses.size // 10) :]) > _BLOWN_UP * losses[0]:
+        lost = (losses > _BLOWN_UP * losses[0]).tolist()
+    return next((step for step, gone in zip(steps, lost, strict=True) if gone), None)
 
 
 def _mae_by_step(line_fits: pa.Table, degree: int) -> dict[int, float]:
-    rows = zip(
-        line_fits.column("step").to_pylist(),
-        line_fits.column("degree").to_pylist(),
-        line_fits.column("mae").to_pylist(),
-        strict=True,
-    )
-    return {step: mae for step, fitted, mae in rows if fitted == degree and mae is not None}
+    """Return the residual of every line that is resolved, by step."""
+    rows = zip(*(line_fits.column(name).to_pylist() for name in ("step", "degree", "mae", "status")), strict=True)
+    return {step: mae for step, fitted, mae, status in rows if fitted == degree and mae is not None and status == "ok"}
 
 
 def _quartiles(values: FloatArray) -> tuple[float, float, float]:
@@ -245,7 +250,7 @@ def _quartiles(values: FloatArray) -> tuple[float, float, float]:
 
 def _summarise(run: RunTables) -> _RunSummary:
     trace = read_table(run.trace, "trace")
-    line = read_table(run.line, "line", columns=["step", "evaluations", "interpolation_error"])
+    line = read_table(run.line, "line", columns=["step", "evaluations", "interpolation_error", "status"])
     line_fits = read_table(run.line_fits, "line_fits")
     line_metrics = read_table(run.line_metrics, "line_metrics")
     errors = _finite(as_floats(line, "interpolation_error"))
@@ -261,12 +266,13 @@ def _summarise(run: RunTables) -> _RunSummary:
         batch_loss=float(batch_loss[-1]) if batch_loss.size else math.nan,
         diverged_at=_diverged_at(trace),
         lines=line.num_rows,
+        unresolved=line.column("status").to_pylist().count("unresolved"),
         median_evaluations=_median(as_floats(line, "evaluations")),
         median_interpolation_error=_median(errors),
         largest_interpolation_error=float(errors.max()) if errors.size else math.nan,
         quarter_ratios=tuple(_quartiles(part) for part in np.array_split(ratios, 4)),
         median_mae=(_median_mae(line_fits, 1), _median_mae(line_fits, 2)),
-        replay_drift=_largest(facts.get("replay_drift")),
+        replay_drift=math.nan if facts.get("replay_drift") is None else float(facts["replay_drift"]),
         batch_norm=_named(facts.get("batch_norm")),
         dataset=_named(facts.get("dataset")),
         samples=_named(facts.get("samples")),
@@ -277,18 +283,7 @@ def _median_mae(line_fits: pa.Table, degree: int) -> float:
     return _median(np.array(list(_mae_by_step(line_fits, degree).values()), dtype=np.float64))
 
 
-def _largest(fact: Any) -> float:
-    """Return a number, or the largest of a list or mapping of numbers (one per segment); NaN if there is none."""
-    if isinstance(fact, Mapping):
-        fact = list(fact.values())
-    numbers = [float(value) for value in (fact if isinstance(fact, list) else [fact]) if value is not None]
-    return max(numbers, default=math.nan)
-
-
 def _named(fact: Any) -> str:
-    """Return a fact of the metadata as text: a mapping by its name, `-` if it is missing."""
-    if isinstance(fact, Mapping):
-        fact = fact.get("name", json.dumps(fact, sort_keys=True))
     return "-" if fact is None else str(fact)
 
 
@@ -362,6 +357,7 @@ def _run_table(summaries: Sequence[_RunSummary]) -> list[str]:
         "last batch loss",
         "diverged at step",
         "lines",
+        "of these unresolved",
         "median evaluations per line",
         "median interpolation error",
         "max interpolation error",
@@ -375,6 +371,7 @@ def _run_table(summaries: Sequence[_RunSummary]) -> list[str]:
             _number(entry.batch_loss, 4),
             "no" if entry.diverged_at is None else str(entry.diverged_at),
             str(entry.lines),
+            str(entry.unresolved),
             _number(entry.median_evaluations),
             _number(entry.median_interpolation_error, 2),
             _number(entry.largest_interpolation_error, 2),
@@ -388,7 +385,7 @@ def _run_table(summaries: Sequence[_RunSummary]) -> list[str]:
 def _line_table(summaries: Sequence[_RunSummary]) -> list[str]:
     header = [
         *_RUN_HEADER,
-        *(f"s_opt/|D_b| (quartiles), quarter {quarter}" for quarter in (1, 2, 3, 4)),
+        *(f"s_opt/||m_t|| (quartiles), quarter {quarter}" for quarter in (1, 2, 3, 4)),
         "median MAE degree 1",
         "median MAE degree 2",
     ]

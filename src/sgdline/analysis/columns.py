@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from sgdline import tables
 
+_REPEATED = ("version", "seed", "device", "torch", "batch_norm", "samples", "positions", "dataset", "model")
+
 
 def as_floats(table: pa.Table, column: str) -> NDArray[np.float64]:
     """Return a numeric column as float64 with NaN in place of null. Shape (rows,)."""
@@ -24,8 +26,11 @@ def nullable(values: NDArray[np.float64]) -> pa.Array:
 
 
 def inherited_provenance(source: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of the table that an analysis read, joined and overridden by the analysis' own.
+    """Return the facts of an analysis with those of the table that it read under `source`.
 
-    Figures name the BatchNorm mode, the data set and N from the table that they draw, whichever table that is.
+    How the lines were measured is repeated above them, because figures name the BatchNorm mode, the data set and N from
+    the table that they draw, whichever table that is.
     """
-    return {**{key: fact for key, fact in tables.provenance(source).items() if key != "kind"}, **facts}
+    measured = tables.provenance(source)
+    repeated = {key: measured[key] for key in _REPEATED if key in measured}
+    return {**repeated, **facts, "source": measured}

@@ -75,6 +75,11 @@ def fit_polynomial(
     return PolynomialFit(coefficients, mae, status)
 
 
+def _status(fit: str, line: str) -> str:
+    """Return the status of a fit, which cannot be better than that of an unresolved line."""
+    return "unresolved" if fit == "ok" and line == "unresolved" else fit
+
+
 def fit_lines(
     line_path: str | Path,
     output: str | Path,
@@ -101,7 +106,7 @@ def fit_lines(
 
     Source: linesearch M12.
     """
-    columns = ["step", "panel_edges", "positions", "train_loss"]
+    columns = ["step", "panel_edges", "positions", "train_loss", "status"]
     lines = read_table(line_path, "line", columns=columns)
     grid = common_grid(window, resolution)
     ordered = sorted(set(degrees))
@@ -114,6 +119,7 @@ def fit_lines(
     losses, covered = curves.at(grid), curves.covers(grid)
     fits = [fit_polynomial(grid, losses, degree=degree, covered=covered) for degree in ordered]
     count, kinds = len(curves), len(ordered)
+    line_status = lines.column("status").to_pylist()
     # Pads (T, K, largest degree + 1) so that one mask yields the coefficients row by row.
     width = max(ordered, default=0) + 1
     padded = np.full((count, kinds, width), np.nan)
@@ -130,7 +136,7 @@ def fit_lines(
             pa.array(np.tile(np.array(ordered, dtype=np.int32), count)),
             pa.ListArray.from_arrays(pa.array(offsets), pa.array(padded[used])),
             nullable(mae),
-            pa.array([fit.status[row] for row in range(count) for fit in fits], type=pa.string()),
+            pa.array([_status(fit.status[row], line_status[row]) for row in range(count) for fit in fits], pa.string()),
         ],
         schema=schema,
     )

@@ -18,23 +18,26 @@ from sgdline.tables import SCHEMAS, read_table, write_table
 _COPIED = ("step", "epoch", "lr", "step_length", "direction_norm", "direction_batch_slope", "status")
 
 
-def line_search_ratio(minima: ArrayLike, slopes: ArrayLike) -> FloatArray:
-    """Return s_opt / |D_b|: the learning rate that would make SGD an exact line search on the full-batch loss.
+def line_search_ratio(minima: ArrayLike, direction_norms: ArrayLike) -> FloatArray:
+    """Return s_opt / ||m_t||: the learning rate with which the update would end in the full-batch minimum.
+
+    Without momentum and weight decay ||m_t|| is |D_b|, the slope of the direction batch. With momentum the update is
+    not along the batch gradient; the paper then uses ||m_t|| as well (papers.md 2.4, supp7).
 
     Args:
         minima: s_opt of every line, Euclidean length. Shape (T,).
-        slopes: Exact slope D_b of the direction batch at s = 0, nats per length. Shape (T,).
+        direction_norms: ||m_t|| of every line. Shape (T,).
 
     Returns:
-        Shape (T,); NaN where s_opt is NaN or D_b is 0 or not finite.
+        Shape (T,); NaN where s_opt is NaN or the norm is 0 or not finite.
 
     Source: linesearch M10.
     """
     positions = np.asarray(minima, dtype=np.float64)
-    steepness = np.abs(np.asarray(slopes, dtype=np.float64))
-    usable = np.isfinite(steepness) & (steepness > 0)
+    norms = np.asarray(direction_norms, dtype=np.float64)
+    usable = np.isfinite(norms) & (norms > 0)
     ratio = np.full(positions.shape, np.nan)
-    ratio[usable] = positions[usable] / steepness[usable]
+    ratio[usable] = positions[usable] / norms[usable]
     return ratio
 
 
@@ -77,7 +80,7 @@ def measure_lines(
     train_minimum, batch_minimum = train.minimum(resolution), batch.minimum(resolution)
     shapes = line_shapes(train, window=window, resolution=resolution)
     shapes[~directed] = np.nan
-    ratio = line_search_ratio(train_minimum.vertex, as_floats(lines, "direction_batch_slope"))
+    ratio = line_search_ratio(train_minimum.vertex, as_floats(lines, "direction_norm"))
     ratio[(status != "ok") & (status != "edge")] = np.nan
     measured = {
         "loss_at_zero": nullable(train.at([0.0])[:, 0]),

@@ -12,7 +12,7 @@ from typing import Any
 from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
 from sgdline.config._runs import format_lr, measured_steps
 from sgdline.config._schema import Schema, Walker
-from sgdline.digests import package_names
+from sgdline.digests import names_in
 
 Block = Mapping[str, Any]
 
@@ -290,20 +290,27 @@ def _check_run_names(config: Block, raw: Block, faults: Faults) -> None:
 
 
 def _check_entry(model: Any, path: KeyPath, faults: Faults) -> None:
-    """Check the entries that can be checked without importing torch: those of this package."""
+    """Check the entries whose source can be read without importing it: files, and modules of this package."""
     entry = model.get("entry") if isinstance(model, Mapping) else None
-    if not isinstance(entry, str) or not entry.startswith("sgdline"):
+    if not isinstance(entry, str) or faults.under(path):
         return
     module, _, factory = entry.rpartition(":")
-    names = package_names(module)
-    if names is None:
-        known = ["sgdline.models"]
-        hint = name_hint(module, known, kind="modules")
-    elif factory not in names:
-        hint = name_hint(factory, names, kind=f"factories in {module}")
-    else:
+    if not module.endswith(".py") and module.split(".")[0] != "sgdline":
         return
-    faults.add((*path, "entry"), f"must be package.module:factory of something that exists, got {entry!r}. {hint}")
+    try:
+        names = names_in(module)
+    except (SyntaxError, UnicodeDecodeError):
+        hint = f"{module} is not valid Python."
+    else:
+        if names is not None and factory in names:
+            return
+        if names is not None:
+            hint = name_hint(factory, names, kind=f"names in {module}")
+        elif module.endswith(".py"):
+            hint = f"There is no file {module}; the path is relative to the folder in which snakemake starts."
+        else:
+            hint = name_hint(module, ["sgdline.models"], kind="modules")
+    faults.add((*path, "entry"), f"must name a factory that exists, got {entry!r}. {hint}")
 
 
 def _check_references(experiment: Block, config: Block, raw: Block, path: KeyPath, faults: Faults) -> None:
@@ -393,6 +400,11 @@ def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: F
                 "Use a coarser grid.",
             )
     _check_window(_mapping(experiment, "analysis"), interval, resolution, (*path, "analysis"), faults)
+    augmentation = _mapping(experiment, "augmentation")
+    if line.get("augment") is True and augmentation.get("crop_padding") == 0 and augmentation.get("flip") is False:
+        faults.add(
+            (*here, "augment"), "must be false without an augmentation, got true. Set crop_padding or flip as well."
+        )
     if line.get("batch_norm") == "train":
         _check_chunks(experiment, config, line, path, faults)
 

@@ -55,14 +55,19 @@ def adapted_lr(metrics: pa.Table, *, settings: Mapping[str, Any]) -> float | Non
     Args:
         metrics: Table `line_metrics` of the run.
         settings: With analysis.adapted_lr, a number or `auto`: the median over the middle half of the lines of the
-            measured ratio s_opt/|D_b|, which is the learning rate of an exact line search.
+            measured ratio s_opt/|D_b|, with which the parabola of plain SGD ends in the full-batch minimum.
 
-    Source: linesearch M10; fig5 in the paper sets 0.05 by hand.
+    Source: linesearch M5, M10; fig5 in the paper sets 0.05 by hand.
     """
     chosen = settings["analysis"]["adapted_lr"]
     if chosen != "auto":
         return float(chosen)
-    ratios = style.numbers(metrics.sort_by("step"), "line_search_ratio")[middle_half(len(metrics))]
+    metrics = metrics.sort_by("step")
+    slopes = np.abs(style.numbers(metrics, "direction_batch_slope"))
+    usable = np.isfinite(style.numbers(metrics, "line_search_ratio")) & (slopes > 0)
+    ratios = np.full(len(metrics), np.nan)
+    ratios[usable] = style.numbers(metrics, "minimum_position_vertex")[usable] / slopes[usable]
+    ratios = ratios[middle_half(len(metrics))]
     ratios = ratios[np.isfinite(ratios)]
     median = float(np.median(ratios)) if ratios.size else 0.0
     return median if median > 0 else None

@@ -164,17 +164,27 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
     samples = facts.get("samples")
     count = f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"
     run = [
+        f"experiment {settings['experiment']}",
         f"model {facts.get('model', settings['model'])}",
         f"data set {facts.get('dataset', settings['dataset'])}",
         f"lr {settings['lr']}",
         f"batch size {settings['batch_size']}",
         f"seed {settings['seed']}",
+        *describe_optimizer(settings["optimizer"]),
     ]
     measured = [f"full-batch loss over {count}", f"BatchNorm in {mode} mode", f"{positions} positions"]
+    if line.get("augment"):
+        measured.append("augmented, fixed draws")
     diverged = divergence_step(tables)
     if diverged is not None:
         measured.append(f"THE RUN DIVERGED AT UPDATE {diverged}")
     return ["  ·  ".join(run), "  ·  ".join(measured)]
+
+
+def describe_optimizer(optimizer: Mapping[str, Any]) -> list[str]:
+    """Return what an update rule does beyond plain SGD, its options that are not zero."""
+    options = [f"{key.replace('_', ' ')} {value:g}" for key, value in optimizer.items() if key != "name" and value]
+    return options if optimizer["name"] == "sgd" else [optimizer["name"], *options]
 
 
 def divergence_step(tables: Mapping[str, pa.Table]) -> int | None:

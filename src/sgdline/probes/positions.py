@@ -33,7 +33,7 @@ class Positions:
     panel_edges: Array  # (K + 1,), empty for a grid
     errors: Array | None  # (curves,), largest disagreement between the last two levels, nats; None for a grid
     rings: int  # widest side, in units of the interval
-    status: str  # ok | edge | non_finite (the first curve)
+    status: str  # ok | edge | unresolved | non_finite (the first curve)
 
 
 class _Measured:
@@ -124,7 +124,8 @@ def measure_adaptively(measure: Measure, *, interval: float, tolerance: float, m
         max_rings: Panels on one side of 0 at most; a panel is added on the side where a minimum lies on the edge.
 
     Returns:
-        Positions with panel edges. Status edge if a side is full and still has a minimum on its edge.
+        Positions with panel edges. Status edge if a side is full and still has a minimum on its edge; unresolved if
+        33 nodes do not bring a panel within the tolerance.
     """
     measured = _Measured(measure)
     left = right = 1
@@ -144,9 +145,14 @@ def measure_adaptively(measure: Measure, *, interval: float, tolerance: float, m
         if grow_right:
             errors.append(_refine_panel(measured, right * interval, (right + 1) * interval, tolerance=tolerance))
             right += 1
-    status = "non_finite" if not measured.finite() else "edge" if at_edge else "ok"
+    largest = np.max(errors, axis=0)
+    status = "edge" if at_edge else "ok"
+    if not measured.finite():
+        status = "non_finite"
+    elif largest[0] > tolerance:
+        status = "unresolved"
     edges = _multiples(-left, right, interval)
-    return Positions(measured.positions(), edges, np.max(errors, axis=0), max(left, right), status)
+    return Positions(measured.positions(), edges, largest, max(left, right), status)
 
 
 def choose_positions(measure: Measure, settings: Mapping[str, Any]) -> Positions:

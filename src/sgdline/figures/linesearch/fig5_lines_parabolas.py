@@ -127,17 +127,17 @@ def _measured_minima(line: lines.MeasuredLine, metrics: pa.Table) -> list[_Mark]
 def _parabolas(panel: Axes, line: lines.MeasuredLine, *, adapted: float | None, scheduled: bool) -> list[_Mark]:
     """Draw the SGD parabolas and return their minima, and the executed step where it is another one."""
     own = "SGD parabola, the run's lr" + ("" if scheduled else f" {line.lr:.3g}")
-    kinds = [("parabola_original", "v", line.lr, own, "SGD step, the run's lr")]
+    kinds = [("parabola_original", "v", line.lr, own, "plain SGD step, the run's lr")]
     if adapted is not None:
         label = f"SGD parabola, adapted lr {adapted:.3g}"
-        kinds.append(("parabola_adapted", "^", adapted, label, "SGD step, adapted lr"))
+        kinds.append(("parabola_adapted", "^", adapted, label, "plain SGD step, adapted lr"))
     start, slope = line.direction_batch_at_zero, line.direction_batch_slope
     marks = []
     for role, marker, lr, label, step_label in kinds:
         losses = sgd_parabola(line.positions, loss_at_zero=start, slope=slope, lr=lr)
         panel.plot(line.positions, losses, **style.look(role, zorder=3.3), label=label)
         marks.append(
-            _Mark(-lr * slope, start - lr * slope**2 / 2, role, marker, f"SGD step for lr {lr:.3g}", step_label)
+            _Mark(-lr * slope, start - lr * slope**2 / 2, role, marker, f"plain SGD step for lr {lr:.3g}", step_label)
         )
     # With momentum the executed step is lr*||m_t||, not the minimum of the parabola (papers.md M4).
     if abs(line.step_length + line.lr * slope) > 0.01 * line.step_length:

@@ -23,7 +23,7 @@ SPEC = FigureSpec(
 
 
 def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
-    """Draw s_opt/|D_b| over the run, with its median and the run's own learning rate.
+    """Draw s_opt/||m_t|| over the run, with its median and the run's own learning rate.
 
     Args:
         tables: `line_metrics` and `trace` of one run.
@@ -43,7 +43,7 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
     panel = figure.subplots()
     steps, ratios = style.numbers(metrics, "step"), style.numbers(metrics, "line_search_ratio")
     panel.set_xlabel("update t")
-    panel.set_ylabel("s_opt / |D_b|  (a learning rate)")
+    panel.set_ylabel("s_opt / ||m||  (a learning rate)")
     finite = np.isfinite(ratios)
     if not finite.any():
         words = "no line was measured" if len(steps) == 0 else "no line has a ratio"
@@ -81,6 +81,6 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
     missing = int((~finite).sum())
     if missing:
         notes.append(f"no ratio on {missing} of {style.counted(len(steps), 'line')}")
-    style.title(panel, "ratio of the full-batch minimum's position to the direction batch's slope", notes, width=110)
+    style.title(panel, "position of the full-batch minimum over the norm of the update vector", notes, width=110)
     style.shared_legend(figure, [panel])
     return figure
