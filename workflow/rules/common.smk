@@ -1,7 +1,7 @@
 # Helper functions and wildcard constraints. No torch is imported here: a dry run has to stay fast.
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -34,7 +34,9 @@ except SgdlineError as error:
 
 RESULTS = CONFIG["results"]
 RUNS = settings.runs(CONFIG)
-RUN = f"{RESULTS}/{{experiment}}/{{model}}/lr{{lr}}_bs{{batch_size}}_seed{{seed}}"
+# The folder of a run, with wildcards where its key has values.
+WILDCARDS = [f"{{{field.name}}}" for field in fields(settings.RunKey)]
+RUN = f"{RESULTS}/{settings.run_path(settings.RunKey(*WILDCARDS))}"
 RUN_LABEL = "{experiment}_{model}_lr{lr}_bs{batch_size}_seed{seed}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"

@@ -21,9 +21,9 @@ from sgdline.data.images import load_images
 from sgdline.errors import SgdlineError
 from sgdline.runtime import file_digest, pick_device, progress, set_threads, use_deterministic_kernels
 from sgdline.tables import TableWriter
-from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint
+from sgdline.train.checkpoints import Checkpoint, checkpoint_path, has_checkpoint, load_checkpoint
 from sgdline.train.loop import Trainer
-from sgdline.train.run import has_checkpoint, run_facts
+from sgdline.train.run import run_facts
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +65,12 @@ def probe_segment(
     module = import_module(f"sgdline.probes.{probe}")
     measuring = module.Probe(trainer, images, training, settings["settings"])
     facts = {**facts, **run_facts(dataset, training, device=device, threads=threads), **measuring.facts()}
-    if has_checkpoint(checkpoints, start):
+    reached = has_checkpoint(checkpoints, start)
+    if reached:
         # Rows of an interrupted job belong to the parameters that it started from.
         facts["start_digest"] = file_digest(checkpoint_path(checkpoints, start))
     with TableWriter(output, module.TABLE, provenance=facts) as writer:
-        if not has_checkpoint(checkpoints, start):
+        if not reached:
             logger.warning("The run diverged before update %d: nothing to measure in this segment.", start)
             writer.finish({"replay_drift": None})
             return

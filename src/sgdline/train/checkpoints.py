@@ -31,6 +31,11 @@ def checkpoint_path(folder: str | Path, step: int) -> Path:
     return Path(folder) / f"step{step:08d}.safetensors"
 
 
+def has_checkpoint(folder: str | Path, step: int) -> bool:
+    """Return whether the run reached update `step`; a diverged run has no later checkpoints."""
+    return checkpoint_path(folder, step).exists()
+
+
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically."""
     tensors = {"parameters": checkpoint.parameters}

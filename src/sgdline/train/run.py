@@ -14,7 +14,7 @@ from sgdline import __version__
 from sgdline.data.images import load_images
 from sgdline.runtime import device_name, file_digest, pick_device, progress, set_threads, use_deterministic_kernels
 from sgdline.tables import TableWriter
-from sgdline.train.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint, saved_steps
+from sgdline.train.checkpoints import load_checkpoint, save_checkpoint, saved_steps
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import inner, norm
 
@@ -128,8 +128,3 @@ def _trace_row(update: Update, trainer: Trainer, start: torch.Tensor) -> dict[st
         "parameter_norm": norm(trainer.vector.value),
         "status": "ok" if update.finite else "non_finite",
     }
-
-
-def has_checkpoint(folder: str | Path, step: int) -> bool:
-    """Return whether the run reached update `step`; a diverged run has no later checkpoints."""
-    return checkpoint_path(folder, step).exists()
