@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from sgdline.interpolation import interpolate, panel_slices
-from sgdline.probes.positions import measure_adaptively, measure_grid
+from sgdline.engine.positions import Measure, measure_adaptively, measure_grid
 
 
-def counted(*functions: Callable[[float], float]) -> tuple[Callable[[float], tuple[float, ...]], list[float]]:
+def counted(*functions: Callable[[float], float]) -> tuple[Measure, list[float]]:
     asked: list[float] = []
 
-    def measure(position: float) -> tuple[float, ...]:
-        asked.append(position)
-        return tuple(function(position) for function in functions)
+    def measure(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        asked.extend(positions.tolist())
+        return np.array([[function(position) for position in positions.tolist()] for function in functions])
 
     return measure, asked
 
@@ -53,7 +54,7 @@ def test_the_last_ring_with_a_minimum_on_its_edge_is_flagged() -> None:
     adaptive = measure_adaptively(measure, interval=0.5, tolerance=1e-6, max_rings=3)
     assert (adaptive.status, adaptive.rings) == ("edge", 3)
     # Panels are added on the side of the minimum only.
-    np.testing.assert_array_equal(adaptive.panel_edges, [-0.5, 0.0, 0.5, 1.0, 1.5])
+    np.testing.assert_array_equal(adaptive.panel_edges, [-0.5, 0.5, 1.0, 1.5])
 
 
 @pytest.mark.parametrize("curve", [0, 1, 2])
@@ -62,20 +63,21 @@ def test_every_curve_can_ask_for_more_panels(curve: int) -> None:
     functions[curve] = parabola(0.8)
     measure, _ = counted(*functions)
     line = measure_adaptively(measure, interval=0.5, tolerance=1e-6, max_rings=5)
-    np.testing.assert_array_equal(line.panel_edges, [-0.5, 0.0, 0.5, 1.0])
+    np.testing.assert_array_equal(line.panel_edges, [-0.5, 0.5, 1.0])
     assert line.status == "ok"
 
 
-def test_a_parabola_needs_one_refinement_a_panel() -> None:
+def test_a_parabola_needs_one_refinement() -> None:
     measure, asked = counted(parabola(0.1))
     line = measure_adaptively(measure, interval=0.5, tolerance=1e-9, max_rings=5)
-    assert len(asked) == len(line.positions) == 17
+    assert len(asked) == len(line.positions) == 9
+    assert 0.0 in line.positions
     assert line.errors is not None
     assert line.errors[0] < 1e-14
 
 
 @given(st.floats(1, 12), st.floats(-3, 3), st.floats(0.05, 2.0), st.sampled_from([1e-2, 1e-3, 1e-5]), st.floats(0.1, 2))
-def test_the_interpolant_is_within_the_reported_error(
+def test_smooth_curves_are_within_the_reported_error(
     frequency: float, phase: float, amplitude: float, tolerance: float, interval: float
 ) -> None:
     def loss(s: float) -> float:
@@ -96,18 +98,41 @@ def test_refinement_follows_the_first_curve_and_reports_the_others() -> None:
     measure, _ = counted(parabola(0.1), lambda s: parabola(0.1)(s) + 0.05 * math.sin(25 * s))
     line = measure_adaptively(measure, interval=0.5, tolerance=1e-4, max_rings=1)
     assert line.errors is not None
-    assert len(line.positions) == 17
+    assert len(line.positions) == 9
     assert line.errors[0] < 1e-12
     assert line.errors[1] > 1e-4
 
 
-def test_a_panel_that_33_nodes_do_not_resolve_is_flagged() -> None:
+def test_a_panel_that_its_finest_level_does_not_resolve_is_flagged() -> None:
     measure, asked = counted(lambda s: 1 + s * s + 0.1 * abs(s - 0.2))
     line = measure_adaptively(measure, interval=0.5, tolerance=1e-9, max_rings=1)
     assert line.status == "unresolved"
-    assert len(asked) == 33 + 8
+    assert len(asked) == 65
     assert line.errors is not None
     assert line.errors[0] > 1e-4
+
+
+def test_steady_convergence_saves_the_last_level() -> None:
+    """|s|**3 improves eightfold a level: the disagreement shows the error of the level before the last."""
+    measure, asked = counted(lambda s: abs(s - 0.1) ** 3)
+    line = measure_adaptively(measure, interval=0.5, tolerance=1e-5, max_rings=1)
+    assert line.errors is not None
+    assert 1e-5 < line.errors[0] < 4e-5
+    points = np.linspace(-0.5, 0.5, 201)
+    found = interpolate(line.positions, [abs(s - 0.1) ** 3 for s in line.positions], points)
+    assert np.abs(found - np.abs(points - 0.1) ** 3).max() <= 1e-5
+    assert (line.status, len(asked)) == ("ok", len(line.positions))
+
+
+def test_new_positions_are_asked_for_together() -> None:
+    calls: list[int] = []
+
+    def measure(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        calls.append(len(positions))
+        return np.array([np.exp(positions)])
+
+    measure_adaptively(measure, interval=0.5, tolerance=1e-9, max_rings=1)
+    assert calls == [5, 4, 8]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -1,27 +1,25 @@
 """The line probe: losses along theta_t + s*d_t, d_t = -m_t/||m_t||, s a Euclidean length.
 
-Source: papers.md 2.2 with its clean rules: parameters are set from one copy, samples, chunks, augmentation and
-dropout masks stay the same along a line, BatchNorm takes the statistics of each chunk of the training batch size
-(or the running ones), means are sums over samples divided by N, accumulated in float64.
+Source: papers.md 2.2 with its clean rules; the measuring itself is the line engine's (sgdline.engine).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from sgdline.data.augmentation import augment
 from sgdline.data.images import ImageData, ImageSet
+from sgdline.engine.lines import Line, LineEngine, chunk_means, mean_losses
+from sgdline.engine.network import MeasuringSet
+from sgdline.engine.plan import Plan
+from sgdline.engine.positions import choose_positions
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
-from sgdline.probes.positions import choose_positions
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import inner
@@ -32,93 +30,53 @@ TABLE = "line"
 _SMALLEST_NORM = 1e-10
 
 
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of each sample, nats. Shapes (n, classes), (n,) -> (n,)."""
+    return functional.cross_entropy(outputs, targets, reduction="none")
+
+
 @dataclass(frozen=True)
-class Chunk:
-    """Samples that go through the network together; with BatchNorm in train mode they share its statistics."""
+class MeasuringImages:
+    """What the lines of a run are measured on: the same images at every update."""
 
-    inputs: Tensor  # (n, C, H, W)
-    targets: Tensor  # (n,)
-    mask_seed: int  # seed of the dropout masks, the same at every position
+    train: ImageSet
+    validation: ImageSet  # empty unless it is to be measured
+    chunk_size: int
+    seed: int
+
+    def mask_seeds(self, part: str) -> list[int]:
+        """Return the seeds of the random masks of each chunk of a part, train or validation."""
+        purpose = {"train": "probe_masks", "validation": "probe_masks_validation"}[part]
+        samples = len(getattr(self, part))
+        return [derive_seed(self.seed, purpose, index) for index in range(-(-samples // self.chunk_size))]
 
 
-def cut_into_chunks(images: ImageSet, *, chunk_size: int, seed: int, purpose: str) -> list[Chunk]:
-    """Cut a set, in its own order, into chunks; the last one may be smaller.
+def measuring_images(images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any]) -> MeasuringImages:
+    """Return what the lines of a run are measured on.
 
     Args:
-        images: The set to measure on.
-        chunk_size: Samples per chunk.
-        seed: Seed of the run, for the dropout masks.
-        purpose: Name of the masks' generator.
+        images: Its data set.
+        run: Its training slice.
+        settings: The config's line block.
+
+    Raises:
+        SgdlineError: If BatchNorm in train mode would see a chunk of one sample.
     """
-    pairs = zip(torch.split(images.inputs, chunk_size), torch.split(images.targets, chunk_size), strict=True)
-    return [Chunk(x, y, derive_seed(seed, purpose, index)) for index, (x, y) in enumerate(pairs)]
-
-
-class LineEngine:
-    """Per-sample losses of a network along lines in its parameter space; leaves the network as it was."""
-
-    def __init__(self, model: nn.Module, vector: ParameterVector, *, batch_norm: str) -> None:
-        """Take a network whose trainable parameters are the views of `vector`.
-
-        Args:
-            model: The network.
-            vector: Its parameter vector.
-            batch_norm: "train": statistics of each chunk, dropout on; "eval": running statistics, dropout off.
-        """
-        self._model = model
-        self._vector = vector
-        self._train_mode = batch_norm == "train"
-
-    @contextmanager
-    def line(self, direction: Tensor) -> Iterator[Line]:
-        """Open the line through the present parameters along `direction`; close it with everything restored.
-
-        Parameters, buffers, train/eval modes and the state of the global random generators come back bit for bit.
-
-        Args:
-            direction: Shape (p,). Positions are multiples of it, lengths if it is a unit vector.
-        """
-        origin = self._vector.value.clone()
-        buffers = buffers_of(self._model)
-        modes = [(module, module.training) for module in self._model.modules()]
-        devices = [origin.device] if origin.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            self._model.train(self._train_mode)
-            try:
-                yield Line(self._model, self._vector, origin, direction)
-            finally:
-                self._vector.value.copy_(origin)
-                restore_buffers(self._model, buffers)
-                for module, training in modes:
-                    module.training = training
-
-
-class Line:
-    """An open line; see `LineEngine.line`."""
-
-    def __init__(self, model: nn.Module, vector: ParameterVector, origin: Tensor, direction: Tensor) -> None:
-        self._model = model
-        self._vector = vector
-        self._origin = origin
-        self._direction = direction
-
-    def losses(self, position: float, chunks: Sequence[Chunk]) -> list[Tensor]:
-        """Return the per-sample losses of each chunk at a position, in nats. Shapes (n,), on the device.
-
-        Cost: one forward pass over the chunks.
-        """
-        torch.add(self._origin, self._direction, alpha=position, out=self._vector.value)
-        found = []
-        for chunk in chunks:
-            torch.manual_seed(chunk.mask_seed)
-            found.append(functional.cross_entropy(self._model(chunk.inputs), chunk.targets, reduction="none"))
-        return found
-
-
-def mean_of(losses: Sequence[Tensor]) -> float:
-    """Return the mean over all samples of all chunks, accumulated in float64."""
-    flat = torch.cat(list(losses)).double()
-    return float(flat.sum() / flat.numel())
+    seed, chunk_size = int(run["seed"]), int(run["batch_size"])
+    parts = {"train": images.train, "validation": images.validation}
+    if not settings["validation"]:
+        parts["validation"] = ImageSet(images.validation.inputs[:0], images.validation.targets[:0])
+    for name, part in parts.items():
+        if settings["batch_norm"] == "train" and len(part) % chunk_size == 1:
+            raise SgdlineError(
+                f"The last chunk of the {name} set must hold at least two samples for BatchNorm in train mode, "
+                f"got 1. Change the data set's {name} or batch_size so that the rest of the division is not 1."
+            )
+        if settings["augment"]:
+            draws = generator(seed, f"probe_augmentation_{name}")
+            inputs = augment(part.inputs, **run["augmentation"], fill=images.black, generator=draws)
+            parts[name] = ImageSet(inputs, part.targets)
+    return MeasuringImages(parts["train"], parts["validation"], chunk_size, seed)
 
 
 @dataclass(frozen=True)
@@ -126,15 +84,15 @@ class _AtPosition:
     train: float
     direction_batch: float
     validation: float | None
-    chunks: list[float]  # (C,)
-    samples: list[float] | None  # (N,)
+    chunks: np.ndarray[Any, Any]  # (C,) float32
+    samples: np.ndarray[Any, Any] | None  # (N,) float32
 
 
 class Probe:
     """Measures one line at every n-th update of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any]
+        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Prepare the measuring sets.
 
@@ -143,49 +101,35 @@ class Probe:
             images: Its data set.
             run: Its training slice.
             settings: The config's line block.
+            plan: How to make forward passes.
 
         Raises:
-            SgdlineError: If BatchNorm in train mode would see a chunk of one sample.
+            SgdlineError: If BatchNorm in train mode would see a chunk of one sample, or the network does not allow
+                the plan.
         """
         self._trainer = trainer
         self._settings = settings
-        self._engine = LineEngine(trainer.model, trainer.vector, batch_norm=settings["batch_norm"])
-        seed, chunk_size = int(run["seed"]), int(run["batch_size"])
-        measuring, validation = images.train, images.validation
-        if settings["augment"]:
-            measuring, validation = (
-                ImageSet(
-                    augment(
-                        part.inputs,
-                        **run["augmentation"],
-                        fill=images.black,
-                        generator=generator(seed, f"probe_augmentation_{name}"),
-                    ),
-                    part.targets,
-                )
-                for name, part in (("train", measuring), ("validation", validation))
-            )
-        self._train = cut_into_chunks(measuring, chunk_size=chunk_size, seed=seed, purpose="probe_masks")
-        self._validation: list[Chunk] = []
-        if settings["validation"] and len(validation.targets):
-            self._validation = cut_into_chunks(
-                validation, chunk_size=chunk_size, seed=seed, purpose="probe_masks_validation"
-            )
-        for chunks, key in ((self._train, "train"), (self._validation, "validation")):
-            if settings["batch_norm"] == "train" and chunks and len(chunks[-1].targets) == 1:
-                raise SgdlineError(
-                    f"The last chunk of the {key} set must hold at least two samples for BatchNorm in train mode, "
-                    f"got 1. Change the data set's {key} or batch_size so that the rest of the division is not 1."
-                )
+        self._engine = LineEngine(trainer.model, cross_entropy, batch_norm=settings["batch_norm"], plan=plan)
+        measured = measuring_images(images, run, settings)
+        self._train = self._prepared(measured.train, measured.chunk_size, measured.mask_seeds("train"))
+        self._validation: MeasuringSet | None = None
+        if len(measured.validation):
+            seeds = measured.mask_seeds("validation")
+            self._validation = self._prepared(measured.validation, measured.chunk_size, seeds)
+        self._reuses = _depends_on_parameters_only(trainer.model, batch_norm=settings["batch_norm"])
+        self._next: tuple[int, _AtPosition] | None = None
+
+    def _prepared(self, part: ImageSet, chunk_size: int, mask_seeds: list[int]) -> MeasuringSet:
+        return self._engine.prepare(part.inputs, part.targets, chunk_size=chunk_size, mask_seeds=mask_seeds)
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
         return {
             "batch_norm": self._settings["batch_norm"],
             "positions": self._settings["positions"],
-            "samples": sum(len(chunk.targets) for chunk in self._train),
-            "validation_samples": sum(len(chunk.targets) for chunk in self._validation),
-            "chunk_sizes": [len(chunk.targets) for chunk in self._train],
+            "samples": self._train.samples,
+            "validation_samples": 0 if self._validation is None else self._validation.samples,
+            "chunk_sizes": list(self._train.sizes),
         }
 
     def due(self, step: int) -> bool:
@@ -198,41 +142,50 @@ class Probe:
         Returns:
             A row of the table `line`.
 
-        Cost: one forward pass over measuring and validation set per position, and one at the step itself.
+        Cost: one forward pass over measuring and validation set per position, and one at the step itself, which
+            serves the next line, if that is measured, as its value at 0.
         """
         divisor = update.direction_norm if update.direction_norm > 0 else _SMALLEST_NORM
         direction = (update.direction.double() / -divisor).to(update.direction.dtype)
-        batch = [Chunk(update.inputs, update.targets, update.mask_seed)]
+        batch = self._engine.prepare(
+            update.inputs,
+            update.targets,
+            chunk_size=len(update.targets),
+            mask_seeds=[update.mask_seed],
+            lasting=False,
+        )
+        known, self._next = self._next, None
         found: dict[float, _AtPosition] = {}
+        vector = self._trainer.vector
 
-        with self._engine.line(direction) as line:
+        with self._engine.line(vector.split(direction)) as line:
+            if known is not None and known[0] == update.step:
+                found[0.0] = self._replaced_batch(known[1], line, batch)
 
-            def measure(position: float) -> tuple[float, ...]:
-                train = line.losses(position, self._train)
-                validation = line.losses(position, self._validation) if self._validation else None
-                here = _AtPosition(
-                    train=mean_of(train),
-                    direction_batch=mean_of(line.losses(position, batch)),
-                    validation=None if validation is None else mean_of(validation),
-                    chunks=[mean_of([losses]) for losses in train],
-                    samples=torch.cat(train).tolist() if self._settings["sample_losses"] else None,
-                )
-                found[position] = here
-                means = (here.train, here.direction_batch)
-                return means if here.validation is None else (*means, here.validation)
+            def measure(positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+                missing = [position for position in positions.tolist() if position not in found]
+                if missing:
+                    found.update(zip(missing, self._at(line, missing, batch), strict=True))
+                here = [found[position] for position in positions.tolist()]
+                curves = [[h.train for h in here], [h.direction_batch for h in here]]
+                if self._validation is not None:
+                    curves.append([h.validation for h in here])  # type: ignore[misc]
+                return np.array(curves)
 
             line_positions = choose_positions(measure, self._settings)
             step_length = update.lr * update.direction_norm
             nodes = [found[position] for position in line_positions.positions.tolist()]
-            if step_length not in found:
-                measure(step_length)
+            # The very parameters that the next update starts from, so that its line can take over the losses.
+            target = vector.value.clone().add_(update.direction, alpha=-update.lr)
+            at_step = self._at_vector(line, self._engine.network.flatten(vector.split(target)), batch)
 
-        at_step = found[step_length]
+        if self._reuses and self.due(update.step + 1):
+            self._next = (update.step + 1, at_step)
         errors = line_positions.errors
         status = line_positions.status
         if update.direction_norm == 0.0:
             status = "zero_direction"
-        samples = [loss for node in nodes for loss in node.samples or []]
+        samples = [node.samples for node in nodes if node.samples is not None]
         return {
             "step": update.step,
             "epoch": update.epoch,
@@ -240,18 +193,64 @@ class Probe:
             "direction_norm": update.direction_norm,
             "step_length": step_length,
             "direction_batch_slope": inner(direction, update.gradient),
-            "panel_edges": line_positions.panel_edges.tolist(),
-            "positions": line_positions.positions.tolist(),
-            "train_loss": [node.train for node in nodes],
-            "direction_batch_loss": [node.direction_batch for node in nodes],
-            "validation_loss": [node.validation for node in nodes] if self._validation else None,
-            "chunk_loss": [loss for node in nodes for loss in node.chunks],
-            "sample_loss": samples if self._settings["sample_losses"] else None,
+            "panel_edges": line_positions.panel_edges,
+            "positions": line_positions.positions,
+            "train_loss": np.array([node.train for node in nodes]),
+            "direction_batch_loss": np.array([node.direction_batch for node in nodes]),
+            "validation_loss": None if self._validation is None else np.array([node.validation for node in nodes]),
+            "chunk_loss": np.concatenate([node.chunks for node in nodes]),
+            "sample_loss": np.concatenate(samples) if samples else None,
             "step_train_loss": at_step.train,
             "step_direction_batch_loss": at_step.direction_batch,
             "interpolation_error": None if errors is None or np.isnan(errors[0]) else float(errors[0]),
             "direction_batch_interpolation_error": None if errors is None or np.isnan(errors[1]) else float(errors[1]),
-            "evaluations": len(found),
+            "evaluations": len(nodes) + 1,
             "rings": line_positions.rings,
             "status": status,
         }
+
+    def _at(self, line: Line, positions: list[float], batch: MeasuringSet) -> list[_AtPosition]:
+        train = line.losses(positions, self._train)
+        validation = None if self._validation is None else line.losses(positions, self._validation)
+        return self._summaries(train, line.losses(positions, batch), validation)
+
+    def _at_vector(self, line: Line, parameters: Tensor, batch: MeasuringSet) -> _AtPosition:
+        train = line.losses_at(parameters, self._train)[None]
+        validation = None if self._validation is None else line.losses_at(parameters, self._validation)[None]
+        return self._summaries(train, line.losses_at(parameters, batch)[None], validation)[0]
+
+    def _replaced_batch(self, known: _AtPosition, line: Line, batch: MeasuringSet) -> _AtPosition:
+        own = float(mean_losses(line.losses([0.0], batch))[0])
+        return _AtPosition(known.train, own, known.validation, known.chunks, known.samples)
+
+    def _summaries(self, train: Tensor, batch: Tensor, validation: Tensor | None) -> list[_AtPosition]:
+        """Bring the means of (K, N) losses to the host, all positions at once."""
+        chunks = chunk_means(train, self._train.sizes).float().cpu().numpy()
+        samples = train.float().cpu().numpy() if self._settings["sample_losses"] else None
+        train_means, batch_means = mean_losses(train).tolist(), mean_losses(batch).tolist()
+        validation_means = None if validation is None else mean_losses(validation).tolist()
+        return [
+            _AtPosition(
+                train=train_means[index],
+                direction_batch=batch_means[index],
+                validation=None if validation_means is None else validation_means[index],
+                chunks=chunks[index],
+                samples=None if samples is None else samples[index],
+            )
+            for index in range(len(train_means))
+        ]
+
+
+def _depends_on_parameters_only(model: nn.Module, *, batch_norm: str) -> bool:
+    """Return whether the loss at theta_{t+1} is the same before and after the forward pass of update t + 1.
+
+    It is if the only buffers are BatchNorm's running statistics and the line is measured without them.
+    """
+    statistics = {
+        id(buffer)
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for buffer in module.buffers(recurse=False)
+    }
+    buffers = {id(buffer) for buffer in model.buffers()}
+    return not buffers or (batch_norm == "train" and buffers <= statistics)

@@ -3,7 +3,7 @@
 A probe is a module of this package with the name that the config uses. It has `TABLE`, the kind of table that it
 fills, and a class `Probe` with
 
-    Probe(trainer, images, run_settings, probe_settings)
+    Probe(trainer, images, run_settings, probe_settings, plan)
     facts() -> dict             what the table's metadata has to say
     due(step) -> bool           whether to measure at an update
     measure(update) -> dict     one row; must leave the trainer bit for bit as it was
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdline.data.images import load_images
+from sgdline.engine.plan import Plan, PlanReport, read_plan
 from sgdline.errors import SgdlineError
 from sgdline.runtime import file_digest, pick_device, progress, set_threads, use_deterministic_kernels
 from sgdline.tables import TableWriter
@@ -32,6 +33,7 @@ def probe_segment(
     dataset: str | Path,
     checkpoints: str | Path,
     *,
+    plan: str | Path | None = None,
     output: str | Path,
     settings: Mapping[str, Any],
     segment: int,
@@ -46,6 +48,7 @@ def probe_segment(
     Args:
         dataset: Prepared data set.
         checkpoints: The run's folder of checkpoints.
+        plan: How to make forward passes (rule plan_probe); the simplest way if None.
         output: Table to write.
         settings: The probe's slice of the config (sgdline.config.probe_slice).
         segment: Number of the segment, from 0.
@@ -63,8 +66,10 @@ def probe_segment(
     start, stop = training["segments"][segment]
     trainer = Trainer(training, images, device=device)
     module = import_module(f"sgdline.probes.{probe}")
-    measuring = module.Probe(trainer, images, training, settings["settings"])
+    report = PlanReport(Plan()) if plan is None else read_plan(plan)
+    measuring = module.Probe(trainer, images, training, settings["settings"], report.plan)
     facts = {**facts, **run_facts(dataset, training, device=device, threads=threads), **measuring.facts()}
+    facts |= {"plan": report.plan.to_json(), "precision_error": report.precision_error}
     reached = has_checkpoint(checkpoints, start)
     if reached:
         # Rows of an interrupted job belong to the parameters that it started from.

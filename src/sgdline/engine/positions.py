@@ -7,7 +7,7 @@ full-batch, the validation or the direction batch's mean loss lies on the outer 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,12 @@ from sgdline.interpolation import chebyshev_nodes, interpolate
 
 Array = NDArray[np.float64]
 
-# Means at one position, in nats. The first curve is the one that decides refinement.
-Means = tuple[float, ...]
-Measure = Callable[[float], Means]
+# Positions (P,) -> mean losses of all curves there, in nats. Shape (curves, P). The first curve decides refinement.
+Measure = Callable[[Array], Array]
 
-_LEVELS = (5, 9, 17, 33)
+# Nodes of a panel; the panel around 0 is twice as wide as the others and may go one level further.
+_LEVELS = (5, 9, 17, 33, 65)
+_LEAST_IMPROVEMENT = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,15 @@ class _Measured:
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure
-        self._means: dict[float, Means] = {}
+        self._means: dict[float, Array] = {}
 
     def __call__(self, positions: Array) -> Array:
-        """Return the means at the positions. Shape (curves, P)."""
-        for position in positions.tolist():
-            if position not in self._means:
-                self._means[position] = self._measure(position)
-        return np.array([self._means[position] for position in positions.tolist()]).T
+        """Return the means at the positions, measuring all new ones in one call. Shape (curves, P)."""
+        missing = [position for position in positions.tolist() if position not in self._means]
+        if missing:
+            found = self._measure(np.array(missing))
+            self._means.update(zip(missing, found.T, strict=True))
+        return np.stack([self._means[position] for position in positions.tolist()], axis=1)
 
     def positions(self) -> Array:
         return np.array(sorted(self._means))
@@ -75,7 +77,7 @@ def measure_grid(measure: Measure, *, interval: float, resolution: float, max_ri
     """Measure at s_k = k * resolution, symmetric around 0 (papers.md 2.2 and L9).
 
     Args:
-        measure: Returns the mean losses of all curves at a position, in nats.
+        measure: Returns the mean losses of all curves at positions, in nats. Shape (curves, P).
         interval: Half-width I of the first ring, Euclidean length.
         resolution: Spacing.
         max_rings: Rings at most; ring j adds [-jI, -(j-1)I) and ((j-1)I, jI].
@@ -94,45 +96,64 @@ def measure_grid(measure: Measure, *, interval: float, resolution: float, max_ri
     return Positions(measured.positions(), np.empty(0), None, ring, status)
 
 
-def _refine_panel(measured: _Measured, low: float, high: float, *, tolerance: float) -> Array:
-    """Measure a panel on nested levels until two agree; return the last disagreement of each curve."""
-    nodes = chebyshev_nodes(_LEVELS[0], low, high)
+def _refine_panel(
+    measured: _Measured, low: float, high: float, *, tolerance: float, levels: Sequence[int]
+) -> tuple[Array, bool]:
+    """Measure a panel on nested levels until the first curve is resolved.
+
+    Returns:
+        The last disagreement of each curve and whether the first curve's estimated error is within the tolerance.
+    """
+    nodes = chebyshev_nodes(levels[0], low, high)
     curves = measured(nodes)
-    errors = np.full(len(curves), np.nan)
-    for count in _LEVELS[1:]:
+    disagreement = np.full(len(curves), np.nan)
+    for count in levels[1:]:
         if not np.isfinite(curves[0]).all():
             break
         finer = chebyshev_nodes(count, low, high)
         expected = interpolate(nodes, np.where(np.isfinite(curves), curves, np.nan), finer)
         nodes, curves = finer, measured(finer)
-        errors = np.abs(curves - expected).max(axis=1)
-        if errors[0] <= tolerance:
-            break
-    return errors
+        before, disagreement = disagreement, np.abs(curves - expected).max(axis=1)
+        if disagreement[0] * _improvement(before[0], disagreement[0]) <= tolerance:
+            return disagreement, True
+    return disagreement, False
+
+
+def _improvement(before: float, now: float) -> float:
+    """Return by how much the newest level is expected to be better than the disagreement that it revealed.
+
+    The disagreement is the error of the level before. Losses of networks with kinks converge like a power of the
+    number of nodes, so a doubling improves by about the same factor each time; a factor below 1/4 is not trusted.
+    """
+    ratio = now / before if before > 0 else 1.0  # no ratio yet: before is NaN
+    return min(max(ratio, _LEAST_IMPROVEMENT), 1.0)
 
 
 def measure_adaptively(measure: Measure, *, interval: float, tolerance: float, max_rings: int) -> Positions:
-    """Measure on Chebyshev panels [-I, 0], [0, I], ... until the interpolant is within the tolerance.
+    """Measure on Chebyshev panels [-I, I], [I, 2I] or [-2I, -I], ... until the interpolant is within the tolerance.
 
-    The tolerance binds the first curve (the full-batch loss); the other curves come along on the same nodes and
-    have their errors reported. The disagreement between the last two levels bounds the error of the last one.
+    The tolerance binds the first curve (the full-batch loss): the last two levels' disagreement, which is the error
+    of the one before the last, times the improvement from level to level. The other curves come along on the same
+    nodes. What is reported for every curve is the disagreement itself, which errs on the safe side.
 
     Args:
-        measure: Returns the mean losses of all curves at a position, in nats.
-        interval: Width I of a panel, Euclidean length.
-        tolerance: Largest disagreement between two levels, nats.
-        max_rings: Panels on one side of 0 at most; a panel is added on the side where a minimum lies on the edge.
+        measure: Returns the mean losses of all curves at positions, in nats. Shape (curves, P).
+        interval: Half-width I of the panel around 0 and width of the others, Euclidean length.
+        tolerance: Largest estimated error, nats.
+        max_rings: Widths I on one side of 0 at most; a panel is added on the side where a minimum lies on the edge.
 
     Returns:
         Positions with panel edges. Status edge if a side is full and still has a minimum on its edge; unresolved if
-        33 nodes do not bring a panel within the tolerance.
+        the finest level (65 nodes around 0, 33 elsewhere) does not bring a panel within the tolerance.
     """
     measured = _Measured(measure)
     left = right = 1
-    errors = [
-        _refine_panel(measured, low, high, tolerance=tolerance) for low, high in ((-interval, 0.0), (0.0, interval))
-    ]
+    panels = [_refine_panel(measured, -interval, interval, tolerance=tolerance, levels=_LEVELS)]
     at_edge = False
+
+    def add_panel(low: float, high: float) -> None:
+        panels.append(_refine_panel(measured, low, high, tolerance=tolerance, levels=_LEVELS[:-1]))
+
     while measured.finite():
         at_left, at_right = measured.edge_minima()
         at_edge = at_left or at_right
@@ -140,19 +161,19 @@ def measure_adaptively(measure: Measure, *, interval: float, tolerance: float, m
         if not (grow_left or grow_right):
             break
         if grow_left:
-            errors.append(_refine_panel(measured, -(left + 1) * interval, -left * interval, tolerance=tolerance))
+            add_panel(-(left + 1) * interval, -left * interval)
             left += 1
         if grow_right:
-            errors.append(_refine_panel(measured, right * interval, (right + 1) * interval, tolerance=tolerance))
+            add_panel(right * interval, (right + 1) * interval)
             right += 1
-    largest = np.max(errors, axis=0)
     status = "edge" if at_edge else "ok"
     if not measured.finite():
         status = "non_finite"
-    elif largest[0] > tolerance:
+    elif not all(resolved for _, resolved in panels):
         status = "unresolved"
     edges = _multiples(-left, right, interval)
-    return Positions(measured.positions(), edges, largest, max(left, right), status)
+    errors = np.max([disagreement for disagreement, _ in panels], axis=0)
+    return Positions(measured.positions(), edges[edges != 0.0], errors, max(left, right), status)
 
 
 def choose_positions(measure: Measure, settings: Mapping[str, Any]) -> Positions:

@@ -1,0 +1,99 @@
+"""Lines theta + s*d through a network's parameter space and the losses along them.
+
+Source: papers.md 2.2 with its clean rules: parameters are set from one copy, samples, chunks, augmentation and
+random masks stay the same along a line, BatchNorm takes the statistics of each chunk (or the running ones), means
+are sums over samples divided by N, accumulated in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from sgdline.engine.network import Loss, MeasuringSet, Network
+from sgdline.engine.plan import Plan
+
+
+class LineEngine:
+    """Per-sample losses of a network along lines in its parameter space; leaves the network as it was."""
+
+    def __init__(self, model: nn.Module, loss: Loss, *, batch_norm: str, plan: Plan) -> None:
+        """Make the engine.
+
+        Args:
+            model: The network.
+            loss: Outputs and targets -> one loss per sample.
+            batch_norm: "train": statistics of each chunk, dropout on; "eval": running statistics, dropout off.
+            plan: How to make forward passes.
+
+        Raises:
+            SgdlineError: If the network does not allow the plan.
+        """
+        self.network = Network(model, loss, train_mode=batch_norm == "train", plan=plan)
+
+    def prepare(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        chunk_size: int,
+        mask_seeds: Sequence[int],
+        lasting: bool = True,
+    ) -> MeasuringSet:
+        """Make samples ready to be measured; see `Network.prepare`."""
+        return self.network.prepare(inputs, targets, chunk_size=chunk_size, mask_seeds=mask_seeds, lasting=lasting)
+
+    @contextmanager
+    def line(self, direction: Mapping[str, Tensor]) -> Iterator[Line]:
+        """Open the line through the present parameters along `direction`; close it with everything as it was.
+
+        Parameters, buffers, train/eval modes and the state of the global random generators come back bit for bit.
+
+        Args:
+            direction: One tensor per trainable parameter. Positions are multiples of it, lengths if its norm over
+                all of them is 1.
+
+        Raises:
+            SgdlineError: If the direction does not fit the network's parameters.
+        """
+        origin, along = self.network.origin(), self.network.flatten(direction)
+        with self.network.opened():
+            yield Line(self.network, origin, along)
+
+
+class Line:
+    """An open line; see `LineEngine.line`."""
+
+    def __init__(self, network: Network, origin: Tensor, direction: Tensor) -> None:
+        self._network = network
+        self._origin = origin
+        self._direction = direction
+
+    def losses(self, positions: Sequence[float], measured: MeasuringSet) -> Tensor:
+        """Return the loss of every sample at positions, in nats. Shape (K, N), on the network's device.
+
+        Cost: one forward pass over the set per position.
+        """
+        steps = torch.tensor(list(positions), dtype=torch.float64, device=self._origin.device)
+        parts = torch.split(steps, self._network.plan.positions_per_pass)
+        return torch.cat(
+            [self._network.losses(self._origin + part[:, None] * self._direction, measured) for part in parts]
+        )
+
+    def losses_at(self, parameters: Tensor, measured: MeasuringSet) -> Tensor:
+        """Return the loss of every sample at a parameter vector in `Network.flatten`'s order. Shape (N,)."""
+        return self._network.losses(parameters[None], measured)[0]
+
+
+def mean_losses(losses: Tensor) -> Tensor:
+    """Return the mean over samples, accumulated in float64. Shapes (K, N) -> (K,)."""
+    return losses.double().sum(dim=-1) / losses.shape[-1]
+
+
+def chunk_means(losses: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return the mean over the samples of each chunk, accumulated in float64. Shapes (K, N) -> (K, C)."""
+    parts = torch.split(losses.double(), list(sizes), dim=-1)
+    return torch.stack([part.mean(dim=-1) for part in parts], dim=-1)

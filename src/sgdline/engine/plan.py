@@ -1,0 +1,111 @@
+"""How forward passes are made: chosen once per run, kept as JSON, read by every segment (no torch).
+
+Any plan gives the same losses to within rounding; the choice is about time and memory only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from sgdline.errors import SgdlineError
+
+PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A way to make forward passes.
+
+    The default is the slow and simple one that every network allows: one chunk and one position at a time.
+    """
+
+    precision: str = "float32"  # of the forward passes; tf32: float32 with TF32 products; bfloat16: autocast
+    threads: int | None = None  # CPU threads of the forward passes; None: as many as the process has
+    chunks_per_pass: int = 1  # chunks that share a forward pass, each with BatchNorm statistics of its own
+    positions_per_pass: int = 1  # positions along the line that share a forward pass (torch.func.vmap)
+    statistics: str = "split"  # BatchNorm over several chunks: kernel by kernel (split) or over a grouped view (view)
+    channels_last: bool = False  # convert convolution weights; weights that are channels last already stay so
+    compiled: bool = False  # torch.compile
+    cuda_graphs: bool = False  # record each pass once and replay it
+    reseed: bool = True  # seed torch's generators before each chunk, for random masks; False: the network draws nothing
+    in_place: bool = False  # move the network itself: it cannot be copied, or its copy computes something else
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise SgdlineError(f"A plan's precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}.")
+        if self.reseed and (self.chunks_per_pass > 1 or self.positions_per_pass > 1 or self.compiled):
+            raise SgdlineError(
+                "A network that draws random masks must go chunk by chunk, got a plan with reseed and "
+                "chunks_per_pass, positions_per_pass or compiled. Set reseed: false if it draws none."
+            )
+        if self.in_place and (
+            self.precision == "float64" or self.chunks_per_pass > 1 or self.positions_per_pass > 1 or self.channels_last
+        ):
+            raise SgdlineError(
+                "A network that is measured in place must go chunk by chunk in its own precision and layout. "
+                "Set in_place: false, or leave the other entries of the plan at their defaults."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as a JSON-able dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return the plan that `to_json` wrote.
+
+        Raises:
+            SgdlineError: If an entry is unknown.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(document) - known)
+        if unknown:
+            raise SgdlineError(f"A plan must have the entries {', '.join(sorted(known))}, got {unknown[0]!r} as well.")
+        return cls(**document)
+
+    def but(self, **changes: Any) -> Self:
+        """Return the plan with other entries."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """A chosen plan and what is known about it."""
+
+    plan: Plan
+    precision_error: float | None = None  # largest error of a mean loss against float64 chunk by chunk, nats
+    samples_per_second: float | None = None  # forward passes in the trial
+    notes: tuple[str, ...] = ()  # what was tried, what fell back and why
+
+
+def write_plan(path: str | Path, report: PlanReport) -> None:
+    """Write a plan in one atomic step."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(target.name + ".writing")
+    unfinished.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(target)
+
+
+def read_plan(path: str | Path) -> PlanReport:
+    """Read what `write_plan` wrote.
+
+    Raises:
+        SgdlineError: If the file is missing or damaged.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        return PlanReport(
+            plan=Plan.from_json(document["plan"]),
+            precision_error=document["precision_error"],
+            samples_per_second=document["samples_per_second"],
+            notes=tuple(document["notes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SgdlineError(
+            f"Plan {path} must be a whole JSON file, got {error}. Delete the file and start snakemake."
+        ) from error
