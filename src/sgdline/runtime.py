@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger("sgdline")
+
+# Options of glibc's mallopt (malloc.h).
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 T = TypeVar("T")
 
 # Locks live as long as the process: a killed job cannot leave one behind.
@@ -84,6 +88,23 @@ def set_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def keep_freed_memory() -> None:
+    """Make the C library hold on to freed blocks instead of handing each one back to the system.
+
+    Every layer of a forward pass allocates a block of megabytes. By default glibc asks the system for each of them
+    and gives it back, and the system clears its pages every time: a quarter of the time of large passes on a CPU.
+    Does nothing where the C library is another one.
+    """
+    import ctypes
+
+    try:
+        tune = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    tune(_M_MMAP_THRESHOLD, 2**30)
+    tune(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def use_deterministic_kernels() -> None:

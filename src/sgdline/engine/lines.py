@@ -47,7 +47,7 @@ class LineEngine:
         return self.network.prepare(inputs, targets, chunk_size=chunk_size, mask_seeds=mask_seeds, lasting=lasting)
 
     @contextmanager
-    def line(self, direction: Mapping[str, Tensor]) -> Iterator[Line]:
+    def line(self, direction: Mapping[str, Tensor], *, origin: Mapping[str, Tensor] | None = None) -> Iterator[Line]:
         """Open the line through the present parameters along `direction`; close it with everything as it was.
 
         Parameters, buffers, train/eval modes and the state of the global random generators come back bit for bit.
@@ -55,13 +55,15 @@ class LineEngine:
         Args:
             direction: One tensor per trainable parameter. Positions are multiples of it, lengths if its norm over
                 all of them is 1.
+            origin: Where s = 0 lies, if not at the present parameters; one tensor per trainable parameter.
 
         Raises:
             SgdlineError: If the direction does not fit the network's parameters.
         """
-        origin, along = self.network.origin(), self.network.flatten(direction)
+        start = self.network.origin() if origin is None else self.network.flatten(origin)
+        along = self.network.flatten(direction)
         with self.network.opened():
-            yield Line(self.network, origin, along)
+            yield Line(self.network, start, along)
 
 
 class Line:

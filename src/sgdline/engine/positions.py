@@ -31,6 +31,7 @@ class Positions:
     """Where a line was measured and how well the measurement resolves it."""
 
     positions: Array  # (P,), ascending, 0 among them
+    curves: Array  # (curves, P), mean losses there, nats
     panel_edges: Array  # (K + 1,), empty for a grid
     errors: Array | None  # (curves,), largest disagreement between the last two levels, nats; None for a grid
     rings: int  # widest side, in units of the interval
@@ -54,6 +55,10 @@ class _Measured:
 
     def positions(self) -> Array:
         return np.array(sorted(self._means))
+
+    def result(self, panel_edges: Array, errors: Array | None, *, rings: int, status: str) -> Positions:
+        positions = self.positions()
+        return Positions(positions, self(positions), panel_edges, errors, rings, status)
 
     def edge_minima(self) -> tuple[bool, bool]:
         """Return whether a curve has its minimum on the left and on the right outer edge."""
@@ -93,7 +98,7 @@ def measure_grid(measure: Measure, *, interval: float, resolution: float, max_ri
         if not at_edge or not measured.finite():
             break
     status = "non_finite" if not measured.finite() else "edge" if at_edge else "ok"
-    return Positions(measured.positions(), np.empty(0), None, ring, status)
+    return measured.result(np.empty(0), None, rings=ring, status=status)
 
 
 def _refine_panel(
@@ -173,7 +178,7 @@ def measure_adaptively(measure: Measure, *, interval: float, tolerance: float, m
         status = "unresolved"
     edges = _multiples(-left, right, interval)
     errors = np.max([disagreement for disagreement, _ in panels], axis=0)
-    return Positions(measured.positions(), edges[edges != 0.0], errors, max(left, right), status)
+    return measured.result(edges[edges != 0.0], errors, rings=max(left, right), status=status)
 
 
 def choose_positions(measure: Measure, settings: Mapping[str, Any]) -> Positions:

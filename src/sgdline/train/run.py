@@ -12,7 +12,15 @@ import torch
 
 from sgdline import __version__
 from sgdline.data.images import load_images
-from sgdline.runtime import device_name, file_digest, pick_device, progress, set_threads, use_deterministic_kernels
+from sgdline.runtime import (
+    device_name,
+    file_digest,
+    keep_freed_memory,
+    pick_device,
+    progress,
+    set_threads,
+    use_deterministic_kernels,
+)
 from sgdline.tables import TableWriter
 from sgdline.train.checkpoints import load_checkpoint, save_checkpoint, saved_steps
 from sgdline.train.loop import Trainer, Update
@@ -50,6 +58,7 @@ def train_run(
         SgdlineError: If data set or model are unfit.
     """
     set_threads(threads)
+    keep_freed_memory()
     use_deterministic_kernels()
     device = pick_device()
     trainer = Trainer(settings, load_images(dataset, device=device), device=device)
