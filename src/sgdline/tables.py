@@ -3,24 +3,34 @@
 Every kind of table is declared once in `SCHEMAS`. Files are Arrow IPC with zstd compression; their schema
 metadata holds one JSON document under the key ``sgdline`` (see `provenance`), so that every number can be traced
 to a config slice and a code digest. Tables hold no times and no dates: equal runs give equal bytes.
+
+Tables may be far larger than the memory (the sample losses of one run: 27 GB). Writing, recovering, finishing and
+joining them goes record batch by record batch; no more than a few batches are held at a time.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
+from numpy.typing import NDArray
 
 from sgdline.errors import SgdlineError
 
 _METADATA_KEY = b"sgdline"
+# A record batch ends at whichever bound comes first. Both count content, not appends: see `_recut`.
 _ROWS_PER_BATCH = 1024
+_LIST_BYTES_PER_BATCH = 1 << 24
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
+# What `TableWriter` keeps until the end: small batches are written three times as fast, and a torn one still shows.
+_PART_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -142,25 +152,103 @@ def _full_schema(kind: str, provenance: Mapping[str, Any]) -> pa.Schema:
     return SCHEMAS[kind].with_metadata({_METADATA_KEY: text.encode()})
 
 
-def _to_batch(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-    columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
+def _to_array(values: Any, kind: pa.DataType) -> pa.Array:
+    """Return a column; lists that are numpy arrays are copied as they are, without a Python number per entry."""
+    arrays = [value for value in values if value is not None] if pa.types.is_list(kind) else []
+    if not arrays or not all(type(value) is np.ndarray and value.ndim == 1 for value in arrays):
+        return pa.array(values, type=kind, from_pandas=False)
+    lengths = [0 if value is None else len(value) for value in values]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    # A null offset makes a null list; the last offset only ends the last list.
+    null = np.array([*(value is None for value in values), False])
+    entries = np.concatenate(arrays, dtype=kind.value_type.to_pandas_dtype(), casting="same_kind")
+    return pa.ListArray.from_arrays(pa.array(offsets, type=pa.int32(), mask=null), pa.array(entries), type=kind)
+
+
+def _to_batch(schema: pa.Schema, columns: Sequence[pa.Array]) -> pa.RecordBatch:
     for field, column in zip(schema, columns, strict=True):
         if not field.nullable and column.null_count:
             raise ValueError(f"column {field.name!r} must not hold nulls, got {column.null_count}")
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _write_file(path: Path, schema: pa.Schema, table: pa.Table) -> None:
-    """Write an IPC file next to `path` and move it into place in one step.
+def _entry_bytes(schema: pa.Schema) -> dict[str, int]:
+    """Return the size of one entry of each list column."""
+    return {field.name: field.type.value_type.bit_width // 8 for field in schema if pa.types.is_list(field.type)}
 
-    Batches have a fixed number of rows, whatever the number of appends was: the file must not remember interruptions,
-    and the lists of one batch must not outgrow their 32-bit offsets.
+
+def _end_of_batch(ends: NDArray[np.int64], first: int, *, rows: int, size: int) -> int:
+    """Return the first row that a batch has no room for.
+
+    Args:
+        ends: Bytes in the lists of all rows up to and including each one.
+        first: The row that comes next.
+        rows: Rows that the batch holds already.
+        size: Bytes in their lists. A row that is larger than the bound on bytes gets a batch of its own.
     """
+    before = int(ends[first - 1]) if first else 0
+    stop = int(np.searchsorted(ends, before + _LIST_BYTES_PER_BATCH - size, side="right"))
+    return min(max(stop, first if rows else first + 1), first + _ROWS_PER_BATCH - rows, len(ends))
+
+
+def _spans(sizes: Sequence[int] | NDArray[np.int64]) -> Iterator[slice]:
+    """Cut rows into record batches, given the bytes in the lists of each row."""
+    ends = np.cumsum(np.asarray(sizes, dtype=np.int64))
+    first = 0
+    while first < len(ends):
+        stop = _end_of_batch(ends, first, rows=0, size=0)
+        yield slice(first, stop)
+        first = stop
+
+
+def _joined(parts: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    """Return a fresh copy of the rows of all parts."""
+    # Of a single part as well: bits and bytes beside a slice would get into the file, and the whole batch that it was
+    # cut from would stay in memory.
+    columns = [pa.concat_arrays([part.column(place) for part in parts]) for place in range(len(schema))]
+    return _to_batch(schema, columns)
+
+
+def _recut(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the same rows in batches whose bounds follow from the rows alone.
+
+    A file must not remember appends, interruptions or segments; its batches must fit into the memory, and their
+    lists into 32-bit offsets.
+    """
+    entry_bytes = _entry_bytes(schema)
+    pending: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        sizes = np.zeros(batch.num_rows, dtype=np.int64)
+        for name, width in entry_bytes.items():
+            sizes += width * batch.column(name).value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        ends = np.cumsum(sizes)
+        first = 0
+        while first < len(ends):
+            stop = _end_of_batch(ends, first, rows=rows, size=size)
+            pending.append(batch.slice(first, stop - first))
+            rows += stop - first
+            size += int(sizes[first:stop].sum())
+            if stop < len(ends):  # the next row does not fit any more
+                full = _joined(pending, schema)
+                pending.clear()
+                yield full
+                rows = size = 0
+            first = stop
+    if rows:
+        yield _joined(pending, schema)
+
+
+def _write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write an IPC file next to `path` and move it into place in one step."""
     unfinished = path.with_name(path.name + ".writing")
-    with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema, options=_OPTIONS) as writer:
-        for first in range(0, table.num_rows, _ROWS_PER_BATCH):
-            for batch in table.slice(first, _ROWS_PER_BATCH).combine_chunks().to_batches():
+    try:
+        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema, options=_OPTIONS) as writer:
+            for batch in _recut(batches, schema):
                 writer.write_batch(batch)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     unfinished.replace(path)
 
 
@@ -179,29 +267,45 @@ def write_table(
         ValueError: If a required column is missing or holds nulls.
     """
     schema = _full_schema(kind, provenance)
-    if not isinstance(columns, pa.Table):
-        length = len(next(iter(columns.values())))
+    if isinstance(columns, pa.Table):
+        parts = columns.to_batches(max_chunksize=_ROWS_PER_BATCH)
+        batches: Iterator[pa.RecordBatch] = (
+            batch for part in parts for batch in pa.Table.from_batches([part]).cast(schema).to_batches()
+        )
+    else:
         missing = [field.name for field in schema if not field.nullable and field.name not in columns]
         if missing:
             raise ValueError(f"table {kind!r} must hold the columns {missing}")
-        arrays = [
-            pa.array(columns[field.name], type=field.type, from_pandas=False)
-            if field.name in columns
-            else pa.nulls(length, field.type)
-            for field in schema
-        ]
-        columns = pa.Table.from_arrays(arrays, schema=schema)
-    table = columns.replace_schema_metadata(schema.metadata).cast(schema)
+        batches = _column_batches(columns, schema)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _write_file(Path(path), schema, table)
+    _write_file(Path(path), schema, batches)
+
+
+def _column_batches(columns: Mapping[str, Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of columns of equal length, converted batch by batch."""
+    lengths = {name: len(columns[name]) for name in schema.names if name in columns}
+    count = next(iter(lengths.values()))
+    if set(lengths.values()) != {count}:
+        raise ValueError(f"columns must have one length, got {lengths}")
+    sizes = np.zeros(count, dtype=np.int64)
+    for name, width in _entry_bytes(schema).items():
+        if name in columns:
+            sizes += np.array([0 if value is None else width * len(value) for value in columns[name]], dtype=np.int64)
+    for span in _spans(sizes):
+        nulls = [None] * (span.stop - span.start)
+        values = [columns[name][span] if name in columns else nulls for name in schema.names]
+        yield _to_batch(schema, [_to_array(own, field.type) for own, field in zip(values, schema, strict=True)])
 
 
 class TableWriter:
     """Append rows to a table; what a kill leaves behind is taken up by the next writer.
 
-    Rows go to `<path>.part`, an Arrow stream, one record batch per `append`. `finish` turns the stream into the
-    final file in one atomic step. If a stream with the same provenance is found at the start, its whole record
-    batches are kept and offered as `recovered`; anything else is dropped.
+    Rows go to `<path>.part`, an Arrow stream, one record batch per `append` (several if their lists are large).
+    `finish` turns the stream into the final file in one atomic step. If a stream with the same provenance is found at
+    the start, its whole record batches are kept; anything else is dropped.
+
+    Attributes:
+        recovered: The rows that were kept, in order, without their lists: those can be larger than the memory.
 
     Example:
         with TableWriter(path, "trace", provenance=facts) as writer:
@@ -216,32 +320,47 @@ class TableWriter:
         self._schema = _full_schema(kind, provenance)
         self._kind = kind
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        kept = _whole_batches(self._part, self._schema)
-        self.recovered: pa.Table = pa.Table.from_batches(kept, schema=self._schema)
+        small = [field for field in self._schema if not pa.types.is_list(field.type)]
+        small_schema = pa.schema(small, metadata=self._schema.metadata)
+        kept: list[pa.RecordBatch] = []
         rewritten = self._part.with_name(self._part.name + ".writing")
         self._sink = pa.OSFile(str(rewritten), "wb")
-        self._stream = pa.ipc.new_stream(self._sink, self._schema, options=_OPTIONS)
-        for batch in kept:
+        self._stream = pa.ipc.new_stream(self._sink, self._schema, options=_PART_OPTIONS)
+        for batch in _whole_batches(self._part, self._schema):
             self._stream.write_batch(batch)
+            kept.append(_joined([batch.select(small_schema.names)], small_schema))
         self._sink.flush()
         rewritten.replace(self._part)
+        self.recovered: pa.Table = pa.Table.from_batches(kept, schema=small_schema).combine_chunks()
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append rows as one record batch and hand it to the operating system."""
-        if rows:
-            self._stream.write_batch(_to_batch(self._schema, rows))
+        """Append rows and hand them to the operating system.
+
+        Args:
+            rows: Column name -> value; missing nullable columns become null. Lists may be numpy arrays, which are
+                taken over without a Python number per entry.
+
+        Raises:
+            ValueError: If a required column is missing or null.
+        """
+        entry_bytes = _entry_bytes(self._schema)
+        sizes = [
+            sum(width * len(row[name]) for name, width in entry_bytes.items() if row.get(name) is not None)
+            for row in rows
+        ]
+        for span in _spans(sizes):
+            columns = [_to_array([row.get(field.name) for row in rows[span]], field.type) for field in self._schema]
+            self._stream.write_batch(_to_batch(self._schema, columns))
             self._sink.flush()
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> None:
         """Close the stream and put the final file in place; `facts` found on the way join the metadata."""
         self.close()
-        batches = _whole_batches(self._part, self._schema)
         schema = self._schema
         if facts:
             known = json.loads(schema.metadata[_METADATA_KEY])
             schema = _full_schema(self._kind, {**known, **facts})
-        table = pa.Table.from_batches(batches, schema=self._schema)
-        _write_file(self._path, schema, table.replace_schema_metadata(schema.metadata))
+        _write_file(self._path, schema, _whole_batches(self._part, self._schema))
         self._part.unlink()
 
     def close(self) -> None:
@@ -264,21 +383,19 @@ class TableWriter:
         self.close()
 
 
-def _whole_batches(path: Path, schema: pa.Schema) -> list[pa.RecordBatch]:
-    """Return the record batches of a stream up to the first torn one; none if it belongs to other facts."""
-    batches: list[pa.RecordBatch] = []
+def _whole_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of a stream up to the first torn one; none if it belongs to other facts."""
     if not path.exists():
-        return batches
+        return
     try:
         with pa.OSFile(str(path), "rb") as source, pa.ipc.open_stream(source) as reader:
             if not reader.schema.equals(schema, check_metadata=True):
-                return []
+                return
             for batch in reader:
                 batch.validate(full=True)
-                batches.append(batch)
+                yield batch
     except (pa.ArrowInvalid, OSError):
         pass  # a torn tail: everything before it is whole
-    return batches
 
 
 def read_table(path: str | Path, kind: str, *, columns: Sequence[str] | None = None) -> pa.Table:
@@ -294,20 +411,63 @@ def read_table(path: str | Path, kind: str, *, columns: Sequence[str] | None = N
             column and the rule to run again.
     """
     path = Path(path)
-    again = f"Run the rule {RULES[kind]} again (delete the file and start snakemake)"
-    if not path.exists():
-        raise SgdlineError(f"Table {path} must exist, found nothing. {again}.")
-    try:
-        with pa.memory_map(str(path), "r") as source:
-            schema = pa.ipc.open_file(source).schema
-            _check_schema(schema, kind, path=path, again=again)
-            wanted = None if columns is None else [schema.get_field_index(name) for name in columns]
-            # Only the wanted columns are decompressed: a column of sample losses can be larger than the memory.
-            table = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted)).read_all()
-            table.validate()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        raise SgdlineError(f"Table {path} must be a whole Arrow file, got a damaged one ({error}). {again}.") from error
+    schema = _read_schema(path, kind)
+    wanted = None if columns is None else [schema.get_field_index(name) for name in columns]
+    # Only the wanted columns are decompressed: a column of sample losses can be larger than the memory. Arrow takes an
+    # empty list for all columns; the first one of every kind is small.
+    options = pa.ipc.IpcReadOptions(included_fields=[0] if wanted == [] else wanted)
+    with _damage_named(path, kind), pa.memory_map(str(path), "r") as source:
+        table = pa.ipc.open_file(source, options=options).read_all()
+        table.validate()
     return table if columns is None else table.select(list(columns))
+
+
+def read_provenance(path: str | Path, kind: str) -> dict[str, Any]:
+    """Return the JSON document that a table carries; no rows are read.
+
+    Args:
+        path: File written by `write_table` or `TableWriter`.
+        kind: The expected key of `SCHEMAS`.
+
+    Raises:
+        SgdlineError: As in `read_table`, as far as that shows without reading rows.
+    """
+    return provenance(_read_schema(Path(path), kind))
+
+
+def _again(kind: str) -> str:
+    return f"Run the rule {RULES[kind]} again (delete the file and start snakemake)"
+
+
+@contextmanager
+def _damage_named(path: Path, kind: str) -> Iterator[None]:
+    """Turn what Arrow says about a damaged file into one sentence."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise SgdlineError(
+            f"Table {path} must be a whole Arrow file, got a damaged one ({error}). {_again(kind)}."
+        ) from error
+
+
+def _read_schema(path: Path, kind: str) -> pa.Schema:
+    if not path.exists():
+        raise SgdlineError(f"Table {path} must exist, found nothing. {_again(kind)}.")
+    with _damage_named(path, kind), pa.memory_map(str(path), "r") as source:
+        schema = pa.ipc.open_file(source).schema
+    _check_schema(schema, kind, path=path, again=_again(kind))
+    return schema
+
+
+def _stored_batches(path: Path, kind: str) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of a file, checked as `read_table` checks them."""
+    _read_schema(path, kind)
+    # Not memory-mapped: pages that were read would count as memory of the process.
+    with _damage_named(path, kind), pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+        for index in range(reader.num_record_batches):
+            batch = reader.get_batch(index)
+            batch.validate()
+            yield batch.select(SCHEMAS[kind].names)
 
 
 def _check_schema(schema: pa.Schema, kind: str, *, path: Path, again: str) -> None:
@@ -339,8 +499,11 @@ def concatenate(paths: Sequence[str | Path], kind: str, target: str | Path, *, f
         kind: Their kind.
         target: File to write.
         facts: Entries that replace those of the first table's provenance.
+
+    Raises:
+        SgdlineError: As in `read_table`; `target` is then left as it was.
     """
-    tables = [read_table(path, kind) for path in paths]
-    document = {**provenance(tables[0]), **facts}
-    joined = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-    write_table(target, kind, joined, provenance=document)
+    documents = [read_provenance(path, kind) for path in paths]  # first of all: most faults show here
+    schema = _full_schema(kind, {**documents[0], **facts})
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    _write_file(Path(target), schema, (batch for path in paths for batch in _stored_batches(Path(path), kind)))

@@ -209,6 +209,34 @@ def test_tables_may_be_sliced_chunked_and_hold_nulls():
     )
 
 
+@pytest.mark.parametrize("positions", ["adaptive", "grid"])
+def test_lines_between_others_are_read_as_lines_by_themselves(positions):
+    """Neighbours with the same nodes are taken as a block; the others, and those beside nulls, are gathered."""
+    lines = [parabola(0.1 * index, 0.2, 1.0 + index) for index in range(6)]
+    alike = make_line_table(lines, positions=positions, validation=lines)
+    other = make_line_table(lines, nodes=5, half_width=0.4, validation=lines)
+    without = make_line_table(lines, positions=positions)
+    points = common_grid(0.3, R)
+    expected = LineCurves.from_table(alike, "validation_loss").at(points)
+    parts = [(alike, 0), (alike, 1), (other, 0), (alike, 2), (without, 0), (alike, 3), (alike, 4)]
+    mixed = LineCurves.from_table(pa.concat_tables([table.slice(row, 1) for table, row in parts]), "validation_loss")
+    np.testing.assert_allclose(mixed.at(points)[[0, 1, 3, 5, 6]], expected[:5], rtol=0, atol=1e-15)
+    assert np.isnan(mixed.at(points)[4]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_grid_at_its_own_positions_gives_its_losses(value):
+    positions = common_grid(0.5, R)
+    losses = np.cos(positions)
+    losses[[0, 40, -1]] = value
+    curves = LineCurves.from_table(make_line_table([lambda s: losses, np.cos], positions=positions))
+    found = curves.at(positions)
+    np.testing.assert_array_equal(found[0], np.where(np.isfinite(losses), losses, np.nan))
+    np.testing.assert_array_equal(found[1], np.cos(positions))
+    between = curves.at([positions[39], (positions[40] + positions[41]) / 2, positions[41]])[0]
+    np.testing.assert_array_equal(between, [losses[39], np.nan, losses[41]])
+
+
 def test_losses_must_match_positions():
     table = table_of(PARABOLAS)
     short = table.set_column(

@@ -7,6 +7,7 @@ a handful of matrix products however many lines there are.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -134,19 +135,20 @@ class LineCurves:
                 f"{node_counts[row]} positions at step {steps[row]}. Run the rule probe_segment again."
             )
         members: dict[tuple[bytes, bytes], list[int]] = {}
-        for row in range(len(steps)):
-            key = (
-                edges[edge_offsets[row] : edge_offsets[row + 1]].tobytes(),
-                nodes[node_offsets[row] : node_offsets[row + 1]].tobytes(),
-            )
+        for row, key in enumerate(zip(_row_bytes(edges, edge_offsets), _row_bytes(nodes, node_offsets), strict=True)):
             members.setdefault(key, []).append(row)
         structures = []
         for (edge_bytes, node_bytes), listed in members.items():
             rows = np.array(listed, dtype=np.int64)
             own_nodes = np.frombuffer(node_bytes)
-            own_values = np.full((len(rows), own_nodes.size), np.nan)
             filled = ~null[rows]
-            own_values[filled] = values[value_offsets[rows[filled], None] + np.arange(own_nodes.size)]
+            if filled.all() and rows[-1] - rows[0] + 1 == len(rows):  # neighbours in the table: nothing to gather
+                own_values = values[value_offsets[rows[0]] : value_offsets[rows[-1] + 1]].reshape(
+                    len(rows), own_nodes.size
+                )
+            else:
+                own_values = np.full((len(rows), own_nodes.size), np.nan)
+                own_values[filled] = values[value_offsets[rows[filled], None] + np.arange(own_nodes.size)]
             structures.append(_Structure(own_nodes, np.frombuffer(edge_bytes), rows, own_values))
         return cls(steps, structures)
 
@@ -315,10 +317,18 @@ def chunk_curves(table: pa.Table, row: int, positions: ArrayLike) -> FloatArray:
 
 def _flatten(column: pa.ChunkedArray) -> tuple[FloatArray, IntArray]:
     """Return the values (float64) and the offsets (rows + 1) of a list column."""
-    lengths = column.combine_chunks().value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    lists = column.combine_chunks()
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float64), offsets
+    return lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64, copy=False), offsets
+
+
+def _row_bytes(values: FloatArray, offsets: IntArray) -> Iterator[bytes]:
+    """Yield the bytes of each row's values: equal bytes mean equal nodes or edges."""
+    flat, bounds = values.tobytes(), (offsets * values.itemsize).tolist()
+    for first, stop in itertools.pairwise(bounds):
+        yield flat[first:stop]
 
 
 def _panel_slices(structure: _Structure) -> list[slice]:
@@ -343,7 +353,7 @@ def _merge_panels(structures: list[_Structure]) -> list[_Panel]:
             entries[0][0],
             linear,
             np.concatenate([rows for _, rows, _ in entries]),
-            np.concatenate([values for _, _, values in entries]),
+            np.ascontiguousarray(entries[0][2] if len(entries) == 1 else np.concatenate([each[2] for each in entries])),
         )
         for (linear, _), entries in merged.items()
     ]
@@ -398,6 +408,10 @@ def _blend(left: FloatArray, right: FloatArray, weight: FloatArray) -> FloatArra
 
 def _piecewise_linear(nodes: FloatArray, values: FloatArray, points: FloatArray) -> FloatArray:
     left, right, weight = _linear_places(nodes, points)
+    if np.all((weight == 0.0) | (weight == 1.0)):  # every point is a node, as when a grid is read at its own positions
+        curves = values[:, np.where(weight == 1.0, right, left)]
+        curves[~np.isfinite(curves)] = np.nan
+        return curves
     return _blend(values[:, left], values[:, right], weight)
 
 

@@ -62,22 +62,19 @@ def fit_polynomial(
     # Powers of s/scale, at most 1, keep the problem well conditioned whatever the unit of length.
     scale = float(np.max(np.abs(points)))
     basis, triangle = np.linalg.qr(np.vander(points / scale, degree + 1, increasing=True))
-    projections = curves[usable] @ basis
+    fitted = curves if usable.all() else curves[usable]
+    projections = fitted @ basis
     coefficients = np.full((count, degree + 1), np.nan)
     coefficients[usable] = np.linalg.solve(triangle, projections.T).T / scale ** np.arange(degree + 1)
     mae = np.full(count, np.nan)
-    mae[usable] = np.abs(curves[usable] - projections @ basis.T).mean(axis=1)
+    residuals = projections @ basis.T
+    np.subtract(fitted, residuals, out=residuals)
+    mae[usable] = np.abs(residuals, out=residuals).mean(axis=1)
     leaves_range = np.all(finite | ~inside, axis=1)
-    status = [
-        "ok" if good else "out_of_range" if left else "non_finite"
-        for good, left in zip(usable, leaves_range, strict=True)
-    ]
-    return PolynomialFit(coefficients, mae, status)
-
-
-def _status(fit: str, line: str) -> str:
-    """Return the status of a fit, which cannot be better than that of an unresolved line."""
-    return "unresolved" if fit == "ok" and line == "unresolved" else fit
+    status = np.full(count, "non_finite", dtype=object)
+    status[leaves_range] = "out_of_range"
+    status[usable] = "ok"
+    return PolynomialFit(coefficients, mae, status.tolist())
 
 
 def fit_lines(
@@ -119,7 +116,12 @@ def fit_lines(
     losses, covered = curves.at(grid), curves.covers(grid)
     fits = [fit_polynomial(grid, losses, degree=degree, covered=covered) for degree in ordered]
     count, kinds = len(curves), len(ordered)
-    line_status = lines.column("status").to_pylist()
+    unresolved = np.array(lines.column("status").to_pylist(), dtype=object) == "unresolved"
+    status = np.empty((count, kinds), dtype=object)
+    for index, fit in enumerate(fits):
+        status[:, index] = fit.status
+    # A fit cannot be better than an unresolved line.
+    status[unresolved[:, None] & (status == "ok")] = "unresolved"
     # Pads (T, K, largest degree + 1) so that one mask yields the coefficients row by row.
     width = max(ordered, default=0) + 1
     padded = np.full((count, kinds, width), np.nan)
@@ -136,7 +138,7 @@ def fit_lines(
             pa.array(np.tile(np.array(ordered, dtype=np.int32), count)),
             pa.ListArray.from_arrays(pa.array(offsets), pa.array(padded[used])),
             nullable(mae),
-            pa.array([_status(fit.status[row], line_status[row]) for row in range(count) for fit in fits], pa.string()),
+            pa.array(status.reshape(-1), pa.string()),
         ],
         schema=schema,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sgdline.tables import concatenate, provenance, read_table
+from sgdline.tables import concatenate, read_provenance
 
 
 def gather_segments(segments: Sequence[str | Path], *, output: str | Path, kind: str) -> None:
@@ -16,7 +16,7 @@ def gather_segments(segments: Sequence[str | Path], *, output: str | Path, kind:
         output: Table to write.
         kind: Their kind.
     """
-    drifts = [provenance(read_table(path, kind, columns=[])).get("replay_drift") for path in segments]
+    drifts = [read_provenance(path, kind).get("replay_drift") for path in segments]
     known = [drift for drift in drifts if drift is not None]
     facts = {"replay_drift": max(known) if known else None, "start_digest": None}
     concatenate(segments, kind, output, facts=facts)
