@@ -42,3 +42,19 @@ def line_settings(training: dict[str, Any], **changes: Any) -> dict[str, Any]:
     line: dict[str, Any] = {"every": 2, "positions": "grid", "interval": 0.5, "resolution": 0.1, "tolerance": 1e-3}
     line |= {"max_rings": 1, "batch_norm": "train", "augment": False, "validation": True, "sample_losses": False}
     return {"training": training, "probe": "line", "settings": line | changes, "replay_tolerance": 0.0}
+
+
+def plan_settings(
+    training: dict[str, Any],
+    *,
+    precision: str = "float32",
+    precision_tolerance: float = 3e-5,
+    memory_gb: float | str = "auto",
+    plan: dict[str, Any] | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Return the plan slice of the line probe for a training slice."""
+    settings = line_settings(training, **changes)
+    planning = {"precision": precision, "precision_tolerance": precision_tolerance, "memory_gb": memory_gb}
+    block = {**settings["settings"], **planning, "plan": plan or {}}
+    return {"training": training, "probe": "line", "settings": block}

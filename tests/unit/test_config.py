@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sgdline.config import ConfigError, load_schema, resolve_config, run_path, runs
+from sgdline.engine.plan import PRECISIONS, Plan
 from sgdline.errors import SgdlineError
 
 ROOT = Path(__file__).parents[2]
@@ -70,11 +72,12 @@ def test_default_config_is_complete_and_comes_back_unchanged() -> None:
 
 
 def schema_keys(schema: Any, value: Any, path: str) -> Iterator[tuple[str, bool]]:
-    """Yield every key of the schema below `path`, and whether the value states it."""
+    """Yield every key of the schema below `path`, and whether the value states it or may leave it out."""
     if "$ref" in schema:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
     for key, part in schema.get("properties", {}).items():
-        yield f"{path}{key}", key in value
+        optional = path.endswith(".plan.")  # what is pinned there is not chosen, so a default would choose
+        yield f"{path}{key}", key in value or optional
         yield from schema_keys(part, value.get(key, {}), f"{path}{key}.")
     if isinstance(schema.get("additionalProperties"), dict):
         stated = [set(schema_keys(schema["additionalProperties"], entry, f"{path}*.")) for entry in value.values()]
@@ -83,7 +86,7 @@ def schema_keys(schema: Any, value: Any, path: str) -> Iterator[tuple[str, bool]
 
 def test_default_config_states_every_key_of_the_schema() -> None:
     keys = set(schema_keys(SCHEMA, DEFAULT, ""))
-    assert "experiments.*.probes.line.every" in {key for key, _ in keys}
+    assert {"experiments.*.probes.line.every", "experiments.*.probes.line.plan.threads"} <= {key for key, _ in keys}
     assert [key for key, stated in keys if not stated] == []
 
 
@@ -161,6 +164,8 @@ def test_defaults_are_filled_in_at_every_level() -> None:
     a, b = resolved["experiments"]["a"], resolved["experiments"]["b"]
     assert a["probes"] == {}
     assert b["probes"]["line"]["interval"] == 0.5
+    assert b["probes"]["line"]["precision"] == b["probes"]["line"]["memory_gb"] == "auto"
+    assert b["probes"]["line"]["plan"] == {}
     assert b["optimizer"] == {"name": "sgd", "momentum": 0.5, "weight_decay": 0.0}
     assert a["analysis"]["degrees"] == [1, 2, 3, 4]
     assert isinstance(a["lr"][0], float)
@@ -284,6 +289,45 @@ BROKEN = [
     (line_overlay("{every: 240}"), "experiments.digits.probes.line.every", ["at least two lines"]),
     (line_overlay("{positions: gird}"), "experiments.digits.probes.line.positions", ["Did you mean 'grid'?"]),
     (line_overlay("{batch_norm: 'off'}"), "experiments.digits.probes.line.batch_norm", ["one of train or eval"]),
+    # the plan
+    (line_overlay("{precision: float16}"), "experiments.digits.probes.line.precision", ["auto, float32", "'bfloat16'"]),
+    (line_overlay("{precision_tolerance: 0}"), "experiments.digits.probes.line.precision_tolerance", ["above 0"]),
+    (
+        line_overlay("{precision_tolerance: 1e-5}"),
+        "experiments.digits.probes.line.precision_tolerance",
+        ["the text '1e-5'; write 1.0e-5"],
+    ),
+    (line_overlay("{memory_gb: 0}"), "experiments.digits.probes.line.memory_gb", ["a number above 0", "got 0"]),
+    (line_overlay("{memory_gb: Auto}"), "experiments.digits.probes.line.memory_gb", ["Did you mean 'auto'?"]),
+    (line_overlay("{memory_gb: '2'}"), "experiments.digits.probes.line.memory_gb", ["the text '2'; write 2.0"]),
+    (line_overlay("{plan: auto}"), "experiments.digits.probes.line.plan", ["a mapping", "got 'auto'"]),
+    (line_overlay("{plan: null}"), "experiments.digits.probes.line.plan", ["got null", "Write {}"]),
+    (
+        line_overlay("{plan: {chunk_per_pass: 4}}"),
+        "experiments.digits.probes.line.plan.chunk_per_pass",
+        ["not a known key", "Did you mean 'chunks_per_pass'?"],
+    ),
+    (line_overlay("{plan: {chunks_per_pass: 0}}"), "experiments.digits.probes.line.plan.chunks_per_pass", ["least 1"]),
+    (line_overlay("{plan: {threads: auto}}"), "experiments.digits.probes.line.plan.threads", ["a whole number"]),
+    (line_overlay("{plan: {threads: 2}}"), "experiments.digits.probes.line.plan.threads", ["experiment's threads (1)"]),
+    (line_overlay("{plan: {statistics: views}}"), "experiments.digits.probes.line.plan.statistics", ["'view'"]),
+    (line_overlay("{plan: {compiled: 1}}"), "experiments.digits.probes.line.plan.compiled", ["true or false"]),
+    (line_overlay("{chunks_per_pass: 4}"), "experiments.digits.probes.line.chunks_per_pass", ["belongs under 'plan'"]),
+    (
+        line_overlay("{plan: {reseed: true, chunks_per_pass: 2, compiled: true}}"),
+        "experiments.digits.probes.line.plan.reseed",
+        ["false beside chunks_per_pass: 2, compiled: true"],
+    ),
+    (
+        line_overlay("{plan: {in_place: true, positions_per_pass: 2, channels_last: true}}"),
+        "experiments.digits.probes.line.plan.in_place",
+        ["false beside positions_per_pass: 2, channels_last: true"],
+    ),
+    (
+        line_overlay("{precision: float64, plan: {in_place: true}}"),
+        "experiments.digits.probes.line.plan.in_place",
+        ["false beside precision: float64"],
+    ),
     (experiment_overlay("{analysis: {window: 0.6}}"), "experiments.digits.analysis.window", ["interval (0.5)"]),
     (experiment_overlay("{analysis: {window: 0.01}}"), "experiments.digits.analysis.window", ["resolution (0.012)"]),
     (
@@ -378,6 +422,41 @@ def test_figures_need_their_probes() -> None:
     resolve_config(config, schema=SCHEMA, known_figures=FIGURES, figure_probes=free)
     with pytest.raises(ConfigError, match=r"no probes\.interp"):
         resolve_config(DEFAULT, schema=SCHEMA, figure_probes={"linesearch/fig2_lines": ["line", "interp"]})
+
+
+PINS = [
+    *({"reseed": seeded, "chunks_per_pass": chunks} for seeded in (True, False) for chunks in (1, 2)),
+    *({"reseed": seeded, "positions_per_pass": count} for seeded in (True, False) for count in (1, 2)),
+    *({"reseed": seeded, "compiled": compiled} for seeded in (True, False) for compiled in (True, False)),
+    *({"in_place": placed, "chunks_per_pass": chunks} for placed in (True, False) for chunks in (1, 2)),
+    *({"in_place": placed, "positions_per_pass": count} for placed in (True, False) for count in (1, 2)),
+    *({"in_place": placed, "channels_last": last} for placed in (True, False) for last in (True, False)),
+    *({"in_place": placed, "precision": kind} for placed in (True, False) for kind in ("float32", "float64")),
+]
+
+
+@pytest.mark.parametrize("pinned", PINS, ids=str)
+def test_pinned_plans_are_refused_here_if_the_engine_refuses_them(pinned: dict[str, Any]) -> None:
+    entries = dict(pinned)
+    line = {"precision": entries.pop("precision", "auto"), "plan": entries}
+    config = merged(DEFAULT, {"experiments": {"digits": {"probes": {"line": line}}}})
+    # What is not pinned takes the value that goes with everything.
+    fits = True
+    try:
+        Plan(**{"reseed": False, **pinned})
+    except SgdlineError:
+        fits = False
+    if fits:
+        resolve_config(config, schema=SCHEMA)
+    else:
+        with pytest.raises(ConfigError, match=r"line\.plan\.(reseed|in_place) must be false"):
+            resolve_config(config, schema=SCHEMA)
+
+
+def test_the_schema_knows_every_entry_of_a_plan() -> None:
+    assert set(SCHEMA["$defs"]["plan"]["properties"]) | {"precision"} == {entry.name for entry in fields(Plan)}
+    line = SCHEMA["$defs"]["line_probe"]["properties"]
+    assert set(line["precision"]["enum"]) == {"auto", *PRECISIONS}
 
 
 def test_eval_mode_takes_chunks_of_one_sample() -> None:

@@ -20,8 +20,11 @@ from sgdline.config import (
     analysis_slice,
     dataset_slice,
     format_lr,
+    has_plan,
     load_schema,
     measured_steps,
+    measurement,
+    plan_slice,
     probe_slice,
     resolve_config,
     run_path,
@@ -109,6 +112,7 @@ def slices(config: dict[str, Any]) -> dict[str, Any]:
         "training": training_slice(config, "digits", **RUN),
         "other_training": training_slice(config, "digits", **{**RUN, "model": "tiny_resnet"}),
         "probe": probe_slice(config, "digits", "line", **RUN),
+        "plan": plan_slice(config, "digits", "line", **RUN),
         "analysis": analysis_slice(config, "digits"),
         "fits": analysis_slice(config, "digits", keys=["window", "degrees", "interval", "resolution"]),
     }
@@ -121,7 +125,7 @@ def changed_by(change: Callable[[dict[str, Any]], object]) -> set[str]:
     return {name for name in before if before[name] != after[name]}
 
 
-TRAININGS = {"training", "other_training", "probe"}
+TRAININGS = {"training", "other_training", "probe", "plan"}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,7 @@ TRAININGS = {"training", "other_training", "probe"}
         ("download", True, set()),
         ("datasets.digits.train", 512, {"dataset"}),
         ("datasets.digits.random.images", 3, set()),
-        ("models.mlp.kwargs.hidden", [7], {"training", "probe"}),
+        ("models.mlp.kwargs.hidden", [7], {"training", "probe", "plan"}),
         ("models.tiny_resnet.entry", "a:b", {"other_training"}),
         ("experiments.digits.lr", [0.1, 0.5], set()),
         ("experiments.digits.seed", [1, 2, 3], set()),
@@ -145,8 +149,13 @@ TRAININGS = {"training", "other_training", "probe"}
         ("experiments.digits.schedule.name", "step", TRAININGS),
         ("experiments.digits.augmentation.flip", True, TRAININGS),
         ("experiments.digits.replay_tolerance", 1e-6, {"probe"}),
-        ("experiments.digits.probes.line.every", 4, {"probe"}),
-        ("experiments.digits.probes.line.interval", 0.6, {"probe", "analysis", "fits"}),
+        ("experiments.digits.probes.line.every", 4, {"probe", "plan"}),
+        ("experiments.digits.probes.line.interval", 0.6, {"probe", "plan", "analysis", "fits"}),
+        # What only the choice of the plan reads: what is measured depends on the plan, not on how it came about.
+        ("experiments.digits.probes.line.precision", "float64", {"plan"}),
+        ("experiments.digits.probes.line.precision_tolerance", 1e-6, {"plan"}),
+        ("experiments.digits.probes.line.memory_gb", 2.0, {"plan"}),
+        ("experiments.digits.probes.line.plan", {"threads": 1}, {"plan"}),
         ("experiments.digits.analysis.smoothing", 5, {"analysis"}),
         ("experiments.digits.analysis.window", 0.1, {"analysis", "fits"}),
         ("experiments.digits.figures", [], set()),
@@ -172,8 +181,22 @@ def test_slices_are_plain_json_and_share_nothing_with_the_config() -> None:
     training_slice(config, "digits", **RUN)["model"]["kwargs"]["hidden"].append(1)
     dataset_slice(config, "digits")["train"] = 0
     probe_slice(config, "digits", "line", **RUN)["settings"]["every"] = 0
+    plan_slice(config, "digits", "line", **RUN)["settings"]["plan"]["threads"] = 1
     analysis_slice(config, "digits")["degrees"].append(9)
     assert config == CONFIG
+
+
+def test_what_is_measured_leaves_out_how() -> None:
+    line = CONFIG["experiments"]["digits"]["probes"]["line"]
+    assert line.keys() - measurement(line).keys() == {"precision", "precision_tolerance", "memory_gb", "plan"}
+    assert probe_slice(CONFIG, "digits", "line", **RUN)["settings"].keys() == measurement(line).keys()
+
+
+def test_a_probe_without_the_entry_plan_has_none() -> None:
+    assert has_plan(CONFIG, "digits", "line")
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["digits"]["probes"]["other"] = {"every": 1}
+    assert not has_plan(config, "digits", "other")
 
 
 def test_wildcards_and_keys_give_the_same_slice() -> None:
@@ -202,6 +225,7 @@ def test_analysis_without_lines_has_no_interval() -> None:
         (lambda: training_slice(CONFIG, "digits", **{**RUN, "model": "mlpp"}), "Did you mean 'mlp'"),
         (lambda: training_slice(CONFIG, "x", **RUN), "Known experiments: digits"),
         (lambda: probe_slice(CONFIG, "digits", "lin", **RUN), "Did you mean 'line'"),
+        (lambda: plan_slice(CONFIG, "digits", "lin", **RUN), "Did you mean 'line'"),
         (lambda: analysis_slice(CONFIG, "digits", keys=["windw"]), "Did you mean 'window'"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_lint_and_format_are_clean(fresh: Workflow) -> None:
 def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
     jobs = fresh.planned("--configfile", config)
     assert {"prepare_dataset", "train_run", "probe_segment", "gather_segments", "plot_figure"} <= set(jobs)
-    assert jobs["probe_segment"] >= jobs["train_run"] == jobs["fit_lines"]
+    assert jobs["probe_segment"] >= jobs["train_run"] == jobs["plan_probe"] == jobs["fit_lines"]
 
 
 def test_the_slurm_profile_plans_the_same_jobs(fresh: Workflow) -> None:
@@ -53,6 +54,10 @@ def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
     assert facts["replay_drift"] == 0.0
     assert facts["slice"]["training"]["lr"] == 0.1
     assert (facts["samples"], facts["batch_norm"], facts["dataset"]) == (256, "train", "digits_256")
+    plan = json.loads((run / "line" / "plan.json").read_text())
+    assert facts["plan"] == plan["plan"]
+    assert (plan["plan"]["chunks_per_pass"], plan["plan"]["precision"]) == (4, "float32")
+    assert facts["precision_error"] == plan["precision_error"] < 1e-5
     assert read_table(run / "trace.arrow", "trace").num_rows == 24
     pictures = sorted((smoke.folder / "results/smoke/figures/linesearch").glob("*/*tiny_resnet_w4*.png"))
     assert len(pictures) == FIGURES
@@ -76,7 +81,7 @@ def test_the_report_builds(smoke: Workflow) -> None:
 
 def test_the_same_config_gives_the_same_bytes(smoke: Workflow, fresh: Workflow) -> None:
     fresh.snakemake("--cores", "2", *SMOKE)
-    kinds = ("*.arrow", "*.safetensors", "*.png", "*.pdf", "*.csv", "*.md")
+    kinds = ("*.arrow", "*.safetensors", "*.json", "*.png", "*.pdf", "*.csv", "*.md")
     files = [path for kind in kinds for path in sorted((smoke.folder / "results").rglob(kind))]
     assert len(files) > 40
     for path in files:
@@ -91,7 +96,7 @@ class TestReruns:
         assert edited.planned(*SMOKE) == {}
 
     def test_nothing_after_a_comment_a_docstring_or_a_touched_script(self, edited: Workflow) -> None:
-        edited.edit("src/sgdline/probes/line.py", "def mean_of(", "# A comment.\ndef mean_of(")
+        edited.edit("src/sgdline/engine/lines.py", "def mean_losses(", "# A comment.\ndef mean_losses(")
         edited.edit("src/sgdline/analysis/fits.py", '"""Fit one polynomial', '"""Fit exactly one polynomial')
         for script in (edited.folder / "workflow" / "scripts").glob("*.py"):
             script.touch()
@@ -101,7 +106,7 @@ class TestReruns:
         edited.edit("config/smoke.yaml", "lr: [0.1]", "lr: [0.1, 0.2]")
         jobs = edited.planned(*SMOKE)
         assert "prepare_dataset" not in jobs
-        assert (jobs["train_run"], jobs["probe_segment"], jobs["fit_lines"]) == (2, 4, 2)
+        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["fit_lines"]) == (2, 2, 4, 2)
         assert (jobs["plot_figure"], jobs["aggregate_claims"]) == (2 * FIGURES, 1)
 
     def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
@@ -109,7 +114,8 @@ class TestReruns:
         edited.edit("config/smoke.yaml", "models:\n  ", block + "  ")
         edited.edit("config/smoke.yaml", "    models: [", "    models: [tiny_mobilenet_w4, ")
         jobs = edited.planned(*SMOKE)
-        assert (jobs["train_run"], jobs["probe_segment"], jobs["plot_figure"]) == (1, 2, FIGURES)
+        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"]) == (1, 1, 2)
+        assert jobs["plot_figure"] == FIGURES
         assert "prepare_dataset" not in jobs
 
     def test_an_edited_fit_makes_fits_and_what_follows(self, edited: Workflow) -> None:
@@ -119,7 +125,9 @@ class TestReruns:
         assert jobs == {"fit_lines": 2, "plot_figure": 2, "aggregate_claims": 1}
 
     def test_an_edited_kernel_makes_probes_and_what_follows(self, edited: Workflow) -> None:
-        edited.edit("src/sgdline/probes/positions.py", "_LEVELS = (5, 9, 17, 33)", "_LEVELS = (5, 9, 17)")
+        edited.edit(
+            "src/sgdline/engine/positions.py", "def choose_positions(", "_UNUSED = 1\n\n\ndef choose_positions("
+        )
         jobs = edited.planned(*SMOKE)
         assert "train_run" not in jobs
         assert jobs["probe_segment"] == 4
@@ -138,6 +146,27 @@ class TestReruns:
     def test_an_edited_figure_makes_this_figure_only(self, edited: Workflow) -> None:
         edited.edit("src/sgdline/figures/linesearch/fig6_ratio.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
         assert edited.planned(*SMOKE) == {"plot_figure": 2}
+
+    def test_a_planning_option_makes_plans_and_an_equal_plan_keeps_the_lines(self, edited: Workflow) -> None:
+        edited.edit("config/smoke.yaml", "precision: float32", "precision: float32\n        memory_gb: 2")
+        jobs = edited.planned(*SMOKE)
+        # Snakemake cannot know yet that the plans will be the same.
+        assert (jobs["plan_probe"], jobs["probe_segment"]) == (2, 4)
+        assert "train_run" not in jobs
+        edited.snakemake("--cores", "2", "--until", "plan_probe", *SMOKE)
+        assert edited.planned(*SMOKE) == {}
+
+    def test_another_plan_makes_the_lines_again(self, edited: Workflow) -> None:
+        edited.edit("config/smoke.yaml", "chunks_per_pass: 4", "chunks_per_pass: 2")
+        edited.snakemake("--cores", "2", "--until", "plan_probe", *SMOKE)
+        jobs = edited.planned(*SMOKE)
+        assert "plan_probe" not in jobs
+        assert jobs["probe_segment"] == 4
+
+    def test_another_trial_makes_the_plans_but_no_other_kernel(self, edited: Workflow) -> None:
+        edited.edit("src/sgdline/engine/trial.py", "def choose_plan(", "_UNUSED = 1\n\n\ndef choose_plan(")
+        edited.snakemake("--cores", "2", "--until", "plan_probe", *SMOKE)
+        assert edited.planned(*SMOKE) == {}
 
     def test_a_changed_probe_option_keeps_the_training(self, edited: Workflow) -> None:
         edited.edit("config/smoke.yaml", "tolerance: 0.003", "tolerance: 0.002")
@@ -222,6 +251,7 @@ def test_an_unfit_model_fails_before_training_in_one_sentence(fresh: Workflow) -
         ("steps: 24", "stepps: 24", ["experiments.smoke", "stepps", "steps"]),
         ("dataset: digits_256", "dataset: digits_255", ["experiments.smoke.dataset", "digits_256"]),
         ("lr: [0.1]", "lr: [-0.1]\n    threads: none", ["experiments.smoke.lr[0]", "experiments.smoke.threads"]),
+        ("chunks_per_pass", "chunk_per_pass", ["probes.line.plan.chunk_per_pass", "'chunks_per_pass'"]),
         ("sgdline.models:tiny_resnet", "sgdline.models:tiny_resnt", ["models.tiny_resnet_w4.entry", "'tiny_resnet'"]),
         ("linesearch/fig2_lines", "linesearch/fig2_line", ["experiments.smoke.figures[0]", "linesearch/fig2_lines"]),
     ],

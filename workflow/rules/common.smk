@@ -108,6 +108,15 @@ def probe_settings(wildcards):
     return settings.probe_slice(CONFIG, **run)
 
 
+def plan_settings(wildcards):
+    """Return the slice of the config that the choice of a probe's plan depends on."""
+    run = {
+        key: wildcards[key]
+        for key in ("experiment", "probe", "model", "lr", "batch_size", "seed")
+    }
+    return settings.plan_slice(CONFIG, **run)
+
+
 def analysis_settings(*keys):
     """Return a params function with these entries of the analysis slice."""
 
@@ -119,6 +128,13 @@ def analysis_settings(*keys):
 def dataset_file(wildcards):
     """Return the prepared data set of the wildcards' experiment."""
     return f"{RESULTS}/datasets/{experiment_of(wildcards)['dataset']}.arrow"
+
+
+def plan_file(wildcards):
+    """Return the plan of a run's probe by name; nothing for a probe that has none."""
+    if not settings.has_plan(CONFIG, wildcards.experiment, wildcards.probe):
+        return {}
+    return {"plan": f"{RUN.format(**wildcards)}/{wildcards.probe}/plan.json"}
 
 
 def segment_files(wildcards):
@@ -140,11 +156,12 @@ def figure_tables(wildcards):
 def figure_settings(wildcards):
     """Return the labels and settings that a figure is drawn with."""
     block = experiment_of(wildcards)
+    line = block["probes"].get("line")
     shown = {
         "steps": block["steps"],
         "optimizer": block["optimizer"],
         "analysis": block["analysis"],
-        "line": block["probes"].get("line"),
+        "line": None if line is None else settings.measurement(line),
     }
     return run_labels(wildcards) | shown
 

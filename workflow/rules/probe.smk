@@ -1,5 +1,33 @@
+rule plan_probe:
+    input:
+        dataset=dataset_file,
+        checkpoints=rules.train_run.output.checkpoints,
+    output:
+        ensure(f"{RUN}/{{probe}}/plan.json", non_empty=True),
+    log:
+        f"{LOGS}/plan_probe/{RUN_LABEL}_{{probe}}.log",
+    benchmark:
+        f"{BENCHMARKS}/plan_probe/{RUN_LABEL}_{{probe}}.tsv"
+    conda:
+        "../../envs/sgdline.yaml"
+    threads: threads_of
+    resources:
+        gpu=1,
+    params:
+        settings=plan_settings,
+        code=digest("plan_probe.py"),
+        model_code=lambda wildcards: entry_digest(
+            CONFIG["models"][wildcards.model]["entry"]
+        ),
+    message:
+        "Planning {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/plan_probe.py"
+
+
 rule probe_segment:
     input:
+        unpack(plan_file),
         dataset=dataset_file,
         checkpoints=rules.train_run.output.checkpoints,
     output:

@@ -24,6 +24,7 @@ if __name__ == "__main__":
         probe_segment(
             snakemake.input.dataset,
             snakemake.input.checkpoints,
+            plan=snakemake.input.get("plan"),
             output=snakemake.output[0],
             settings=snakemake.params.settings,
             segment=int(snakemake.wildcards.segment),

@@ -71,6 +71,8 @@ def resolve_config(
             _check_references(experiment, resolved, raw, path, faults)
             _check_training(experiment, resolved, path, faults)
             _check_line_probe(experiment, resolved, path, faults)
+            for probe, block in _mapping(experiment, "probes").items():
+                _check_plan(block, experiment, (*path, "probes", probe), faults)
             _check_figures(
                 experiment,
                 _entry(raw, "experiments", name, "figures"),
@@ -407,6 +409,34 @@ def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: F
         )
     if line.get("batch_norm") == "train":
         _check_chunks(experiment, config, line, path, faults)
+
+
+def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) -> None:
+    """Pinned entries of a plan must go together; the rules are those of sgdline.engine.plan.Plan."""
+    plan = _mapping(block, "plan")
+    here = (*path, "plan")
+    threads, most = plan.get("threads"), experiment.get("threads")
+    if threads is not None and most is not None and threads > most:
+        faults.add(
+            (*here, "threads"),
+            f"must be at most the experiment's threads ({most}), got {threads}. Raise {path[0]}.{path[1]}.threads, "
+            "which is what a job gets.",
+        )
+    several = [key for key in ("chunks_per_pass", "positions_per_pass") if plan.get(key, 1) > 1]
+    excluded = {
+        "reseed": several + ["compiled"] * (plan.get("compiled") is True),
+        "in_place": several + ["channels_last"] * (plan.get("channels_last") is True),
+    }
+    reasons = {
+        "reseed": "Random masks are drawn chunk by chunk",
+        "in_place": "A network that is measured in place goes chunk by chunk in its own precision and layout",
+    }
+    for key, others in excluded.items():
+        if plan.get(key) is True and others:
+            pinned = ", ".join(f"{other}: {value_words(plan[other])}" for other in others)
+            faults.add((*here, key), f"must be false beside {pinned}, got true. {reasons[key]}.")
+    if plan.get("in_place") is True and block.get("precision") == "float64":
+        faults.add((*here, "in_place"), f"must be false beside precision: float64, got true. {reasons['in_place']}.")
 
 
 def _check_window(analysis: Block, interval: Any, resolution: Any, path: KeyPath, faults: Faults) -> None:

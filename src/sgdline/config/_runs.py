@@ -17,6 +17,10 @@ from sgdline.errors import SgdlineError
 
 Config = Mapping[str, Any]
 
+# Entries of a probe's block that say how forward passes are made, not what is measured: rule plan_probe reads them,
+# and whatever comes of them stands in the plan that it writes.
+_PLANNING = ("precision", "precision_tolerance", "memory_gb", "plan")
+
 
 @dataclass(frozen=True)
 class RunKey:
@@ -143,7 +147,7 @@ def probe_slice(
     batch_size: str | int,
     seed: str | int,
 ) -> dict[str, Any]:
-    """Return what a probe of a run depends on.
+    """Return what a probe of a run depends on, apart from its plan.
 
     Args:
         config: A resolved configuration.
@@ -155,22 +159,75 @@ def probe_slice(
         seed: As for `training_slice`.
 
     Returns:
-        dict: `training` (the training slice), `probe` (its name), `settings` (its block) and `replay_tolerance`.
+        dict: `training` (the training slice), `probe` (its name), `settings` (its block without the entries that
+            only the choice of a plan reads) and `replay_tolerance`.
 
     Raises:
         SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
     """
-    block = _named(config, "experiments", experiment, kind="experiments")
-    settings = dict(_named(block, "probes", probe, kind=f"probes in {experiment}"))
-    if probe == "line":
-        # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
-        settings["resolution" if settings["positions"] == "adaptive" else "tolerance"] = None
     return {
         "training": training_slice(config, experiment, model, lr, batch_size, seed),
         "probe": probe,
-        "settings": copy.deepcopy(settings),
-        "replay_tolerance": block["replay_tolerance"],
+        "settings": measurement(_probe_block(config, experiment, probe)),
+        "replay_tolerance": config["experiments"][experiment]["replay_tolerance"],
     }
+
+
+def plan_slice(
+    config: Config,
+    experiment: str,
+    probe: str,
+    *,
+    model: str,
+    lr: str | float,
+    batch_size: str | int,
+    seed: str | int,
+) -> dict[str, Any]:
+    """Return what the choice of a plan for a probe of a run depends on.
+
+    Args:
+        config: A resolved configuration.
+        experiment: As for `probe_slice`.
+        probe: As for `probe_slice`.
+        model: As for `training_slice`.
+        lr: As for `training_slice`.
+        batch_size: As for `training_slice`.
+        seed: As for `training_slice`.
+
+    Returns:
+        dict: `training` (the training slice), `probe` (its name) and `settings` (its whole block).
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
+    """
+    return {
+        "training": training_slice(config, experiment, model, lr, batch_size, seed),
+        "probe": probe,
+        "settings": _probe_block(config, experiment, probe),
+    }
+
+
+def has_plan(config: Config, experiment: str, probe: str) -> bool:
+    """Return whether a probe's forward passes are made by a plan: its block has the entry `plan`.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
+    """
+    return "plan" in _probe_block(config, experiment, probe)
+
+
+def measurement(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a probe's block with the entries that say what is measured, not how."""
+    return {key: copy.deepcopy(entry) for key, entry in block.items() if key not in _PLANNING}
+
+
+def _probe_block(config: Config, experiment: str, probe: str) -> dict[str, Any]:
+    probes = _named(config, "experiments", experiment, kind="experiments")
+    block: dict[str, Any] = copy.deepcopy(_named(probes, "probes", probe, kind=f"probes in {experiment}"))
+    if probe == "line":
+        # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
+        block["resolution" if block["positions"] == "adaptive" else "tolerance"] = None
+    return block
 
 
 def analysis_slice(config: Config, experiment: str, *, keys: Collection[str] | None = None) -> dict[str, Any]:
