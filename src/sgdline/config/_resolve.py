@@ -424,7 +424,7 @@ def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) ->
         )
     several = [key for key in ("chunks_per_pass", "positions_per_pass") if plan.get(key, 1) > 1]
     excluded = {
-        "reseed": several + ["compiled"] * (plan.get("compiled") is True),
+        "reseed": several + [key for key in ("compiled", "cuda_graphs") if plan.get(key) is True],
         "in_place": several + ["channels_last"] * (plan.get("channels_last") is True),
     }
     reasons = {

@@ -37,14 +37,13 @@ class Plan:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise SgdlineError(f"A plan's precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}.")
-        if self.reseed and (self.chunks_per_pass > 1 or self.positions_per_pass > 1 or self.compiled):
+        several = self.chunks_per_pass > 1 or self.positions_per_pass > 1
+        if self.reseed and (several or self.compiled or self.cuda_graphs):
             raise SgdlineError(
                 "A network that draws random masks must go chunk by chunk, got a plan with reseed and "
-                "chunks_per_pass, positions_per_pass or compiled. Set reseed: false if it draws none."
+                "chunks_per_pass, positions_per_pass, compiled or cuda_graphs. Set reseed: false if it draws none."
             )
-        if self.in_place and (
-            self.precision == "float64" or self.chunks_per_pass > 1 or self.positions_per_pass > 1 or self.channels_last
-        ):
+        if self.in_place and (self.precision == "float64" or several or self.channels_last):
             raise SgdlineError(
                 "A network that is measured in place must go chunk by chunk in its own precision and layout. "
                 "Set in_place: false, or leave the other entries of the plan at their defaults."

@@ -243,8 +243,13 @@ class _Trial:
 
         doubling = [2**power for power in range(1, 16) if 2 ** (power - 1) < self._chunks]
         counts = [min(count, self._chunks) for count in doubling]
-        plan, seconds = self._climb(plan, seconds, "chunks_per_pass", counts, fits=fits)
-        if plan.chunks_per_pass > 1 and self._subject.batch_norm == "train":
+        start = plan, seconds
+        plan, seconds = self._climb(*start, "chunks_per_pass", counts, fits=fits)
+        if self._on_gpu and "statistics" not in self._pinned:
+            # A kernel per chunk and layer costs a GPU more than it saves: climb once more without them.
+            grouped = self._climb(start[0].but(statistics="view"), start[1], "chunks_per_pass", counts, fits=fits)
+            plan, seconds = min((plan, seconds), grouped, key=lambda found: found[1])
+        elif plan.chunks_per_pass > 1 and self._subject.batch_norm == "train":
             plan, seconds = self._climb(plan, seconds, "statistics", ["view"])
         plan, seconds = self._climb(plan, seconds, "positions_per_pass", [2, 4, 8], fits=fits)
         if "compiled" not in self._pinned:
