@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sgdline.interpolation import interpolate, panel_slices
 from sgdline.engine.positions import Measure, measure_adaptively, measure_grid
+from sgdline.interpolation import interpolate, panel_slices
 
 
 def counted(*functions: Callable[[float], float]) -> tuple[Measure, list[float]]:
