@@ -37,6 +37,7 @@ import pyarrow as pa
 
 from sgdline.analysis.columns import as_floats
 from sgdline.analysis.curves import BoolArray, FloatArray
+from sgdline.analysis.divergence import diverged_at
 from sgdline.tables import provenance, read_table
 
 PAPER = "linesearch"
@@ -54,7 +55,6 @@ _MEANINGS: dict[str, str] = {
     "C6": "line shapes differ much at the start and little at the end",
 }
 _FIRST_LINES = 50  # C6
-_BLOWN_UP = 10.0  # times the first batch loss
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class _RunSummary:
     updates: int
     full_batch_loss: float  # at the last measured line with a finite loss at 0, nats
     batch_loss: float  # of the last update, nats
-    diverged_at: int | None  # see _diverged_at
+    diverged_at: int | None  # see sgdline.analysis.divergence
     lines: int
     unresolved: int  # lines above the tolerance of adaptive positions
     median_evaluations: float
@@ -180,7 +180,7 @@ def run_claims(*, trace: pa.Table, line_fits: pa.Table, line_metrics: pa.Table) 
         claim_step_follows_gradient(line_metrics, trace),
         claim_shapes_settle(line_metrics),
     )
-    if _diverged_at(trace) is None:
+    if diverged_at(trace) is None:
         return claims
     return tuple(dataclasses.replace(claim, verdict="undetermined") for claim in claims)
 
@@ -222,20 +222,6 @@ def _measurable(line_metrics: pa.Table) -> BoolArray:
     return np.array([value in ("ok", "edge") for value in status], dtype=np.bool_)
 
 
-def _diverged_at(trace: pa.Table) -> int | None:
-    """Return the update at which the run was lost, None if it was not.
-
-    That is the first one with a value that is not finite. A network without BatchNorm can also end at a finite but
-    useless loss: if the median batch loss of the last tenth of the updates is above 10 times the first one, the run was
-    lost at its first update above it.
-    """
-    steps, losses = trace.column("step").to_pylist(), as_floats(trace, "batch_loss")
-    lost = [status == "non_finite" for status in trace.column("status").to_pylist()]
-    if not any(lost) and losses.size and np.median(losses[-max(1, losses.size // 10) :]) > _BLOWN_UP * losses[0]:
-        lost = (losses > _BLOWN_UP * losses[0]).tolist()
-    return next((step for step, gone in zip(steps, lost, strict=True) if gone), None)
-
-
 def _mae_by_step(line_fits: pa.Table, degree: int) -> dict[int, float]:
     """Return the residual of every line that is resolved, by step."""
     rows = zip(*(line_fits.column(name).to_pylist() for name in ("step", "degree", "mae", "status")), strict=True)
@@ -264,7 +250,7 @@ def _summarise(run: RunTables) -> _RunSummary:
         updates=trace.num_rows,
         full_batch_loss=float(at_zero[-1]) if at_zero.size else math.nan,
         batch_loss=float(batch_loss[-1]) if batch_loss.size else math.nan,
-        diverged_at=_diverged_at(trace),
+        diverged_at=diverged_at(trace),
         lines=line.num_rows,
         unresolved=line.column("status").to_pylist().count("unresolved"),
         median_evaluations=_median(as_floats(line, "evaluations")),

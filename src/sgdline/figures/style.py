@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.analysis.divergence import diverged_at
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -188,12 +189,8 @@ def describe_optimizer(optimizer: Mapping[str, Any]) -> list[str]:
 
 
 def divergence_step(tables: Mapping[str, pa.Table]) -> int | None:
-    """Return the first update whose numbers are not finite, from the trace; None if all are or there is no trace."""
-    if "trace" not in tables:
-        return None
-    steps = numbers(tables["trace"], "step")
-    bad = np.array([status != "ok" for status in tables["trace"]["status"].to_pylist()], dtype=bool)
-    return int(steps[bad].min()) if bad.any() else None
+    """Return the update at which the run was lost, from the trace; None if it was not or there is no trace."""
+    return diverged_at(tables["trace"]) if "trace" in tables else None
 
 
 def absence(what: str, tables: Mapping[str, pa.Table]) -> str:
