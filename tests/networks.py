@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from sgdline.models import mlp, tiny_mobilenet, tiny_resnet
 
@@ -53,6 +54,24 @@ class OwnNormalisation(nn.Module):
         return self.head((hidden - hidden.mean(0)) / (hidden.std(0) + 0.1))
 
 
+class _Averaging(nn.Module):
+    """Centres by a running average that every forward pass in train mode moves."""
+
+    average: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(64, 16)
+        self.head = nn.Linear(16, 10)
+        self.register_buffer("average", torch.zeros(16))
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.body(images.flatten(1))
+        if self.training:
+            self.average.lerp_(hidden.detach().mean(0), 0.3)
+        return self.head(torch.tanh(hidden - self.average))
+
+
 class Uncopyable(nn.Module):
     """Refuses to be copied, as networks with hooks around computed weights do."""
 
@@ -88,6 +107,10 @@ def _volumes() -> nn.Module:
     )
 
 
+def _spectral() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), spectral_norm(nn.Linear(64, 16)), nn.Tanh(), nn.Linear(16, 10))
+
+
 def _group_norm() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(72, 10)
@@ -105,8 +128,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "tied": _Tied,
     "frozen": _frozen,
     "own_normalisation": OwnNormalisation,
+    "running_average": _Averaging,
+    "spectral_norm": _spectral,
 }
 RANDOM = {"mlp_dropout", "functional_dropout", "mobilenet_dropout"}
+# These mix samples in ways that only the trial finds out; they go chunk by chunk.
+MIXING = {"own_normalisation", "running_average"}
+# These change buffers of their own in a forward pass, which vmap refuses.
+STATEFUL = {"running_average", "spectral_norm"}
 
 
 def make_network(name: str) -> nn.Module:

@@ -57,7 +57,7 @@ class MeasuredLine:
     losses: Array  # (P,)
     panel_edges: Array  # (K + 1,) of the Chebyshev panels; empty for a grid
     error: float | None  # largest disagreement between the last two levels of nodes; None for a grid
-    status: str  # ok | edge | unresolved | non_finite
+    status: str  # ok | edge | unresolved | non_finite | zero_direction
     step_length: float | None  # of the optimizer's step, if there was one
     step_loss: float | None  # measured at the step itself
     evaluations: int  # forward passes over the measuring set
@@ -103,8 +103,8 @@ class MeasuredLine:
 class LineMeter:
     """Measures the loss of a network along lines, between the steps of any training loop.
 
-    The network comes out of every measurement bit for bit as it went in. It is copied at the first one: parameters
-    and buffers are taken over anew for each line, layers that are exchanged later are not.
+    The network comes out of every measurement bit for bit as it went in. It is copied at the first one; parameters,
+    buffers and modes are taken over anew for each line.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class LineMeter:
         tolerance: float = 3e-4,
         resolution: float | None = None,
         max_rings: int = 5,
-        window: float = 0.2,
+        window: float | None = None,
         plan: Plan | None = None,
         lines: int = 100,
         memory_gb: float | None = None,
@@ -133,20 +133,31 @@ class LineMeter:
                 sample are averaged.
             inputs: Measuring set. Shape (N, ...).
             targets: Shape (N, ...).
-            chunk_size: Samples that share BatchNorm's statistics, best the training batch size; None: all.
-            batch_norm: "train": statistics of each chunk, dropout on with fixed masks; "eval": running statistics.
+            chunk_size: Samples that share BatchNorm's statistics, best the training batch size; None: all, which is only
+                right for small sets.
+            batch_norm: "train": statistics of each chunk, dropout on with fixed masks, layers that you keep in eval mode
+                stay in it; "eval": running statistics, no dropout.
             interval: Half-width of the measured interval, Euclidean length; it grows while a minimum is at its edge.
             tolerance: Refine until the estimated error is below, in units of the loss.
             resolution: Measure on a grid of this spacing instead.
             max_rings: Grow at most to this many times the interval.
-            window: Half-width within which the parabola is fitted.
+            window: Half-width within which the parabola is fitted; None: 0.2, or the interval if that is less.
             plan: How to make forward passes; None: found by a short trial at the first line.
             lines: How many lines are going to be measured, for weighing the trial's preparations.
             memory_gb: Budget for activations; None: from the device.
 
         Raises:
-            SgdlineError: If the samples do not fit together.
+            SgdlineError: If the samples do not fit together or a number is out of range.
         """
+        window = min(0.2, interval) if window is None else window
+        numbers = {"interval": interval, "tolerance": tolerance, "max_rings": max_rings, "window": window}
+        numbers |= {"lines": lines, "chunk_size": 1 if chunk_size is None else chunk_size}
+        numbers |= {} if resolution is None else {"resolution": resolution}
+        for name, value in numbers.items():
+            if not 0 < value < float("inf"):
+                raise SgdlineError(f"{name} must be a finite number above 0, got {value}.")
+        if window > interval:
+            raise SgdlineError(f"window must be at most the interval ({interval:g}), got {window:g}.")
         if len(inputs) != len(targets) or not len(inputs):
             raise SgdlineError(
                 f"inputs and targets must hold the same samples, at least one, got {len(inputs)} and {len(targets)}."
@@ -189,8 +200,9 @@ class LineMeter:
             SgdlineError: If the direction is missing, zero or does not fit the network.
         """
         if direction is None:
-            direction = {name: p.grad for name, p in self._trainable().items() if p.grad is not None}
-            direction = {name: -gradient for name, gradient in direction.items()}
+            direction = {
+                name: torch.zeros_like(p) if p.grad is None else -p.grad for name, p in self._trainable().items()
+            }
         return self._along(direction, origin=None, step_length=step_length)
 
     def measure_step(self, optimizer: torch.optim.Optimizer) -> MeasuredLine:
@@ -198,16 +210,29 @@ class LineMeter:
 
         Any optimizer will do whose `step` needs no closure: the direction is what it really did.
 
+        A step that is not finite, or that does not move the network, gives a line without losses and the status
+        non_finite or zero_direction.
+
         Args:
             optimizer: The network's optimizer, gradients at hand.
-
-        Raises:
-            SgdlineError: If the step does not move the network.
         """
         before = {name: p.detach().clone() for name, p in self._trainable().items()}
         optimizer.step()
         moved = {name: p.detach().double() - before[name].double() for name, p in self._trainable().items()}
-        return self._along(moved, origin=before, step_length=_norm(moved))
+        length = _norm(moved)
+        if not 0.0 < length < float("inf"):
+            return MeasuredLine(
+                positions=np.zeros(1),
+                losses=np.full(1, np.nan),
+                panel_edges=np.empty(0),
+                error=None,
+                status="zero_direction" if length == 0.0 else "non_finite",
+                step_length=length,
+                step_loss=None,
+                evaluations=0,
+                window=self._window,
+            )
+        return self._along(moved, origin=before, step_length=length)
 
     def _trainable(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self._model.named_parameters() if p.requires_grad}
@@ -250,6 +275,9 @@ class LineMeter:
         )
 
     def _ready(self, direction: Mapping[str, Tensor]) -> tuple[LineEngine, MeasuringSet]:
+        shapes = {name: parameter.shape for name, parameter in self._trainable().items()}
+        if self._engine is not None and self._engine.network.shapes != shapes:
+            self._engine = None  # layers were exchanged, frozen or set free
         if self._engine is None or self._measured is None:
             chunks = -(-len(self._targets) // self._chunk_size)
             seeds = [derive_seed(0, "line_masks", index) for index in range(chunks)]

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from sgdline.errors import SgdlineError
 
@@ -115,11 +115,36 @@ def use_deterministic_kernels() -> None:
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # The same switch as use_deterministic_algorithms, which imports torch's compiler: over a second in every job.
+    torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    set_tf32(False)
+
+
+def set_tf32(allowed: bool) -> tuple[Any, ...]:
+    """Allow or forbid TF32 in products and convolutions on a GPU; return what was set before, for `restore_tf32`."""
+    import torch
+
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and later; reading the older switches may then be an error
+        before = matmul.fp32_precision, convolution.conv.fp32_precision  # type: ignore[attr-defined]
+        restore_tf32(("tf32", "tf32") if allowed else ("ieee", "ieee"))
+        return before
+    before = matmul.allow_tf32, convolution.allow_tf32
+    restore_tf32((allowed, allowed))
+    return before
+
+
+def restore_tf32(settings: tuple[Any, ...]) -> None:
+    """Put back what `set_tf32` returned."""
+    import torch
+
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):
+        matmul.fp32_precision, convolution.conv.fp32_precision = settings  # type: ignore[attr-defined]
+    else:
+        matmul.allow_tf32, convolution.allow_tf32 = settings
 
 
 def pick_device() -> torch.device:

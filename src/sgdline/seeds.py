@@ -66,3 +66,22 @@ def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
     import torch  # late: the rooms without torch use derive_seed
 
     return torch.Generator().manual_seed(derive_seed(seed, purpose, index))
+
+
+def seed_masks(seed: int, device: torch.device) -> None:
+    """Seed the generator from which layers on a device draw their random masks, and no other.
+
+    `torch.manual_seed` seeds all devices; where torch knows CUDA but finds none, each call also notes down a traceback
+    for later, at the cost of a small network's forward pass.
+
+    Args:
+        seed: See `derive_seed`.
+        device: Where the network is.
+    """
+    import torch
+
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

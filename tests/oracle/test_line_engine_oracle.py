@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import NETWORKS, RANDOM, cross_entropy, images, make_network, naive_losses, unit_direction
+from networks import (
+    MIXING,
+    NETWORKS,
+    RANDOM,
+    STATEFUL,
+    cross_entropy,
+    images,
+    make_network,
+    naive_losses,
+    unit_direction,
+)
 
 from sgdline.engine.lines import LineEngine, chunk_means, mean_losses
 from sgdline.engine.plan import Plan
@@ -23,8 +33,13 @@ PLANS = {
     "float64_grouped": Plan(precision="float64", reseed=False, chunks_per_pass=2, positions_per_pass=2),
 }
 # Networks that mix samples or draw random numbers go chunk by chunk (the trial sees to it).
-ALONE = {*RANDOM, "own_normalisation"}
-CASES = [(name, plan) for name in sorted(NETWORKS) for plan in sorted(PLANS) if PLANS[plan].reseed or name not in ALONE]
+ALONE = RANDOM | MIXING
+CASES = [
+    (name, plan)
+    for name in sorted(NETWORKS)
+    for plan, ways in sorted(PLANS.items())
+    if (ways.reseed or name not in ALONE) and (ways.positions_per_pass == 1 or name not in STATEFUL)
+]
 
 
 @pytest.mark.parametrize("batch_norm", ["train", "eval"])

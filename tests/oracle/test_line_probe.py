@@ -21,6 +21,7 @@ from torch import nn
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import load_images
+from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.models.loading import build_model
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.segment import probe_segment
@@ -58,13 +59,23 @@ def probe_settings(
     return line_settings(training, **{"every": 3, "augment": augmented, "max_rings": 3, "sample_losses": True, **line})
 
 
-def measure(dataset: Path, folder: Path, settings: dict[str, Any]) -> pa.Table:
+def measure(dataset: Path, folder: Path, settings: dict[str, Any], plan: Plan | None = None) -> pa.Table:
+    if plan is not None:
+        write_plan(folder / "plan.json", PlanReport(plan))
     training = settings["training"]
     train_run(dataset, trace=folder / "trace.arrow", checkpoints=folder / "checkpoints", settings=training, facts={})
     parts = []
     for segment in range(len(training["segments"])):
         parts.append(folder / f"segment{segment}.arrow")
-        probe_segment(dataset, folder / "checkpoints", output=parts[-1], settings=settings, segment=segment, facts={})
+        probe_segment(
+            dataset,
+            folder / "checkpoints",
+            plan=None if plan is None else folder / "plan.json",
+            output=parts[-1],
+            settings=settings,
+            segment=segment,
+            facts={},
+        )
     gather_segments(parts, output=folder / "line.arrow", kind="line")
     return read_table(folder / "line.arrow", "line")
 
@@ -226,6 +237,27 @@ def test_any_number_of_segments_gives_the_same_rows(dataset: Path, tmp_path: Pat
     assert tables[0].num_rows == 4
     assert tables[1].equals(tables[0])
     assert tables[2].equals(tables[0])
+
+
+@pytest.mark.parametrize("positions", ["grid", "adaptive"])
+@pytest.mark.parametrize(
+    "plan",
+    [Plan(reseed=False, chunks_per_pass=2), Plan(reseed=False, positions_per_pass=4, statistics="view")],
+    ids=["chunks", "positions"],
+)
+def test_segments_and_reused_losses_leave_no_trace(dataset: Path, tmp_path: Path, plan: Plan, positions: str) -> None:
+    # At every update a line: the loss at the step is the next line's at 0, except at the start of a segment.
+    tables = []
+    for segments in (1, 4):
+        folder = tmp_path / str(segments)
+        settings = probe_settings("resnet", momentum=0.9, segments=segments, every=1, positions=positions)
+        tables.append(measure(dataset, folder, settings, plan).replace_schema_metadata(None))
+    assert tables[0].num_rows == 10
+    assert tables[1].equals(tables[0])
+    if plan.positions_per_pass == 1:
+        rows = tables[0].to_pylist()
+        for row, after in pairwise(rows):
+            assert after["train_loss"][after["positions"].index(0.0)] == row["step_train_loss"]
 
 
 def test_the_same_settings_give_the_same_bytes(dataset: Path, tmp_path: Path) -> None:

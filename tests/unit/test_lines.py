@@ -124,6 +124,42 @@ def test_a_training_does_not_notice_its_meter(kind: type[torch.optim.Optimizer])
     assert all(torch.equal(value, finals[1][key]) for key, value in finals[0].items())
 
 
+@pytest.mark.parametrize(("gradient", "status"), [(0.0, "zero_direction"), (float("nan"), "non_finite")])
+def test_a_step_without_a_direction_is_a_result(gradient: float, status: str) -> None:
+    model, inputs, targets = regression()
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, gradient)
+    line = LineMeter(model, squared, inputs, targets).measure_step(torch.optim.SGD(model.parameters(), lr=0.1))
+    assert (line.status, line.evaluations, line.step_loss) == (status, 0, None)
+    assert np.isnan(line.minimum_position)
+    assert np.isnan(line.parabola.curvature)
+
+
+def test_a_network_may_change_between_lines() -> None:
+    network = make_network("mlp")
+    inputs, targets = images(48)
+    meter = LineMeter(network, cross_entropy, inputs, targets, chunk_size=16, batch_norm="eval", plan=Plan())
+    meter.measure(unit_direction(network))
+    first = next(network.parameters())
+    first.requires_grad_(False)
+    with torch.no_grad():
+        first.mul_(1.1)
+    line = meter.measure(unit_direction(network))
+    network.eval()
+    with torch.no_grad():
+        assert line.at([0.0])[0] == pytest.approx(float(cross_entropy(network(inputs), targets).mean()), abs=1e-6)
+
+
+def test_a_parameter_without_gradient_does_not_move() -> None:
+    model, inputs, targets = regression()
+    squared(model(inputs), targets).mean().backward()
+    model.register_parameter("unused", nn.Parameter(torch.ones(3)))
+    line = LineMeter(model, squared, inputs, targets, interval=0.1).measure()
+    assert line.status in ("ok", "edge")
+    assert line.parabola.window == 0.1
+    assert np.isfinite(line.parabola.slope)
+
+
 def test_wrong_calls_are_refused_in_one_sentence() -> None:
     model, inputs, targets = regression()
     with pytest.raises(SgdlineError, match="same samples"):
@@ -133,8 +169,14 @@ def test_wrong_calls_are_refused_in_one_sentence() -> None:
     meter = LineMeter(model, squared, inputs, targets)
     with pytest.raises(SgdlineError, match="finite length above 0"):
         meter.measure()
-    with pytest.raises(SgdlineError, match="finite length above 0"):
-        meter.measure_step(torch.optim.SGD(model.parameters(), lr=0.1))
+    for name, value in {"interval": 0, "tolerance": -1, "chunk_size": 0, "window": 0.7, "max_rings": 0}.items():
+        with pytest.raises(SgdlineError, match=f"{name} must be"):
+            LineMeter(model, squared, inputs, targets, **{name: value})  # type: ignore[arg-type]
+    normalised = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+    with pytest.raises(SgdlineError, match="at least two samples"):
+        LineMeter(normalised, squared, inputs[:17], targets[:17], chunk_size=16, plan=Plan()).measure(
+            unit_direction(normalised)
+        )
     with pytest.raises(SgdlineError, match="one value per sample"):
         LineMeter(model, nn.MSELoss(), inputs, targets, plan=Plan()).measure(unit_direction(model))
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sgdline.engine.batchnorm import Layout, normalise_per_chunk
+from sgdline.engine.batchnorm import Layout, has_batch_norm, normalise_per_chunk
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
+from sgdline.runtime import restore_tf32, set_tf32
+from sgdline.seeds import seed_masks
 
 # Outputs and targets of a forward pass -> one loss per sample, nats. Shape (n,) or (n, ...), then averaged per sample.
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -67,39 +69,49 @@ class Network:
         self._source = model
         self._loss = loss
         self._train_mode = train_mode
+        for name, parameter in self._trainable().items():
+            if not parameter.is_floating_point():
+                raise SgdlineError(
+                    f"Parameter {name!r} must be of a real floating-point dtype, got {parameter.dtype}. "
+                    "Use a real-valued model."
+                )
         self._worker = model if plan.in_place else _copied(model)
         self._layout = Layout()
         if not plan.in_place:
-            self._worker.train(train_mode)
             self._layout = normalise_per_chunk(self._worker)
+            self._layout.centred = plan.statistics == "view"
             if plan.channels_last:
                 for parameter in self._worker.parameters():
                     if parameter.dim() == 4:
                         parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
             if plan.precision == "float64":
                 self._worker.double()
-        self._own: ParameterVector | None = None if plan.in_place else ParameterVector(self._worker)
+        self._own = None if plan.in_place else ParameterVector(self._worker, with_gradient=False)
         self._parameters = {name: p for name, p in self._worker.named_parameters() if p.requires_grad}
-        self._sources = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._device = next(iter(self._sources.values())).device
+        self._device = next(iter(self._parameters.values())).device
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self._whole_pass: tuple[int, ...] | None = None
         self._graph_pool: Any = None
+        # Buffers that a forward pass changes, None before the first one, and their values on the present line.
+        self._changing: tuple[str, ...] | None = None
+        self._line_buffers: dict[str, Tensor] = {}
         if self._own is not None:
             for parameter in self._parameters.values():
-                parameter.grad = None
                 parameter.requires_grad_(False)
-            self._own.gradient = torch.empty(0)
+
+    def _trainable(self) -> dict[str, nn.Parameter]:
+        """Return the trainable parameters of the network itself, as they are now."""
+        return {name: p for name, p in self._source.named_parameters() if p.requires_grad}
 
     @property
     def shapes(self) -> dict[str, torch.Size]:
         """Shapes of the trainable parameters by name."""
-        return {name: parameter.shape for name, parameter in self._sources.items()}
+        return {name: parameter.shape for name, parameter in self._parameters.items()}
 
     @property
     def size(self) -> int:
         """Number of trainable scalars p."""
-        return sum(parameter.numel() for parameter in self._sources.values())
+        return sum(parameter.numel() for parameter in self._parameters.values())
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Return tensors of the parameters' shapes as one float64 vector in this network's memory order.
@@ -113,8 +125,8 @@ class Network:
         Raises:
             SgdlineError: If a name or shape is not that of the network's parameters.
         """
-        if tensors.keys() != self._sources.keys():
-            odd = sorted(tensors.keys() ^ self._sources.keys())[0]
+        if tensors.keys() != self._parameters.keys():
+            odd = sorted(tensors.keys() ^ self._parameters.keys())[0]
             raise SgdlineError(
                 f"A direction must have one tensor for each trainable parameter, got a difference at {odd!r}. "
                 "Build it from model.named_parameters() with requires_grad."
@@ -131,7 +143,7 @@ class Network:
 
     def origin(self) -> Tensor:
         """Return the network's present parameters as one vector. Shape (p,), float64."""
-        return self.flatten(self._sources)
+        return self.flatten(self._trainable())
 
     def _split(self, flat: Tensor) -> dict[str, Tensor]:
         if self._own is not None:
@@ -159,11 +171,19 @@ class Network:
             chunk_size: Samples that share BatchNorm's statistics.
             mask_seeds: Seed of the random masks of each chunk.
             lasting: Whether the set is measured on many lines.
+
+        Raises:
+            SgdlineError: If BatchNorm in train mode would see a chunk of one sample.
         """
-        if self.plan.precision == "float64" and inputs.is_floating_point():
-            inputs = inputs.double()
+        if self.plan.precision == "float64":
+            inputs = inputs.double() if inputs.is_floating_point() else inputs
             targets = targets.double() if targets.is_floating_point() else targets
         sizes = tuple(len(part) for part in torch.split(targets, chunk_size))
+        if self._train_mode and sizes and sizes[-1] == 1 and has_batch_norm(self._worker):
+            raise SgdlineError(
+                "The last chunk of a measuring set must hold at least two samples for BatchNorm in train mode, got 1. "
+                "Change the number of samples (a data set's train or validation) or of those in a chunk (batch_size)."
+            )
         together = max(1, self.plan.chunks_per_pass)
         passes = []
         for first in range(0, len(sizes), together):
@@ -176,25 +196,49 @@ class Network:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Take over the network's present buffers; put back everything that measuring touches, bit for bit."""
+        """Take over the network's present state; put back everything that measuring touches, bit for bit."""
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            if self.plan.reseed:
+            if self._train_mode or self.plan.reseed:
                 stack.enter_context(torch.random.fork_rng(devices=[self._device] if self._on_gpu else []))
             stack.enter_context(_threads(self.plan.threads))
-            stack.enter_context(_tf32(self.plan.precision == "tf32" and self._on_gpu))
+            if self._on_gpu:
+                stack.enter_context(_tf32(self.plan.precision == "tf32"))
+            # Also against an autocast around the call. Its cache would hold on to the weights of another position.
+            half = self.plan.precision == "bfloat16"
+            stack.enter_context(
+                torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False)
+            )
             if self.plan.in_place:
                 stack.enter_context(restored(self._source))
-                self._source.train(self._train_mode)
-            else:
-                for own, source in zip(self._worker.buffers(), self._source.buffers(), strict=True):
-                    own.copy_(source)
-                for own_parameter, source_parameter in zip(
-                    self._worker.parameters(), self._source.parameters(), strict=True
-                ):
-                    if not source_parameter.requires_grad:
-                        own_parameter.copy_(source_parameter)
+            self._set_modes()
+            if not self.plan.in_place:
+                self._take_over()
+            own = dict(self._worker.named_buffers()) if self._changing else {}
+            self._line_buffers = {name: own[name].clone() for name in self._changing or ()}
             yield
+
+    def _set_modes(self) -> None:
+        """Set train or eval mode; layers that a network in train mode keeps in eval mode (frozen BatchNorm) stay so."""
+        if self._train_mode and self._source.training:
+            for own, source in zip(self._worker.modules(), self._source.modules(), strict=True):
+                own.training = source.training
+        else:
+            self._worker.train(self._train_mode)
+
+    def _take_over(self) -> None:
+        """Copy buffers and frozen parameters of the network; trainable ones come with each position."""
+        frozen = dict(self._source.named_parameters())
+        for name, parameter in self._worker.named_parameters():
+            if name not in self._parameters:
+                parameter.copy_(frozen[name])
+        sources = dict(self._source.named_buffers())
+        own = dict(self._worker.named_buffers())
+        if own.keys() != sources.keys():  # made in a forward pass
+            restore_buffers(self._worker, {name: buffer.to(self._device) for name, buffer in sources.items()})
+            return
+        for name, buffer in own.items():
+            buffer.copy_(sources[name])
 
     @property
     def _on_gpu(self) -> bool:
@@ -224,7 +268,8 @@ class Network:
                 self._parameters[name].data.copy_(view)
         found = []
         for index, part in enumerate(measured.passes):
-            if self.plan.cuda_graphs and measured.lasting and self._on_gpu:
+            # The first pass goes without: it finds out whether the network changes buffers of its own.
+            if self.plan.cuda_graphs and measured.lasting and self._on_gpu and self._changing == ():
                 found.append(self._replayed(index, part, measured))
             else:
                 found.append(self._forward(part))
@@ -232,23 +277,33 @@ class Network:
 
     def _forward(self, part: _Pass) -> Tensor:
         self._layout.sizes = part.sizes
-        self._layout.grouped = self.plan.statistics == "view" and len(set(part.sizes)) == 1
         if self.plan.reseed:
-            torch.manual_seed(part.mask_seed)
+            seed_masks(part.mask_seed, self._device)
         network: Callable[[Tensor], Tensor] = self._worker
         # One shape is compiled, that of a whole pass; a smaller rest would cost a compilation of its own.
         if self.plan.compiled and part.sizes == self._whole_pass:
             if self._compiled is None:
-                self._compiled = torch.compile(self._worker, dynamic=False)
+                self._compiled = _compiled(self._worker)
             network = self._compiled
-        with self._autocast():
+        with self._same_buffers():
             outputs = network(part.inputs)
         return self._per_sample(outputs, part.targets)
 
-    def _autocast(self) -> Any:
-        if self.plan.precision == "bfloat16":
-            return torch.autocast(self._device.type, dtype=torch.bfloat16)
-        return nullcontext()
+    @contextmanager
+    def _same_buffers(self) -> Iterator[None]:
+        """Let every forward pass find the same buffers: what one changes (power iterations, averages) is put back."""
+        if self._changing is None:
+            before = buffers_of(self._worker)
+            yield
+            now = dict(self._worker.named_buffers())
+            self._line_buffers = {
+                name: value for name, value in before.items() if name in now and not torch.equal(now[name], value)
+            }
+            self._changing = tuple(self._line_buffers)
+        else:
+            yield
+        for name, value in self._line_buffers.items():
+            self._worker.get_buffer(name).copy_(value)
 
     def _per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.plan.precision == "bfloat16" and outputs.is_floating_point():
@@ -294,9 +349,7 @@ class Network:
         found = []
         for part in measured.passes:
             self._layout.sizes = part.sizes
-            self._layout.grouped = self.plan.statistics == "view" and len(set(part.sizes)) == 1
-            with self._autocast():
-                outputs = torch.func.vmap(at_one, in_dims=(0, None))(stacked, part.inputs)
+            outputs = torch.func.vmap(at_one, in_dims=(0, None))(stacked, part.inputs)
             found.append(torch.stack([self._per_sample(output, part.targets) for output in outputs]))
         return torch.cat(found, dim=1)
 
@@ -353,15 +406,21 @@ def _threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def _tf32(allowed: bool) -> Iterator[None]:
-    if not allowed:
-        yield
-        return
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    before = set_tf32(allowed)
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+        restore_tf32(before)
+
+
+def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    if torch.are_deterministic_algorithms_enabled():
+        import torch._inductor.config as inductor
+
+        if hasattr(inductor, "deterministic"):  # torch 2.9 and later: no choice of kernels by timing
+            inductor.deterministic = True
+    compiled: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
+    return compiled
 
 
 def draws_random_numbers(model: nn.Module, inputs: Tensor, *, train_mode: bool) -> bool:

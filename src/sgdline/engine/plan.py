@@ -27,7 +27,7 @@ class Plan:
     threads: int | None = None  # CPU threads of the forward passes; None: as many as the process has
     chunks_per_pass: int = 1  # chunks that share a forward pass, each with BatchNorm statistics of its own
     positions_per_pass: int = 1  # positions along the line that share a forward pass (torch.func.vmap)
-    statistics: str = "split"  # BatchNorm over several chunks: kernel by kernel (split) or over a grouped view (view)
+    statistics: str = "split"  # BatchNorm: its own kernel, chunk by chunk (split), or sums over a grouped view (view)
     channels_last: bool = False  # convert convolution weights; weights that are channels last already stay so
     compiled: bool = False  # torch.compile
     cuda_graphs: bool = False  # record each pass once and replay it

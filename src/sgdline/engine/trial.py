@@ -10,14 +10,16 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from sgdline.engine.lines import LineEngine, mean_losses
+from sgdline.engine.lines import LineEngine, chunk_means, mean_losses
 from sgdline.engine.network import Loss, draws_random_numbers, restored
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.errors import SgdlineError
@@ -28,6 +30,12 @@ logger = logging.getLogger(__name__)
 _CLEARLY = 1.05
 # Compiling takes 5 to 30 s, and some seconds again in each process; below this much work nobody asks for it.
 _WORTH_COMPILING = 60.0
+# What two ways of computing the same float32 losses may differ by, per max(1, loss): the mean of a chunk, one sample.
+# A way that computes something else (samples mixed across chunks, another network's weights) is off by far more.
+_SAME_CHUNK = 5e-5
+_SAME_SAMPLE = 5e-3
+# Share of the loss's range along the line that a precision may get wrong.
+_SHARE_OF_RANGE = 0.01
 # Share of a line's length that rounding of the parameters may take away.
 _FLATTENING = 1e-3
 # float64 is 5 to 30 times as slow: of the samples ahead, this share is compared with it, up to some chunks.
@@ -53,6 +61,7 @@ class Wishes:
     precision_tolerance: float = 3e-5  # nats per max(1, loss), of a mean loss against float64
     memory_gb: float | None = None  # for activations; None: from the device
     threads: int = 1  # at most
+    several_processes: bool = False  # whether others find compiled code in this one's cache
     pinned: Mapping[str, Any] | None = None  # entries of the plan that are not searched
 
 
@@ -96,33 +105,48 @@ class _Trial:
         self._subject = subject
         self._wishes = wishes
         self._pinned = dict(wishes.pinned or {})
+        # Compiling costs seconds per candidate: a pinned compilation joins at the end.
+        self._compiles = self._pinned.pop("compiled", None)
+        self._forced = self._pinned.pop("precision", None) or (None if wishes.precision == "auto" else wishes.precision)
+        self._searched = "float64" if self._forced == "float64" else "float32"
         self._chunks = -(-len(subject.targets) // subject.chunk_size)
         self._on_gpu = subject.inputs.device.type == "cuda"
         self._notes: list[str] = []
-        self._plain: dict[tuple[float, int], Tensor] = {}
+        self._plain: dict[int, Tensor] = {}
         self._plain_engine = self._engine(Plan(in_place=True))
-        # Two positions: a copy that does not move with its parameters would show at the second.
-        self._positions = [0.0, subject.interval / 2]
+        # The second position lies far enough out that a copy which does not move with its parameters shows.
+        size = float(self._plain_engine.network.origin().norm())
+        self._positions = [0.0, max(subject.interval / 2, 0.05 * size)]
         self._samples_ahead = work.lines * work.positions * work.samples
+        self._begin = time.perf_counter()
         self._budget = 1.0
         self._memory = (
             wishes.memory_gb * _GIB if wishes.memory_gb is not None else _memory_of(subject.inputs.device, wishes)
         )
+        self._sample_bytes = 0.0
 
     def run(self) -> PlanReport:
-        plain_seconds = self._time_plain()
+        plain_seconds = self._time(self._plain_engine, [0.0], 1)
         self._budget = min(max(0.03 * self._samples_ahead * plain_seconds, 1.0), 60.0)
-        base, seconds = self._starting_point(plain_seconds)
-        if not base.in_place:
-            base, seconds = self._search(base, seconds)
-        base, error = self._settle_precision(base)
+        self._sample_bytes = activation_bytes(self._subject.model, self._part(0, 1)[0])
+        if self._subject.chunk_size * self._sample_bytes > self._memory:
+            self._warn(f"one chunk needs more than {self._memory / _GIB:.3g} GiB of activations; make chunks smaller")
+        self._look_for_chance()
+        plan, seconds = self._starting_point(plain_seconds)
+        if not plan.in_place:
+            plan, seconds = self._search(plan, seconds)
+        plan, error = self._settle_precision(plan)
         rate = 1.0 / seconds
-        self._note(f"chosen: {base}; {rate:.4g} samples/s against {1.0 / plain_seconds:.4g} the plain way")
-        return PlanReport(base, error, rate, tuple(self._notes))
+        self._note(f"chosen: {plan}; {rate:.4g} samples/s against {1.0 / plain_seconds:.4g} the plain way")
+        return PlanReport(plan, error, rate, tuple(self._notes))
 
     def _note(self, text: str) -> None:
         self._notes.append(text)
         logger.info("Plan: %s", text)
+
+    def _warn(self, text: str) -> None:
+        self._notes.append(text)
+        logger.warning("Plan: %s.", text)
 
     def _engine(self, plan: Plan) -> LineEngine:
         return LineEngine(self._subject.model, self._subject.loss, batch_norm=self._subject.batch_norm, plan=plan)
@@ -139,15 +163,15 @@ class _Trial:
         with engine.line(self._subject.direction) as line:
             return line.losses(positions, measured)
 
-    def _time(self, engine: LineEngine, positions: Sequence[float], count: int, *, repeats: int = 3) -> float:
-        """Return the seconds per sample and position of the first chunks, the best of some repetitions."""
+    def _time(self, engine: LineEngine, positions: Sequence[float], count: int) -> float:
+        """Return the seconds per sample and position of the first chunks, the best of three repetitions."""
         inputs, targets, seeds = self._part(0, count)
         measured = engine.prepare(inputs, targets, chunk_size=self._subject.chunk_size, mask_seeds=seeds)
         best = math.inf
         with engine.line(self._subject.direction) as line:
             line.losses(positions, measured)
             begin = time.perf_counter()
-            for _ in range(repeats):
+            for _ in range(3):
                 self._synchronise()
                 start = time.perf_counter()
                 line.losses(positions, measured)
@@ -161,48 +185,52 @@ class _Trial:
         if self._on_gpu:
             torch.cuda.synchronize()
 
-    def _time_plain(self) -> float:
-        return self._time(self._plain_engine, [0.0], min(2, self._chunks))
+    def _look_for_chance(self) -> None:
+        """Warn if two passes differ: randomness that seeding torch's generators does not catch."""
+        first, second = (self._losses(self._plain_engine, [0.0], 0, 1) for _ in range(2))
+        if not torch.equal(torch.nan_to_num(first), torch.nan_to_num(second)):
+            self._warn("two passes over the same samples differ: the network draws random numbers outside of torch")
 
-    def _expected(self, positions: Sequence[float], count: int) -> Tensor:
-        """Return what the plain way gives on the first chunks. Shape (K, n)."""
-        for position in positions:
-            for chunk in range(count):
-                if (position, chunk) not in self._plain:
-                    self._plain[position, chunk] = self._losses(self._plain_engine, [position], chunk, 1)[0]
-        return torch.stack([torch.cat([self._plain[s, chunk] for chunk in range(count)]) for s in positions])
+    def _expected(self, count: int) -> Tensor:
+        """Return what the plain way gives on the first chunks at the two positions. Shape (2, n)."""
+        for chunk in range(count):
+            if chunk not in self._plain:
+                plain = self._plain_engine
+                if self._searched == "float64":
+                    plain = self._engine(Plan(precision="float64"))
+                self._plain[chunk] = self._losses(plain, self._positions, chunk, 1)
+        return torch.cat([self._plain[chunk] for chunk in range(count)], dim=1).double()
 
-    def _differs(self, found: Tensor, expected: Tensor) -> float:
-        """Return the largest difference of mean losses, relative to max(1, loss); infinite where NaNs disagree."""
-        ours, theirs = mean_losses(found), mean_losses(expected)
-        if not torch.equal(torch.isfinite(ours), torch.isfinite(theirs)):
-            return math.inf
-        error = ((ours - theirs).abs() / theirs.abs().clamp(min=1.0))[torch.isfinite(theirs)]
-        return float(error.max()) if error.numel() else 0.0
+    def _fault(self, found: Tensor, expected: Tensor, sizes: Sequence[int]) -> str | None:
+        """Return in words how losses (K, n) differ from what they should be; None if they are the same."""
+        if not torch.equal(torch.isfinite(found), torch.isfinite(expected)):
+            return "other losses are finite"
+        found, expected = torch.nan_to_num(found.double()), torch.nan_to_num(expected)
+        means = chunk_means(expected, sizes)
+        chunk = float(((chunk_means(found, sizes) - means).abs() / means.abs().clamp(min=1.0)).max())
+        sample = float(((found - expected).abs() / expected.abs().clamp(min=1.0)).max())
+        if chunk > _SAME_CHUNK or sample > _SAME_SAMPLE:
+            return f"its losses differ by {chunk:.2g} (chunks) and {sample:.2g} (samples)"
+        return None
 
-    def _tried(
-        self, plan: Plan, *, label: str, tolerance: float | None = None, repeats: int = 3
-    ) -> tuple[float, float] | None:
+    def _tried(self, plan: Plan, *, label: str) -> tuple[float, float] | None:
         """Return seconds per sample and preparation seconds of a plan that works; None, with a note, otherwise."""
-        count = min(max(plan.chunks_per_pass, 1), self._chunks)
-        positions = [self._positions[index % 2] for index in range(max(2, plan.positions_per_pass))]
+        count = min(plan.chunks_per_pass, self._chunks)
         start = time.perf_counter()
         try:
             engine = self._engine(plan)
-            difference = self._differs(
-                self._losses(engine, positions, 0, count), self._expected(positions, count).to(torch.float64)
-            )
+            found = self._losses(engine, self._positions, 0, count)
             self._synchronise()
             preparation = time.perf_counter() - start
-            allowed = self._wishes.precision_tolerance if tolerance is None else tolerance
-            if difference > allowed:
-                self._note(f"{label} left out: its losses differ by {difference:.2g}, allowed are {allowed:.2g}")
+            sizes = [len(part) for part in torch.split(self._part(0, count)[1], self._subject.chunk_size)]
+            fault = self._fault(found, self._expected(count), sizes)
+            if fault is not None:
+                self._note(f"{label} left out: {fault}")
                 return None
-            positions = positions[: max(1, plan.positions_per_pass)]
-            return self._time(engine, positions, count, repeats=repeats), preparation
+            positions = [self._subject.interval * k / 8 for k in range(plan.positions_per_pass)]
+            return self._time(engine, positions, count), preparation
         except Exception as error:  # a user's module or a compiler can raise anything
-            reason = (str(error).strip().splitlines() or [""])[0]
-            self._note(f"{label} left out: {type(error).__name__}: {reason[:200]}")
+            self._note(f"{label} left out: {_first_line(error)}")
             return None
 
     def _starting_point(self, plain_seconds: float) -> tuple[Plan, float]:
@@ -212,67 +240,59 @@ class _Trial:
         reseed = draws_random_numbers(self._subject.model, probe, train_mode=train_mode)
         if reseed:
             self._note("the network draws random masks: chunk by chunk, not compiled")
-        plan = self._with_pins(Plan(reseed=reseed))
+        plan = Plan(**{"reseed": reseed, "precision": self._searched, **self._pinned})
+        if plan.in_place:
+            return plan, plain_seconds
         found = self._tried(plan, label="measuring on a copy of the network")
-        if found is None:
-            if self._pinned:
-                raise SgdlineError(
-                    f"The pinned plan must fit the network, got: {self._notes[-1]}. Unpin it with plan: {{}}."
-                )
-            return Plan(in_place=True), plain_seconds
-        return plan, found[0]
+        if found is not None:
+            return plan, found[0]
+        try:
+            if self._forced not in (None, "float32"):
+                raise SgdlineError(f"{self._forced} needs a copy of the network.")
+            return Plan(**{**self._pinned, "in_place": True}), plain_seconds
+        except SgdlineError as error:
+            raise SgdlineError(
+                f"The plan and precision asked for must fit the network, got: {self._notes[-1].rstrip('.')}. "
+                "Leave them to the trial with plan: {} and precision: auto."
+            ) from error
 
-    def _with_pins(self, plan: Plan) -> Plan:
-        precision = {} if self._wishes.precision == "auto" else {"precision": self._wishes.precision}
-        return plan.but(**{**precision, **self._pinned})
-
-    def _fits(self, plan: Plan, sample_bytes: float) -> bool:
+    def _fits(self, plan: Plan) -> bool:
+        """Return whether the activations, and the parameter vectors of several positions, fit into the budget."""
+        wide = 2 if plan.precision == "float64" and self._searched != "float64" else 1
         samples = plan.chunks_per_pass * plan.positions_per_pass * self._subject.chunk_size
-        return samples * sample_bytes <= self._memory
+        vectors = (plan.positions_per_pass - 1) * self._plain_engine.network.size * 24  # float64, its product, a copy
+        return samples * self._sample_bytes * wide + vectors <= self._memory
 
     def _search(self, plan: Plan, seconds: float) -> tuple[Plan, float]:
-        sample_bytes = activation_bytes(self._subject.model, self._part(0, 1)[0])
         plan, seconds = self._climb(plan, seconds, "threads", self._thread_counts())
         if not self._all_channels_last():
             plan, seconds = self._climb(plan, seconds, "channels_last", [True])
         if plan.reseed:
             return plan, seconds
-
-        def fits(candidate: Plan) -> bool:
-            return self._fits(candidate, sample_bytes)
-
         doubling = [2**power for power in range(1, 16) if 2 ** (power - 1) < self._chunks]
         counts = [min(count, self._chunks) for count in doubling]
         start = plan, seconds
-        plan, seconds = self._climb(*start, "chunks_per_pass", counts, fits=fits)
-        if self._on_gpu and "statistics" not in self._pinned:
-            # A kernel per chunk and layer costs a GPU more than it saves: climb once more without them.
-            grouped = self._climb(start[0].but(statistics="view"), start[1], "chunks_per_pass", counts, fits=fits)
+        plan, seconds = self._climb(*start, "chunks_per_pass", counts)
+        if self._subject.batch_norm == "train" and "statistics" not in self._pinned:
+            # Sums over all chunks at once can pay earlier than a kernel per chunk and layer.
+            grouped = self._climb(start[0].but(statistics="view"), start[1], "chunks_per_pass", counts)
             plan, seconds = min((plan, seconds), grouped, key=lambda found: found[1])
-        elif plan.chunks_per_pass > 1 and self._subject.batch_norm == "train":
-            plan, seconds = self._climb(plan, seconds, "statistics", ["view"])
-        plan, seconds = self._climb(plan, seconds, "positions_per_pass", [2, 4, 8], fits=fits)
-        if "compiled" not in self._pinned:
-            plan, seconds = self._weigh_compiling(plan, seconds)
+        plan, seconds = self._climb(plan, seconds, "positions_per_pass", [2, 4, 8])
+        plan, seconds = self._weigh_compiling(plan, seconds)
         if self._on_gpu and plan.positions_per_pass == 1:
             plan, seconds = self._climb(plan, seconds, "cuda_graphs", [True])
         return plan, seconds
 
-    def _climb(
-        self,
-        plan: Plan,
-        seconds: float,
-        entry: str,
-        values: Sequence[Any],
-        *,
-        fits: Callable[[Plan], bool] = lambda plan: True,
-    ) -> tuple[Plan, float]:
+    def _climb(self, plan: Plan, seconds: float, entry: str, values: Sequence[Any]) -> tuple[Plan, float]:
         """Try values of one entry in turn until one is no longer at least as fast as the best so far."""
         if entry in self._pinned:
             return plan, seconds
         for value in values:
+            if time.perf_counter() - self._begin > 2 * self._budget:
+                self._note(f"{entry} {value} not tried: the trial has taken its time")
+                break
             candidate = plan.but(**{entry: value})
-            if not fits(candidate):
+            if not self._fits(candidate):
                 self._note(f"{entry} {value} left out: more than {self._memory / _GIB:.3g} GiB of activations")
                 break
             found = self._tried(candidate, label=f"{entry} {value}")
@@ -286,21 +306,27 @@ class _Trial:
 
     def _weigh_compiling(self, plan: Plan, seconds: float) -> tuple[Plan, float]:
         ahead = self._samples_ahead * seconds
-        if ahead < _WORTH_COMPILING or plan.positions_per_pass > 1:
+        if self._compiles is False or (self._compiles is None and ahead < _WORTH_COMPILING):
             return plan, seconds
-        candidate = plan.but(compiled=True)
-        if plan.chunks_per_pass > 2 and self._subject.batch_norm == "train" and "statistics" not in self._pinned:
-            candidate = candidate.but(statistics="view")  # one kernel for all chunks keeps the compiled code short
+        if plan.positions_per_pass > 1 and "positions_per_pass" in self._pinned:
+            return plan, seconds
+        candidate = plan.but(compiled=True, positions_per_pass=1)
+        if self._subject.batch_norm == "train" and "statistics" not in self._pinned:
+            # Sums that the compiler can fuse; a kernel per chunk would also make the compiled code long.
+            candidate = candidate.but(statistics="view")
         found = self._tried(candidate, label="torch.compile")
         if found is None:
             return plan, seconds
-        # Other processes on this machine find the compiled code in torch's cache: that is what they have to wait for.
-        torch._dynamo.reset()
-        again = self._tried(candidate, label="torch.compile, from its cache", repeats=1)
-        warm_up = found[1] if again is None else again[1]
+        if self._compiles:
+            return candidate, found[0]
+        warm_up = found[1]
+        if self._wishes.several_processes:
+            # They find the compiled code in torch's cache; what they have to wait for shows at a second copy.
+            again = self._tried(candidate, label="torch.compile, from its cache")
+            warm_up = found[1] if again is None else again[1]
         after = self._samples_ahead * found[0] + warm_up
         self._note(
-            f"torch.compile takes {found[1]:.0f} s, {warm_up:.0f} s from its cache, "
+            f"torch.compile takes {found[1]:.0f} s, {warm_up:.0f} s in other processes, "
             f"and would save {ahead - after:.0f} of {ahead:.0f} s ahead"
         )
         return (candidate, found[0]) if after * _CLEARLY < ahead else (plan, seconds)
@@ -314,53 +340,69 @@ class _Trial:
         return all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
     def _settle_precision(self, plan: Plan) -> tuple[Plan, float | None]:
-        forced = self._wishes.precision != "auto" or "precision" in self._pinned
-        flattened = self._flattening()
+        """Choose the precision and return its error against float64, chunk by chunk, on a copy."""
         if plan.precision == "float64":
             return plan, 0.0
+        if self._forced in ("tf32", "bfloat16") and not plan.in_place:
+            plan = plan.but(precision=self._forced)
+        # A network that cannot be copied has nothing to be compared with.
+        exact = None if plan.in_place else self._exact_losses()
+        flattened = self._flattening()
+        reason = None
         if flattened > _FLATTENING:
-            text = f"float32 parameters lose {flattened:.2g} of a line of length {self._subject.interval:g}"
-            if not forced and not plan.in_place:
-                self._note(f"{text}: float64")
+            length = f"a line of length {self._subject.interval:g}"
+            reason = f"{plan.precision} parameters lose {flattened:.2g} of {length} to rounding"
+        error = None
+        if exact is not None:
+            error, allowed = self._error_against(plan, exact), self._allowed_error(exact)
+            if reason is None and not error <= allowed:
+                reason = f"{plan.precision} differs from float64 by {error:.2g}, allowed are {allowed:.2g}"
+        if reason is not None:
+            if self._forced is None and not plan.in_place and exact is not None:
+                self._note(f"{reason}: float64")
                 return self._in_float64(plan), 0.0
-            self._note(f"{text}; precision float64 would not")
-            logger.warning("Plan: %s; precision float64 would not.", text)
-        exact = self._exact_losses()
-        if exact is None:
-            return plan, None
-        error = self._error_against(plan, exact)
-        allowed = self._wishes.precision_tolerance
-        if forced:
+            self._warn(f"{reason}; precision float64 would not")
             return plan, error
-        if not error <= allowed and not plan.in_place:
-            self._note(f"float32 differs from float64 by {error:.2g}, allowed are {allowed:.2g}: float64")
-            return self._in_float64(plan), 0.0
-        best, best_seconds = plan, None
-        for precision in (["tf32"] if self._on_gpu else []) + ["bfloat16"]:
-            if plan.in_place:
-                break
+        if self._forced is not None or plan.in_place or exact is None:
+            return plan, error
+        return self._faster_precision(plan, exact, error)
+
+    def _faster_precision(
+        self, plan: Plan, exact: Mapping[int, Tensor], error: float | None
+    ) -> tuple[Plan, float | None]:
+        best, best_seconds, best_error = plan, math.inf, error
+        allowed = self._allowed_error(exact)
+        for precision in ["tf32", "bfloat16"] if self._on_gpu else ["bfloat16"]:
             candidate = plan.but(precision=precision)
             try:
                 its_error = self._error_against(candidate, exact)
+                if not its_error <= allowed:
+                    self._note(
+                        f"{precision} left out: differs from float64 by {its_error:.2g}, allowed are {allowed:.2g}"
+                    )
+                    continue
+                count = min(plan.chunks_per_pass, self._chunks)
+                if best_seconds == math.inf:
+                    best_seconds = self._time(self._engine(plan), [0.0], count)
+                seconds = self._time(self._engine(candidate), [0.0], count)
             except Exception as failure:
-                self._note(f"{precision} left out: {type(failure).__name__}")
+                self._note(f"{precision} left out: {_first_line(failure)}")
                 continue
-            if not its_error <= allowed:
-                self._note(f"{precision} left out: differs from float64 by {its_error:.2g}, allowed are {allowed:.2g}")
-                continue
-            if best_seconds is None:
-                found = self._tried(plan, label=plan.precision)
-                best_seconds = found[0] if found is not None else math.inf
-            found = self._tried(candidate, label=precision, tolerance=2 * allowed)
-            if found is not None and found[0] * _CLEARLY < best_seconds:
-                best, best_seconds, error = candidate, found[0], its_error
-        return best, error
+            if seconds * _CLEARLY < best_seconds:
+                best, best_seconds, best_error = candidate, seconds, its_error
+        return best, best_error
 
     def _in_float64(self, plan: Plan) -> Plan:
-        return plan.but(precision="float64", compiled=False, cuda_graphs=False)
+        plan = plan.but(precision="float64", compiled=False, cuda_graphs=False)
+        while not self._fits(plan) and (plan.chunks_per_pass > 1 or plan.positions_per_pass > 1):
+            plan = plan.but(
+                chunks_per_pass=max(1, plan.chunks_per_pass // 2),
+                positions_per_pass=max(1, plan.positions_per_pass // 2),
+            )
+        return plan
 
     def _flattening(self) -> float:
-        """Return how much of the line's length rounding to float32 takes away, as a fraction of the length."""
+        """Return how much of the line's length rounding of the parameters takes away, as a fraction of the length."""
         network = self._plain_engine.network
         target = network.origin() + self._subject.interval * network.flatten(self._subject.direction)
         dtype = next(p.dtype for p in self._subject.model.parameters() if p.requires_grad)
@@ -368,60 +410,91 @@ class _Trial:
         return lost / self._subject.interval
 
     def _exact_losses(self) -> dict[int, Tensor] | None:
-        """Return float64 losses of some chunks, the last one among them: a share of the work, not of the time.
+        """Return float64 losses of the first chunks and the last one: a share of the work, not of the time.
 
         What is compared must not hang on the clock, since the error goes into the tables.
         """
         share = _SHARE_FOR_PRECISION * self._samples_ahead / (len(self._ends()) * self._subject.chunk_size)
         count = max(1, min(self._chunks, _MOST_EXACT_CHUNKS, int(share)))
         try:
-            engine = self._engine(Plan(precision="float64", reseed=True))
-            chosen = [0, *range(self._chunks - 1, 0, -1)][:count]
+            engine = self._engine(Plan(precision="float64"))
+            chosen = sorted({*range(max(1, count - 1)), *([self._chunks - 1] if count > 1 else [])})
             return {chunk: self._losses(engine, self._ends(), chunk, 1) for chunk in chosen}
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0]
-            self._note(f"no comparison with float64: {type(error).__name__}: {reason[:200]}")
+            self._note(f"no comparison with float64: {_first_line(error)}")
             return None
 
     def _ends(self) -> list[float]:
         return [-self._subject.interval, 0.0, self._subject.interval / 2]
 
     def _error_against(self, plan: Plan, exact: Mapping[int, Tensor]) -> float:
-        engine = self._engine(plan)
-        ours = [self._losses(engine, self._ends(), chunk, 1) for chunk in exact]
-        return self._differs(torch.cat(ours, dim=1), torch.cat(list(exact.values()), dim=1))
+        """Return the largest error of a mean loss, per max(1, loss), with as many chunks per pass as the plan says."""
+        # Other shapes than a whole pass would be compiled for this alone; compiled code was held against plain code.
+        engine = self._engine(plan.but(compiled=False, cuda_graphs=False))
+        chunks = sorted(exact)
+        last = [chunks.pop()] if len(chunks) > 1 and chunks[-1] != chunks[-2] + 1 else []
+        ours = [self._losses(engine, self._ends(), chunks[0], len(chunks))]
+        ours += [self._losses(engine, self._ends(), chunk, 1) for chunk in last]
+        found, expected = mean_losses(torch.cat(ours, dim=1)), mean_losses(self._joined(exact))
+        if not torch.equal(torch.isfinite(found), torch.isfinite(expected)):
+            return math.inf
+        error = ((found - expected).abs() / expected.abs().clamp(min=1.0))[torch.isfinite(expected)]
+        return float(error.max()) if error.numel() else 0.0
+
+    def _joined(self, exact: Mapping[int, Tensor]) -> Tensor:
+        return torch.cat([exact[chunk] for chunk in sorted(exact)], dim=1)
+
+    def _allowed_error(self, exact: Mapping[int, Tensor]) -> float:
+        """Return the tolerance, or a share of what the loss changes along the line if that is less."""
+        means = mean_losses(self._joined(exact))
+        means = means[torch.isfinite(means)]
+        if len(means) < 2:
+            return self._wishes.precision_tolerance
+        span = float((means.max() - means.min()) / means.abs().max().clamp(min=1.0))
+        return min(self._wishes.precision_tolerance, _SHARE_OF_RANGE * span)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
+
+
+class _LargestOperation(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the largest sum of an operation's inputs and outputs, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = {id(leaf): leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)}
+        self.bytes = max(self.bytes, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
+        return result
 
 
 def activation_bytes(model: nn.Module, inputs: Tensor) -> float:
     """Return an estimate of the memory that a forward pass needs per sample, without gradients, in bytes.
 
-    Three times the largest input and output of any layer: what a residual block holds on to, and the kernels' own
-    buffers, come on top of the layer at work.
+    Twice the inputs and outputs of the largest operation: what a residual block holds on to and the kernels' own
+    buffers come on top of the operation at work.
 
     Args:
         model: The network, left as it was.
         inputs: One chunk. Shape (n, ...).
     """
-    largest = float(inputs.numel() * inputs.element_size())
-
-    def look(_: nn.Module, arguments: Any, output: Any) -> None:
-        nonlocal largest
-        tensors = [t for t in (*arguments, output) if isinstance(t, Tensor)]
-        largest = max(largest, float(sum(t.numel() * t.element_size() for t in tensors)))
-
-    hooks = [module.register_forward_hook(look) for module in model.modules()]
     on_gpu = inputs.device.type == "cuda"
-    try:
-        with (
-            torch.random.fork_rng(devices=[inputs.device] if on_gpu else []),
-            torch.no_grad(),
-            restored(model),
-        ):
-            model(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return 3.0 * largest / len(inputs)
+    largest = _LargestOperation()
+    with (
+        torch.random.fork_rng(devices=[inputs.device] if on_gpu else []),
+        torch.no_grad(),
+        restored(model),
+        largest,
+    ):
+        model(inputs)
+    return 2.0 * largest.bytes / len(inputs)
 
 
 def _memory_of(device: torch.device, wishes: Wishes) -> float:

@@ -39,6 +39,7 @@ class ParameterVector:
 
     Args:
         model: Network; its trainable parameters share one floating-point dtype and one device.
+        with_gradient: False: no memory for gradients, which are then None.
 
     Attributes:
         value: theta. Shape (p,), dtype and device of the parameters.
@@ -59,7 +60,7 @@ class ParameterVector:
     value: Tensor
     gradient: Tensor
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, with_gradient: bool = True) -> None:
         self._parameters = _trainable(model)
         if not self._parameters:
             raise SgdlineError(
@@ -82,9 +83,11 @@ class ParameterVector:
         with torch.no_grad():
             self.value = torch.cat([_in_memory_order(parameter) for parameter in self._parameters.values()])
         self._strides = {name: _dense_stride(parameter) for name, parameter in self._parameters.items()}
-        self.gradient = torch.zeros_like(self.value)
+        self.gradient = torch.zeros_like(self.value) if with_gradient else self.value[:0]
         self._released = False
-        self._gradients = self.split(self.gradient)
+        self._gradients: dict[str, Tensor | None] = dict.fromkeys(self._parameters)
+        if with_gradient:
+            self._gradients.update(self.split(self.gradient))
         for name, part in self.split(self.value).items():
             parameter = self._parameters[name]
             # The old gradient goes first: torch refuses a gradient whose layout does not fit the new data.

@@ -19,7 +19,6 @@ from sgdline.engine.lines import Line, LineEngine, chunk_means, mean_losses
 from sgdline.engine.network import MeasuringSet
 from sgdline.engine.plan import Plan
 from sgdline.engine.positions import choose_positions
-from sgdline.errors import SgdlineError
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import inner
@@ -58,20 +57,12 @@ def measuring_images(images: ImageData, run: Mapping[str, Any], settings: Mappin
         images: Its data set.
         run: Its training slice.
         settings: The config's line block.
-
-    Raises:
-        SgdlineError: If BatchNorm in train mode would see a chunk of one sample.
     """
     seed, chunk_size = int(run["seed"]), int(run["batch_size"])
     parts = {"train": images.train, "validation": images.validation}
     if not settings["validation"]:
         parts["validation"] = ImageSet(images.validation.inputs[:0], images.validation.targets[:0])
     for name, part in parts.items():
-        if settings["batch_norm"] == "train" and len(part) % chunk_size == 1:
-            raise SgdlineError(
-                f"The last chunk of the {name} set must hold at least two samples for BatchNorm in train mode, "
-                f"got 1. Change the data set's {name} or batch_size so that the rest of the division is not 1."
-            )
         if settings["augment"]:
             draws = generator(seed, f"probe_augmentation_{name}")
             inputs = augment(part.inputs, **run["augmentation"], fill=images.black, generator=draws)
@@ -116,7 +107,10 @@ class Probe:
         if len(measured.validation):
             seeds = measured.mask_seeds("validation")
             self._validation = self._prepared(measured.validation, measured.chunk_size, seeds)
-        self._reuses = _depends_on_parameters_only(trainer.model, batch_norm=settings["batch_norm"])
+        # Several positions in a pass: the same position alone may differ in its last bits.
+        self._reuses = plan.positions_per_pass == 1 and _depends_on_parameters_only(
+            trainer.model, batch_norm=settings["batch_norm"]
+        )
         self._next: tuple[int, _AtPosition] | None = None
 
     def _prepared(self, part: ImageSet, chunk_size: int, mask_seeds: list[int]) -> MeasuringSet:

@@ -22,7 +22,7 @@ from sgdline.data.images import ImageData
 from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model, check_model
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
-from sgdline.seeds import derive_seed, generator
+from sgdline.seeds import derive_seed, generator, seed_masks
 from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.schedules import make_schedule
 from sgdline.train.update_rules import make_update_rule
@@ -176,7 +176,7 @@ class Trainer:
         mask_seed = derive_seed(self._seed, "dropout", step)
         self.model.train()
         self.vector.zero_gradient()
-        torch.manual_seed(mask_seed)
+        seed_masks(mask_seed, inputs.device)
         loss = functional.cross_entropy(self.model(inputs), targets)
         try:
             loss.backward()  # type: ignore[no-untyped-call]
