@@ -1,6 +1,7 @@
 # make figures            the default configuration, on this machine
 # make figures CONFIG=config/smoke.yaml
 # make test               all tests
+# make bench              how fast it is here, about 25 minutes; writes benchmarks/README.md
 PYTHON ?= python3
 CONFIG ?=
 CORES ?= all
@@ -9,7 +10,7 @@ GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 SNAKEMAKE := $(VENV)/bin/snakemake all_figures --cores $(CORES) $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
 	$(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: figures report test check clean
+.PHONY: figures report test bench check clean
 
 figures: $(VENV)/installed
 	$(SNAKEMAKE)
@@ -19,6 +20,9 @@ report: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest
+
+bench: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/bench.py
 
 check: $(VENV)/installed
 	$(VENV)/bin/ruff check .

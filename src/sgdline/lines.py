@@ -133,10 +133,10 @@ class LineMeter:
                 sample are averaged.
             inputs: Measuring set. Shape (N, ...).
             targets: Shape (N, ...).
-            chunk_size: Samples that share BatchNorm's statistics, best the training batch size; None: all, which is only
-                right for small sets.
-            batch_norm: "train": statistics of each chunk, dropout on with fixed masks, layers that you keep in eval mode
-                stay in it; "eval": running statistics, no dropout.
+            chunk_size: Samples that share BatchNorm's statistics, best the training batch size; None: all, which suits
+                small sets only.
+            batch_norm: "train": statistics of each chunk, dropout on with fixed masks, layers that you keep in eval
+                mode stay in it; "eval": running statistics, no dropout.
             interval: Half-width of the measured interval, Euclidean length; it grows while a minimum is at its edge.
             tolerance: Refine until the estimated error is below, in units of the loss.
             resolution: Measure on a grid of this spacing instead.
