@@ -239,11 +239,45 @@ def test_any_number_of_segments_gives_the_same_rows(dataset: Path, tmp_path: Pat
     assert tables[2].equals(tables[0])
 
 
+@pytest.mark.parametrize("validation", [True, False])
+@pytest.mark.parametrize("statistics", ["split", "view"])
+def test_all_sets_in_one_pass_give_the_rows_of_sets_alone(
+    dataset: Path, tmp_path: Path, statistics: str, validation: bool
+) -> None:
+    # 90 + 40 images and batches of 32: whole chunks share a pass, ends of 26 and 8 have their own.
+    settings = probe_settings("resnet", augmented=True, validation=validation)
+    plan = Plan(reseed=False, chunks_per_pass=3, statistics=statistics)
+    joined = measure(dataset, tmp_path / "joined", settings, plan).to_pylist()
+    alone = measure(dataset, tmp_path / "alone", settings).to_pylist()
+    assert len(joined) == len(alone) == 4
+    for ours, theirs in zip(joined, alone, strict=True):
+        for column, value in theirs.items():
+            if value is None or isinstance(value, str):
+                assert ours[column] == value
+            else:
+                np.testing.assert_allclose(ours[column], value, atol=1e-4 if "sample" in column else 1e-5)
+
+
+def test_a_smaller_last_batch_is_measured_apart(dataset: Path, tmp_path: Path) -> None:
+    settings = probe_settings("resnet", every=1)
+    settings["training"]["drop_last"] = False
+    plan = Plan(reseed=False, chunks_per_pass=3)
+    joined = measure(dataset, tmp_path / "joined", settings, plan)
+    alone = measure(dataset, tmp_path / "alone", settings)
+    for column in ("direction_batch_loss", "train_loss", "validation_loss"):
+        for ours, theirs in zip(joined[column].to_pylist(), alone[column].to_pylist(), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
 @pytest.mark.parametrize("positions", ["grid", "adaptive"])
 @pytest.mark.parametrize(
     "plan",
-    [Plan(reseed=False, chunks_per_pass=2), Plan(reseed=False, positions_per_pass=4, statistics="view")],
-    ids=["chunks", "positions"],
+    [
+        Plan(reseed=False, chunks_per_pass=3),
+        Plan(reseed=False, chunks_per_pass=2),
+        Plan(reseed=False, positions_per_pass=4, statistics="view"),
+    ],
+    ids=["together", "chunks", "positions"],
 )
 def test_segments_and_reused_losses_leave_no_trace(dataset: Path, tmp_path: Path, plan: Plan, positions: str) -> None:
     # At every update a line: the loss at the step is the next line's at 0, except at the start of a segment.

@@ -42,9 +42,17 @@ class LineEngine:
         chunk_size: int,
         mask_seeds: Sequence[int],
         lasting: bool = True,
+        chunks_per_pass: int | None = None,
     ) -> MeasuringSet:
         """Make samples ready to be measured; see `Network.prepare`."""
-        return self.network.prepare(inputs, targets, chunk_size=chunk_size, mask_seeds=mask_seeds, lasting=lasting)
+        return self.network.prepare(
+            inputs,
+            targets,
+            chunk_size=chunk_size,
+            mask_seeds=mask_seeds,
+            lasting=lasting,
+            chunks_per_pass=chunks_per_pass,
+        )
 
     @contextmanager
     def line(self, direction: Mapping[str, Tensor], *, origin: Mapping[str, Tensor] | None = None) -> Iterator[Line]:
@@ -64,6 +72,60 @@ class LineEngine:
         along = self.network.flatten(direction)
         with self.network.opened():
             yield Line(self.network, start, along)
+
+
+class Together:
+    """Several sets whose chunks share one forward pass; the last set is exchanged from line to line.
+
+    For small networks a pass costs more than its samples. Chunks of another size than the others, the ends of the
+    sets, get passes of their own.
+    """
+
+    def __init__(self, engine: LineEngine, parts: Sequence[tuple[Tensor, Tensor]], *, chunk_size: int) -> None:
+        """Join sets.
+
+        Args:
+            engine: The engine; its plan takes several chunks per pass.
+            parts: Inputs and targets of each set. The last one has at most chunk_size samples.
+            chunk_size: Samples that share BatchNorm's statistics.
+        """
+        inputs, targets = zip(*parts, strict=True)
+        whole = [len(part) - len(part) % chunk_size for part in targets]
+        joined = [
+            torch.cat([part[:count] for part, count in zip(kind, whole, strict=True)]) for kind in (inputs, targets)
+        ]
+        ends = [(x[count:], y[count:]) for x, y, count in zip(inputs, targets, whole, strict=True)]
+        self._inputs, self._targets = joined
+        self._slot = slice(sum(whole[:-1]), sum(whole))
+        # Where the samples of each set are among all of them, whole chunks first.
+        firsts = [sum(whole[:index]) for index in range(len(whole))]
+        self._ranges = [[slice(first, first + count)] for first, count in zip(firsts, whole, strict=True)]
+        chunks = len(self._targets) // chunk_size
+        self._sets = [engine.prepare(*joined, chunk_size=chunk_size, mask_seeds=[0] * chunks, chunks_per_pass=chunks)]
+        begin = sum(whole)
+        for index, (x, y) in enumerate(ends):
+            if len(y):
+                self._sets.append(engine.prepare(x, y, chunk_size=chunk_size, mask_seeds=[0], lasting=False))
+                self._ranges[index].append(slice(begin, begin + len(y)))
+                begin += len(y)
+
+    def exchange(self, inputs: Tensor, targets: Tensor) -> bool:
+        """Put another last set in the place of the present one; return False if it has another size."""
+        if len(targets) != self._slot.stop - self._slot.start:
+            return False
+        self._inputs[self._slot] = inputs
+        self._targets[self._slot] = targets
+        return True
+
+    def losses(self, line: Line, positions: Sequence[float]) -> list[Tensor]:
+        """Return the losses of each set at positions. Shapes (K, N_i)."""
+        found = torch.cat([line.losses(positions, part) for part in self._sets], dim=1)
+        return [torch.cat([found[:, part] for part in ranges], dim=1) for ranges in self._ranges]
+
+    def losses_at(self, line: Line, parameters: Tensor) -> list[Tensor]:
+        """Return the losses of each set at a parameter vector. Shapes (1, N_i)."""
+        found = torch.cat([line.losses_at(parameters, part) for part in self._sets])[None]
+        return [torch.cat([found[:, part] for part in ranges], dim=1) for ranges in self._ranges]
 
 
 class Line:

@@ -162,6 +162,7 @@ class Network:
         chunk_size: int,
         mask_seeds: Sequence[int],
         lasting: bool = True,
+        chunks_per_pass: int | None = None,
     ) -> MeasuringSet:
         """Cut samples, in their own order, into chunks and chunks into forward passes; the last may be smaller.
 
@@ -171,6 +172,7 @@ class Network:
             chunk_size: Samples that share BatchNorm's statistics.
             mask_seeds: Seed of the random masks of each chunk.
             lasting: Whether the set is measured on many lines.
+            chunks_per_pass: Another number than the plan's.
 
         Raises:
             SgdlineError: If BatchNorm in train mode would see a chunk of one sample.
@@ -184,7 +186,7 @@ class Network:
                 "The last chunk of a measuring set must hold at least two samples for BatchNorm in train mode, got 1. "
                 "Change the number of samples (a data set's train or validation) or of those in a chunk (batch_size)."
             )
-        together = max(1, self.plan.chunks_per_pass)
+        together = self.plan.chunks_per_pass if chunks_per_pass is None else chunks_per_pass
         passes = []
         for first in range(0, len(sizes), together):
             begin, rows = first * chunk_size, sum(sizes[first : first + together])

@@ -117,6 +117,7 @@ class _Trial:
         # The second position lies far enough out that a copy which does not move with its parameters shows.
         size = float(self._plain_engine.network.origin().norm())
         self._positions = [0.0, max(subject.interval / 2, 0.05 * size)]
+        self._samples = work.samples
         self._samples_ahead = work.lines * work.positions * work.samples
         self._begin = time.perf_counter()
         self._budget = 1.0
@@ -259,7 +260,10 @@ class _Trial:
     def _fits(self, plan: Plan) -> bool:
         """Return whether the activations, and the parameter vectors of several positions, fit into the budget."""
         wide = 2 if plan.precision == "float64" and self._searched != "float64" else 1
-        samples = plan.chunks_per_pass * plan.positions_per_pass * self._subject.chunk_size
+        chunks = plan.chunks_per_pass
+        # A pass that takes all chunks takes what else is measured at a position along.
+        samples = self._samples if chunks >= self._chunks else chunks * self._subject.chunk_size
+        samples *= plan.positions_per_pass
         vectors = (plan.positions_per_pass - 1) * self._plain_engine.network.size * 24  # float64, its product, a copy
         return samples * self._sample_bytes * wide + vectors <= self._memory
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sgdline.data.augmentation import augment
 from sgdline.data.images import ImageData, ImageSet
-from sgdline.engine.lines import Line, LineEngine, chunk_means, mean_losses
+from sgdline.engine.lines import Line, LineEngine, Together, chunk_means, mean_losses
 from sgdline.engine.network import MeasuringSet
 from sgdline.engine.plan import Plan
 from sgdline.engine.positions import choose_positions
@@ -102,6 +102,13 @@ class Probe:
         self._settings = settings
         self._engine = LineEngine(trainer.model, cross_entropy, batch_norm=settings["batch_norm"], plan=plan)
         measured = measuring_images(images, run, settings)
+        self._together: Together | None = None
+        if 1 < plan.chunks_per_pass >= -(-len(measured.train) // measured.chunk_size):
+            # A pass takes the whole training set: what else is measured at a position goes along.
+            parts = [measured.train, measured.validation] if len(measured.validation) else [measured.train]
+            batch = ImageSet(images.train.inputs[: measured.chunk_size], images.train.targets[: measured.chunk_size])
+            pairs = [(part.inputs, part.targets) for part in (*parts, batch)]
+            self._together = Together(self._engine, pairs, chunk_size=measured.chunk_size)
         self._train = self._prepared(measured.train, measured.chunk_size, measured.mask_seeds("train"))
         self._validation: MeasuringSet | None = None
         if len(measured.validation):
@@ -148,6 +155,9 @@ class Probe:
             mask_seeds=[update.mask_seed],
             lasting=False,
         )
+        joined = self._together
+        if joined is not None and not joined.exchange(update.inputs, update.targets):
+            joined = None
         known, self._next = self._next, None
         found: dict[float, _AtPosition] = {}
         vector = self._trainer.vector
@@ -159,7 +169,7 @@ class Probe:
             def measure(positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
                 missing = [position for position in positions.tolist() if position not in found]
                 if missing:
-                    found.update(zip(missing, self._at(line, missing, batch), strict=True))
+                    found.update(zip(missing, self._at(line, missing, batch, joined), strict=True))
                 here = [found[position] for position in positions.tolist()]
                 curves = [[h.train for h in here], [h.direction_batch for h in here]]
                 if self._validation is not None:
@@ -171,7 +181,7 @@ class Probe:
             nodes = [found[position] for position in line_positions.positions.tolist()]
             # The very parameters that the next update starts from, so that its line can take over the losses.
             target = vector.value.clone().add_(update.direction, alpha=-update.lr)
-            at_step = self._at_vector(line, self._engine.network.flatten(vector.split(target)), batch)
+            at_step = self._at_vector(line, self._engine.network.flatten(vector.split(target)), batch, joined)
 
         if self._reuses and self.due(update.step + 1):
             self._next = (update.step + 1, at_step)
@@ -203,22 +213,28 @@ class Probe:
             "status": status,
         }
 
-    def _at(self, line: Line, positions: list[float], batch: MeasuringSet) -> list[_AtPosition]:
-        train = line.losses(positions, self._train)
-        validation = None if self._validation is None else line.losses(positions, self._validation)
-        return self._summaries(train, line.losses(positions, batch), validation)
+    def _at(
+        self, line: Line, positions: list[float], batch: MeasuringSet, joined: Together | None
+    ) -> list[_AtPosition]:
+        if joined is not None:
+            return self._summaries(joined.losses(line, positions))
+        sets = [self._train, *([] if self._validation is None else [self._validation]), batch]
+        return self._summaries([line.losses(positions, part) for part in sets])
 
-    def _at_vector(self, line: Line, parameters: Tensor, batch: MeasuringSet) -> _AtPosition:
-        train = line.losses_at(parameters, self._train)[None]
-        validation = None if self._validation is None else line.losses_at(parameters, self._validation)[None]
-        return self._summaries(train, line.losses_at(parameters, batch)[None], validation)[0]
+    def _at_vector(self, line: Line, parameters: Tensor, batch: MeasuringSet, joined: Together | None) -> _AtPosition:
+        if joined is not None:
+            return self._summaries(joined.losses_at(line, parameters))[0]
+        sets = [self._train, *([] if self._validation is None else [self._validation]), batch]
+        return self._summaries([line.losses_at(parameters, part)[None] for part in sets])[0]
 
     def _replaced_batch(self, known: _AtPosition, line: Line, batch: MeasuringSet) -> _AtPosition:
         own = float(mean_losses(line.losses([0.0], batch))[0])
         return _AtPosition(known.train, own, known.validation, known.chunks, known.samples)
 
-    def _summaries(self, train: Tensor, batch: Tensor, validation: Tensor | None) -> list[_AtPosition]:
-        """Bring the means of (K, N) losses to the host, all positions at once."""
+    def _summaries(self, losses: list[Tensor]) -> list[_AtPosition]:
+        """Bring the means of (K, N) losses of train, validation if any, and batch to the host at once."""
+        train, batch = losses[0], losses[-1]
+        validation = losses[1] if len(losses) == 3 else None
         chunks = chunk_means(train, self._train.sizes).float().cpu().numpy()
         samples = train.float().cpu().numpy() if self._settings["sample_losses"] else None
         train_means, batch_means = mean_losses(train).tolist(), mean_losses(batch).tolist()
