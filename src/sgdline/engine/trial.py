@@ -188,8 +188,9 @@ class _Trial:
 
     def _look_for_chance(self) -> None:
         """Warn if two passes differ: randomness that seeding torch's generators does not catch."""
-        first, second = (self._losses(self._plain_engine, [0.0], 0, 1) for _ in range(2))
-        if not torch.equal(torch.nan_to_num(first), torch.nan_to_num(second)):
+        first, second = (torch.nan_to_num(self._losses(self._plain_engine, [0.0], 0, 1)) for _ in range(2))
+        # Kernels that add up in any order differ by rounding.
+        if float(((first - second).abs() / first.abs().clamp(min=1.0)).max()) > _SAME_SAMPLE:
             self._warn("two passes over the same samples differ: the network draws random numbers outside of torch")
 
     def _expected(self, count: int) -> Tensor:
