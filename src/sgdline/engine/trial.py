@@ -61,7 +61,6 @@ class Wishes:
     precision_tolerance: float = 3e-5  # nats per max(1, loss), of a mean loss against float64
     memory_gb: float | None = None  # for activations; None: from the device
     threads: int = 1  # at most
-    several_processes: bool = False  # whether others find compiled code in this one's cache
     pinned: Mapping[str, Any] | None = None  # entries of the plan that are not searched
 
 
@@ -324,16 +323,9 @@ class _Trial:
             return plan, seconds
         if self._compiles:
             return candidate, found[0]
-        warm_up = found[1]
-        if self._wishes.several_processes:
-            # They find the compiled code in torch's cache; what they have to wait for shows at a second copy.
-            again = self._tried(candidate, label="torch.compile, from its cache")
-            warm_up = found[1] if again is None else again[1]
-        after = self._samples_ahead * found[0] + warm_up
-        self._note(
-            f"torch.compile takes {found[1]:.0f} s, {warm_up:.0f} s in other processes, "
-            f"and would save {ahead - after:.0f} of {ahead:.0f} s ahead"
-        )
+        # Later processes on this machine find most of the compiled code in torch's cache and wait less.
+        after = self._samples_ahead * found[0] + found[1]
+        self._note(f"torch.compile takes {found[1]:.0f} s and would save {ahead - after:.0f} of {ahead:.0f} s ahead")
         return (candidate, found[0]) if after * _CLEARLY < ahead else (plan, seconds)
 
     def _thread_counts(self) -> list[int]:

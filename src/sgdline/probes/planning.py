@@ -71,7 +71,6 @@ def plan_probe(
         precision_tolerance=block["precision_tolerance"],
         memory_gb=None if block["memory_gb"] == "auto" else block["memory_gb"],
         threads=threads,
-        several_processes=len(training["segments"]) > 1,
         pinned=block["plan"],
     )
     report = choose_plan(subject, wishes, work)
