@@ -277,8 +277,12 @@ def roofline(document: Document) -> list[str]:
         for way, speed in roof["multiply_adds_per_second"].items():
             label = WAYS[way] if way == "reference" else f"{WAYS[way]}, {roof['precision']}"
             cells = [f"`{name}`, {label}", number(roof["multiply_adds_per_image"] / 1e6), number(2 * speed / 1e9)]
-            rows.append([*cells, number(2 * peak / 1e9), f"{number(100 * speed / peak)} %"])
+            ratio = _ratio(found, way)
+            at_limit = None if ratio is None or way == "reference" else ratio * peak / speed
+            cells += [number(2 * peak / 1e9), f"{number(100 * speed / peak)} %", number(at_limit)]
+            rows.append(cells)
     head = ["", "million multiply-adds an image", "GFLOP/s", "GFLOP/s of a matrix product", "share"]
+    head.append("times the published way at that limit")
     return ["### Distance from the device's limit", table(head, rows)] if rows else []
 
 
