@@ -258,6 +258,17 @@ def test_all_sets_in_one_pass_give_the_rows_of_sets_alone(
                 np.testing.assert_allclose(ours[column], value, atol=1e-4 if "sample" in column else 1e-5)
 
 
+def test_the_batch_in_a_shared_pass_is_that_of_its_update_in_float64_too(dataset: Path, tmp_path: Path) -> None:
+    settings = probe_settings("resnet")
+    rows = {}
+    for name, chunks in (("joined", 3), ("alone", 1)):
+        plan = Plan(precision="float64", reseed=False, chunks_per_pass=chunks)
+        rows[name] = measure(dataset, tmp_path / name, settings, plan)
+    for column in ("direction_batch_loss", "train_loss", "validation_loss"):
+        for ours, theirs in zip(*(rows[name][column].to_pylist() for name in ("joined", "alone")), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10)
+
+
 def test_a_smaller_last_batch_is_measured_apart(dataset: Path, tmp_path: Path) -> None:
     settings = probe_settings("resnet", every=1)
     settings["training"]["drop_last"] = False

@@ -95,13 +95,14 @@ class Together:
             torch.cat([part[:count] for part, count in zip(kind, whole, strict=True)]) for kind in (inputs, targets)
         ]
         ends = [(x[count:], y[count:]) for x, y, count in zip(inputs, targets, whole, strict=True)]
-        self._inputs, self._targets = joined
         self._slot = slice(sum(whole[:-1]), sum(whole))
         # Where the samples of each set are among all of them, whole chunks first.
         firsts = [sum(whole[:index]) for index in range(len(whole))]
         self._ranges = [[slice(first, first + count)] for first, count in zip(firsts, whole, strict=True)]
-        chunks = len(self._targets) // chunk_size
+        chunks = sum(whole) // chunk_size
         self._sets = [engine.prepare(*joined, chunk_size=chunk_size, mask_seeds=[0] * chunks, chunks_per_pass=chunks)]
+        # The pass's own tensors: preparing may have converted what was given, and the exchange has to reach them.
+        self._inputs, self._targets = self._sets[0].passes[0].inputs, self._sets[0].passes[0].targets
         begin = sum(whole)
         for index, (x, y) in enumerate(ends):
             if len(y):
