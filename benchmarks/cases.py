@@ -36,6 +36,19 @@ class Case:
     job_lines: int = 0  # lines of the timed job; 0: none
 
 
+_SMALL = Case(
+    name="mlp",
+    entry="sgdline.models:mlp",
+    kwargs={"hidden": [64, 48]},
+    source="digits",
+    train=1_024,
+    validation=256,
+    batch_size=64,
+    first=120,
+    every=3,
+    lines_per_job=40,
+)
+
 CASES = (
     Case(
         name="resnet20",
@@ -54,30 +67,8 @@ CASES = (
         checked_spacing=0.04,
         job_lines=3,
     ),
-    Case(
-        name="tiny_resnet",
-        entry="sgdline.models:tiny_resnet",
-        kwargs={"width": 8},
-        source="digits",
-        train=1_024,
-        validation=256,
-        batch_size=64,
-        first=120,
-        every=3,
-        lines_per_job=40,
-    ),
-    Case(
-        name="mlp",
-        entry="sgdline.models:mlp",
-        kwargs={"hidden": [64, 48]},
-        source="digits",
-        train=1_024,
-        validation=256,
-        batch_size=64,
-        first=120,
-        every=3,
-        lines_per_job=40,
-    ),
+    replace(_SMALL, name="tiny_resnet", entry="sgdline.models:tiny_resnet", kwargs={"width": 8}),
+    _SMALL,
 )
 
 _QUICK = {"train": 40, "validation": 24, "batch_size": 16, "lines_per_job": 2, "checked_lines": 1}

@@ -23,12 +23,12 @@ from sgdline.engine.network import Network
 from sgdline.engine.plan import Plan, read_plan
 from sgdline.engine.positions import measure_adaptively
 from sgdline.errors import SgdlineError
-from sgdline.interpolation import interpolate, panel_slices
+from sgdline.interpolation import interpolate_panels
 from sgdline.models import build_model, count_parameters, mlp, tiny_resnet
 from sgdline.probes.line import Probe, cross_entropy
 from sgdline.probes.planning import plan_probe
 from sgdline.probes.segment import probe_segment
-from sgdline.runtime import keep_freed_memory, set_threads, use_deterministic_kernels
+from sgdline.runtime import keep_freed_memory, restore_tf32, set_tf32, set_threads, use_deterministic_kernels
 from sgdline.train.checkpoints import load_checkpoint, save_checkpoint
 from sgdline.train.loop import Trainer, Update
 
@@ -383,7 +383,9 @@ class Engine:
         for tolerance in TOLERANCES:
             name = _name_of("adaptive", tolerance)
             if name in self._rows:
-                error = np.abs(interpolant(self._rows[name], dense["positions"]) - dense["train_loss"])
+                row = self._rows[name]
+                curve = interpolate_panels(row["panel_edges"], row["positions"], row["train_loss"], dense["positions"])
+                error = np.abs(curve - dense["train_loss"])
                 errors[name] = {"mean": float(error.mean()), "max": float(error.max())}
         return errors
 
@@ -396,8 +398,7 @@ class Engine:
         found = {}
         for precision in sorted({"float32", self._plan.precision}):
             dtype = {"float64": torch.float64, "bfloat16": torch.bfloat16}.get(precision, torch.float32)
-            before = torch.backends.cuda.matmul.allow_tf32
-            torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+            before = set_tf32(precision == "tf32")
             left, right = (torch.randn(size, size, device=self._device, dtype=dtype) for _ in range(2))
             times = []
             for _ in range(8):
@@ -406,23 +407,13 @@ class Engine:
                 torch.mm(left, right)
                 synchronise()
                 times.append(time.perf_counter() - start)
-            torch.backends.cuda.matmul.allow_tf32 = before
+            restore_tf32(before)
             found[precision] = size**3 / min(times)
         return found
 
 
 def _name_of(positions: str, tolerance: float | None) -> str:
     return positions if positions == "grid" else f"adaptive_{tolerance:g}"
-
-
-def interpolant(row: Mapping[str, Any], points: Any) -> Any:
-    """Return an adaptive line's full-batch loss at points within its panels. Shape (n,)."""
-    found = np.full(len(points), np.nan)
-    for part in panel_slices(row["panel_edges"], row["positions"]):
-        nodes = row["positions"][part]
-        here = (points >= nodes[0]) & (points <= nodes[-1])
-        found[here] = interpolate(nodes, row["train_loss"][part], points[here])
-    return found
 
 
 # --- a job ------------------------------------------------------------------------------------------------------------

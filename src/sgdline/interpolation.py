@@ -125,3 +125,27 @@ def panel_slices(panel_edges: ArrayLike, positions: ArrayLike) -> list[slice]:
     if len(edges) < 2 or indices[-1] >= len(positions) or not np.array_equal(positions[indices], edges):
         raise ValueError(f"panel edges must be among the positions, got edges {edges} and positions {positions}.")
     return [slice(a, b + 1) for a, b in pairwise(indices.tolist())]
+
+
+def interpolate_panels(panel_edges: ArrayLike, positions: ArrayLike, values: ArrayLike, points: ArrayLike) -> Array:
+    """Evaluate one curve that is known at the Chebyshev-Lobatto nodes of neighbouring panels.
+
+    Args:
+        panel_edges: Ascending edges. Shape (K + 1,).
+        positions: Ascending nodes of all panels, shared edges once. Shape (P,).
+        values: Values at the nodes. Shape (P,).
+        points: Where to evaluate. Shape (n,).
+
+    Returns:
+        Values at the points. Shape (n,). NaN outside of the panels.
+
+    Raises:
+        ValueError: If an edge is not among the positions.
+    """
+    nodes, curve = np.asarray(positions, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    places = np.asarray(points, dtype=np.float64)
+    found = np.full(places.shape, np.nan)
+    for part in panel_slices(panel_edges, nodes):
+        here = (places >= nodes[part][0]) & (places <= nodes[part][-1])
+        found[here] = interpolate(nodes[part], curve[part], places[here])
+    return found

@@ -25,7 +25,8 @@ from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.positions import measure_adaptively, measure_grid
 from sgdline.engine.trial import Subject, Wishes, Work, choose_plan
 from sgdline.errors import SgdlineError
-from sgdline.interpolation import interpolate, panel_slices
+from sgdline.interpolation import interpolate_panels
+from sgdline.models.parameters import trainable_parameters
 from sgdline.seeds import derive_seed
 
 __all__ = ["LineMeter", "MeasuredLine", "Parabola", "Plan"]
@@ -73,16 +74,9 @@ class MeasuredLine:
             Shape (n,). NaN outside of the measured range.
         """
         points = np.asarray(positions, dtype=np.float64)
-        inside = (points >= self.positions[0]) & (points <= self.positions[-1])
-        found = np.full(points.shape, np.nan)
         if not len(self.panel_edges):
-            found[inside] = np.interp(points[inside], self.positions, self.losses)
-            return found
-        for part in panel_slices(self.panel_edges, self.positions):
-            nodes = self.positions[part]
-            here = inside & (points >= nodes[0]) & (points <= nodes[-1])
-            found[here] = interpolate(nodes, self.losses[part], points[here])
-        return found
+            return np.interp(points, self.positions, self.losses, left=np.nan, right=np.nan)
+        return interpolate_panels(self.panel_edges, self.positions, self.losses, points)
 
     @property
     def minimum_position(self) -> float:
@@ -201,7 +195,8 @@ class LineMeter:
         """
         if direction is None:
             direction = {
-                name: torch.zeros_like(p) if p.grad is None else -p.grad for name, p in self._trainable().items()
+                name: torch.zeros_like(p) if p.grad is None else -p.grad
+                for name, p in trainable_parameters(self._model).items()
             }
         return self._along(direction, origin=None, step_length=step_length)
 
@@ -216,9 +211,11 @@ class LineMeter:
         Args:
             optimizer: The network's optimizer, gradients at hand.
         """
-        before = {name: p.detach().clone() for name, p in self._trainable().items()}
+        before = {name: p.detach().clone() for name, p in trainable_parameters(self._model).items()}
         optimizer.step()
-        moved = {name: p.detach().double() - before[name].double() for name, p in self._trainable().items()}
+        moved = {
+            name: p.detach().double() - before[name].double() for name, p in trainable_parameters(self._model).items()
+        }
         length = _norm(moved)
         if not 0.0 < length < float("inf"):
             return MeasuredLine(
@@ -233,9 +230,6 @@ class LineMeter:
                 window=self._window,
             )
         return self._along(moved, origin=before, step_length=length)
-
-    def _trainable(self) -> dict[str, nn.Parameter]:
-        return {name: p for name, p in self._model.named_parameters() if p.requires_grad}
 
     def _along(
         self, direction: Mapping[str, Tensor], *, origin: Mapping[str, Tensor] | None, step_length: float | None
@@ -275,7 +269,7 @@ class LineMeter:
         )
 
     def _ready(self, direction: Mapping[str, Tensor]) -> tuple[LineEngine, MeasuringSet]:
-        shapes = {name: parameter.shape for name, parameter in self._trainable().items()}
+        shapes = {name: parameter.shape for name, parameter in trainable_parameters(self._model).items()}
         if self._engine is not None and self._engine.network.shapes != shapes:
             self._engine = None  # layers were exchanged, frozen or set free
         if self._engine is None or self._measured is None:

@@ -147,6 +147,18 @@ def restore_tf32(settings: tuple[Any, ...]) -> None:
         matmul.allow_tf32, convolution.allow_tf32 = settings
 
 
+def set_up_torch(threads: int) -> torch.device:
+    """Prepare torch for a job that trains or measures, the same for all of them, and return its device.
+
+    Args:
+        threads: CPU threads that the job may use.
+    """
+    set_threads(threads)
+    keep_freed_memory()
+    use_deterministic_kernels()
+    return pick_device()
+
+
 def pick_device() -> torch.device:
     """Take a free GPU for the life of this process, or fall back to the CPU with one log line.
 

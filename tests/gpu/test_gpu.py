@@ -62,8 +62,7 @@ def test_losses_at_the_first_line_are_those_of_the_cpu(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_gpu = measure(dataset, tmp_path / "gpu", settings("resnet"))[0]
-    monkeypatch.setattr("sgdline.probes.segment.pick_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr("sgdline.train.run.pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("sgdline.runtime.pick_device", lambda: torch.device("cpu"))
     on_cpu = measure(dataset, tmp_path / "cpu", settings("resnet"))[0]
     for column in ("train_loss", "direction_batch_loss", "validation_loss"):
         np.testing.assert_allclose(on_gpu[column], on_cpu[column], atol=1e-4)

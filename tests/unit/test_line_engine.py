@@ -210,7 +210,7 @@ def test_losses_at_parameters_are_those_of_the_moved_network() -> None:
     direction = unit_direction(network)
     moved = {name: p.detach() + 0.5 * direction[name] for name, p in network.named_parameters()}
     with engine.line(direction) as line:
-        found = line.losses_at(engine.network.flatten(moved), measured)
+        found = line.losses_at(engine.network.flatten(moved), measured)[0]
         torch.testing.assert_close(found, line.losses([0.5], measured)[0], rtol=1e-5, atol=1e-6)
 
 

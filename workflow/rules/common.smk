@@ -90,31 +90,24 @@ def run_labels(wildcards):
     }
 
 
+def run_of(wildcards):
+    """Return the wildcards that name a run, as they stand."""
+    return {field.name: wildcards[field.name] for field in fields(settings.RunKey)}
+
+
 def training_settings(wildcards):
     """Return the slice of the config that a training depends on."""
-    run = {
-        key: wildcards[key]
-        for key in ("experiment", "model", "lr", "batch_size", "seed")
-    }
-    return settings.training_slice(CONFIG, **run)
+    return settings.training_slice(CONFIG, **run_of(wildcards))
 
 
 def probe_settings(wildcards):
     """Return the slice of the config that a probe depends on."""
-    run = {
-        key: wildcards[key]
-        for key in ("experiment", "probe", "model", "lr", "batch_size", "seed")
-    }
-    return settings.probe_slice(CONFIG, **run)
+    return settings.probe_slice(CONFIG, probe=wildcards.probe, **run_of(wildcards))
 
 
 def plan_settings(wildcards):
     """Return the slice of the config that the choice of a probe's plan depends on."""
-    run = {
-        key: wildcards[key]
-        for key in ("experiment", "probe", "model", "lr", "batch_size", "seed")
-    }
-    return settings.plan_slice(CONFIG, **run)
+    return settings.plan_slice(CONFIG, probe=wildcards.probe, **run_of(wildcards))
 
 
 def analysis_settings(*keys):

@@ -165,12 +165,9 @@ def probe_slice(
     Raises:
         SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
     """
-    return {
-        "training": training_slice(config, experiment, model, lr, batch_size, seed),
-        "probe": probe,
-        "settings": measurement(_probe_block(config, experiment, probe)),
-        "replay_tolerance": config["experiments"][experiment]["replay_tolerance"],
-    }
+    whole = plan_slice(config, experiment, probe, model=model, lr=lr, batch_size=batch_size, seed=seed)
+    tolerance = config["experiments"][experiment]["replay_tolerance"]
+    return {**whole, "settings": measurement(whole["settings"]), "replay_tolerance": tolerance}
 
 
 def plan_slice(

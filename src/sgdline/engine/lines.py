@@ -7,7 +7,7 @@ are sums over samples divided by N, accumulated in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -33,26 +33,7 @@ class LineEngine:
             SgdlineError: If the network does not allow the plan.
         """
         self.network = Network(model, loss, train_mode=batch_norm == "train", plan=plan)
-
-    def prepare(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        *,
-        chunk_size: int,
-        mask_seeds: Sequence[int],
-        lasting: bool = True,
-        chunks_per_pass: int | None = None,
-    ) -> MeasuringSet:
-        """Make samples ready to be measured; see `Network.prepare`."""
-        return self.network.prepare(
-            inputs,
-            targets,
-            chunk_size=chunk_size,
-            mask_seeds=mask_seeds,
-            lasting=lasting,
-            chunks_per_pass=chunks_per_pass,
-        )
+        self.prepare = self.network.prepare
 
     @contextmanager
     def line(self, direction: Mapping[str, Tensor], *, origin: Mapping[str, Tensor] | None = None) -> Iterator[Line]:
@@ -118,14 +99,13 @@ class Together:
         self._targets[self._slot] = targets
         return True
 
-    def losses(self, line: Line, positions: Sequence[float]) -> list[Tensor]:
-        """Return the losses of each set at positions. Shapes (K, N_i)."""
-        found = torch.cat([line.losses(positions, part) for part in self._sets], dim=1)
-        return [torch.cat([found[:, part] for part in ranges], dim=1) for ranges in self._ranges]
+    def losses(self, measure: Callable[[MeasuringSet], Tensor]) -> list[Tensor]:
+        """Return the losses of each set. Shapes (K, N_i).
 
-    def losses_at(self, line: Line, parameters: Tensor) -> list[Tensor]:
-        """Return the losses of each set at a parameter vector. Shapes (1, N_i)."""
-        found = torch.cat([line.losses_at(parameters, part) for part in self._sets])[None]
+        Args:
+            measure: Set -> the losses of its samples, as the methods of `Line` give them. Shape (K, N).
+        """
+        found = torch.cat([measure(part) for part in self._sets], dim=1)
         return [torch.cat([found[:, part] for part in ranges], dim=1) for ranges in self._ranges]
 
 
@@ -149,8 +129,8 @@ class Line:
         )
 
     def losses_at(self, parameters: Tensor, measured: MeasuringSet) -> Tensor:
-        """Return the loss of every sample at a parameter vector in `Network.flatten`'s order. Shape (N,)."""
-        return self._network.losses(parameters[None], measured)[0]
+        """Return the loss of every sample at a parameter vector in `Network.flatten`'s order. Shape (1, N)."""
+        return self._network.losses(parameters[None], measured)
 
 
 def mean_losses(losses: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sgdline.engine.batchnorm import Layout, has_batch_norm, normalise_per_chunk
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
+from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers, trainable_parameters
 from sgdline.runtime import restore_tf32, set_tf32
 from sgdline.seeds import seed_masks
 
@@ -69,7 +69,7 @@ class Network:
         self._source = model
         self._loss = loss
         self._train_mode = train_mode
-        for name, parameter in self._trainable().items():
+        for name, parameter in trainable_parameters(model).items():
             if not parameter.is_floating_point():
                 raise SgdlineError(
                     f"Parameter {name!r} must be of a real floating-point dtype, got {parameter.dtype}. "
@@ -87,7 +87,7 @@ class Network:
             if plan.precision == "float64":
                 self._worker.double()
         self._own = None if plan.in_place else ParameterVector(self._worker, with_gradient=False)
-        self._parameters = {name: p for name, p in self._worker.named_parameters() if p.requires_grad}
+        self._parameters = trainable_parameters(self._worker)
         self._device = next(iter(self._parameters.values())).device
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self._whole_pass: tuple[int, ...] | None = None
@@ -98,10 +98,6 @@ class Network:
         if self._own is not None:
             for parameter in self._parameters.values():
                 parameter.requires_grad_(False)
-
-    def _trainable(self) -> dict[str, nn.Parameter]:
-        """Return the trainable parameters of the network itself, as they are now."""
-        return {name: p for name, p in self._source.named_parameters() if p.requires_grad}
 
     @property
     def shapes(self) -> dict[str, torch.Size]:
@@ -143,7 +139,7 @@ class Network:
 
     def origin(self) -> Tensor:
         """Return the network's present parameters as one vector. Shape (p,), float64."""
-        return self.flatten(self._trainable())
+        return self.flatten(trainable_parameters(self._source))
 
     def _split(self, flat: Tensor) -> dict[str, Tensor]:
         if self._own is not None:
@@ -378,7 +374,7 @@ def _copied(model: nn.Module) -> nn.Module:
 @contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
     """Put trainable parameters, buffers and modes back at the end."""
-    values = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    values = {name: p.detach().clone() for name, p in trainable_parameters(model).items()}
     buffers = buffers_of(model)
     modes = [(module, module.training) for module in model.modules()]
     try:

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sgdline.engine.lines import LineEngine, chunk_means, mean_losses
-from sgdline.engine.network import Loss, draws_random_numbers, restored
+from sgdline.engine.network import Loss, MeasuringSet, draws_random_numbers, restored
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.errors import SgdlineError
 
@@ -128,7 +128,7 @@ class _Trial:
     def run(self) -> PlanReport:
         plain_seconds = self._time(self._plain_engine, [0.0], 1)
         self._budget = min(max(0.03 * self._samples_ahead * plain_seconds, 1.0), 60.0)
-        self._sample_bytes = activation_bytes(self._subject.model, self._part(0, 1)[0])
+        self._sample_bytes = activation_bytes(self._subject.model, self._subject.inputs[: self._subject.chunk_size])
         if self._subject.chunk_size * self._sample_bytes > self._memory:
             self._warn(f"one chunk needs more than {self._memory / _GIB:.3g} GiB of activations; make chunks smaller")
         self._look_for_chance()
@@ -151,22 +151,24 @@ class _Trial:
     def _engine(self, plan: Plan) -> LineEngine:
         return LineEngine(self._subject.model, self._subject.loss, batch_norm=self._subject.batch_norm, plan=plan)
 
-    def _part(self, first: int, count: int) -> tuple[Tensor, Tensor, list[int]]:
+    def _prepared(self, engine: LineEngine, first: int, count: int) -> MeasuringSet:
         size = self._subject.chunk_size
         rows = slice(first * size, (first + count) * size)
-        seeds = list(self._subject.mask_seeds[first : first + count])
-        return self._subject.inputs[rows], self._subject.targets[rows], seeds
+        return engine.prepare(
+            self._subject.inputs[rows],
+            self._subject.targets[rows],
+            chunk_size=size,
+            mask_seeds=self._subject.mask_seeds[first : first + count],
+        )
 
     def _losses(self, engine: LineEngine, positions: Sequence[float], first: int, count: int) -> Tensor:
-        inputs, targets, seeds = self._part(first, count)
-        measured = engine.prepare(inputs, targets, chunk_size=self._subject.chunk_size, mask_seeds=seeds)
+        measured = self._prepared(engine, first, count)
         with engine.line(self._subject.direction) as line:
             return line.losses(positions, measured)
 
     def _time(self, engine: LineEngine, positions: Sequence[float], count: int) -> float:
         """Return the seconds per sample and position of the first chunks, the best of three repetitions."""
-        inputs, targets, seeds = self._part(0, count)
-        measured = engine.prepare(inputs, targets, chunk_size=self._subject.chunk_size, mask_seeds=seeds)
+        measured = self._prepared(engine, 0, count)
         best = math.inf
         with engine.line(self._subject.direction) as line:
             line.losses(positions, measured)
@@ -194,12 +196,11 @@ class _Trial:
 
     def _expected(self, count: int) -> Tensor:
         """Return what the plain way gives on the first chunks at the two positions. Shape (2, n)."""
-        for chunk in range(count):
-            if chunk not in self._plain:
-                plain = self._plain_engine
-                if self._searched == "float64":
-                    plain = self._engine(Plan(precision="float64"))
-                self._plain[chunk] = self._losses(plain, self._positions, chunk, 1)
+        missing = [chunk for chunk in range(count) if chunk not in self._plain]
+        if missing:
+            exact = self._searched == "float64"
+            plain = self._engine(Plan(precision="float64")) if exact else self._plain_engine
+            self._plain.update({chunk: self._losses(plain, self._positions, chunk, 1) for chunk in missing})
         return torch.cat([self._plain[chunk] for chunk in range(count)], dim=1).double()
 
     def _fault(self, found: Tensor, expected: Tensor, sizes: Sequence[int]) -> str | None:
@@ -223,8 +224,7 @@ class _Trial:
             found = self._losses(engine, self._positions, 0, count)
             self._synchronise()
             preparation = time.perf_counter() - start
-            sizes = [len(part) for part in torch.split(self._part(0, count)[1], self._subject.chunk_size)]
-            fault = self._fault(found, self._expected(count), sizes)
+            fault = self._fault(found, self._expected(count), self._prepared(engine, 0, count).sizes)
             if fault is not None:
                 self._note(f"{label} left out: {fault}")
                 return None
@@ -236,7 +236,7 @@ class _Trial:
 
     def _starting_point(self, plain_seconds: float) -> tuple[Plan, float]:
         """Return the simplest plan that works on a copy, or the plain way itself."""
-        probe = self._subject.inputs[: min(2, len(self._subject.inputs))]
+        probe = self._subject.inputs[:2]
         train_mode = self._subject.batch_norm == "train"
         reseed = draws_random_numbers(self._subject.model, probe, train_mode=train_mode)
         if reseed:

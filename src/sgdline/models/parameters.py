@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sgdline.errors import SgdlineError
 
 
-def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters with requires_grad by name; a tied one appears once, under its first name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
@@ -22,7 +22,7 @@ def count_parameters(model: nn.Module) -> int:
 
     Source: papers.md section 1, definition of theta.
     """
-    return sum(parameter.numel() for parameter in _trainable(model).values())
+    return sum(parameter.numel() for parameter in trainable_parameters(model).values())
 
 
 class ParameterVector:
@@ -61,7 +61,7 @@ class ParameterVector:
     gradient: Tensor
 
     def __init__(self, model: nn.Module, *, with_gradient: bool = True) -> None:
-        self._parameters = _trainable(model)
+        self._parameters = trainable_parameters(model)
         if not self._parameters:
             raise SgdlineError(
                 "The trainable parameters of a model must be at least one, got none. "

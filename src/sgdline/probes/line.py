@@ -5,7 +5,7 @@ Source: papers.md 2.2 with its clean rules; the measuring itself is the line eng
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,12 @@ _SMALLEST_NORM = 1e-10
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of each sample, nats. Shapes (n, classes), (n,) -> (n,)."""
     return functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def unit_direction(update: Update) -> Tensor:
+    """Return d_t = -m_t / ||m_t||. Shape (p,)."""
+    divisor = update.direction_norm if update.direction_norm > 0 else _SMALLEST_NORM
+    return (update.direction.double() / -divisor).to(update.direction.dtype)
 
 
 @dataclass(frozen=True)
@@ -146,8 +152,7 @@ class Probe:
         Cost: one forward pass over measuring and validation set per position, and one at the step itself, which
             serves the next line, if that is measured, as its value at 0.
         """
-        divisor = update.direction_norm if update.direction_norm > 0 else _SMALLEST_NORM
-        direction = (update.direction.double() / -divisor).to(update.direction.dtype)
+        direction = unit_direction(update)
         batch = self._engine.prepare(
             update.inputs,
             update.targets,
@@ -169,7 +174,8 @@ class Probe:
             def measure(positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
                 missing = [position for position in positions.tolist() if position not in found]
                 if missing:
-                    found.update(zip(missing, self._at(line, missing, batch, joined), strict=True))
+                    here = self._measured(lambda part: line.losses(missing, part), batch, joined)
+                    found.update(zip(missing, here, strict=True))
                 here = [found[position] for position in positions.tolist()]
                 curves = [[h.train for h in here], [h.direction_batch for h in here]]
                 if self._validation is not None:
@@ -181,7 +187,8 @@ class Probe:
             nodes = [found[position] for position in line_positions.positions.tolist()]
             # The very parameters that the next update starts from, so that its line can take over the losses.
             target = vector.value.clone().add_(update.direction, alpha=-update.lr)
-            at_step = self._at_vector(line, self._engine.network.flatten(vector.split(target)), batch, joined)
+            parameters = self._engine.network.flatten(vector.split(target))
+            [at_step] = self._measured(lambda part: line.losses_at(parameters, part), batch, joined)
 
         if self._reuses and self.due(update.step + 1):
             self._next = (update.step + 1, at_step)
@@ -213,19 +220,13 @@ class Probe:
             "status": status,
         }
 
-    def _at(
-        self, line: Line, positions: list[float], batch: MeasuringSet, joined: Together | None
+    def _measured(
+        self, measure: Callable[[MeasuringSet], Tensor], batch: MeasuringSet, joined: Together | None
     ) -> list[_AtPosition]:
         if joined is not None:
-            return self._summaries(joined.losses(line, positions))
+            return self._summaries(joined.losses(measure))
         sets = [self._train, *([] if self._validation is None else [self._validation]), batch]
-        return self._summaries([line.losses(positions, part) for part in sets])
-
-    def _at_vector(self, line: Line, parameters: Tensor, batch: MeasuringSet, joined: Together | None) -> _AtPosition:
-        if joined is not None:
-            return self._summaries(joined.losses_at(line, parameters))[0]
-        sets = [self._train, *([] if self._validation is None else [self._validation]), batch]
-        return self._summaries([line.losses_at(parameters, part)[None] for part in sets])[0]
+        return self._summaries([measure(part) for part in sets])
 
     def _replaced_batch(self, known: _AtPosition, line: Line, batch: MeasuringSet) -> _AtPosition:
         own = float(mean_losses(line.losses([0.0], batch))[0])

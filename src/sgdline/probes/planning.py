@@ -16,8 +16,8 @@ from sgdline.data.images import ImageData, load_images
 from sgdline.engine.network import draws_random_numbers
 from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.engine.trial import Subject, Wishes, Work, choose_plan
-from sgdline.probes.line import cross_entropy, measuring_images
-from sgdline.runtime import keep_freed_memory, pick_device, set_threads, use_deterministic_kernels
+from sgdline.probes.line import cross_entropy, measuring_images, unit_direction
+from sgdline.runtime import set_up_torch
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.loop import Trainer, Update
 
@@ -51,10 +51,7 @@ def plan_probe(
 
     Cost: some seconds, at most a few percent of the measuring ahead; see sgdline.engine.trial.choose_plan.
     """
-    set_threads(threads)
-    keep_freed_memory()  # as the segments do: the trial must see their speed
-    use_deterministic_kernels()
-    device = pick_device()
+    device = set_up_torch(threads)
     images = load_images(dataset, device=device)
     training, block = settings["training"], settings["settings"]
     trainer = Trainer(training, images, device=device)
@@ -90,7 +87,6 @@ def _first_line(
 ) -> tuple[Subject, Work]:
     """Return the first line of the line probe, and what its largest segment has ahead."""
     measured = measuring_images(images, run, block)
-    direction = (update.direction.double() / -update.direction_norm).to(update.direction.dtype)
     subject = Subject(
         model=trainer.model,
         loss=cross_entropy,
@@ -99,7 +95,7 @@ def _first_line(
         targets=measured.train.targets,
         chunk_size=measured.chunk_size,
         mask_seeds=measured.mask_seeds("train"),
-        direction=trainer.vector.split(direction),
+        direction=trainer.vector.split(unit_direction(update)),
         interval=block["interval"],
     )
     positions = _ADAPTIVE_POSITIONS

@@ -20,14 +20,7 @@ from typing import Any
 from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan, PlanReport, read_plan
 from sgdline.errors import SgdlineError
-from sgdline.runtime import (
-    file_digest,
-    keep_freed_memory,
-    pick_device,
-    progress,
-    set_threads,
-    use_deterministic_kernels,
-)
+from sgdline.runtime import file_digest, progress, set_up_torch
 from sgdline.tables import TableWriter
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, has_checkpoint, load_checkpoint
 from sgdline.train.loop import Trainer
@@ -65,10 +58,7 @@ def probe_segment(
     Raises:
         SgdlineError: If data set, model or checkpoints are unfit, or the replay drifts.
     """
-    set_threads(threads)
-    keep_freed_memory()
-    use_deterministic_kernels()
-    device = pick_device()
+    device = set_up_torch(threads)
     images = load_images(dataset, device=device)
     training, probe, tolerance = settings["training"], settings["probe"], settings["replay_tolerance"]
     start, stop = training["segments"][segment]

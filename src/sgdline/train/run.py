@@ -12,15 +12,7 @@ import torch
 
 from sgdline import __version__
 from sgdline.data.images import load_images
-from sgdline.runtime import (
-    device_name,
-    file_digest,
-    keep_freed_memory,
-    pick_device,
-    progress,
-    set_threads,
-    use_deterministic_kernels,
-)
+from sgdline.runtime import device_name, file_digest, progress, set_up_torch
 from sgdline.tables import TableWriter
 from sgdline.train.checkpoints import load_checkpoint, save_checkpoint, saved_steps
 from sgdline.train.loop import Trainer, Update
@@ -57,10 +49,7 @@ def train_run(
     Raises:
         SgdlineError: If data set or model are unfit.
     """
-    set_threads(threads)
-    keep_freed_memory()
-    use_deterministic_kernels()
-    device = pick_device()
+    device = set_up_torch(threads)
     trainer = Trainer(settings, load_images(dataset, device=device), device=device)
     facts = {**facts, **run_facts(dataset, settings, device=device, threads=threads)}
     bounds = [0, *(stop for _, stop in settings["segments"])]
