@@ -126,7 +126,7 @@ def make_line_table(
             }
         )
     schema = SCHEMAS["line"]
-    columns = [pa.array([row[field.name] for row in rows], type=field.type) for field in schema]
+    columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -40,6 +40,31 @@ def _required(name: str, kind: pa.DataType) -> pa.Field:
 _F64_LIST = pa.list_(pa.float64())
 _F32_LIST = pa.list_(pa.float32())
 
+_LINE_FIELDS = [
+    _required("step", pa.int64()),
+    _required("epoch", pa.float64()),
+    _required("lr", pa.float64()),
+    _required("direction_norm", pa.float64()),  # ||m_t||
+    _required("step_length", pa.float64()),  # s_sgd = lr*||m_t||
+    _required("direction_batch_slope", pa.float64()),  # exact d_t . g_t at s = 0
+    _required("panel_edges", _F64_LIST),  # Chebyshev panels; empty: piecewise linear between positions
+    _required("positions", _F64_LIST),  # (P,)
+    _required("train_loss", _F64_LIST),  # (P,) mean over the measuring set
+    _required("direction_batch_loss", _F64_LIST),  # (P,) mean over B_t
+    pa.field("validation_loss", _F64_LIST),  # (P,)
+    _required("chunk_loss", _F32_LIST),  # (P*C,) node-major, mean over each measuring chunk
+    pa.field("sample_loss", _F32_LIST),  # (P*N,) node-major, on request
+    pa.field("direction_batch_sample_loss", _F32_LIST),  # (P*B,) node-major, on request
+    pa.field("direction_batch_rows", pa.list_(pa.int64())),  # (B,) rows of B_t in the training set, on request
+    _required("step_train_loss", pa.float64()),  # measured at s_sgd itself
+    _required("step_direction_batch_loss", pa.float64()),  # measured at s_sgd itself
+    pa.field("interpolation_error", pa.float64()),  # nats, full-batch curve; null for a grid
+    pa.field("direction_batch_interpolation_error", pa.float64()),
+    _required("evaluations", pa.int32()),  # full-batch evaluations, the one at s_sgd included
+    _required("rings", pa.int32()),
+    _required("status", pa.string()),  # ok | edge | unresolved | non_finite (full-batch curve) | zero_direction
+]
+
 SCHEMAS: dict[str, pa.Schema] = {
     # One row per image. `pixels` is channel-major (C*H*W); shape and scale are in the metadata.
     "dataset": pa.schema(
@@ -57,37 +82,41 @@ SCHEMAS: dict[str, pa.Schema] = {
             _required("epoch", pa.float64()),
             _required("lr", pa.float64()),
             _required("batch_loss", pa.float64()),  # L_{B_t}(theta_t)
-            _required("gradient_norm", pa.float64()),  # ||g_t||
+            pa.field("gradient_norm", pa.float64()),  # ||g_t||; this and what follows: null where lines were imported
             _required("direction_norm", pa.float64()),  # ||m_t||
             pa.field("gradient_cosine", pa.float64()),  # cos(g_{t-1}, g_t); null at the first update
-            _required("distance_from_start", pa.float64()),  # ||theta_t - theta_0||
-            _required("parameter_norm", pa.float64()),
+            pa.field("distance_from_start", pa.float64()),  # ||theta_t - theta_0||
+            pa.field("parameter_norm", pa.float64()),
             _required("status", pa.string()),  # ok | non_finite
         ]
     ),
     # One row per measured line. Positions are Euclidean lengths, ascending, 0 is always among them.
-    "line": pa.schema(
+    "line": pa.schema(_LINE_FIELDS),
+    # One row per position of a run (step) and batch of its epoch: the line along the update that this batch would give.
+    "mline": pa.schema([_LINE_FIELDS[0], _required("direction", pa.int32()), *_LINE_FIELDS[1:]]),
+    # One row per position of a run, batch size and fresh batch: its own gradient g_B.
+    "own_direction": pa.schema(
+        [
+            _required("step", pa.int64()),
+            _required("batch_size", pa.int32()),
+            _required("draw", pa.int32()),
+            _required("gradient_norm", pa.float64()),  # ||g_B||
+            _required("full_gradient_norm", pa.float64()),  # ||g||, g = grad L over the measuring chunks
+            pa.field("cosine", pa.float64()),  # cos(g_B, g)
+            _required("status", pa.string()),  # ok | non_finite
+        ]
+    ),
+    # One row per evaluated update: the network as a user would use it. BatchNorm with its running statistics.
+    "evaluation": pa.schema(
         [
             _required("step", pa.int64()),
             _required("epoch", pa.float64()),
-            _required("lr", pa.float64()),
-            _required("direction_norm", pa.float64()),  # ||m_t||
-            _required("step_length", pa.float64()),  # s_sgd = lr*||m_t||
-            _required("direction_batch_slope", pa.float64()),  # exact d_t . g_t at s = 0
-            _required("panel_edges", _F64_LIST),  # Chebyshev panels; empty: piecewise linear between positions
-            _required("positions", _F64_LIST),  # (P,)
-            _required("train_loss", _F64_LIST),  # (P,) mean over the measuring set
-            _required("direction_batch_loss", _F64_LIST),  # (P,) mean over B_t
-            pa.field("validation_loss", _F64_LIST),  # (P,)
-            _required("chunk_loss", _F32_LIST),  # (P*C,) node-major, mean over each measuring chunk
-            pa.field("sample_loss", _F32_LIST),  # (P*N,) node-major, on request
-            _required("step_train_loss", pa.float64()),  # measured at s_sgd itself
-            _required("step_direction_batch_loss", pa.float64()),  # measured at s_sgd itself
-            pa.field("interpolation_error", pa.float64()),  # nats, full-batch curve; null for a grid
-            pa.field("direction_batch_interpolation_error", pa.float64()),
-            _required("evaluations", pa.int32()),  # full-batch evaluations, the one at s_sgd included
-            _required("rings", pa.int32()),
-            _required("status", pa.string()),  # ok | edge | unresolved | non_finite (full-batch curve) | zero_direction
+            _required("train_loss", pa.float64()),
+            _required("train_accuracy", pa.float64()),  # share of samples, 0 to 1
+            pa.field("validation_loss", pa.float64()),
+            pa.field("validation_accuracy", pa.float64()),
+            pa.field("test_loss", pa.float64()),
+            pa.field("test_accuracy", pa.float64()),
         ]
     ),
     # One row per line and degree (M12). Coefficients in ascending powers of s.
@@ -124,6 +153,55 @@ SCHEMAS: dict[str, pa.Schema] = {
             _required("status", pa.string()),  # ok | edge | non_finite | zero_direction
         ]
     ),
+    # One row per line and strategy (M4-M9). Null where the quantity does not exist; the names of the strategies are
+    # those of sgdline.analysis.strategies.
+    "line_strategies": pa.schema(
+        [
+            _required("step", pa.int64()),
+            _required("strategy", pa.string()),
+            pa.field("step_length", pa.float64()),  # s, Euclidean length
+            pa.field("improvement", pa.float64()),  # I(s) = f(0) - f(s), nats (M8)
+            pa.field("relative_improvement", pa.float64()),  # I(s) / (f(0) - min f + 1e-7)
+            pa.field("distance", pa.float64()),  # s_opt - s, signed (M9)
+            _required("status", pa.string()),  # ok | out_of_range | no_step, or the line's own if not ok or edge
+        ]
+    ),
+    # One row per line and emulated batch (M13, M14): the samples of a selection, seen along the same line.
+    "line_batch_sizes": pa.schema(
+        [
+            _required("step", pa.int64()),
+            _required("selection", pa.string()),  # random | steepest | all
+            _required("batch_size", pa.int32()),
+            _required("draw", pa.int32()),
+            pa.field("slope", pa.float64()),  # D_B, nats per length
+            pa.field("curvature", pa.float64()),  # of the mean curve at 0
+            pa.field("loss_at_zero", pa.float64()),
+            pa.field("loss_variance", pa.float64()),  # over the samples at s = 0 (M14), nats^2
+            pa.field("sgd_step_length", pa.float64()),  # -lr * D_B
+            pa.field("sgd_improvement", pa.float64()),
+            pa.field("sgd_distance", pa.float64()),  # s_opt - s, signed
+            pa.field("pal_step_length", pa.float64()),  # M6
+            pa.field("pal_improvement", pa.float64()),
+            pa.field("pal_distance", pa.float64()),
+            _required("status", pa.string()),  # ok, or the line's own if not ok or edge
+        ]
+    ),
+    # One row per line of kind mline (M1, M11, M12), compared with all lines of the same position.
+    "mline_metrics": pa.schema(
+        [
+            _required("step", pa.int64()),
+            _required("direction", pa.int32()),
+            _required("direction_norm", pa.float64()),
+            pa.field("minimum_position", pa.float64()),  # vertex (M1)
+            pa.field("minimum_loss", pa.float64()),
+            pa.field("line_search_ratio", pa.float64()),  # M10
+            _required("other_directions", pa.list_(pa.int32())),
+            _required("distances", _F64_LIST),  # M11; NaN where one of the two has no shape
+            _required("degrees", pa.list_(pa.int32())),
+            _required("mae", _F64_LIST),  # M12, one per degree, nats; NaN where the fit does not exist
+            _required("status", pa.string()),  # the line's own
+        ]
+    ),
     # One row per line of a distance panel (M11): `distances[j]` belongs to `other_steps[j]`.
     "line_distances": pa.schema(
         [
@@ -143,6 +221,12 @@ RULES: dict[str, str] = {
     "line_fits": "fit_lines",
     "line_metrics": "measure_lines",
     "line_distances": "measure_distances",
+    "line_strategies": "measure_strategies",
+    "line_batch_sizes": "measure_batch_sizes",
+    "mline": "probe_segment",
+    "mline_metrics": "measure_same_position",
+    "own_direction": "probe_segment",
+    "evaluation": "probe_segment",
 }
 
 
@@ -300,7 +384,7 @@ def _column_batches(columns: Mapping[str, Any], schema: pa.Schema) -> Iterator[p
 class TableWriter:
     """Append rows to a table; what a kill leaves behind is taken up by the next writer.
 
-    Rows go to `<path>.part`, an Arrow stream, one record batch per `append` (several if their lists are large).
+    Rows go to `<path>.part`, an Arrow stream, one record batch per `append`.
     `finish` turns the stream into the final file in one atomic step. If a stream with the same provenance is found at
     the start, its whole record batches are kept; anything else is dropped.
 
@@ -334,7 +418,7 @@ class TableWriter:
         self.recovered: pa.Table = pa.Table.from_batches(kept, schema=small_schema).combine_chunks()
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append rows and hand them to the operating system.
+        """Append rows and hand them to the operating system: after a kill all of them are there, or none.
 
         Args:
             rows: Column name -> value; missing nullable columns become null. Lists may be numpy arrays, which are
@@ -343,15 +427,9 @@ class TableWriter:
         Raises:
             ValueError: If a required column is missing or null.
         """
-        entry_bytes = _entry_bytes(self._schema)
-        sizes = [
-            sum(width * len(row[name]) for name, width in entry_bytes.items() if row.get(name) is not None)
-            for row in rows
-        ]
-        for span in _spans(sizes):
-            columns = [_to_array([row.get(field.name) for row in rows[span]], field.type) for field in self._schema]
-            self._stream.write_batch(_to_batch(self._schema, columns))
-            self._sink.flush()
+        columns = [_to_array([row.get(field.name) for row in rows], field.type) for field in self._schema]
+        self._stream.write_batch(_to_batch(self._schema, columns))
+        self._sink.flush()
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> None:
         """Close the stream and put the final file in place; `facts` found on the way join the metadata."""
@@ -420,6 +498,24 @@ def read_table(path: str | Path, kind: str, *, columns: Sequence[str] | None = N
         table = pa.ipc.open_file(source, options=options).read_all()
         table.validate()
     return table if columns is None else table.select(list(columns))
+
+
+def iterate_table(path: str | Path, kind: str, *, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield a table part by part, for columns that are larger than the memory.
+
+    Args:
+        path: File written by `write_table` or `TableWriter`.
+        kind: The expected key of `SCHEMAS`.
+        columns: Columns to return.
+
+    Yields:
+        The rows of one record batch at a time, in order; at most a few MiB, or one row.
+
+    Raises:
+        SgdlineError: As in `read_table`.
+    """
+    for batch in _stored_batches(Path(path), kind):
+        yield pa.Table.from_batches([batch]).select(list(columns))
 
 
 def read_provenance(path: str | Path, kind: str) -> dict[str, Any]:

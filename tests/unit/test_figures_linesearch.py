@@ -19,6 +19,7 @@ from sgdline.analysis.curves import LineCurves, chunk_curves, common_grid
 from sgdline.analysis.distances import measure_distances
 from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
+from sgdline.analysis.strategies import measure_strategies, rows_by_strategy
 from sgdline.errors import SgdlineError
 from sgdline.figures import available, plot_figure, series, spec, style
 from sgdline.figures.linesearch import (
@@ -26,10 +27,10 @@ from sgdline.figures.linesearch import (
     fig3_distance_matrix,
     fig4_poly_mae,
     fig5_lines_parabolas,
-    fig6_ratio,
+    fig6_strategy_metrics,
 )
 from sgdline.interpolation import chebyshev_nodes
-from sgdline.tables import SCHEMAS, read_table, write_table
+from sgdline.tables import SCHEMAS, provenance, read_table, write_table
 
 REPOSITORY = Path(__file__).parents[2]
 LINESEARCH = {
@@ -37,7 +38,7 @@ LINESEARCH = {
     "linesearch/fig3_distance_matrix": fig3_distance_matrix,
     "linesearch/fig4_poly_mae": fig4_poly_mae,
     "linesearch/fig5_lines_parabolas": fig5_lines_parabolas,
-    "linesearch/fig6_ratio": fig6_ratio,
+    "linesearch/fig6_strategy_metrics": fig6_strategy_metrics,
 }
 FACTS = {
     "batch_norm": "train",
@@ -46,6 +47,7 @@ FACTS = {
     "model": "tiny_resnet",
     "positions": "adaptive",
 }
+SGD_RATES = {"sgd_auto": 0.06, "sgd_0.02": 0.02}
 Rows = list[dict[str, Any]]
 
 
@@ -53,7 +55,8 @@ def run_settings(**changes: Any) -> dict[str, Any]:
     analysis = {
         "window": 0.2,
         "degrees": [1, 2, 3, 4],
-        "adapted_lr": "auto",
+        "pal_measuring_step": 0.1,
+        "compat": False,
         "distance_first": 20,
         "distance_every": 2,
         "smoothing": 9,
@@ -73,13 +76,17 @@ def run_settings(**changes: Any) -> dict[str, Any]:
     analysis |= {key: value for key, value in changes.items() if key in analysis}
     line |= {key: value for key, value in changes.items() if key in line}
     run |= {key: value for key, value in changes.items() if key in run}
-    return {**run, "analysis": analysis, "line": line}
+    return {**run, "analysis": analysis, "probes": {"line": line}}
 
 
 def as_table(kind: str, rows: Rows) -> pa.Table:
     schema = SCHEMAS[kind]
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def with_facts(table: pa.Table, **facts: Any) -> pa.Table:
+    return table.replace_schema_metadata({b"sgdline": json.dumps({**provenance(table), **facts}).encode()})
 
 
 def make_run(
@@ -91,7 +98,7 @@ def make_run(
     """
     rng = np.random.default_rng(seed)
     nodes = np.unique(np.concatenate([chebyshev_nodes(17, -0.5, 0.0), chebyshev_nodes(17, 0.0, 0.5)]))
-    lines, metrics, fits, shapes = Rows(), Rows(), Rows(), []
+    lines, metrics, fits, strategies, shapes = Rows(), Rows(), Rows(), Rows(), []
     window = np.arange(-33, 34) * 0.006
     for step in range(0, steps, every):
         done = step / steps
@@ -141,6 +148,26 @@ def make_run(
             if before is not None:
                 metrics[-1]["consecutive_distance"] = float(np.abs(shapes[-1] - before).mean())
         metrics.append(metric)
+        steps_of = {
+            "optimum": best,
+            "direction_batch_minimum": -slope_batch / (0.9 * curvature),
+            "fbpal": 1.05 * best,
+            "fbpal_sgd_lr": 0.055 * norm,
+            "fbpal_sgd_step": 0.1,
+            "sgd_original": step_length,
+            **{name: -rate * slope_batch for name, rate in SGD_RATES.items()},
+            "pal": -slope_batch / (0.9 * curvature) if step else 0.7,  # the first one beyond the range
+        }
+        for name, place in steps_of.items():
+            strategy: dict[str, Any] = {"step": step, "strategy": name, "status": "ok" if finite else "non_finite"}
+            if finite:
+                strategy |= {"step_length": place, "distance": best - place}
+            if finite and abs(place) <= 0.5:
+                gain = full(0.0) - full(place)
+                strategy |= {"improvement": gain, "relative_improvement": gain / (full(0.0) - full(best) + 1e-7)}
+            elif finite:
+                strategy["status"] = "out_of_range"
+            strategies.append(strategy)
         for degree in (1, 2, 3, 4):
             if not finite:
                 fits.append({"step": step, "degree": degree, "coefficients": [], "status": "non_finite"})
@@ -173,6 +200,7 @@ def make_run(
     return {
         "line": as_table("line", lines),
         "line_metrics": as_table("line_metrics", metrics),
+        "line_strategies": with_facts(as_table("line_strategies", strategies), sgd_lr=SGD_RATES),
         "line_fits": as_table("line_fits", fits),
         "line_distances": as_table("line_distances", distances),
         "trace": as_table("trace", trace),
@@ -265,14 +293,17 @@ def test_looks_keep_apart_in_colour_in_grey_and_in_line_style() -> None:
         return float(np.dot(to_rgb(style.ROLES[role]["color"]), [0.2126, 0.7152, 0.0722]))
 
     together = [
-        ["full_batch", "direction_batch", "parabola_original", "parabola_adapted", "chunk_quartile", "executed_step"],
+        [
+            *("optimum", "direction_batch_minimum", "fbpal", "fbpal_sgd_lr", "sgd_original", "sgd_1", "sgd_2"),
+            *("sgd_3", "sgd_4", "pal", "chunk_quartile", "executed_step"),
+        ],
         [f"degree_{degree}" for degree in range(1, 9)],
         ["measured", "reference", "median"],
     ]
     for group in together:
         assert len({style.ROLES[role]["color"] for role in group}) == len(group)
         assert len({str(style.ROLES[role]["linestyle"]) for role in group}) == len(group)
-    for one, other in (("full_batch", "direction_batch"), ("parabola_original", "parabola_adapted")):
+    for one, other in (("full_batch", "direction_batch"), ("sgd_original", "sgd_1"), ("pal", "sgd_1")):
         assert abs(lightness(one) - lightness(other)) > 0.15
 
 
@@ -282,7 +313,9 @@ def test_looks_keep_apart_in_colour_in_grey_and_in_line_style() -> None:
 def write_run(folder: Path, tables: Mapping[str, pa.Table]) -> dict[str, Path]:
     paths = {kind: folder / f"{kind}.arrow" for kind in tables}
     for kind, path in paths.items():
-        write_table(path, kind, tables[kind], provenance={} if kind == "trace" else FACTS)
+        write_table(
+            path, kind, tables[kind], provenance={} if kind == "trace" else {**provenance(tables[kind]), **FACTS}
+        )
     return paths
 
 
@@ -329,7 +362,7 @@ def test_a_failed_drawing_leaves_the_old_picture_and_nothing_half_written(
 
     monkeypatch.setattr(Figure, "savefig", fail_on_png)
     with pytest.raises(OSError, match="disk full"):
-        plot_figure("linesearch/fig6_ratio", paths, settings=run_settings(), pdf=pdf, png=png)
+        plot_figure("linesearch/fig2_lines", paths, settings=run_settings(figure_lines=[0.4]), pdf=pdf, png=png)
     assert pdf.read_bytes() == b"old"
     assert sorted(tmp_path.iterdir()) == before
 
@@ -349,7 +382,11 @@ def test_a_users_own_matplotlib_settings_change_nothing(tmp_path: Path, run: dic
     for size in (10.0, 30.0):
         with matplotlib.rc_context({"font.size": size, "axes.grid": size > 20, "lines.linewidth": size}):
             plot_figure(
-                "linesearch/fig6_ratio", paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png"
+                "linesearch/fig2_lines",
+                paths,
+                settings=run_settings(figure_lines=[0.4]),
+                pdf=tmp_path / "a.pdf",
+                png=tmp_path / "a.png",
             )
             assert matplotlib.rcParams["font.size"] == size
         pictures.append((tmp_path / "a.png").read_bytes())
@@ -493,6 +530,16 @@ def test_fig4_draws_errors_twice_and_raw_coefficients(run: dict[str, pa.Table]) 
     assert "median error of degree 2 / degree 1" in words(figure)
 
 
+def test_fig4_shifts_the_coefficients_only_for_the_released_plot(run: dict[str, pa.Table]) -> None:
+    own = [row for row in run["line_fits"].to_pylist() if row["degree"] == 2]
+    steps = np.array([row["step"] for row in own])
+    *_, coefficients = [panels(draw("linesearch/fig4_poly_mae", run, compat=True))[2:]]
+    for panel, power, factor in zip(coefficients, (0, 1, 2), (1, 1, 2), strict=True):
+        raw = factor * np.array([row["coefficients"][power] for row in own])
+        assert holds_curve(panel, steps, raw - raw.min())
+        assert f"minus its minimum over the run, {raw.min():.3g}" in panel.texts[0].get_text()
+
+
 def test_fig4_without_degree_two_says_so(run: dict[str, pa.Table]) -> None:
     fits = run["line_fits"].filter(pa.array(np.asarray(run["line_fits"]["degree"]) == 1))
     figure = draw("linesearch/fig4_poly_mae", {**run, "line_fits": fits}, degrees=[1])
@@ -500,81 +547,217 @@ def test_fig4_without_degree_two_says_so(run: dict[str, pa.Table]) -> None:
     assert words(figure).count("add 2 to analysis.degrees") == 3
 
 
-def test_fig5_parabolas_end_in_the_sgd_steps(run: dict[str, pa.Table]) -> None:
+def strategy(run: Mapping[str, pa.Table], name: str, what: str) -> np.ndarray:
+    return column(rows_by_strategy(run["line_strategies"])[name], what)
+
+
+def vertical_dashes(panel: Any) -> list[float]:
+    return [
+        float(line.get_xdata()[0])
+        for line in panel.lines
+        if line.get_linestyle() == "--" and len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1
+    ]
+
+
+def test_fig5_parabolas_carry_their_steps_and_every_strategy_has_a_dashed_line(run: dict[str, pa.Table]) -> None:
     figure = draw("linesearch/fig5_lines_parabolas", run)
-    ratios = column(run["line_metrics"], "line_search_ratio")
-    steps = column(run["line_metrics"], "step")
-    adapted = np.median(ratios[(steps >= 60) & (steps < 180)])  # 80 lines: the 20th to the 59th
+    full, batch = (LineCurves.from_table(run["line"], name) for name in ("train_loss", "direction_batch_loss"))
+    drawn = set(rows_by_strategy(run["line_strategies"])) - {"fbpal_sgd_step"}
+    assert len(drawn) == 8
     for panel, row in zip(panels(figure), (1, 32, 64), strict=True):
         assert panel.get_xlim() == pytest.approx((-0.1, 0.5))
         slope = run["line"]["direction_batch_slope"][row].as_py()
-        batch = LineCurves.from_table(run["line"], "direction_batch_loss")
-        for label, mark, lr in (
-            ("SGD parabola, the run's lr 0.1", "plain SGD step, the run's lr", 0.1),
-            (f"SGD parabola, adapted lr {adapted:.3g}", "plain SGD step, adapted lr", adapted),
+        start, ahead = batch.at([0.0, 0.1])[row]
+        for label, name, bend in (
+            ("SGD original, lr 0.1: parabola", "sgd_original", 1 / (2 * 0.1)),
+            ("SGD, lr 0.06 (median ratio): parabola", "sgd_auto", 1 / (2 * 0.06)),
+            ("SGD, lr 0.02: parabola", "sgd_0.02", 1 / (2 * 0.02)),
+            ("PAL parabola", "pal", (ahead - start - slope * 0.1) / 0.1**2),
         ):
             s, loss = curve(panel, label)
-            start = batch.at([0.0])[row, 0]
-            np.testing.assert_allclose(loss, start + slope * s + s**2 / (2 * lr), rtol=1e-12)
-            position, height = curve(panel, mark)
-            assert position[0] == pytest.approx(-lr * slope)
-            assert height[0] <= loss.min() + 1e-12
-            assert height[0] == pytest.approx(loss.min(), abs=1e-4)
-        for column_name, mark in (
-            ("minimum_position_vertex", "full-batch minimum"),
-            ("direction_batch_minimum_position", "direction-batch minimum"),
+            np.testing.assert_allclose(loss, start + slope * s + bend * s**2, rtol=1e-12)
+            marked = next(line for line in panel.lines if str(line.get_label()).startswith(label))
+            assert [s[place] for place in marked.get_markevery()] == [strategy(run, name, "step_length")[row]]
+            assert loss.argmin() == marked.get_markevery()[0] or loss.min() == pytest.approx(
+                loss[marked.get_markevery()[0]], abs=1e-5
+            )
+        for label, name, losses in (
+            ("full-batch minimum", "optimum", full),
+            ("direction-batch minimum", "direction_batch_minimum", batch),
+            ("FBPAL", "fbpal", full),
+            ("FBPAL&SGD", "fbpal_sgd_lr", full),
         ):
-            assert curve(panel, mark)[0][0] == run["line_metrics"][column_name][row].as_py()
-        dashed = [line for line in panel.lines if line.get_linestyle() == "--" and len(set(line.get_xdata())) == 1]
-        assert len(dashed) == 4
+            found = [line for line in panel.lines if str(line.get_label()).split(",")[0].split(" (")[0] == label]
+            (place,), (height,) = found[0].get_xdata(), found[0].get_ydata()
+            assert place == strategy(run, name, "step_length")[row]
+            assert height == pytest.approx(losses.at([place])[row, 0], rel=1e-12)
+        assert sorted(vertical_dashes(panel)) == sorted(strategy(run, name, "step_length")[row] for name in drawn)
 
 
-def test_fig5_takes_the_adapted_lr_of_the_config_and_does_without_one(run: dict[str, pa.Table]) -> None:
-    pinned = panels(draw("linesearch/fig5_lines_parabolas", run, adapted_lr=0.07))[0]
-    assert curve(pinned, "SGD parabola, adapted lr 0.07")[0].size > 50
-    at = run["line_metrics"].schema.get_field_index("line_search_ratio")
-    field = run["line_metrics"].schema.field(at)
-    without = run["line_metrics"].set_column(at, field, pa.nulls(len(run["line_metrics"]), field.type))
-    figure = draw("linesearch/fig5_lines_parabolas", {**run, "line_metrics": without})
-    assert "no adapted lr" in words(figure)
-    assert not [line for line in panels(figure)[0].lines if "adapted" in str(line.get_label())]
+def test_fig5_does_without_the_median_learning_rate_and_names_what_lies_outside(run: dict[str, pa.Table]) -> None:
+    table = run["line_strategies"]
+    kept = table.filter(pa.array([name != "sgd_auto" for name in table["strategy"].to_pylist()]))
+    without = with_facts(kept, sgd_lr={"sgd_auto": None, "sgd_0.02": 0.02})
+    figure = draw("linesearch/fig5_lines_parabolas", {**run, "line_strategies": without}, figure_lines=[0.0])
+    assert "no SGD with the median ratio: it is not positive" in words(figure)
+    assert "outside the panel: PAL: 0.7" in words(figure)
+    assert "median s_opt" not in " ".join(str(line.get_label()) for line in panels(figure)[0].lines)
+    marked = next(line for line in panels(figure)[0].lines if str(line.get_label()).startswith("PAL"))
+    assert marked.get_markevery() == []
 
 
 def test_fig5_marks_the_executed_step_where_momentum_made_it_another(run: dict[str, pa.Table]) -> None:
-    at = run["line"].schema.get_field_index("step_length")
-    longer = pa.array(1.5 * column(run["line"], "step_length"))
-    moved = run["line"].set_column(at, run["line"].schema.field("step_length"), longer)
-    panel = panels(draw("linesearch/fig5_lines_parabolas", {**run, "line": moved}))[0]
-    assert curve(panel, "executed step")[0][0] == longer[1].as_py()
+    table = run["line_strategies"]
+    longer = np.where(
+        np.array(table["strategy"].to_pylist()) == "sgd_original", 1.5 * column(table, "step_length"),
+        column(table, "step_length"),
+    )  # fmt: skip
+    at = table.schema.get_field_index("step_length")
+    moved = table.set_column(at, table.schema.field(at), pa.array(longer)).replace_schema_metadata(
+        table.schema.metadata
+    )
+    panel = panels(draw("linesearch/fig5_lines_parabolas", {**run, "line_strategies": moved}))[1]
+    own = strategy(run, "sgd_original", "step_length")[32]
+    assert curve(panel, "executed step")[0][0] == 1.5 * own
+    (marked,) = [line for line in panel.lines if str(line.get_label()).startswith("plain SGD, lr 0.1: parabola")]
+    assert marked.get_xdata()[marked.get_markevery()[0]] == pytest.approx(own)
+    # Another update rule has no SGD parabola of its own.
+    rule = {"name": "pal", "momentum": 0.0, "weight_decay": 0.0}
+    panel = panels(draw("linesearch/fig5_lines_parabolas", run, optimizer=rule))[1]
+    assert curve(panel, "executed step")[0][0] == own
+    assert not [line for line in panel.lines if "original" in str(line.get_label())]
+
+
+def test_fig5_says_where_a_line_has_no_strategies(run: dict[str, pa.Table]) -> None:
+    table = run["line_strategies"]
+    other = table.filter(pa.array([step != 96 for step in table["step"].to_pylist()]))
+    figure = draw("linesearch/fig5_lines_parabolas", {**run, "line_strategies": other})
+    assert words(figure).count("no strategy steps on this line") == 1
+    assert not vertical_dashes(panels(figure)[1])
+
+
+def test_a_scheduled_learning_rate_is_named_line_by_line(run: dict[str, pa.Table]) -> None:
+    def scheduled(table: pa.Table) -> pa.Table:
+        at = table.schema.get_field_index("lr")
+        steps = column(table, "step")
+        return table.set_column(at, table.schema.field(at), pa.array(np.where(steps < 120, 0.1, 0.01)))
+
+    changed = {**run, "line": scheduled(run["line"]), "line_metrics": scheduled(run["line_metrics"])}
+    figure = draw("linesearch/fig5_lines_parabolas", changed)
+    assert [word in words(figure) for word in ("lr 0.1", "lr 0.01")] == [True, True]
+    assert curve(panels(figure)[0], "SGD original, scheduled lr")[0].size
+    panel = panels(draw("linesearch/fig6_strategy_metrics", changed))[5]
+    assert set(curve(panel, "the run's lr (scheduled)")[1]) == {0.1, 0.01}
+
+
+def test_fig6_draws_every_strategy_in_every_panel(run: dict[str, pa.Table]) -> None:
+    figure = draw("linesearch/fig6_strategy_metrics", run)
+    assert len(panels(figure)) == 6
+    labels = {
+        "full-batch minimum (s_opt)": "optimum",
+        "direction-batch minimum (s_dir)": "direction_batch_minimum",
+        "FBPAL&SGD, reusing its lr": "fbpal_sgd_lr",
+        "SGD original, lr 0.1": "sgd_original",
+        "SGD, lr 0.06 (median ratio)": "sgd_auto",
+        "SGD, lr 0.02": "sgd_0.02",
+        "PAL": "pal",
+    }
+    scales = ["linear", "symlog", "symlog", "linear", "linear"]
+    whats = ["step_length", "distance", "improvement", "distance", "improvement"]
+    for index, (panel, scale, what) in enumerate(zip(panels(figure), scales, whats, strict=False)):
+        assert panel.get_yscale() == scale
+        assert panel.get_xlabel() == "update t"
+        if scale == "symlog":
+            assert panel.yaxis.get_transform().linthresh == 1e-4
+        for label, name in labels.items():
+            if what == "distance" and name == "optimum":
+                assert not [line for line in panel.lines if line.get_label() == label]
+                continue
+            values, steps = strategy(run, name, what), strategy(run, name, "step")
+            x, y = curve(panel, label)
+            if index < 3:  # smoothed
+                _, means = series.moving_average(steps, values, window=9)
+                np.testing.assert_array_equal(y, means)
+                np.testing.assert_array_equal(x, steps[4:-4])
+            else:
+                np.testing.assert_array_equal(x, steps)
+                summed = np.nancumsum(np.abs(values) if what == "distance" else values)
+                np.testing.assert_allclose(y, summed, rtol=1e-12)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert next(label for label in legend if label in (*labels, "FBPAL")) == "full-batch minimum (s_opt)"
+    assert not [label for label in legend if "step length" in label]
+
+
+def test_fig6_lists_the_strategies_by_what_they_gain_on_common_lines(run: dict[str, pa.Table]) -> None:
+    figure = draw("linesearch/fig6_strategy_metrics", run)
+    names = {
+        "optimum": "optimum", "direction batch": "direction_batch_minimum", "FBPAL": "fbpal",
+        "FBPAL&SGD": "fbpal_sgd_lr", "SGD original": "sgd_original", "SGD 0.06": "sgd_auto", "SGD 0.02": "sgd_0.02",
+        "PAL": "pal",
+    }  # fmt: skip
+    gains = {short: strategy(run, name, "improvement") for short, name in names.items()}
+    common = np.isfinite(np.array(list(gains.values()))).all(axis=0)
+    assert 60 < common.sum() < 80  # PAL's first step ends beyond the range, and some others
+    sums = {short: values[common].sum() for short, values in gains.items()}
+    listed = ", ".join(f"{short}: {sums[short]:.3g}" for short in sorted(sums, key=lambda short: -sums[short]))
+    assert f"sums over the {common.sum()} lines that all have - {listed}" in words(figure)
+    lost = np.isnan(gains["PAL"]).sum()
+    assert f"PAL on {lost} line{'' if lost == 1 else 's'}" in words(figure)
+    steps = column(run["line_strategies"], "step")
+    kept = run["line_strategies"].filter(pa.array(np.isin(steps, strategy(run, "pal", "step")[common])))
+    assert "sums at the end - optimum" in words(
+        draw("linesearch/fig6_strategy_metrics", {**run, "line_strategies": kept})
+    )
+
+
+def test_fig6_counts_lines_and_steps_that_are_not_there() -> None:
+    made = make_run(diverged_at=120)
+    assert "1 line non finite" in words(draw("linesearch/fig6_strategy_metrics", made))
+    table = made["line_strategies"]
+    at = table.schema.get_field_index("status")
+    status = ["no_step" if name == "pal" else "ok" for name in table["strategy"].to_pylist()]
+    changed = table.set_column(at, table.schema.field(at), pa.array(status))
+    assert "no step: PAL on 41 lines" in words(
+        draw("linesearch/fig6_strategy_metrics", {**made, "line_strategies": changed})
+    )
+
+
+def test_fig6_takes_another_title_and_names_the_released_rules(run: dict[str, pa.Table]) -> None:
+    with style.applied():
+        figure = fig6_strategy_metrics.draw_metrics(run, settings=run_settings(), title="ResNet-18")
+    assert "ResNet-18" in words(figure)
+    assert "analysis.compat" not in words(figure)
+    released = {**run, "line_strategies": with_facts(run["line_strategies"], compat=True)}
+    assert "released code's rules (analysis.compat)" in words(draw("linesearch/fig6_strategy_metrics", released))
+    assert "steps by the released code's rules" in words(draw("linesearch/fig5_lines_parabolas", released))
 
 
 def test_fig6_draws_ratio_learning_rate_median_and_quartiles(run: dict[str, pa.Table]) -> None:
-    figure = draw("linesearch/fig6_ratio", run)
-    (panel,) = panels(figure)
+    *_, panel = panels(draw("linesearch/fig6_strategy_metrics", run))
     steps, ratios = column(run["line_metrics"], "step"), column(run["line_metrics"], "line_search_ratio")
     assert holds_curve(panel, steps, ratios)
-    centres, means = curve(panel, "measured")
+    centres, means = curve(panel, "ratio, measured")
     np.testing.assert_allclose(means, np.convolve(ratios, np.full(9, 1 / 9), mode="valid"), rtol=1e-12)
     np.testing.assert_array_equal(centres, steps[4:-4])
     assert set(curve(panel, "the run's lr: 0.1")[1]) == {0.1}
     middle = ratios[(steps >= 60) & (steps < 180)]
-    assert set(curve(panel, "median of the middle half")[1]) == {np.median(middle)}
+    assert set(curve(panel, "ratio, median of the middle half")[1]) == {np.median(middle)}
     band = panel.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == tuple(np.quantile(middle, [0.25, 0.75]))
     assert panel.get_ylim()[0] <= 0 < 0.1 <= panel.get_ylim()[1]
 
 
-def test_fig6_counts_what_its_range_leaves_out(run: dict[str, pa.Table]) -> None:
+def test_fig6_counts_what_the_range_of_the_ratio_leaves_out(run: dict[str, pa.Table]) -> None:
     metrics = run["line_metrics"]
     wild = column(metrics, "line_search_ratio")
     wild[10] = 40.0
     at = metrics.schema.get_field_index("line_search_ratio")
     figure = draw(
-        "linesearch/fig6_ratio",
+        "linesearch/fig6_strategy_metrics",
         {**run, "line_metrics": metrics.set_column(at, metrics.schema.field(at), pa.array(wild))},
     )
-    assert panels(figure)[0].get_ylim()[1] < 1
-    assert "1 value of 80 outside the y range" in words(figure)
+    assert panels(figure)[5].get_ylim()[1] < 1
+    assert "1 value of 80 outside the y range" in panels(figure)[5].texts[0].get_text()
 
 
 # -- runs that went wrong ----------------------------------------------------------------------------------------------
@@ -624,6 +807,11 @@ def test_the_tables_of_the_analysis_are_drawn(tmp_path: Path, diverged_at: int |
     ):
         paths[kind] = tmp_path / f"{kind}.arrow"
         measure(paths["line"], paths[kind], **shared, **options)
+    paths["line_strategies"] = tmp_path / "line_strategies.arrow"
+    measure_strategies(
+        paths["line"], paths["line_metrics"], paths["line_strategies"], interval=0.5, resolution=0.006,
+        sgd_lr=["auto", 0.05], pal_measuring_step=0.1, fbpal_every=5, fbpal_average=2, compat=False, provenance=FACTS,
+    )  # fmt: skip
     tables = {kind: read_table(path, kind) for kind, path in paths.items()}
     for figure_id in LINESEARCH:
         figure = draw(figure_id, tables)
@@ -633,7 +821,7 @@ def test_the_tables_of_the_analysis_are_drawn(tmp_path: Path, diverged_at: int |
             assert panel.texts or panel.lines or panel.collections
             assert not (diverged_at == 0 and panel.lines)
     if diverged_at is None:
-        ratio = panels(draw("linesearch/fig6_ratio", tables))[0]
+        ratio = panels(draw("linesearch/fig6_strategy_metrics", tables))[5]
         assert holds_curve(ratio, column(made["line"], "step"), column(tables["line_metrics"], "line_search_ratio"))
 
 

@@ -393,8 +393,8 @@ def note(name):
 
 
 with TableWriter(folder / "a.arrow", "line", provenance={}) as writer:
-    for first in range(0, lines, 50):
-        writer.append(rows[first : first + 50])
+    for row in rows:
+        writer.append([row])
 note("append")
 with TableWriter(folder / "a.arrow", "line", provenance={}) as writer:
     assert writer.recovered.num_rows == lines

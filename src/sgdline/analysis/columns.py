@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sgdline import tables
 
-_REPEATED = ("version", "seed", "device", "torch", "batch_norm", "samples", "positions", "dataset", "model")
+_REPEATED = ("version", "seed", "device", "torch", "batch_norm", "samples", "positions", "dataset", "model", "imported")
 
 
 def as_floats(table: pa.Table, column: str) -> NDArray[np.float64]:

@@ -3,7 +3,8 @@
 A figure ``paper/name`` lives in ``sgdline/figures/paper/name.py`` and holds
 
 - ``SPEC``, a `FigureSpec`: which tables of a run it reads;
-- ``draw(tables, *, settings)``, which returns a matplotlib figure.
+- ``draw(tables, *, settings)``, which returns a matplotlib figure. Where the spec says `compares`, both are lists with
+  one entry per run.
 
 Reading names and specs imports no matplotlib, so that a workflow can ask for all of them at its start.
 """
@@ -11,7 +12,7 @@ Reading names and specs imports no matplotlib, so that a workflow can ask for al
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,10 @@ from sgdline.figures.spec import FigureSpec
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
-__all__ = ["FigureSpec", "available", "plot_figure", "spec"]
+__all__ = ["FigureSpec", "available", "plot_comparison", "plot_figure", "spec"]
 
 _ROOT = Path(__file__).parent
 
@@ -68,8 +70,8 @@ def plot_figure(
     Args:
         figure_id: One of `available()`.
         tables: Kind of table -> file; at least the kinds that the figure's spec names.
-        settings: The run: experiment, dataset, model, lr, batch_size, seed, steps, and the config blocks `analysis`
-            and `line`.
+        settings: The run: experiment, dataset, model, lr, batch_size, seed, steps, the config block `optimizer`, and
+            of the blocks `analysis` and `probes` the entries that the figure's spec names.
         pdf: Vector picture to write.
         png: The same picture as pixels, 200 dpi.
 
@@ -77,8 +79,35 @@ def plot_figure(
         SgdlineError: If the figure is unknown, or a table is missing or damaged.
         ValueError: If `tables` lacks a kind that the figure reads.
     """
+    _plot(figure_id, _read(figure_id, tables), settings=settings, pdf=pdf, png=png)
+
+
+def plot_comparison(
+    figure_id: str,
+    tables: Sequence[Mapping[str, str | Path]],
+    *,
+    settings: Sequence[Mapping[str, Any]],
+    pdf: str | Path,
+    png: str | Path,
+) -> None:
+    """Read the tables of several runs, draw one figure that compares them and put its PDF and PNG in place.
+
+    Args:
+        figure_id: One of `available()` whose spec says `compares`.
+        tables: As for `plot_figure`, one mapping per run.
+        settings: As for `plot_figure`, one mapping per run.
+        pdf: As for `plot_figure`.
+        png: As for `plot_figure`.
+
+    Raises:
+        SgdlineError: As for `plot_figure`.
+        ValueError: As for `plot_figure`.
+    """
+    _plot(figure_id, [_read(figure_id, own) for own in tables], settings=settings, pdf=pdf, png=png)
+
+
+def _read(figure_id: str, tables: Mapping[str, str | Path]) -> dict[str, pa.Table]:
     # Here and not above: naming and listing figures must stay free of pyarrow's and matplotlib's import time.
-    from sgdline.figures import style
     from sgdline.tables import SCHEMAS, read_table
 
     wanted = spec(figure_id).tables
@@ -87,10 +116,15 @@ def plot_figure(
         raise ValueError(f"tables of figure {figure_id!r} must hold {list(wanted)}, got none for {missing}")
     # Sample losses can be larger than the memory, and no figure draws them as they are.
     columns = {kind: [name for name in SCHEMAS[kind].names if name != "sample_loss"] for kind in wanted}
-    read = {kind: read_table(tables[kind], kind, columns=columns[kind]) for kind in wanted}
+    return {kind: read_table(tables[kind], kind, columns=columns[kind]) for kind in wanted}
+
+
+def _plot(figure_id: str, tables: Any, *, settings: Any, pdf: str | Path, png: str | Path) -> None:
+    from sgdline.figures import style
+
     draw: Callable[..., Figure] = _module(figure_id).draw
     with style.applied():
-        figure = draw(read, settings=settings)
+        figure = draw(tables, settings=settings)
         try:
             _save(figure, Path(pdf), Path(png))
         finally:

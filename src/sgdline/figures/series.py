@@ -1,20 +1,29 @@
-"""Quantities over a run: smoothing, the middle half, and how a series is drawn."""
+"""Quantities over a run: smoothing, how a series is drawn, and how strategies are called."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.figures import style
+from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
 FloatArray = npt.NDArray[np.float64]
+
+
+class StrategyLook(NamedTuple):
+    """How a strategy is drawn and called."""
+
+    role: str  # key of style.ROLES
+    label: str  # in legends
+    name: str  # in notes
 
 
 def moving_average(steps: FloatArray, values: FloatArray, *, window: int) -> tuple[FloatArray, FloatArray]:
@@ -44,46 +53,72 @@ def moving_average(steps: FloatArray, values: FloatArray, *, window: int) -> tup
     return stepped.mean(axis=1), means
 
 
-def middle_half(count: int) -> slice:
-    """Return the middle half of `count` lines, the same ones as in claim C2 of `sgdline.analysis.claims`."""
-    return slice(count // 4, count - count // 4)
+def strategy_looks(
+    line_strategies: pa.Table, *, settings: Mapping[str, Any], scheduled: bool
+) -> dict[str, StrategyLook]:
+    """Return how each strategy of a table is drawn and called, in the order of the table.
 
-
-def adapted_lr(metrics: pa.Table, *, settings: Mapping[str, Any]) -> float | None:
-    """Return the learning rate of the second SGD parabola; None where it cannot be had.
+    Of the two ways to reuse FBPAL only the learning rate is drawn: the step length has little to do with SGD.
 
     Args:
-        metrics: Table `line_metrics` of the run.
-        settings: With analysis.adapted_lr, a number or `auto`: the median over the middle half of the lines of the
-            measured ratio s_opt/|D_b|, with which the parabola of plain SGD ends in the full-batch minimum.
-
-    Source: linesearch M5, M10; fig5 in the paper sets 0.05 by hand.
+        line_strategies: Table of that kind; its metadata names the learning rates.
+        settings: As in `sgdline.figures.plot_figure`.
+        scheduled: The run's own learning rate is not the same on all lines.
     """
-    chosen = settings["analysis"]["adapted_lr"]
-    if chosen != "auto":
-        return float(chosen)
-    metrics = metrics.sort_by("step")
-    slopes = np.abs(style.numbers(metrics, "direction_batch_slope"))
-    usable = np.isfinite(style.numbers(metrics, "line_search_ratio")) & (slopes > 0)
-    ratios = np.full(len(metrics), np.nan)
-    ratios[usable] = style.numbers(metrics, "minimum_position_vertex")[usable] / slopes[usable]
-    ratios = ratios[middle_half(len(metrics))]
-    ratios = ratios[np.isfinite(ratios)]
-    median = float(np.median(ratios)) if ratios.size else 0.0
-    return median if median > 0 else None
+    # Here and not above: reading a spec does not need it.
+    from sgdline.analysis.strategies import rows_by_strategy
+
+    rates = provenance(line_strategies).get("sgd_lr", {})
+    optimizer = settings["optimizer"]["name"]
+    own = "SGD original, " + ("scheduled lr" if scheduled else f"lr {settings['lr']}")
+    known = {
+        "optimum": StrategyLook("optimum", "full-batch minimum (s_opt)", "optimum"),
+        "direction_batch_minimum": StrategyLook(
+            "direction_batch_minimum", "direction-batch minimum (s_dir)", "direction batch"
+        ),
+        "fbpal": StrategyLook("fbpal", "FBPAL", "FBPAL"),
+        "fbpal_sgd_lr": StrategyLook("fbpal_sgd_lr", "FBPAL&SGD, reusing its lr", "FBPAL&SGD"),
+        "sgd_original": (
+            StrategyLook("sgd_original", own, "SGD original")
+            if optimizer == "sgd"
+            else StrategyLook("sgd_original", f"executed step ({optimizer})", "executed step")
+        ),
+        "pal": StrategyLook("pal", "PAL", "PAL"),
+    }
+    looks: dict[str, StrategyLook] = {}
+    others = 0
+    for name in rows_by_strategy(line_strategies):
+        if name in known:
+            looks[name] = known[name]
+        elif name.startswith("sgd_"):
+            rate = rates.get(name)
+            value = name.removeprefix("sgd_") if rate is None else f"{rate:.3g}"
+            chosen = " (median ratio)" if name == "sgd_auto" else ""
+            looks[name] = StrategyLook(f"sgd_{others % 4 + 1}", f"SGD, lr {value}{chosen}", f"SGD {value}")
+            others += 1
+    return looks
 
 
 def draw_series(
-    panel: Axes, steps: FloatArray, values: FloatArray, *, window: int, role: str, label: str | None
+    panel: Axes,
+    steps: FloatArray,
+    values: FloatArray,
+    *,
+    window: int,
+    role: str,
+    label: str | None,
+    measured: bool = True,
 ) -> None:
     """Draw a series thin as measured and thick as its moving average.
 
     With fewer lines than the window there is no average: the measured values then carry the label, with markers.
+    Where many series share a panel, `measured=False` leaves the thin curve out.
     """
     look = style.look(role)
     centres, means = moving_average(steps, values, window=window)
     if np.isfinite(means).any() and window > 1:
-        panel.plot(steps, values, color=look["color"], linewidth=0.6, alpha=0.45)
+        if measured:
+            panel.plot(steps, values, color=look["color"], linewidth=0.6, alpha=0.45)
         panel.plot(centres, means, **look, label=label)
     else:
         panel.plot(steps, values, **{**look, "linewidth": 1.1}, marker="o", markersize=3.0, label=label)
@@ -98,10 +133,11 @@ def mark_run(panel: Axes, tables: Mapping[str, pa.Table], *, run_steps: int) -> 
         panel.axvline(diverged, color="#B2182B", linestyle=":", linewidth=1.2, label="run diverged")
 
 
-def average_note(count: int, window: int) -> str:
-    """Return the words that say how a panel's thick curves were smoothed."""
+def average_note(count: int, window: int, *, measured: bool = True) -> str:
+    """Return the words that say how a panel's curves were smoothed, with the arguments of `draw_series`."""
     if window == 1:
         return "not smoothed"
     if count < window:
         return f"as measured: {style.counted(count, 'line')}, the moving average needs {window}"
-    return f"thin: as measured, thick: moving average of {window} lines"
+    averaged = f"moving average of {window} lines"
+    return f"thin: as measured, thick: {averaged}" if measured else averaged

@@ -30,8 +30,18 @@ ROLES: dict[str, dict[str, Any]] = {
     "chunk_quartile": {"color": "#000000", "linestyle": (0, (1, 1.3)), "linewidth": 1.0},
     "chunk_median": {"color": "#000000", "linestyle": "-", "linewidth": 0.9},
     "chunk_range": {"color": "#DDDDDD", "linestyle": "-", "linewidth": 0.0},
-    "parabola_original": {"color": "#0072B2", "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.6},
-    "parabola_adapted": {"color": "#E69F00", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "linewidth": 1.8},
+    # Strategies (sgdline.analysis.strategies): the colour of a minimum is that of its curve.
+    "optimum": {"color": "#B2182B", "linestyle": "-", "linewidth": 2.0},
+    "direction_batch_minimum": {"color": "#1B9E77", "linestyle": (0, (5, 1.5)), "linewidth": 1.7},
+    "fbpal": {"color": "#6A3D9A", "linestyle": (0, (8, 2)), "linewidth": 1.4},
+    "fbpal_sgd_lr": {"color": "#A0785A", "linestyle": (0, (3, 1.5)), "linewidth": 1.6},
+    "fbpal_sgd_step": {"color": "#A0785A", "linestyle": (0, (1, 2)), "linewidth": 1.6},
+    "sgd_original": {"color": "#0072B2", "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.6},
+    "sgd_1": {"color": "#E69F00", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "linewidth": 1.8},
+    "sgd_2": {"color": "#56B4E9", "linestyle": (0, (2, 1)), "linewidth": 1.7},
+    "sgd_3": {"color": "#777777", "linestyle": (0, (1, 1)), "linewidth": 1.5},
+    "sgd_4": {"color": "#B8860B", "linestyle": (0, (1, 4)), "linewidth": 1.6},
+    "pal": {"color": "#D6278A", "linestyle": (0, (10, 1.5, 2, 1.5)), "linewidth": 1.5},
     "executed_step": {"color": "#555555", "linestyle": (0, (1, 2.5)), "linewidth": 1.1},
     "degree_1": {"color": "#0072B2", "linestyle": (0, (5, 1.2)), "linewidth": 1.8},
     "degree_2": {"color": "#D55E00", "linestyle": "-", "linewidth": 2.0},
@@ -159,7 +169,8 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
         if kind != "trace":  # the trace knows the training, not the measurement
             for key, value in provenance(table).items():
                 facts.setdefault(key, value)
-    line = settings.get("line") or {}
+    # How the figure's lines were measured: those of its first probe that measures any.
+    line: Mapping[str, Any] = next((block for block in settings["probes"].values() if "positions" in block), {})
     mode = facts.get("batch_norm", line.get("batch_norm", "not recorded"))
     positions = facts.get("positions", line.get("positions", "not recorded"))
     samples = facts.get("samples")
@@ -174,6 +185,8 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
         *describe_optimizer(settings["optimizer"]),
     ]
     measured = [f"full-batch loss over {count}", f"BatchNorm in {mode} mode", f"{positions} positions"]
+    if facts.get("imported"):
+        measured.append("imported lines")
     if line.get("augment"):
         measured.append("augmented, fixed draws")
     diverged = divergence_step(tables)
@@ -184,8 +197,14 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
 
 def describe_optimizer(optimizer: Mapping[str, Any]) -> list[str]:
     """Return what an update rule does beyond plain SGD, its options that are not zero."""
-    options = [f"{key.replace('_', ' ')} {value:g}" for key, value in optimizer.items() if key != "name" and value]
-    return options if optimizer["name"] == "sgd" else [optimizer["name"], *options]
+    flat = {key: value for key, value in optimizer.items() if key != "name" and not isinstance(value, Mapping)}
+    flat |= optimizer.get(optimizer["name"], {})
+    options = [
+        f"{key.replace('_', ' ')} {value if isinstance(value, str) else format(value, '.4g')}"
+        for key, value in flat.items()
+        if value
+    ]
+    return options if optimizer["name"] == "sgd" else [optimizer["name"].replace("_sgd", "&SGD").upper(), *options]
 
 
 def divergence_step(tables: Mapping[str, pa.Table]) -> int | None:

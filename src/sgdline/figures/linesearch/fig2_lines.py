@@ -20,6 +20,7 @@ SPEC = FigureSpec(
     title="Loss along the update direction",
     tables=("line", "trace"),
     probes=("line",),
+    analysis=("figure_lines",),
 )
 
 
@@ -32,7 +33,7 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
 
     Source: linesearch fig2 (papers.md 2.4).
     """
-    table, run_steps, probe = tables["line"], settings["steps"], settings["line"]
+    table, run_steps, probe = tables["line"], settings["steps"], settings["probes"]["line"]
     half_width, resolution = probe["interval"], probe["resolution"]
     chosen = lines.choose_lines(table["step"].to_numpy(), settings["analysis"]["figure_lines"], run_steps=run_steps)
     figure, panels = lines.line_sheet(SPEC.title, len(chosen), tables=tables, settings=settings, legend_entries=7)

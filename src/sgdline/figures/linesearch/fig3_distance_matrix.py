@@ -21,22 +21,29 @@ SPEC = FigureSpec(
     title="Distances between the shapes of lines",
     tables=("line_distances", "line_metrics", "trace"),
     probes=("line",),
+    analysis=("smoothing", "distance_first", "distance_every", "window"),
 )
 
 FloatArray = npt.NDArray[np.float64]
 
 
 def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
+    """Draw the three panels of one run, see `draw_distances`."""
+    return draw_distances(tables, settings=settings, title=SPEC.title)
+
+
+def draw_distances(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any], title: str) -> Figure:
     """Draw the matrices of the first and of the later lines, and the distance from line to line.
 
     Args:
         tables: `line_distances`, `line_metrics` and `trace` of one run.
         settings: As in `sgdline.figures.plot_figure`.
+        title: One line.
 
     Source: linesearch fig3, M11 (papers.md 2.4).
     """
     analysis = settings["analysis"]
-    figure = style.new_figure(SPEC.title, footer=style.describe_run(tables, settings), width=13.2, height=4.9)
+    figure = style.new_figure(title, footer=style.describe_run(tables, settings), width=13.2, height=4.9)
     first, rest, consecutive = figure.subplots(1, 3, width_ratios=[1.15, 1.15, 1.1])
     every = analysis["distance_every"]
     later = "later lines" if every == 1 else f"later lines, 1 in {every}"

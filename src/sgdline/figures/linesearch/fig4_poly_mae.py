@@ -21,6 +21,7 @@ SPEC = FigureSpec(
     title="Polynomial fits of the full-batch loss on lines",
     tables=("line_fits", "trace"),
     probes=("line",),
+    analysis=("smoothing", "window", "degrees", "compat"),
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -33,17 +34,24 @@ _COEFFICIENTS = (
 
 
 def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
-    """Draw the fit errors, linear and logarithmic, and the raw coefficients of degree 2.
+    """Draw the five panels of one run, see `draw_fits`."""
+    return draw_fits(tables, settings=settings, title=SPEC.title)
+
+
+def draw_fits(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any], title: str) -> Figure:
+    """Draw the fit errors, linear and logarithmic, and the coefficients of degree 2.
 
     Args:
         tables: `line_fits` and `trace` of one run.
-        settings: As in `sgdline.figures.plot_figure`.
+        settings: As in `sgdline.figures.plot_figure`. Coefficients are raw unless analysis.compat is set: then each
+            series is shifted by its minimum over the run, as in the released plot (papers.md L23).
+        title: One line.
 
-    Source: linesearch fig4, M12; coefficients raw, not minus their minimum (papers.md L23).
+    Source: linesearch fig4, M12.
     """
     fits, analysis = tables["line_fits"], settings["analysis"]
     figure = style.new_figure(
-        SPEC.title,
+        title,
         footer=style.describe_run(tables, settings),
         width=11.5,
         height=7.3,
@@ -138,10 +146,15 @@ def _draw_coefficients(
             continue
         steps, _, coefficients = fitted[2]
         values = factor * coefficients[:, power]
-        if not np.isfinite(values).any():
+        finite = np.isfinite(values)
+        if not finite.any():
             style.title(panel, name)
             style.say(panel, style.absence("no line could be fitted", tables))
             continue
+        shifted = []
+        if settings["analysis"]["compat"]:
+            lowest = float(values[finite].min())
+            values, shifted = values - lowest, [f"minus its minimum over the run, {lowest:.3g}"]
         series.mark_run(panel, tables, run_steps=settings["steps"])
         series.draw_series(panel, steps, values, window=window, role="degree_2", label=None)
         limits = style.readable_limits(values)
@@ -149,4 +162,4 @@ def _draw_coefficients(
             panel.set_ylim(*limits)
         if power:
             panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-        style.title(panel, name, style.outside_note(values, limits))
+        style.title(panel, name, shifted + style.outside_note(values, limits))
