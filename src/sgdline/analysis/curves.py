@@ -152,6 +152,24 @@ class LineCurves:
             structures.append(_Structure(own_nodes, np.frombuffer(edge_bytes), rows, own_values))
         return cls(steps, structures)
 
+    @classmethod
+    def units(cls, positions: ArrayLike, panel_edges: ArrayLike) -> LineCurves:
+        """Take the P curves that are 1 at one position of a line and 0 at all others.
+
+        Values and derivatives are linear in the losses: what the unit curves give are the weights with which the
+        losses of any curve at these positions are to be summed, as long as they are finite.
+
+        Args:
+            positions: Where a line was measured, ascending. Shape (P,).
+            panel_edges: Its panel edges; empty: piecewise linear.
+
+        Returns:
+            One curve per position, in order; `steps` counts them.
+        """
+        nodes = np.asarray(positions, dtype=np.float64)
+        rows = np.arange(nodes.size, dtype=np.int64)
+        return cls(rows, [_Structure(nodes, np.asarray(panel_edges, dtype=np.float64), rows, np.eye(nodes.size))])
+
     def __len__(self) -> int:
         return len(self.steps)
 
