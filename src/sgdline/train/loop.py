@@ -10,11 +10,12 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
@@ -24,6 +25,7 @@ from sgdline.models.loading import build_model, check_model
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
 from sgdline.seeds import derive_seed, generator, seed_masks
 from sgdline.train.checkpoints import Checkpoint
+from sgdline.train.landscape import Landscape, has_batch_norm
 from sgdline.train.schedules import make_schedule
 from sgdline.train.update_rules import make_update_rule
 from sgdline.train.vectors import norm
@@ -32,15 +34,23 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What one forward pass of the training sees."""
+
+    inputs: Tensor  # (B, C, H, W), augmented
+    targets: Tensor  # (B,)
+    rows: Tensor  # (B,), rows of the training set, int64, CPU
+    mask_seed: int  # seed of the dropout masks
+
+
+@dataclass(frozen=True)
 class Update:
     """Update t as seen at theta_t, before the parameters move. Tensors are only valid until the next one."""
 
     step: int
     epoch: float  # epochs done before this update
-    lr: float
-    inputs: Tensor  # (B, C, H, W), augmented
-    targets: Tensor  # (B,)
-    mask_seed: int  # seed of the dropout masks of this forward pass
+    lr: float  # lr_t of theta_{t+1} = theta_t - lr_t*m_t, whether scheduled or chosen by the update rule
+    batch: Batch
     batch_loss: float  # L_{B_t}(theta_t), nats
     gradient: Tensor  # (p,), g_t of the batch loss alone
     direction: Tensor  # (p,), m_t
@@ -98,8 +108,7 @@ class Trainer:
     def _refuse_single_samples(self, drop_last: bool) -> None:
         samples, batch_size = len(self._train.targets), int(self._settings["batch_size"])
         single = batch_size == 1 or (not drop_last and samples % batch_size == 1)
-        normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules())
-        if single and normalised:
+        if single and has_batch_norm(self.model):
             raise SgdlineError(
                 f"Every training batch must hold at least two samples for BatchNorm, got a batch of 1 ({samples} "
                 f"images in batches of {batch_size}). Change batch_size, or set drop_last: true."
@@ -164,20 +173,39 @@ class Trainer:
                 self.vector.value.add_(update.direction, alpha=-update.lr)
             self.previous_gradient = update.gradient
 
-    def _compute(self, step: int) -> Update:
-        rows = self._order.indices(step).to(self._train.targets.device)
-        targets = self._train.targets[rows]
+    @property
+    def updates_per_epoch(self) -> int:
+        """Updates of one epoch: epoch e has the updates e * updates_per_epoch and following."""
+        return self._order.updates_per_epoch
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of an update."""
+        rows = self._order.indices(step)
+        here = rows.to(self._train.targets.device)
         inputs = augment(
-            self._train.inputs[rows],
+            self._train.inputs[here],
             **self._augmentation,
             fill=self._images.black,
             generator=generator(self._seed, "augmentation", step),
         )
-        mask_seed = derive_seed(self._seed, "dropout", step)
+        return Batch(inputs, self._train.targets[here], rows, derive_seed(self._seed, "dropout", step))
+
+    def gradient(self, batch: Batch) -> tuple[float, Tensor]:
+        """Return the loss of a batch at the present parameters and its gradient, BatchNorm in train mode.
+
+        Running statistics move and random masks are drawn as in a training step; a probe puts them back
+        (sgdline.engine.network.restored).
+
+        Returns:
+            L_B(theta) in nats, and g_B. Shape (p,).
+
+        Raises:
+            SgdlineError: If a layer has no deterministic gradient on this device.
+        """
         self.model.train()
         self.vector.zero_gradient()
-        seed_masks(mask_seed, inputs.device)
-        loss = functional.cross_entropy(self.model(inputs), targets)
+        seed_masks(batch.mask_seed, batch.inputs.device)
+        loss = functional.cross_entropy(self.model(batch.inputs), batch.targets)
         try:
             loss.backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
@@ -187,17 +215,39 @@ class Trainer:
                 f"Model {self._settings['model']['entry']!r} must have deterministic gradients, got: "
                 f"{str(error).splitlines()[0]} Replace that layer, or run on the CPU."
             ) from error
-        gradient = self.vector.gradient.clone()
-        direction = self._rule.direction(self.vector.value, gradient)
+        return float(loss.detach()), self.vector.gradient.clone()
+
+    @cached_property
+    def _chunks(self) -> list[Batch]:
+        """The training set in chunks of the batch size, as the line probe measures it without augmentation."""
+        inputs, targets, batch_size = self._train.inputs, self._train.targets, int(self._settings["batch_size"])
+        return [
+            Batch(
+                inputs[first : first + batch_size],
+                targets[first : first + batch_size],
+                torch.arange(first, min(first + batch_size, len(targets))),
+                derive_seed(self._seed, "probe_masks", index),
+            )
+            for index, first in enumerate(range(0, len(targets), batch_size))
+        ]
+
+    def _compute(self, step: int) -> Update:
+        batch = self.batch(step)
+        batch_loss, gradient = self.gradient(batch)
+        move = self._rule.move(
+            self.vector.value,
+            gradient,
+            step=step,
+            lr=self._schedule(step),
+            landscape=Landscape(self.model, self.vector, batch, batch_loss, chunks=lambda: self._chunks),
+        )
         return Update(
             step=step,
             epoch=self._order.epoch(step),
-            lr=self._schedule(step),
-            inputs=inputs,
-            targets=targets,
-            mask_seed=mask_seed,
-            batch_loss=float(loss.detach()),
+            lr=move.lr,
+            batch=batch,
+            batch_loss=batch_loss,
             gradient=gradient,
-            direction=direction,
-            direction_norm=norm(direction),
+            direction=move.direction,
+            direction_norm=norm(move.direction),
         )

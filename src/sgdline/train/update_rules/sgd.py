@@ -1,28 +1,18 @@
-"""Update rules: from a gradient to the vector m_t of theta_{t+1} = theta_t - lr_t * m_t."""
+"""SGD with heavy-ball momentum; the step is what the learning rate says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-
-class UpdateRule(Protocol):
-    """One way to turn gradients into updates; its state is tensors only, so that a checkpoint can hold it."""
-
-    def direction(self, parameters: Tensor, gradient: Tensor) -> Tensor:
-        """Return m_t, shape (p,); advances the rule's state by one update."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the state that a later `load` takes up."""
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a state."""
+from sgdline.train.landscape import Landscape
+from sgdline.train.update_rules._interface import Move
 
 
 class Sgd:
-    """SGD with heavy-ball momentum: m_t = mu*m_{t-1} + g_t + wd*theta_t, m_{-1} = 0, no dampening, no Nesterov.
+    """m_t = mu*m_{t-1} + g_t + wd*theta_t, m_{-1} = 0, no dampening, no Nesterov; lr_t as scheduled.
 
     Source: papers.md section 1. The first update uses g_0 once (papers.md L13).
     """
@@ -32,8 +22,12 @@ class Sgd:
         self._weight_decay = weight_decay
         self._buffer: Tensor | None = None
 
+    def move(self, parameters: Tensor, gradient: Tensor, *, step: int, lr: float, landscape: Landscape) -> Move:
+        """Return update t, with the learning rate as it is."""
+        return Move(self.direction(parameters, gradient), lr)
+
     def direction(self, parameters: Tensor, gradient: Tensor) -> Tensor:
-        """Return m_t, shape (p,)."""
+        """Return m_t, shape (p,); advances the momentum by one update."""
         step = gradient.clone()
         if self._weight_decay:
             step.add_(parameters, alpha=self._weight_decay)
@@ -51,13 +45,6 @@ class Sgd:
         self._buffer = state["momentum"].clone() if "momentum" in state else None
 
 
-def _sgd(settings: Mapping[str, Any]) -> UpdateRule:
+def make(settings: Mapping[str, Any]) -> Sgd:
+    """Return the rule that the config's `optimizer` block describes."""
     return Sgd(momentum=float(settings["momentum"]), weight_decay=float(settings["weight_decay"]))
-
-
-UPDATE_RULES: dict[str, Callable[[Mapping[str, Any]], UpdateRule]] = {"sgd": _sgd}
-
-
-def make_update_rule(settings: Mapping[str, Any]) -> UpdateRule:
-    """Return the update rule that the config's `optimizer` block describes."""
-    return UPDATE_RULES[settings["name"]](settings)

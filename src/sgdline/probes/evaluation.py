@@ -1,0 +1,97 @@
+"""The evaluation probe: loss and accuracy of the network as a user would use it, on every split of the data set.
+
+BatchNorm takes its running statistics, unlike in the line probe, and nothing is augmented. The network is that of
+theta_t, before update t; the training's own forward pass of update t has moved the running statistics once by then. The
+first evaluations see statistics that are still near their initial values. The network at the very end of a run is not
+evaluated: the last row is that of the last due update.
+
+Source: papers.md 7, L3 and L25 (evaluation without gradients, its mode stated).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+
+from sgdline.data.images import ImageData, ImageSet
+from sgdline.engine.network import restored
+from sgdline.engine.plan import Plan
+from sgdline.seeds import derive_seed, seed_masks
+from sgdline.train.loop import Trainer, Update
+
+TABLE = "evaluation"
+
+# Without gradients a pass keeps the activations of one layer at a time: less memory than a training step.
+_BATCHES_PER_PASS = 4
+
+
+class Probe:
+    """Evaluates the network at every n-th update of a run; see sgdline.probes.segment for the interface."""
+
+    def __init__(
+        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+    ) -> None:
+        """Take the splits of the data set.
+
+        Args:
+            trainer: The run to evaluate.
+            images: Its data set.
+            run: Its training slice.
+            settings: The config's evaluation block.
+            plan: Not used; passes are plain ones.
+        """
+        self._trainer = trainer
+        self._parts = {"train": images.train, "validation": images.validation, "test": images.test}
+        self._every = int(settings["every"])
+        self._seed = int(run["seed"])
+        self._samples_per_pass = _BATCHES_PER_PASS * int(run["batch_size"])
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the table's metadata has to say about the measurement."""
+        counts = {name: len(part) for name, part in self._parts.items()}
+        return {
+            "batch_norm": "eval",
+            "samples": counts["train"],
+            "validation_samples": counts["validation"],
+            "test_samples": counts["test"],
+        }
+
+    def due(self, step: int) -> bool:
+        """Return whether to evaluate at this update."""
+        return step % self._every == 0
+
+    def measure(self, update: Update) -> list[dict[str, Any]]:
+        """Evaluate the network at theta_t.
+
+        Returns:
+            One row of the table `evaluation`; null for a split without images.
+
+        Cost: one forward pass of all splits.
+        """
+        row: dict[str, Any] = {"step": update.step, "epoch": update.epoch}
+        device = self._trainer.vector.value.device
+        on_gpu = device.type == "cuda"
+        with torch.no_grad(), torch.random.fork_rng(devices=[device] if on_gpu else []), restored(self._trainer.model):
+            self._trainer.model.eval()
+            for name, part in self._parts.items():
+                if len(part):
+                    row[f"{name}_loss"], row[f"{name}_accuracy"] = self._evaluated(name, part)
+        return [row]
+
+    def _evaluated(self, name: str, part: ImageSet) -> tuple[float, float]:
+        """Return the mean loss in nats and the share of samples whose largest output is that of their class."""
+        loss = torch.zeros((), dtype=torch.float64, device=part.targets.device)
+        correct = torch.zeros((), dtype=torch.int64, device=part.targets.device)
+        for index, first in enumerate(range(0, len(part), self._samples_per_pass)):
+            rows = slice(first, first + self._samples_per_pass)
+            targets = part.targets[rows]
+            # A network may draw random numbers in eval mode too; equal rows whatever the number of segments.
+            seed_masks(derive_seed(self._seed, f"evaluation_masks_{name}", index), targets.device)
+            outputs = self._trainer.model(part.inputs[rows])
+            loss += functional.cross_entropy(outputs, targets, reduction="none").double().sum()
+            # The largest of outputs with a NaN is the NaN: no answer, whatever class it stands for.
+            correct += ((outputs.argmax(1) == targets) & ~outputs.isnan().any(1)).sum()
+        return float(loss) / len(part), int(correct) / len(part)

@@ -1,0 +1,144 @@
+"""The loss around the present parameters, for update rules that measure before they step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from sgdline.errors import SgdlineError
+from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
+from sgdline.seeds import seed_masks
+
+if TYPE_CHECKING:
+    from sgdline.train.loop import Batch
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Return whether a network has a layer of torch's BatchNorm, which takes no batch of one sample."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+class Landscape:
+    """Losses at theta_t + displacement, in train mode, after the forward and backward pass of update t.
+
+    Every loss is measured with BatchNorm's statistics of the batch or chunk itself, with that batch's own dropout masks
+    and with the buffers as the training step left them. Parameters, buffers and random generators come back bit for
+    bit: measuring changes nothing but the step that a rule derives from it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        vector: ParameterVector,
+        batch: Batch,
+        batch_loss: float,
+        *,
+        chunks: Callable[[], Sequence[Batch]],
+    ) -> None:
+        """Take the network as the training step left it.
+
+        Args:
+            model: Network, in train mode.
+            vector: Its parameters theta_t.
+            batch: The batch B_t of the update.
+            batch_loss: L_{B_t}(theta_t), nats.
+            chunks: Returns the training set, in chunks of the batch size.
+        """
+        self._model = model
+        self._vector = vector
+        self._batch = batch
+        self._chunks = chunks
+        self.batch_loss = batch_loss
+
+    def batch_loss_at(self, displacement: Tensor) -> float:
+        """Return L_{B_t}(theta_t + displacement), nats: the same images, augmentation and masks as the gradient's.
+
+        Args:
+            displacement: Shape (p,), any floating-point dtype; the sum is rounded once.
+
+        Cost: one forward pass of the batch.
+        """
+        with self._moved(displacement), torch.no_grad():
+            return float(self._loss(self._batch, reduction="mean"))
+
+    def full_loss_at(self, displacement: Tensor) -> float:
+        """Return L(theta_t + displacement) over all training images without augmentation, nats.
+
+        Args:
+            displacement: Shape (p,), any floating-point dtype; the sum is rounded once.
+
+        Raises:
+            SgdlineError: If BatchNorm would see a chunk of one sample.
+
+        Cost: one forward pass of the training set.
+        """
+        chunks, sums = self._whole_set(), []
+        with self._moved(displacement) as buffers, torch.no_grad():
+            for chunk in chunks:
+                sums.append(self._loss(chunk, reduction="none").double().sum())
+                restore_buffers(self._model, buffers)
+        return _mean(sums, chunks)
+
+    def full_gradient(self) -> tuple[float, Tensor]:
+        """Return the loss and the gradient of all training images at theta_t, without augmentation.
+
+        Returns:
+            L(theta_t) in nats, and its gradient. Shape (p,), float64.
+
+        Raises:
+            SgdlineError: If BatchNorm would see a chunk of one sample.
+
+        Cost: one forward and backward pass of the training set.
+        """
+        total = torch.zeros_like(self._vector.value, dtype=torch.float64)
+        chunks, sums = self._whole_set(), []
+        with self._moved(None) as buffers:
+            for chunk in chunks:
+                self._vector.zero_gradient()
+                losses = self._loss(chunk, reduction="none")
+                losses.sum().backward()  # type: ignore[no-untyped-call]
+                total += self._vector.gradient
+                sums.append(losses.detach().double().sum())
+                restore_buffers(self._model, buffers)
+        return _mean(sums, chunks), total.div_(_samples(chunks))
+
+    def _whole_set(self) -> Sequence[Batch]:
+        chunks = self._chunks()
+        if len(chunks[-1].targets) == 1 and has_batch_norm(self._model):
+            raise SgdlineError(
+                "The last chunk of the training set must hold at least two samples for the full-batch loss of a "
+                f"network with BatchNorm, got 1 ({_samples(chunks)} images in chunks of {len(chunks[0].targets)}). "
+                "Change batch_size, or the data set's train."
+            )
+        return chunks
+
+    def _loss(self, batch: Batch, *, reduction: str) -> Tensor:
+        seed_masks(batch.mask_seed, batch.inputs.device)
+        return functional.cross_entropy(self._model(batch.inputs), batch.targets, reduction=reduction)
+
+    @contextmanager
+    def _moved(self, displacement: Tensor | None) -> Iterator[dict[str, Tensor]]:
+        """Go to theta_t + displacement and give the buffers of theta_t; put everything back at the end."""
+        value = self._vector.value
+        origin, buffers = value.clone(), buffers_of(self._model)
+        with torch.random.fork_rng(devices=[value.device] if value.device.type == "cuda" else []):
+            try:
+                if displacement is not None:
+                    value.copy_(origin.double() + displacement)
+                yield buffers
+            finally:
+                value.copy_(origin)
+                restore_buffers(self._model, buffers)
+
+
+def _samples(chunks: Sequence[Batch]) -> int:
+    return sum(len(chunk.targets) for chunk in chunks)
+
+
+def _mean(sums: list[Tensor], chunks: Sequence[Batch]) -> float:
+    return float(torch.stack(sums).sum()) / _samples(chunks)
