@@ -14,6 +14,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/probe.smk"
+include: "workflow/rules/imports.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
 

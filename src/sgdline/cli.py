@@ -1,0 +1,88 @@
+"""The command `sgdline`: what can be done without the workflow."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sgdline import __version__
+from sgdline.errors import SgdlineError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; a known fault is one sentence on stderr and status 1.
+
+    Args:
+        arguments: Words behind the command; those of this process if None.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        _import_lines(options)
+    except SgdlineError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sgdline", description="Full-batch loss along the lines of SGD.")
+    parser.add_argument("--version", action="version", version=f"sgdline {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    lines = commands.add_parser(
+        "import-lines",
+        help="turn the published sampler's pickles into tables",
+        description="Turn a folder of files line_data_<step>.pickle into the tables line.arrow and trace.arrow.",
+        epilog="The files are read without running anything that they hold.",
+    )
+    lines.add_argument("folder", type=Path, help="folder that holds the files line_data_<step>.pickle of one run")
+    lines.add_argument("output", type=Path, help="folder to write line.arrow and trace.arrow to")
+    lines.add_argument(
+        "--interval",
+        type=_positive,
+        default=0.5,
+        metavar="I",
+        help="half-width of the sampler's first interval, Euclidean length (default: %(default)s)",
+    )
+    lines.add_argument("--sample-losses", action="store_true", help="keep the loss of every sample (large)")
+    lines.add_argument("--batch-size", type=int, metavar="B", help="stop unless the direction batches are of this size")
+    lines.add_argument("--lr", type=_positive, help="learning rate of the run, for lines whose direction is zero")
+    for label in ("dataset", "model"):
+        lines.add_argument(f"--{label}", metavar="NAME", help=f"name of the {label}, for the tables' metadata")
+    return parser
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
+    return value
+
+
+def _import_lines(options: argparse.Namespace) -> None:
+    # Here and not above: help needs no numpy.
+    from sgdline.data.published_lines import import_lines
+
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SgdlineError(
+            f"output must be a folder that can be written to, got {options.output} ({error.strerror}). Choose another."
+        ) from error
+    labels = {name: getattr(options, name) for name in ("dataset", "model", "lr", "batch_size")}
+    import_lines(
+        options.folder,
+        line=options.output / "line.arrow",
+        trace=options.output / "trace.arrow",
+        interval=options.interval,
+        sample_losses=options.sample_losses,
+        batch_size=options.batch_size,
+        lr=options.lr,
+        provenance={name: value for name, value in labels.items() if value is not None},
+    )
