@@ -120,8 +120,8 @@ def _line_of(trainer: Trainer, update: Update) -> dict[str, Any]:
         "parameters": {n: p.detach().clone().contiguous() for n, p in trainer.model.named_parameters()},
         "direction": {n: p.clone().contiguous() for n, p in trainer.vector.split(unit).items()},
         "step_length": update.lr * update.direction_norm,
-        "inputs": update.inputs.clone().contiguous(),
-        "targets": update.targets.clone(),
+        "inputs": update.batch.inputs.clone().contiguous(),
+        "targets": update.batch.targets.clone(),
     }
 
 
@@ -316,7 +316,7 @@ class Engine:
         return {"seconds": seconds, **self._cost(row)}
 
     def _cost(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        images, batch = self._images, len(self._update.targets)  # type: ignore[union-attr]
+        images, batch = self._images, len(self._update.batch.targets)  # type: ignore[union-attr]
         per_evaluation = len(images.train) + len(images.validation) + batch
         return {
             "step": row["step"],

@@ -1,5 +1,6 @@
 """Claims and the summary: verdicts at their thresholds, runs that diverged, pages that do not change."""
 
+import json
 import math
 
 import numpy as np
@@ -8,18 +9,20 @@ import pyarrow as pa
 import pytest
 from line_tables import write_line_table
 
+from sgdline.analysis.aggregate import CLAIM_COLUMNS, POOLED_COLUMNS, RunTables, aggregate_claims
 from sgdline.analysis.claims import (
-    CLAIM_COLUMNS,
-    RunTables,
-    aggregate_claims,
     claim_constant_ratio,
+    claim_inverse_batch_size,
+    claim_order,
     claim_parabolic,
     claim_shapes_settle,
     claim_step_follows_gradient,
     judge,
+    pool_claims,
 )
 from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
+from sgdline.analysis.strategies import measure_strategies
 from sgdline.errors import SgdlineError
 from sgdline.tables import SCHEMAS, read_table, write_table
 
@@ -53,7 +56,7 @@ def test_c1_takes_lines_with_both_fits():
     claim = claim_parabolic(fits_table([1.0, 1.0, 0.0, None, 2.0], [0.1, 0.3, 0.1, 0.1, 0.2]))
     assert (claim.value, claim.lines, claim.verdict) == (pytest.approx(0.1), 3, "holds")
     claim = claim_parabolic(fits_table([1.0], [0.2]))
-    assert (claim.value, claim.relation, claim.threshold, claim.verdict) == (0.2, "<", 0.2, "fails")
+    assert (claim.value, claim.relation, claim.threshold, claim.verdict) == (0.2, "<", "0.2", "fails")
     assert claim_parabolic(fits_table([], [])).verdict == "undetermined"
     only_straight = rows_of("line_fits", 1, step=[0], degree=[1], mae=[1.0])
     assert claim_parabolic(only_straight).value is None
@@ -107,6 +110,104 @@ def test_infinity_is_a_value_and_nan_is_none():
     assert judge("C2", math.nan, threshold=2, relation="<=", lines=1).verdict == "undetermined"
 
 
+NAMES = ["C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6"]
+
+
+def strategies_table(gains):
+    """Return a table from strategy -> improvement on every line."""
+    count = len(next(iter(gains.values())))
+    return rows_of(
+        "line_strategies",
+        count * len(gains),
+        step=[step for step in range(count) for _ in gains],
+        strategy=list(gains) * count,
+        improvement=[own[step] for step in range(count) for own in gains.values()],
+    )
+
+
+ORDER = {"optimum": 2.0, "direction_batch_minimum": 0.4, "sgd_original": 0.2, "sgd_auto": 1.6, "pal": 1.2, "fbpal": 1.8}
+
+
+def order_of(**changes):
+    return claim_order(strategies_table({name: [gain] * 3 for name, gain in (ORDER | changes).items()}))
+
+
+def test_c3_is_the_gap_above_the_direction_batch():
+    claim, pal = order_of()
+    assert (claim.value, claim.verdict, claim.lines) == (pytest.approx((1.6 - 0.4) / 2), "holds", 3)
+    assert (pal.value, pal.verdict) == (pytest.approx((1.6 - 1.2) / 2), "holds")
+    claim, pal = order_of(direction_batch_minimum=1.7)  # above the best learning rate, below FBPAL
+    assert (claim.value, claim.verdict) == (pytest.approx(-0.05), "fails")
+    assert pal.value == pytest.approx((1.2 - 1.7) / 2)
+    claim, pal = order_of(pal=-0.5)
+    assert (claim.verdict, pal.verdict, pal.value) == ("holds", "fails", pytest.approx(-0.45))
+    claim, _ = order_of(sgd_original=1.75, sgd_auto=0.1)  # the best rate may be the run's own
+    assert claim.value == pytest.approx((1.75 - 0.4) / 2)
+    claim, _ = order_of(fbpal=2.1)  # nothing gains more than the optimum
+    assert (claim.value, claim.verdict) == (pytest.approx(-0.05), "fails")
+
+
+def test_c3_takes_the_lines_that_all_strategies_share():
+    gains = {name: [gain, 5 * gain, 0.1] for name, gain in ORDER.items()}
+    gains["pal"][1] = None
+    claim, _ = claim_order(strategies_table(gains))
+    assert (claim.value, claim.lines) == (pytest.approx((1.7 - 0.5) / 2.1), 2)
+
+
+@pytest.mark.parametrize("change", [{"optimum": 0.0}, {"optimum": -1.0}, {"optimum": None}, {"fbpal": None}])
+def test_c3_is_undetermined_without_numbers(change):
+    for claim in order_of(**change):
+        assert (claim.verdict, claim.value) == ("undetermined", None)
+    for claim in claim_order(strategies_table({"optimum": [1.0], "pal": [1.0], "fbpal": [1.0]})):
+        assert (claim.verdict, claim.lines) == ("undetermined", 0)
+
+
+def batch_sizes_table(exponents, *, sizes=(32, 64, 128, 256, 512), draws=2, own=64, samples=1024):
+    """Return a table in which |D_B| of line t is B ** exponents[t] from the run's own size on."""
+    rows = [(step, size, draw) for step in range(len(exponents)) for size in sizes for draw in range(draws)]
+    whole = [(step, samples, 0) for step in range(len(exponents))]
+    selection = ["random"] * len(rows) + ["all"] * len(whole)
+    rows += whole
+    table = rows_of(
+        "line_batch_sizes",
+        len(rows),
+        step=[step for step, _, _ in rows],
+        selection=selection,
+        batch_size=[size for _, size, _ in rows],
+        draw=[draw for _, _, draw in rows],
+        # Two draws around the law, whose mean it is; below the run's own size there is no law.
+        slope=[
+            -(float(size) ** exponents[step]) * (0.9, 1.1)[draw] if size >= own else -1e3 for step, size, draw in rows
+        ],
+    )
+    facts = json.dumps({"kind": "line_batch_sizes", "batch_size": own}).encode()
+    return table.replace_schema_metadata({"sgdline": facts})
+
+
+def test_c4_is_the_median_exponent_from_the_own_batch_size_on():
+    claim = claim_inverse_batch_size(batch_sizes_table([-0.7, -1.0, -0.9, -1.3]))
+    assert (claim.value, claim.verdict, claim.lines) == (pytest.approx(-0.95), "holds", 4)
+    assert (claim.threshold, claim.relation) == ("-1.1 to -0.8", "from")
+    assert claim_inverse_batch_size(batch_sizes_table([-0.5] * 3)).verdict == "fails"
+    assert claim_inverse_batch_size(batch_sizes_table([-1.2] * 3)).verdict == "fails"
+    assert claim_inverse_batch_size(batch_sizes_table([-1.0], sizes=(32, 64, 128))).verdict == "undetermined"
+    half = claim_inverse_batch_size(batch_sizes_table([-1.0], samples=511))  # 512 and 256 are more than half of it
+    assert half.verdict == "undetermined"
+    assert claim_inverse_batch_size(None).verdict == "undetermined"
+
+
+def test_seeds_are_pooled_by_their_median_and_their_verdicts():
+    found = [judge("C1", value, threshold=0.2, relation="<", lines=10) for value in (0.1, 0.15, 0.5, math.nan)]
+    pooled = pool_claims(found)
+    assert (pooled.value, pooled.lowest, pooled.highest) == (0.15, 0.1, 0.5)
+    assert (pooled.holds, pooled.fails, pooled.undetermined, pooled.seeds, pooled.lines) == (2, 1, 1, 4, 40)
+    assert pooled.verdict == "mixed"
+    assert pool_claims(found[:2]).verdict == "holds"
+    assert pool_claims(found[2:]).verdict == "fails"
+    nothing = pool_claims(found[3:])
+    assert (nothing.verdict, nothing.value, nothing.lowest) == ("undetermined", None, None)
+
+
 def write_run(folder, *, model="mlp", seed=1, lines=80, diverged=False, facts=None):
     """Write the four tables of a run whose curves are parabolas that settle, with minima at 0.05*||g||."""
     updates = 3 * max(lines, 1)
@@ -137,6 +238,19 @@ def write_run(folder, *, model="mlp", seed=1, lines=80, diverged=False, facts=No
     )
     fit_lines(line, folder / "fits.arrow", window=0.2, resolution=0.006, degrees=[1, 2], provenance={})
     measure_lines(line, folder / "metrics.arrow", window=0.2, resolution=0.006, provenance={})
+    measure_strategies(
+        line,
+        folder / "metrics.arrow",
+        folder / "strategies.arrow",
+        interval=0.5,
+        resolution=0.006,
+        sgd_lr=["auto"],
+        pal_measuring_step=0.1,
+        fbpal_every=10,
+        fbpal_average=5,
+        compat=False,
+        provenance={},
+    )
     return RunTables(
         experiment="digits",
         model=model,
@@ -147,6 +261,7 @@ def write_run(folder, *, model="mlp", seed=1, lines=80, diverged=False, facts=No
         line=folder / "line.arrow",
         line_fits=folder / "fits.arrow",
         line_metrics=folder / "metrics.arrow",
+        line_strategies=folder / "strategies.arrow",
     )
 
 
@@ -162,14 +277,19 @@ def runs(tmp_path_factory):
 
 
 def aggregate(folder, runs):
-    aggregate_claims(runs, claims_output=folder / "claims.csv", summary_output=folder / "summary.md")
+    aggregate_claims(
+        runs,
+        claims_output=folder / "claims.csv",
+        pooled_output=folder / "pooled.csv",
+        summary_output=folder / "summary.md",
+    )
     return pd.read_csv(folder / "claims.csv"), (folder / "summary.md").read_text()
 
 
 def test_claims_table_has_a_row_per_run_and_claim(tmp_path, runs):
     claims, _ = aggregate(tmp_path, runs)
     assert tuple(claims.columns) == CLAIM_COLUMNS
-    assert claims["claim"].tolist() == ["C1", "C2", "C5", "C6"] * 4
+    assert claims["claim"].tolist() == NAMES * 4
     assert claims[["model", "seed"]].drop_duplicates().values.tolist() == [
         ["mlp", 1],
         ["mlp", 2],
@@ -177,12 +297,30 @@ def test_claims_table_has_a_row_per_run_and_claim(tmp_path, runs):
         ["wild|net", 2],
     ]
     good = claims[claims["model"] == "mlp"]
-    assert good["verdict"].eq("holds").all()
+    judged = good[~good["claim"].isin(["C3", "C3-PAL", "C4"])]
+    assert judged["verdict"].eq("holds").all()
+    assert good.loc[good["claim"] == "C4", "verdict"].eq("undetermined").all()  # no losses of samples
+    assert good.loc[good["claim"] == "C3", "lines"].eq(80).all()
     np.testing.assert_allclose(good.loc[good["claim"] == "C2", "value"], 1.0, atol=1e-6)
     np.testing.assert_allclose(good.loc[good["claim"] == "C5", "value"], 1.0, atol=1e-6)
     wild = claims[claims["model"] == "wild|net"]
     assert wild["verdict"].eq("undetermined").all()
     assert wild.loc[wild["seed"] == 1, "value"].isna().all()
+
+
+def test_pooled_table_has_a_row_per_setting_and_claim(tmp_path, runs):
+    claims, _ = aggregate(tmp_path, runs)
+    pooled = pd.read_csv(tmp_path / "pooled.csv")
+    assert tuple(pooled.columns) == POOLED_COLUMNS
+    assert pooled["claim"].tolist() == NAMES * 2
+    assert pooled["seeds"].eq(2).all()
+    first = pooled[(pooled["model"] == "mlp") & (pooled["claim"] == "C1")].iloc[0]
+    own = claims[(claims["model"] == "mlp") & (claims["claim"] == "C1")]
+    assert (first["holds"], first["verdict"], first["lines"]) == (2, "holds", 160)
+    assert (first["lowest"], first["value"], first["highest"]) == (
+        own["value"].min(), pytest.approx(own["value"].mean()), own["value"].max(),
+    )  # fmt: skip
+    assert pooled.loc[pooled["model"] == "wild|net", "undetermined"].eq(2).all()
 
 
 def test_summary_lists_and_counts_every_run(tmp_path, runs):
@@ -216,7 +354,7 @@ def test_summary_rows_have_as_many_cells_as_their_header(tmp_path, runs):
 def test_order_of_the_runs_changes_nothing(tmp_path, runs):
     aggregate(tmp_path / "a", runs)
     aggregate(tmp_path / "b", runs[::-1])
-    for name in ("claims.csv", "summary.md"):
+    for name in ("claims.csv", "pooled.csv", "summary.md"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 

@@ -22,14 +22,13 @@ from hypothesis import strategies as st
 from sgdline.config import ConfigError, load_schema, resolve_config, run_path, runs
 from sgdline.engine.plan import PRECISIONS, Plan
 from sgdline.errors import SgdlineError
+from sgdline.figures import available, spec
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 OVERLAYS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")
-FIGURES = frozenset(
-    f"linesearch/{name}"
-    for name in ("fig2_lines", "fig3_distance_matrix", "fig4_poly_mae", "fig5_lines_parabolas", "fig6_ratio")
-)
+FIGURES = frozenset(available())
+COMPARING = frozenset(figure for figure in FIGURES if spec(figure).compares)
 
 with (ROOT / "config/config.yaml").open(encoding="utf-8") as _file:
     DEFAULT: dict[str, Any] = yaml.safe_load(_file)
@@ -51,7 +50,7 @@ def faults_of(overlay: str) -> tuple[str, ...]:
     """Return the faults of the default configuration with an overlay in YAML on top."""
     config = merged(DEFAULT, yaml.load(overlay, Loader=yaml.FullLoader))
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, schema=SCHEMA, known_figures=FIGURES)
+        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
     return caught.value.faults
 
 
@@ -67,8 +66,12 @@ def experiment_overlay(text: str) -> str:
 
 
 def test_default_config_is_complete_and_comes_back_unchanged() -> None:
-    resolved = resolve_config(DEFAULT, schema=SCHEMA, known_figures=FIGURES)
-    assert resolved == {**DEFAULT, "run": ["digits"]}
+    resolved = resolve_config(DEFAULT, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+    assert resolved["run"] == list(DEFAULT["experiments"])
+    first = next(iter(DEFAULT["experiments"]))  # the others leave out what they do not change
+    assert resolved["experiments"][first] == DEFAULT["experiments"][first]
+    without = {key: value for key, value in DEFAULT.items() if key not in ("run", "experiments", "datasets")}
+    assert {key: resolved[key] for key in without} == without
 
 
 def schema_keys(schema: Any, value: Any, path: str) -> Iterator[tuple[str, bool]]:
@@ -86,8 +89,9 @@ def schema_keys(schema: Any, value: Any, path: str) -> Iterator[tuple[str, bool]
 
 def test_default_config_states_every_key_of_the_schema() -> None:
     keys = set(schema_keys(SCHEMA, DEFAULT, ""))
-    assert {"experiments.*.probes.line.every", "experiments.*.probes.line.plan.threads"} <= {key for key, _ in keys}
-    assert [key for key, stated in keys if not stated] == []
+    stated = {key for key, here in keys if here}
+    assert {"experiments.*.probes.line.every", "experiments.*.probes.line.plan.threads"} <= stated
+    assert {key for key, _ in keys} == stated
 
 
 def test_manual_names_every_key_of_the_schema() -> None:
@@ -99,12 +103,12 @@ def test_manual_names_every_key_of_the_schema() -> None:
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
 def test_overlays_merge_and_resolve(path: Path) -> None:
     overlay = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.FullLoader)
-    resolved = resolve_config(merged(DEFAULT, overlay), schema=SCHEMA, known_figures=FIGURES)
+    resolved = resolve_config(merged(DEFAULT, overlay), schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
     assert resolved["run"] == list(overlay["experiments"])
     assert resolved["results"] not in ("results", "")
     assert "digits" not in {key.experiment for key in runs(resolved)}
     # Started in a folder without config/config.yaml, Snakemake reads the overlay alone: it must give the same runs.
-    alone = resolve_config(overlay, schema=SCHEMA, known_figures=FIGURES)
+    alone = resolve_config(overlay, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
     assert runs(alone) == runs(resolved)
     assert alone["experiments"] == {name: resolved["experiments"][name] for name in alone["experiments"]}
 
@@ -123,17 +127,17 @@ def test_paper_overlay_has_the_published_scale() -> None:
     overlay = yaml.load((ROOT / "config/paper/linesearch.yaml").read_text(encoding="utf-8"), Loader=yaml.FullLoader)
     experiments = resolve_config(merged(DEFAULT, overlay), schema=SCHEMA)["experiments"]
     scale = {
-        name: (block["models"], block["optimizer"]["momentum"], block["steps"], block["analysis"]["adapted_lr"])
+        name: (block["models"], block["optimizer"]["momentum"], block["steps"], block["analysis"]["sgd_lr"])
         for name, block in experiments.items()
-        if name != "digits"
+        if name in overlay["experiments"] and "line" in block["probes"]
     }
     # papers.md 2.1 and the table of 2.4
     assert scale == {
-        "linesearch_resnet20": (["resnet20"], 0.0, 10_000, 0.05),
-        "linesearch_resnet18": (["resnet18"], 0.0, 10_000, 0.05),
-        "linesearch_resnet18_momentum": (["resnet18"], 0.9, 10_000, 0.05),
-        "linesearch_mobilenet": (["mobilenet_v2"], 0.0, 5_500, 0.05),
-        "linesearch_mobilenet_momentum": (["mobilenet_v2"], 0.9, 5_000, 0.07),
+        "linesearch_resnet20": (["resnet20"], 0.0, 10_000, [0.05]),
+        "linesearch_resnet18": (["resnet18"], 0.0, 10_000, [0.05]),
+        "linesearch_resnet18_momentum": (["resnet18"], 0.9, 10_000, [0.05]),
+        "linesearch_mobilenet": (["mobilenet_v2"], 0.0, 5_500, [0.05]),
+        "linesearch_mobilenet_momentum": (["mobilenet_v2"], 0.9, 5_000, [0.07]),
     }
     for name in scale:
         assert experiments[name]["augmentation"] == {"crop_padding": 4, "flip": True}
@@ -166,7 +170,8 @@ def test_defaults_are_filled_in_at_every_level() -> None:
     assert b["probes"]["line"]["interval"] == 0.5
     assert b["probes"]["line"]["precision"] == b["probes"]["line"]["memory_gb"] == "auto"
     assert b["probes"]["line"]["plan"] == {}
-    assert b["optimizer"] == {"name": "sgd", "momentum": 0.5, "weight_decay": 0.0}
+    assert b["optimizer"]["momentum"] == 0.5
+    assert b["optimizer"]["pal"] == {"beta": 0.4, "adaptation": 1 / 0.6, "max_step": 3.16}  # linesearch M6
     assert a["analysis"]["degrees"] == [1, 2, 3, 4]
     assert isinstance(a["lr"][0], float)
 
@@ -328,14 +333,14 @@ BROKEN = [
         "experiments.digits.probes.line.plan.in_place",
         ["false beside precision: float64"],
     ),
-    (experiment_overlay("{analysis: {window: 0.6}}"), "experiments.digits.analysis.window", ["interval (0.5)"]),
-    (experiment_overlay("{analysis: {window: 0.01}}"), "experiments.digits.analysis.window", ["resolution (0.012)"]),
+    (experiment_overlay("{analysis: {window: 0.6}}"), "experiments.digits.analysis.window", ["interval of probes.line (0.5)"]),
+    (experiment_overlay("{analysis: {window: 0.01}}"), "experiments.digits.analysis.window", ["resolution of probes.line (0.012)"]),
     (
         experiment_overlay("{analysis: {window: 0.012, degrees: [2, 5]}}"),
         "experiments.digits.analysis.degrees[1]",
         ["grid points in the window (5)"],
     ),
-    (experiment_overlay("{analysis: {adapted_lr: best}}"), "experiments.digits.analysis.adapted_lr", ["auto"]),
+    (experiment_overlay("{analysis: {sgd_lr: [best]}}"), "experiments.digits.analysis.sgd_lr[0]", ["auto"]),
     ("datasets: {digits: {train: 1025}}", "experiments.digits.batch_size[0]", ["one sample", "1024 or 1026"]),
     ("datasets: {digits: {validation: 193}}", "experiments.digits.batch_size[0]", ["validation", "192 or 194"]),
     (experiment_overlay("{batch_size: [1]}"), "experiments.digits.batch_size[0]", ["batch_norm: eval"]),
@@ -412,14 +417,15 @@ def test_size_of_an_unbounded_split_is_known_for_known_sources() -> None:
 
 
 def test_figures_need_their_probes() -> None:
-    config = copy.deepcopy(DEFAULT)
-    config["experiments"]["digits"]["probes"] = {}
+    config = {**copy.deepcopy(DEFAULT), "run": ["digits"], "comparisons": {}}
+    drawn = config["experiments"]["digits"]["figures"]
+    config["experiments"] = {"digits": {**config["experiments"]["digits"], "probes": {}}}
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, schema=SCHEMA, known_figures=FIGURES)
-    assert len(caught.value.faults) == len(FIGURES)
+        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+    assert len(caught.value.faults) == len(drawn)
     assert all("no probes.line in this experiment" in fault for fault in caught.value.faults)
     free = {figure: () for figure in FIGURES}
-    resolve_config(config, schema=SCHEMA, known_figures=FIGURES, figure_probes=free)
+    resolve_config(config, schema=SCHEMA, known_figures=FIGURES, figure_probes=free, comparing=COMPARING)
     with pytest.raises(ConfigError, match=r"no probes\.interp"):
         resolve_config(DEFAULT, schema=SCHEMA, figure_probes={"linesearch/fig2_lines": ["line", "interp"]})
 
@@ -558,7 +564,7 @@ def test_any_yaml_resolves_or_raises_a_config_error(path: tuple[Any, ...], actio
     faults: tuple[str, ...] = ()
     lines = 0
     try:
-        resolved = resolve_config(config, schema=SCHEMA, known_figures=FIGURES)
+        resolved = resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
     except ConfigError as error:
         faults, lines = error.faults, str(error).count("\n")
     assert (resolved is None) == bool(faults)

@@ -37,6 +37,7 @@ from sgdline.errors import SgdlineError
 ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 CONFIG = resolve_config(yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8")), schema=SCHEMA)
+CONFIG["run"] = ["digits"]
 RUN: dict[str, Any] = {"model": "mlp", "lr": "0.1", "batch_size": "64", "seed": "1"}  # wildcards are texts
 
 

@@ -18,8 +18,15 @@ SMOKE = ("--configfile", "config/smoke.yaml")
 RUN = "results/smoke/smoke/tiny_resnet_w4/lr0.1_bs32_seed1"
 OVERLAYS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("config/**/*.yaml") if path.name != "config.yaml")
 CONFIGS = ["config/config.yaml", *OVERLAYS]
-FIGURES = 5
-ANALYSIS = {"fit_lines", "measure_lines", "measure_distances"}
+FIGURES = 10  # of a run
+ANALYSIS = {
+    "fit_lines",
+    "measure_lines",
+    "measure_distances",
+    "measure_strategies",
+    "measure_batch_sizes",
+    "measure_same_position",
+}
 
 
 def test_lint_and_format_are_clean(fresh: Workflow) -> None:
@@ -33,7 +40,7 @@ def test_lint_and_format_are_clean(fresh: Workflow) -> None:
 def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
     jobs = fresh.planned("--configfile", config)
     assert {"prepare_dataset", "train_run", "probe_segment", "gather_segments", "plot_figure"} <= set(jobs)
-    assert jobs["probe_segment"] >= jobs["train_run"] == jobs["plan_probe"] == jobs["fit_lines"]
+    assert jobs["probe_segment"] >= jobs["train_run"] >= jobs["fit_lines"] <= jobs["plan_probe"]
 
 
 def test_the_slurm_profile_plans_the_same_jobs(fresh: Workflow) -> None:
@@ -43,7 +50,7 @@ def test_the_slurm_profile_plans_the_same_jobs(fresh: Workflow) -> None:
 def test_the_command_for_two_gpus(fresh: Workflow) -> None:
     # Snakemake's --resources takes every word that follows it, so the target comes first (or after --cores).
     jobs = fresh.planned("all_figures", "--cores", "8", "--resources", "gpu=2")
-    assert jobs["train_run"] == 8
+    assert jobs["train_run"] == 20
 
 
 def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
@@ -64,7 +71,7 @@ def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
     assert all(path.stat().st_size > 20_000 and path.with_suffix(".pdf").exists() for path in pictures)
     with (smoke.folder / "results/smoke/tables/claims.csv").open() as file:
         claims = list(csv.DictReader(file))
-    assert {row["claim"] for row in claims} == {"C1", "C2", "C5", "C6"}
+    assert {row["claim"] for row in claims} == {"C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6"}
     assert {row["verdict"] for row in claims} <= {"holds", "fails", "undetermined"}
     assert "N = 256" in (smoke.folder / "results/smoke/tables/summary.md").read_text()
     assert not list(smoke.folder.glob("results/**/*.part")) + list(smoke.folder.glob("results/**/*.writing"))
@@ -144,7 +151,7 @@ class TestReruns:
         assert set(jobs) == ANALYSIS | {"plot_figure", "aggregate_claims"}
 
     def test_an_edited_figure_makes_this_figure_only(self, edited: Workflow) -> None:
-        edited.edit("src/sgdline/figures/linesearch/fig6_ratio.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
+        edited.edit("src/sgdline/figures/linesearch/ext_variance.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
         assert edited.planned(*SMOKE) == {"plot_figure": 2}
 
     def test_a_planning_option_makes_plans_and_an_equal_plan_keeps_the_lines(self, edited: Workflow) -> None:

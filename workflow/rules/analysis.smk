@@ -57,16 +57,97 @@ rule measure_distances:
         "../scripts/measure_distances.py"
 
 
+rule measure_strategies:
+    input:
+        line=f"{RUN}/line.arrow",
+        line_metrics=f"{RUN}/line_metrics.arrow",
+    output:
+        ensure(f"{RUN}/line_strategies.arrow", non_empty=True),
+    log:
+        f"{LOGS}/measure_strategies/{RUN_LABEL}.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        labels=run_labels,
+        settings=analysis_settings(
+            "interval",
+            "resolution",
+            "sgd_lr",
+            "pal_measuring_step",
+            "fbpal_every",
+            "fbpal_average",
+            "compat",
+        ),
+        code=digest("measure_strategies.py"),
+    message:
+        "Comparing strategies on the lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/measure_strategies.py"
+
+
+rule measure_batch_sizes:
+    input:
+        line=f"{RUN}/line.arrow",
+        line_metrics=f"{RUN}/line_metrics.arrow",
+    output:
+        ensure(f"{RUN}/line_batch_sizes.arrow", non_empty=True),
+    log:
+        f"{LOGS}/measure_batch_sizes/{RUN_LABEL}.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        labels=run_labels,
+        settings=analysis_settings(
+            "interval",
+            "resolution",
+            "pal_measuring_step",
+            "batch_sizes",
+            "batch_draws",
+            "compat",
+        ),
+        code=digest("measure_batch_sizes.py"),
+    message:
+        "Emulating batch sizes on the lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/measure_batch_sizes.py"
+
+
+rule measure_same_position:
+    input:
+        mline=f"{RUN}/mline.arrow",
+    output:
+        ensure(f"{RUN}/mline_metrics.arrow", non_empty=True),
+    log:
+        f"{LOGS}/measure_same_position/{RUN_LABEL}.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        labels=run_labels,
+        settings=analysis_settings("window", "resolution", "same_position_degrees"),
+        code=digest("measure_same_position.py"),
+    message:
+        "Comparing lines of one position of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/measure_same_position.py"
+
+
 rule aggregate_claims:
     input:
-        trace=run_tables("trace"),
-        line=run_tables("line"),
-        line_fits=run_tables("line_fits"),
-        line_metrics=run_tables("line_metrics"),
+        trace=run_tables("trace", measured_runs()),
+        line=run_tables("line", measured_runs()),
+        line_fits=run_tables("line_fits", measured_runs()),
+        line_metrics=run_tables("line_metrics", measured_runs()),
+        line_strategies=run_tables("line_strategies", measured_runs()),
+        line_batch_sizes=run_tables("line_batch_sizes", measured_runs(samples=True)),
     output:
         claims=report(
             f"{RESULTS}/tables/claims.csv",
             caption="../report/claims.rst",
+            category="tables",
+        ),
+        pooled=report(
+            f"{RESULTS}/tables/claims_over_seeds.csv",
+            caption="../report/claims_over_seeds.rst",
             category="tables",
         ),
         summary=ensure(f"{RESULTS}/tables/summary.md", non_empty=True),
@@ -76,6 +157,11 @@ rule aggregate_claims:
         "../../envs/sgdline.yaml"
     params:
         runs=[asdict(run) | {"lr": float(run.lr)} for run in measured_runs()],
+        sampled=[
+            index
+            for index, run in enumerate(measured_runs())
+            if run in measured_runs(samples=True)
+        ],
         code=digest("aggregate_claims.py"),
     message:
         "Testing the papers' claims on all runs"

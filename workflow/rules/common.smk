@@ -18,6 +18,8 @@ from sgdline.runtime import share_package
 # The package comes with the workflow: scripts find it without an installation, in any environment, on any node.
 share_package()
 
+FIGURES = {figure: figures.spec(figure) for figure in figures.available()}
+
 try:
     CONFIG = settings.resolve_config(
         config,
@@ -25,9 +27,9 @@ try:
             Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
         ),
         known_figures=figures.available(),
-        figure_probes={
-            figure: figures.spec(figure).probes for figure in figures.available()
-        },
+        figure_probes={name: spec.probes for name, spec in FIGURES.items()},
+        comparing=[name for name, spec in FIGURES.items() if spec.compares],
+        sample_figures=[name for name, spec in FIGURES.items() if spec.samples],
     )
 except SgdlineError as error:
     raise WorkflowError(str(error))
@@ -37,6 +39,9 @@ RUNS = settings.runs(CONFIG)
 # The folder of a run, with wildcards where its key has values.
 WILDCARDS = [f"{{{field.name}}}" for field in fields(settings.RunKey)]
 RUN = f"{RESULTS}/{settings.run_path(settings.RunKey(*WILDCARDS))}"
+IMPORTED = [
+    name for name, block in CONFIG["experiments"].items() if block["import_lines"]
+]
 RUN_LABEL = "{experiment}_{model}_lr{lr}_bs{batch_size}_seed{seed}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
@@ -59,6 +64,7 @@ wildcard_constraints:
         probe for block in CONFIG["experiments"].values() for probe in block["probes"]
     )
     or "none",
+    comparison=one_of(CONFIG["comparisons"]) or "none",
     paper="[a-z0-9]+",
     figure="[a-z0-9_]+",
 
@@ -66,6 +72,11 @@ wildcard_constraints:
 def experiment_of(wildcards):
     """Return the config block of the experiment that the wildcards name."""
     return CONFIG["experiments"][wildcards.experiment]
+
+
+def update_rule(wildcards):
+    """Return the module of the update rule that an experiment trains with; rules are found by name."""
+    return f"sgdline.train.update_rules.{experiment_of(wildcards)['optimizer']['name']}"
 
 
 def threads_of(wildcards):
@@ -76,18 +87,6 @@ def threads_of(wildcards):
 def digest(script, *roots):
     """Return the digest of a script and of what it imports from the package."""
     return code_digest(SCRIPTS / script, *roots)
-
-
-def run_labels(wildcards):
-    """Return what names a run, for tables and figures."""
-    return {
-        "dataset": experiment_of(wildcards)["dataset"],
-        "experiment": wildcards.experiment,
-        "model": wildcards.model,
-        "lr": wildcards.lr,
-        "batch_size": int(wildcards.batch_size),
-        "seed": int(wildcards.seed),
-    }
 
 
 def run_of(wildcards):
@@ -139,24 +138,66 @@ def segment_files(wildcards):
     ]
 
 
+def run_labels(run):
+    """Return what names a run, for tables and figures; from wildcards or a key."""
+    return {
+        "dataset": experiment_of(run)["dataset"],
+        "experiment": run.experiment,
+        "model": run.model,
+        "lr": run.lr,
+        "batch_size": int(run.batch_size),
+        "seed": int(run.seed),
+    }
+
+
+def figure_of(wildcards):
+    """Return the spec of the figure that the wildcards name."""
+    return FIGURES[f"{wildcards.paper}/{wildcards.figure}"]
+
+
 def figure_tables(wildcards):
     """Return the tables that a figure reads, by kind."""
     folder = RUN.format(**wildcards)
-    spec = figures.spec(f"{wildcards.paper}/{wildcards.figure}")
-    return {kind: f"{folder}/{kind}.arrow" for kind in spec.tables}
+    return {kind: f"{folder}/{kind}.arrow" for kind in figure_of(wildcards).tables}
+
+
+def drawn_with(run, spec):
+    """Return the labels and settings of a run that a figure is drawn with."""
+    block = experiment_of(run)
+    shown = {
+        "steps": block["steps"],
+        "optimizer": settings.optimizer_in_use(block["optimizer"]),
+        "analysis": {key: block["analysis"][key] for key in spec.analysis},
+        "probes": {
+            probe: settings.measurement(block["probes"][probe]) for probe in spec.probes
+        },
+    }
+    return run_labels(run) | shown
 
 
 def figure_settings(wildcards):
     """Return the labels and settings that a figure is drawn with."""
-    block = experiment_of(wildcards)
-    line = block["probes"].get("line")
-    shown = {
-        "steps": block["steps"],
-        "optimizer": block["optimizer"],
-        "analysis": block["analysis"],
-        "line": None if line is None else settings.measurement(line),
-    }
-    return run_labels(wildcards) | shown
+    return drawn_with(wildcards, figure_of(wildcards))
+
+
+def compared_runs(wildcards):
+    """Return the runs of a comparison, in the order of its experiments."""
+    names = CONFIG["comparisons"][wildcards.comparison]["experiments"]
+    chosen = CONFIG | {"run": names}
+    return settings.runs(chosen)
+
+
+def comparison_tables(wildcards):
+    """Return the tables that a comparison reads, by kind, one of each run."""
+    folders = [RUN.format(**asdict(run)) for run in compared_runs(wildcards)]
+    kinds = figure_of(wildcards).tables
+    return {kind: [f"{folder}/{kind}.arrow" for folder in folders] for kind in kinds}
+
+
+def comparison_settings(wildcards):
+    """Return the labels and settings of every run of a comparison."""
+    spec = figure_of(wildcards)
+    return [drawn_with(run, spec) for run in compared_runs(wildcards)]
 
 
 def figure_caption(wildcards):
@@ -170,34 +211,77 @@ def trace_files():
     return [f"{RUN}/trace.arrow".format(**asdict(run)) for run in RUNS]
 
 
-def measured_runs():
-    """Return the runs whose experiment measures lines."""
+def measured_runs(probe="line", *, samples=False):
+    """Return the runs whose experiment measures a probe, with the loss of every sample if asked for."""
+    blocks = {run: CONFIG["experiments"][run.experiment]["probes"] for run in RUNS}
     return [
-        run for run in RUNS if "line" in CONFIG["experiments"][run.experiment]["probes"]
+        run
+        for run, probes in blocks.items()
+        if probe in probes and (not samples or probes[probe]["sample_losses"])
     ]
 
 
-def run_tables(kind):
-    """Return one kind of table of every run with lines."""
-    return [f"{RUN}/{kind}.arrow".format(**asdict(run)) for run in measured_runs()]
+def run_tables(kind, runs):
+    """Return one kind of table of these runs."""
+    return [f"{RUN}/{kind}.arrow".format(**asdict(run)) for run in runs]
 
 
 def analysis_files():
-    """Return every table of the analysis, and the traces."""
-    kinds = ("line_fits", "line_metrics", "line_distances")
-    return trace_files() + [path for kind in kinds for path in run_tables(kind)]
+    """Return every table of the analysis, the tables of the probes that have none, and the traces."""
+    lines = ("line_fits", "line_metrics", "line_distances", "line_strategies")
+    found = trace_files() + [
+        path for kind in lines for path in run_tables(kind, measured_runs())
+    ]
+    found += run_tables("line_batch_sizes", measured_runs(samples=True))
+    found += run_tables("mline_metrics", measured_runs("mline"))
+    for probe in ("own_direction", "evaluation"):
+        found += run_tables(probe, measured_runs(probe))
+    return found
 
 
 def claim_files():
     """Return the tables over all runs."""
-    return [f"{RESULTS}/tables/claims.csv", f"{RESULTS}/tables/summary.md"]
+    names = ("claims.csv", "claims_over_seeds.csv", "summary.md")
+    return [f"{RESULTS}/tables/{name}" for name in names]
 
 
 def figure_files():
-    """Return every figure of every run, as PNG and PDF."""
-    return [
-        f"{RESULTS}/figures/{figure}/{RUN_LABEL}.{suffix}".format(**asdict(run))
+    """Return every figure of every run and every comparison, as PNG and PDF."""
+    found = [
+        f"{RESULTS}/figures/{figure}/{RUN_LABEL}".format(**asdict(run))
         for run in RUNS
         for figure in CONFIG["experiments"][run.experiment]["figures"]
-        for suffix in ("png", "pdf")
     ]
+    found += [
+        f"{RESULTS}/figures/{block['figure']}/{name}"
+        for name, block in CONFIG["comparisons"].items()
+        if set(block["experiments"]) <= set(CONFIG["run"])
+    ]
+    return [f"{stem}.{suffix}" for stem in found for suffix in ("png", "pdf")]
+
+
+def experiments_with(*, imported_lines):
+    """Return a regular expression of the experiments whose lines are imported, or of all others."""
+    chosen = [
+        name for name in CONFIG["experiments"] if (name in IMPORTED) == imported_lines
+    ]
+    return one_of(chosen) or "(?!)"  # an empty one would match an empty name
+
+
+def import_settings(wildcards):
+    """Return what an import depends on, the files apart."""
+    line = experiment_of(wildcards)["probes"]["line"]
+    return {
+        "interval": line["interval"],
+        "sample_losses": line["sample_losses"],
+        "batch_size": int(wildcards.batch_size),
+        "lr": float(wildcards.lr),
+    }
+
+
+def imported_files(wildcards):
+    """Return a digest of the files to import: ten thousand inputs would slow down every start of Snakemake."""
+    # Here and not above: most configurations import nothing.
+    from sgdline.data.published_lines import folder_digest
+
+    return folder_digest(experiment_of(wildcards)["import_lines"])

@@ -1,3 +1,35 @@
+rule plot_comparison:
+    input:
+        unpack(comparison_tables),
+    output:
+        png=report(
+            f"{RESULTS}/figures/{{paper}}/{{figure}}/{{comparison}}.png",
+            caption="../report/figure.rst",
+            category="{paper}",
+            subcategory="{figure}",
+            labels={"comparison": "{comparison}"},
+        ),
+        pdf=ensure(
+            f"{RESULTS}/figures/{{paper}}/{{figure}}/{{comparison}}.pdf",
+            non_empty=True,
+        ),
+    log:
+        f"{LOGS}/plot_comparison/{{paper}}_{{figure}}_{{comparison}}.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        settings=comparison_settings,
+        caption=figure_caption,
+        code=lambda wildcards: digest(
+            "plot_comparison.py",
+            f"sgdline.figures.{wildcards.paper}.{wildcards.figure}",
+        ),
+    message:
+        "Drawing {wildcards.paper}/{wildcards.figure} of the comparison {wildcards.comparison}"
+    script:
+        "../scripts/plot_comparison.py"
+
+
 rule plot_figure:
     input:
         unpack(figure_tables),

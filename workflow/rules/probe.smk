@@ -8,6 +8,8 @@ rule plan_probe:
         f"{LOGS}/plan_probe/{RUN_LABEL}_{{probe}}.log",
     benchmark:
         f"{BENCHMARKS}/plan_probe/{RUN_LABEL}_{{probe}}.tsv"
+    wildcard_constraints:
+        experiment=experiments_with(imported_lines=False),
     conda:
         "../../envs/sgdline.yaml"
     threads: threads_of
@@ -15,7 +17,7 @@ rule plan_probe:
         gpu=1,
     params:
         settings=plan_settings,
-        code=digest("plan_probe.py"),
+        code=lambda wildcards: digest("plan_probe.py", update_rule(wildcards)),
         model_code=lambda wildcards: entry_digest(
             CONFIG["models"][wildcards.model]["entry"]
         ),
@@ -36,6 +38,8 @@ rule probe_segment:
         f"{LOGS}/probe_segment/{RUN_LABEL}_{{probe}}_{{segment}}.log",
     benchmark:
         f"{BENCHMARKS}/probe_segment/{RUN_LABEL}_{{probe}}_{{segment}}.tsv"
+    wildcard_constraints:
+        experiment=experiments_with(imported_lines=False),
     conda:
         "../../envs/sgdline.yaml"
     threads: threads_of
@@ -45,7 +49,9 @@ rule probe_segment:
         labels=run_labels,
         settings=probe_settings,
         code=lambda wildcards: digest(
-            "probe_segment.py", f"sgdline.probes.{wildcards.probe}"
+            "probe_segment.py",
+            f"sgdline.probes.{wildcards.probe}",
+            update_rule(wildcards),
         ),
         model_code=lambda wildcards: entry_digest(
             CONFIG["models"][wildcards.model]["entry"]
@@ -63,6 +69,8 @@ rule gather_segments:
         ensure(f"{RUN}/{{probe}}.arrow", non_empty=True),
     log:
         f"{LOGS}/gather_segments/{RUN_LABEL}_{{probe}}.log",
+    wildcard_constraints:
+        experiment=experiments_with(imported_lines=False),
     conda:
         "../../envs/sgdline.yaml"
     params:

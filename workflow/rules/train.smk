@@ -8,6 +8,8 @@ rule train_run:
         f"{LOGS}/train_run/{RUN_LABEL}.log",
     benchmark:
         f"{BENCHMARKS}/train_run/{RUN_LABEL}.tsv"
+    wildcard_constraints:
+        experiment=experiments_with(imported_lines=False),
     conda:
         "../../envs/sgdline.yaml"
     threads: threads_of
@@ -16,7 +18,7 @@ rule train_run:
     params:
         labels=run_labels,
         settings=training_settings,
-        code=digest("train_run.py"),
+        code=lambda wildcards: digest("train_run.py", update_rule(wildcards)),
         model_code=lambda wildcards: entry_digest(
             CONFIG["models"][wildcards.model]["entry"]
         ),

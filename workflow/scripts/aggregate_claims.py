@@ -1,20 +1,27 @@
 """Test the papers' claims on every run and summarise the runs for a reader.
 
 Output `claims`: CSV, one row per run and claim: value, threshold, relation, verdict, number of lines.
+Output `pooled`: CSV, the same over the seeds of a setting: median value, range, how many seeds hold, verdict.
 Output `summary`: Markdown page.
 """
 
-from sgdline.analysis.claims import RunTables, aggregate_claims
+from sgdline.analysis.aggregate import RunTables, aggregate_claims
 from sgdline.runtime import job
 
 if __name__ == "__main__":
     with job(log=snakemake.log[0]):
-        kinds = ("trace", "line", "line_fits", "line_metrics")
+        kinds = ("trace", "line", "line_fits", "line_metrics", "line_strategies")
+        batch_sizes = dict(zip(snakemake.params.sampled, snakemake.input.line_batch_sizes, strict=True))
         aggregate_claims(
             [
-                RunTables(**run, **{kind: snakemake.input[kind][index] for kind in kinds})
+                RunTables(
+                    **run,
+                    **{kind: snakemake.input[kind][index] for kind in kinds},
+                    line_batch_sizes=batch_sizes.get(index),
+                )
                 for index, run in enumerate(snakemake.params.runs)
             ],
             claims_output=snakemake.output.claims,
+            pooled_output=snakemake.output.pooled,
             summary_output=snakemake.output.summary,
         )

@@ -1,4 +1,4 @@
-"""The core claims of linesearch as numbers with a verdict, for one run and for all runs of a workflow.
+"""The core claims of linesearch as numbers with a verdict, for one run and over seeds.
 
 A claim compares one number of a run with a threshold. All of them take the lines of a run in the order of their
 steps, T of them:
@@ -9,14 +9,24 @@ C1  A parabola describes the lines, a straight line does not: the median over li
 C2  One learning rate fits all lines: over the middle half of the lines (indices T//4 to T - T//4 - 1) the quartiles
     of the ratio M10 lie within a factor 2 of its median, q25 >= median/2 and q75 <= 2*median. The value is
     max(q75/median, median/q25); infinite where q25 or the median is not positive. At least 4 ratios are needed.
+C3  The order of the strategies, each by its accumulated improvement over the lines on which all of them have a value:
+    optimum >= FBPAL and best fixed learning rate, and both of these above the direction batch's own minimum. Best is
+    the largest of the executed SGD and the learning rates that the analysis compares. The value is the second gap,
+    min(FBPAL, best SGD) - direction batch, over the optimum's improvement, and must be above 0; if the optimum lies
+    below one of the two by more than 1e-6 of itself, the value is that (negative) gap.
+C3-PAL  Where PAL stands in that order: min(min(FBPAL, best SGD) - PAL, PAL - direction batch) over the optimum's
+    improvement is above 0. Reported apart: PAL on a small batch is known to fail (papers.md section 8).
+C4  A larger batch acts like a smaller learning rate: the exponent of abs(D_B) as a power of B on a fixed line, fitted
+    on every line over the batch sizes from the run's own up to half of the measuring set, as in the paper (M13, random
+    samples); the median over lines lies from -1.1 to -0.8. The value is that median. At least 3 batch sizes are needed,
+    and the loss of every sample.
 C5  The full-batch minimum lies farther out where the gradient is larger: Pearson's correlation of s_opt (vertex, M1)
     with ||g_t|| is above 0.5. Lines of status ok and edge count. At least 3 lines, and neither series constant.
 C6  Line shapes settle: the median consecutive distance (M11) of the last T//4 lines is at most 0.1 times that of the
     first 50 lines. The two parts must not overlap (T >= 66), and the second median must be positive.
 
 A claim whose number does not exist is undetermined, and so is every claim of a run that diverged: its lines are
-those of another, shorter run. The value stays where it exists. C3 and C4 need the strategies and the batch sizes of
-M6 to M9 and M13.
+those of another, shorter run. The value stays where it exists.
 
 Source: papers.md 2.4, core claims.
 """
@@ -25,32 +35,37 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from sgdline.analysis.batch_sizes import batch_slopes
 from sgdline.analysis.columns import as_floats
 from sgdline.analysis.curves import BoolArray, FloatArray
 from sgdline.analysis.divergence import diverged_at
-from sgdline.tables import provenance, read_table
+from sgdline.analysis.power_law import fit_power_law
+from sgdline.analysis.strategies import common_improvement
 
 PAPER = "linesearch"
 STATEMENTS: dict[str, str] = {
     "C1": "Median MAE of the parabola over MAE of the straight line",
     "C2": "Quartiles of s_opt/||m_t|| within this factor of the median, middle half of the run",
+    "C3": "Gap from the direction batch's minimum up to FBPAL and the best fixed lr, over the optimum's gain",
+    "C3-PAL": "Smaller of PAL's gaps to its neighbours in the order of C3, over the optimum's gain",
+    "C4": "Exponent of abs(D_B) as a power of the batch size on a fixed line",
     "C5": "Correlation of s_opt with the gradient norm",
     "C6": "Consecutive line distance, last quarter over first 50 lines",
 }
 # What a claim says where it holds; sentences of the summary.
-_MEANINGS: dict[str, str] = {
+MEANINGS: dict[str, str] = {
     "C1": "the full-batch loss along update directions is close to a parabola",
     "C2": "one fixed learning rate makes SGD an almost exact line search on the full-batch loss",
+    "C3": "the full-batch parabola and one fixed learning rate gain more than the direction batch's own minimum",
+    "C3-PAL": "PAL gains less than these two and more than the direction batch's own minimum",
+    "C4": "on a fixed line the slope falls as one over the batch size",
     "C5": "the full-batch minimum lies farther out where the gradient is larger",
     "C6": "line shapes differ much at the start and little at the end",
 }
@@ -65,65 +80,25 @@ class Claim:
     claim: str
     statement: str
     value: float | None  # None: the number does not exist
-    threshold: float
-    relation: str  # < | <= | >
+    threshold: str  # a number, or two with "to" between them
+    relation: str  # < | <= | > | from
     verdict: str  # holds | fails | undetermined
     lines: int  # lines that the number rests on
 
 
-_RUN_COLUMNS = ("experiment", "model", "lr", "batch_size", "seed")
-CLAIM_COLUMNS = (*_RUN_COLUMNS, *(field.name for field in dataclasses.fields(Claim)))
-
-
-@dataclass(frozen=True)
-class RunTables:
-    """One run and the tables that its claims are read from."""
-
-    experiment: str
-    model: str
-    lr: float
-    batch_size: int
-    seed: int
-    trace: Path
-    line: Path
-    line_fits: Path
-    line_metrics: Path
-
-
-@dataclass(frozen=True)
-class _RunSummary:
-    """What the summary says about one run; NaN or None where it does not exist."""
-
-    run: RunTables
-    claims: tuple[Claim, ...]
-    updates: int
-    full_batch_loss: float  # at the last measured line with a finite loss at 0, nats
-    batch_loss: float  # of the last update, nats
-    diverged_at: int | None  # see sgdline.analysis.divergence
-    lines: int
-    unresolved: int  # lines above the tolerance of adaptive positions
-    median_evaluations: float
-    median_interpolation_error: float  # nats
-    largest_interpolation_error: float  # nats
-    quarter_ratios: tuple[tuple[float, float, float], ...]  # quartiles of M10 in each quarter of the lines
-    median_mae: tuple[float, float]  # degrees 1 and 2, nats
-    replay_drift: float
-    batch_norm: str
-    dataset: str
-    samples: str
-
-
-def judge(claim: str, value: float, *, threshold: float, relation: str, lines: int) -> Claim:
-    """Hold a value against its threshold; NaN is undetermined, infinity is a value."""
+def judge(claim: str, value: float, *, threshold: float | tuple[float, float], relation: str, lines: int) -> Claim:
+    """Hold a value against its threshold, or against a range (`from`); NaN is undetermined, infinity is a value."""
+    low, high = threshold if isinstance(threshold, tuple) else (threshold, threshold)
+    text = f"{low:g} to {high:g}" if isinstance(threshold, tuple) else f"{threshold:g}"
     if math.isnan(value):
-        return Claim(PAPER, claim, STATEMENTS[claim], None, threshold, relation, "undetermined", lines)
-    holds = {"<": value < threshold, "<=": value <= threshold, ">": value > threshold}[relation]
-    return Claim(PAPER, claim, STATEMENTS[claim], value, threshold, relation, "holds" if holds else "fails", lines)
+        return Claim(PAPER, claim, STATEMENTS[claim], None, text, relation, "undetermined", lines)
+    holds = {"<": value < low, "<=": value <= low, ">": value > low, "from": low <= value <= high}[relation]
+    return Claim(PAPER, claim, STATEMENTS[claim], value, text, relation, "holds" if holds else "fails", lines)
 
 
 def claim_parabolic(line_fits: pa.Table) -> Claim:
     """Return C1: median over lines of MAE_2 / MAE_1, below 0.2."""
-    straight, parabola = _mae_by_step(line_fits, 1), _mae_by_step(line_fits, 2)
+    straight, parabola = mae_by_step(line_fits, 1), mae_by_step(line_fits, 2)
     ratios = [parabola[step] / error for step, error in straight.items() if error > 0 and step in parabola]
     return judge("C1", _median(np.array(ratios)), threshold=0.2, relation="<", lines=len(ratios))
 
@@ -138,6 +113,45 @@ def claim_constant_ratio(line_metrics: pa.Table) -> Claim:
         low, median, high = (float(value) for value in np.quantile(middle, [0.25, 0.5, 0.75]))
         factor = max(high / median, median / low) if low > 0 else math.inf
     return judge("C2", factor, threshold=2.0, relation="<=", lines=middle.size)
+
+
+def claim_order(line_strategies: pa.Table) -> tuple[Claim, Claim]:
+    """Return C3 and C3-PAL: the order of the strategies by their accumulated improvement."""
+    known = dict.fromkeys(line_strategies.column("strategy").to_pylist())
+    fixed = [name for name in known if name.startswith("sgd_")]
+    needed = ["optimum", "fbpal", "direction_batch_minimum", "pal", *fixed]
+    if not fixed or not set(needed) <= known.keys():
+        totals, lines = dict.fromkeys(needed, math.nan), 0
+    else:
+        totals, lines = common_improvement(line_strategies, needed)
+    optimum = totals["optimum"]
+    best = max((totals[name] for name in fixed), default=math.nan)
+    if lines == 0 or not optimum > 0:
+        order = pal = math.nan
+    else:
+        upper = min(totals["fbpal"], best)
+        order = (upper - totals["direction_batch_minimum"]) / optimum
+        below_optimum = 1 - max(totals["fbpal"], best) / optimum
+        if below_optimum < -1e-6:  # interpolation may put a step a hair below the vertex
+            order = below_optimum
+        pal = min(upper - totals["pal"], totals["pal"] - totals["direction_batch_minimum"]) / optimum
+    return (
+        judge("C3", order, threshold=0.0, relation=">", lines=lines),
+        judge("C3-PAL", pal, threshold=0.0, relation=">", lines=lines),
+    )
+
+
+def claim_inverse_batch_size(line_batch_sizes: pa.Table | None) -> Claim:
+    """Return C4: the exponent of |D_B| against B on a fixed line, from -1.1 to -0.8; None: no losses of samples."""
+    exponents = np.empty(0)
+    if line_batch_sizes is not None:
+        sizes, slopes = batch_slopes(line_batch_sizes)
+        whole = line_batch_sizes.filter(pc.equal(line_batch_sizes["selection"], "all"))["batch_size"].to_pylist()
+        used = 2 * sizes <= max(whole, default=0)
+        if used.sum() >= 3:
+            fits = [fit_power_law(sizes[used], own[used]) for own in slopes]
+            exponents = _finite(np.array([fit.exponent for fit in fits], dtype=np.float64))
+    return judge("C4", _median(exponents), threshold=(-1.1, -0.8), relation="from", lines=exponents.size)
 
 
 def claim_step_follows_gradient(line_metrics: pa.Table, trace: pa.Table) -> Claim:
@@ -164,19 +178,30 @@ def claim_shapes_settle(line_metrics: pa.Table) -> Claim:
     return judge("C6", change, threshold=0.1, relation="<=", lines=first.size + last.size)
 
 
-def run_claims(*, trace: pa.Table, line_fits: pa.Table, line_metrics: pa.Table) -> tuple[Claim, ...]:
-    """Return the claims C1, C2, C5 and C6 of one run.
+def run_claims(
+    *,
+    trace: pa.Table,
+    line_fits: pa.Table,
+    line_metrics: pa.Table,
+    line_strategies: pa.Table,
+    line_batch_sizes: pa.Table | None = None,
+) -> tuple[Claim, ...]:
+    """Return the claims C1 to C6 of one run.
 
     Args:
         trace: Table of kind `trace`.
         line_fits: Table of kind `line_fits`, with the degrees 1 and 2 (else C1 is undetermined).
         line_metrics: Table of kind `line_metrics`.
+        line_strategies: Table of kind `line_strategies`.
+        line_batch_sizes: Table of kind `line_batch_sizes`; None if the run kept no losses of samples.
 
     Source: papers.md 2.4; definitions in the docstring of this module.
     """
     claims = (
         claim_parabolic(line_fits),
         claim_constant_ratio(line_metrics),
+        *claim_order(line_strategies),
+        claim_inverse_batch_size(line_batch_sizes),
         claim_step_follows_gradient(line_metrics, trace),
         claim_shapes_settle(line_metrics),
     )
@@ -185,27 +210,53 @@ def run_claims(*, trace: pa.Table, line_fits: pa.Table, line_metrics: pa.Table) 
     return tuple(dataclasses.replace(claim, verdict="undetermined") for claim in claims)
 
 
-def aggregate_claims(runs: Sequence[RunTables], *, claims_output: str | Path, summary_output: str | Path) -> None:
-    """Write the claims of all runs as CSV and a summary that a person can read as Markdown.
+@dataclass(frozen=True)
+class PooledClaim:
+    """One claim over the runs that differ in their seed only."""
+
+    paper: str
+    claim: str
+    statement: str
+    value: float | None  # median over the seeds that are judged
+    lowest: float | None
+    highest: float | None
+    threshold: str
+    relation: str
+    verdict: str  # holds | fails: in every judged seed; mixed; undetermined: no seed is judged
+    holds: int  # seeds
+    fails: int
+    undetermined: int
+    seeds: int
+    lines: int  # in all seeds together
+
+
+def pool_claims(claims: Sequence[Claim]) -> PooledClaim:
+    """Pool the same claim of several seeds.
 
     Args:
-        runs: Runs of any number of experiments, in any order.
-        claims_output: CSV with one row per run and claim, columns `CLAIM_COLUMNS`; an undefined value is empty.
-        summary_output: Markdown page: per experiment a table of runs, a matrix of claims, and what holds how often.
-
-    Raises:
-        SgdlineError: If a table is missing or damaged.
+        claims: At least one, all of the same name.
     """
-    ordered = sorted(runs, key=lambda run: (run.experiment, run.model, run.lr, run.batch_size, run.seed))
-    summaries = [_summarise(run) for run in ordered]
-    rows = [
-        (*(getattr(run, name) for name in _RUN_COLUMNS), *dataclasses.astuple(claim))
-        for run, summary in zip(ordered, summaries, strict=True)
-        for claim in summary.claims
-    ]
-    frame = pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
-    _write_text(claims_output, frame.to_csv(index=False, lineterminator="\n"))
-    _write_text(summary_output, _summary_page(summaries))
+    first = claims[0]
+    judged = [claim for claim in claims if claim.verdict != "undetermined" and claim.value is not None]
+    values = np.array([claim.value for claim in judged], dtype=np.float64)
+    verdicts = [claim.verdict for claim in claims]
+    found = {claim.verdict for claim in judged}
+    return PooledClaim(
+        paper=first.paper,
+        claim=first.claim,
+        statement=first.statement,
+        value=float(np.median(values)) if judged else None,
+        lowest=float(values.min()) if judged else None,
+        highest=float(values.max()) if judged else None,
+        threshold=first.threshold,
+        relation=first.relation,
+        verdict="undetermined" if not found else "mixed" if len(found) > 1 else found.pop(),
+        holds=verdicts.count("holds"),
+        fails=verdicts.count("fails"),
+        undetermined=verdicts.count("undetermined"),
+        seeds=len(claims),
+        lines=sum(claim.lines for claim in claims),
+    )
 
 
 def _finite(values: FloatArray) -> FloatArray:
@@ -222,226 +273,7 @@ def _measurable(line_metrics: pa.Table) -> BoolArray:
     return np.array([value in ("ok", "edge") for value in status], dtype=np.bool_)
 
 
-def _mae_by_step(line_fits: pa.Table, degree: int) -> dict[int, float]:
+def mae_by_step(line_fits: pa.Table, degree: int) -> dict[int, float]:
     """Return the residual of every line that is resolved, by step."""
     rows = zip(*(line_fits.column(name).to_pylist() for name in ("step", "degree", "mae", "status")), strict=True)
     return {step: mae for step, fitted, mae, status in rows if fitted == degree and mae is not None and status == "ok"}
-
-
-def _quartiles(values: FloatArray) -> tuple[float, float, float]:
-    finite = _finite(values)
-    low, median, high = np.quantile(finite, [0.25, 0.5, 0.75]).tolist() if finite.size else [math.nan] * 3
-    return low, median, high
-
-
-def _summarise(run: RunTables) -> _RunSummary:
-    trace = read_table(run.trace, "trace")
-    line = read_table(run.line, "line", columns=["step", "evaluations", "interpolation_error", "status"])
-    line_fits = read_table(run.line_fits, "line_fits")
-    line_metrics = read_table(run.line_metrics, "line_metrics")
-    errors = _finite(as_floats(line, "interpolation_error"))
-    ratios = as_floats(line_metrics, "line_search_ratio")
-    at_zero = _finite(as_floats(line_metrics, "loss_at_zero"))
-    batch_loss = as_floats(trace, "batch_loss")
-    facts = {**provenance(trace), **provenance(line)}
-    return _RunSummary(
-        run=run,
-        claims=run_claims(trace=trace, line_fits=line_fits, line_metrics=line_metrics),
-        updates=trace.num_rows,
-        full_batch_loss=float(at_zero[-1]) if at_zero.size else math.nan,
-        batch_loss=float(batch_loss[-1]) if batch_loss.size else math.nan,
-        diverged_at=diverged_at(trace),
-        lines=line.num_rows,
-        unresolved=line.column("status").to_pylist().count("unresolved"),
-        median_evaluations=_median(as_floats(line, "evaluations")),
-        median_interpolation_error=_median(errors),
-        largest_interpolation_error=float(errors.max()) if errors.size else math.nan,
-        quarter_ratios=tuple(_quartiles(part) for part in np.array_split(ratios, 4)),
-        median_mae=(_median_mae(line_fits, 1), _median_mae(line_fits, 2)),
-        replay_drift=math.nan if facts.get("replay_drift") is None else float(facts["replay_drift"]),
-        batch_norm=_named(facts.get("batch_norm")),
-        dataset=_named(facts.get("dataset")),
-        samples=_named(facts.get("samples")),
-    )
-
-
-def _median_mae(line_fits: pa.Table, degree: int) -> float:
-    return _median(np.array(list(_mae_by_step(line_fits, degree).values()), dtype=np.float64))
-
-
-def _named(fact: Any) -> str:
-    return "-" if fact is None else str(fact)
-
-
-def _write_text(path: str | Path, text: str) -> None:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(target.name + ".writing")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.replace(target)
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}g}"
-
-
-def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    # A vertical bar would end the cell.
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    rule = ["---"] * len(header)
-    return ["| " + " | ".join(row) + " |" for row in (lines[0], rule, *lines[1:])]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _summary_page(summaries: Sequence[_RunSummary]) -> str:
-    page = ["# Summary of all runs", ""]
-    diverged = sum(summary.diverged_at is not None for summary in summaries)
-    experiments = len({summary.run.experiment for summary in summaries})
-    page += [
-        f"{_count(len(summaries), 'run')} in {_count(experiments, 'experiment')}; "
-        f"{diverged} diverged. Losses in nats, lengths Euclidean. `-`: the number does not exist.",
-        "",
-    ]
-    for experiment, group in groupby(summaries, key=lambda summary: summary.run.experiment):
-        page += _experiment_section(experiment, list(group))
-    page += ["## How the claims are measured", ""]
-    page += [f"- {claim}: {statement}; {_MEANINGS[claim]}." for claim, statement in STATEMENTS.items()]
-    return "\n".join(page).rstrip() + "\n"
-
-
-def _experiment_section(experiment: str, summaries: Sequence[_RunSummary]) -> list[str]:
-    settings = sorted({(entry.dataset, entry.samples, entry.batch_norm) for entry in summaries})
-    section = [f"## {experiment}", ""]
-    section += [
-        f"Measured on data set {dataset}, N = {samples}, BatchNorm mode {mode}."
-        for dataset, samples, mode in settings
-        if (dataset, samples, mode) != ("-", "-", "-")
-    ]
-    section += ["", "### Runs", "", *_run_table(summaries), ""]
-    section += ["### Lines", "", *_line_table(summaries), ""]
-    section += ["### Claims", "", *_claim_matrix(summaries), ""]
-    section += ["### Over seeds", "", *_seed_table(summaries), ""]
-    section += [*_sentences(summaries), ""]
-    return section
-
-
-_RUN_HEADER = ("model", "lr", "batch size", "seed")
-
-
-def _run_cells(run: RunTables) -> list[str]:
-    return [run.model, f"{run.lr:g}", str(run.batch_size), str(run.seed)]
-
-
-def _run_table(summaries: Sequence[_RunSummary]) -> list[str]:
-    header = [
-        *_RUN_HEADER,
-        "updates",
-        "full-batch loss at last line",
-        "last batch loss",
-        "diverged at step",
-        "lines",
-        "of these unresolved",
-        "median evaluations per line",
-        "median interpolation error",
-        "max interpolation error",
-        "max replay drift",
-    ]
-    rows = [
-        [
-            *_run_cells(entry.run),
-            str(entry.updates),
-            _number(entry.full_batch_loss, 4),
-            _number(entry.batch_loss, 4),
-            "no" if entry.diverged_at is None else str(entry.diverged_at),
-            str(entry.lines),
-            str(entry.unresolved),
-            _number(entry.median_evaluations),
-            _number(entry.median_interpolation_error, 2),
-            _number(entry.largest_interpolation_error, 2),
-            _number(entry.replay_drift, 2),
-        ]
-        for entry in summaries
-    ]
-    return _markdown_table(header, rows)
-
-
-def _line_table(summaries: Sequence[_RunSummary]) -> list[str]:
-    header = [
-        *_RUN_HEADER,
-        *(f"s_opt/||m_t|| (quartiles), quarter {quarter}" for quarter in (1, 2, 3, 4)),
-        "median MAE degree 1",
-        "median MAE degree 2",
-    ]
-    rows = [
-        [
-            *_run_cells(entry.run),
-            *(
-                "-" if math.isnan(median) else f"{_number(median)} ({_number(low)} to {_number(high)})"
-                for low, median, high in entry.quarter_ratios
-            ),
-            *(_number(mae, 2) for mae in entry.median_mae),
-        ]
-        for entry in summaries
-    ]
-    return _markdown_table(header, rows)
-
-
-def _claim_matrix(summaries: Sequence[_RunSummary]) -> list[str]:
-    header = [*_RUN_HEADER, *(f"{claim.claim} ({claim.relation} {claim.threshold:g})" for claim in summaries[0].claims)]
-    rows = [
-        [
-            *_run_cells(entry.run),
-            *(
-                f"{claim.verdict} ({_number(claim.value)})" if claim.value is not None else claim.verdict
-                for claim in entry.claims
-            ),
-        ]
-        for entry in summaries
-    ]
-    return _markdown_table(header, rows)
-
-
-def _seed_table(summaries: Sequence[_RunSummary]) -> list[str]:
-    """Pool runs that differ in their seed only: how many hold each claim, and the median judged value."""
-    rows = []
-    for _, group in groupby(summaries, key=lambda entry: (entry.run.model, entry.run.lr, entry.run.batch_size)):
-        pooled = list(group)
-        cells = []
-        for claims in zip(*(entry.claims for entry in pooled), strict=True):
-            judged = [claim for claim in claims if claim.verdict != "undetermined"]
-            values = np.array([claim.value for claim in judged], dtype=np.float64)
-            middle = float(np.median(values)) if values.size else math.nan
-            holding = sum(claim.verdict == "holds" for claim in claims)
-            cells.append(f"{holding} of {len(pooled)} (median {_number(middle)})")
-        diverged = sum(entry.diverged_at is not None for entry in pooled)
-        losses = np.array([entry.full_batch_loss for entry in pooled])
-        rows.append(
-            [*_run_cells(pooled[0].run)[:3], str(len(pooled)), str(diverged), _number(_median(losses), 4), *cells]
-        )
-    names = [f"{claim.claim} holds" for claim in summaries[0].claims]
-    header = [*_RUN_HEADER[:3], "seeds", "diverged", "median full-batch loss at last line", *names]
-    return _markdown_table(header, rows)
-
-
-def _sentences(summaries: Sequence[_RunSummary]) -> list[str]:
-    total = len(summaries)
-    sentences = []
-    for claims in zip(*(entry.claims for entry in summaries), strict=True):
-        verdicts = [claim.verdict for claim in claims]
-        name = claims[0].claim
-        sentences.append(
-            f"- {name} ({_MEANINGS[name]}) holds in {verdicts.count('holds')} of {_count(total, 'run')}, fails in "
-            f"{verdicts.count('fails')}, is undetermined in {verdicts.count('undetermined')}."
-        )
-    bad = [entry for entry in summaries if entry.diverged_at is not None]
-    if bad:
-        listed = ", ".join(
-            f"{entry.run.model} lr {entry.run.lr:g} batch size {entry.run.batch_size} seed {entry.run.seed} "
-            f"(step {entry.diverged_at})"
-            for entry in bad
-        )
-        sentences.append(f"- {_count(len(bad), 'run')} of {total} diverged: {listed}.")
-    return sentences

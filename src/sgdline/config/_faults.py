@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from sgdline.errors import SgdlineError
 
 KeyPath = tuple[Any, ...]  # keys (of any YAML type) and list indices (int) from the top of the configuration
 
+_LISTED_CHARACTERS = 250  # of the names in a hint
 _SHOWN_CHARACTERS = 60
 _SHOWN_ENTRIES = 6
 
@@ -137,14 +139,16 @@ def nearest(word: Any, names: Iterable[str]) -> str | None:
 
 def name_hint(word: Any, names: Iterable[str], *, kind: str) -> str:
     """Return the sentence that helps with an unknown name: the nearest one, or all there are."""
-    names = list(names)
+    names = sorted(names)
     near = nearest(word, names)
     if near is not None:
         return f"Did you mean {near!r}?"
     if not names:
         return f"There are no {kind}."
-    more = ", ..." if len(names) > 20 else ""
-    return f"Known {kind}: {', '.join(names[:20])}{more}."
+    room = itertools.accumulate(len(name) + 2 for name in names)
+    shown = names[: max(sum(used <= _LISTED_CHARACTERS for used in room), 1)]
+    more = ", ..." if len(names) > len(shown) else ""
+    return f"Known {kind}: {', '.join(shown)}{more}."
 
 
 def number_hint(text: str, *, whole: bool) -> str | None:

@@ -37,6 +37,8 @@ def resolve_config(
     schema: Schema,
     known_figures: Collection[str] | None = None,
     figure_probes: Mapping[str, Collection[str]] | None = None,
+    comparing: Collection[str] = (),
+    sample_figures: Collection[str] = (),
 ) -> dict[str, Any]:
     """Fill in the defaults of a configuration and check all of it.
 
@@ -45,6 +47,8 @@ def resolve_config(
         schema: The document that `load_schema` returned.
         known_figures: Ids of the figures that can be drawn; None leaves the ids unchecked.
         figure_probes: Figure id -> probes that it draws; a figure without an entry draws the line probe.
+        comparing: Ids of the figures that compare runs: entries of `comparisons` draw them, and experiments do not.
+        sample_figures: Ids of the figures that need the loss of every sample.
 
     Returns:
         dict: A new configuration with every key of the schema, `run` a list of experiment names, and numbers of
@@ -58,7 +62,7 @@ def resolve_config(
     if isinstance(resolved, dict):
         raw = config if isinstance(config, Mapping) else {}
         _check_folders(resolved, faults)
-        for kind in ("datasets", "models", "experiments"):
+        for kind in ("datasets", "models", "experiments", "comparisons"):
             _check_distinct_names(_mapping(resolved, kind), (kind,), faults)
         for name, model in _mapping(resolved, "models").items():
             _check_entry(model, ("models", name), faults)
@@ -70,7 +74,11 @@ def resolve_config(
             path = ("experiments", name)
             _check_references(experiment, resolved, raw, path, faults)
             _check_training(experiment, resolved, path, faults)
-            _check_line_probe(experiment, resolved, path, faults)
+            _check_optimizer(experiment, path, faults)
+            for probe in ("line", "mline"):
+                _check_line_probe(experiment, resolved, path, faults, probe=probe)
+            _check_own_direction(experiment, resolved, path, faults)
+            _check_import(experiment, path, faults)
             for probe, block in _mapping(experiment, "probes").items():
                 _check_plan(block, experiment, (*path, "probes", probe), faults)
             _check_figures(
@@ -80,7 +88,10 @@ def resolve_config(
                 faults,
                 known=known_figures,
                 probes=figure_probes or {},
+                comparing=comparing,
+                samples=sample_figures,
             )
+        _check_comparisons(resolved, raw, faults, known=known_figures, probes=figure_probes or {}, comparing=comparing)
     faults.raise_if_any()
     # A round trip through JSON: what is handed out shares nothing with the input and fits into the tables' metadata.
     complete: dict[str, Any] = json.loads(json.dumps(resolved))
@@ -378,11 +389,58 @@ def _check_training(experiment: Block, config: Block, path: KeyPath, faults: Fau
                 )
 
 
-def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    line = _entry(experiment, "probes", "line")
+def _check_optimizer(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    """The update rules of PAL have a direction of their own and no heavy-ball momentum."""
+    optimizer = _mapping(experiment, "optimizer")
+    if optimizer.get("name") == "pal":
+        for key, hint in (
+            ("momentum", "PAL's own direction memory is pal.beta."),
+            ("weight_decay", "PAL fits a parabola to the loss alone."),
+        ):
+            if optimizer.get(key):
+                where = (*path, "optimizer", key)
+                faults.add(where, f"must be 0 when the optimizer is pal, got {optimizer[key]:g}. {hint}")
+
+
+def _check_own_direction(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    block, dataset = _entry(experiment, "probes", "own_direction"), experiment.get("dataset")
+    images = _images(_entry(config, "datasets", dataset), "train") if isinstance(dataset, str) else None
+    if not isinstance(block, Mapping) or images is None:
+        return
+    for position, size in _sound(block.get("batch_sizes"), int):
+        if size > images:
+            faults.add(
+                (*path, "probes", "own_direction", "batch_sizes", Index(position)),
+                f"must be at most the training images of {dataset} ({images}), got {size}. Remove it.",
+            )
+
+
+def _check_import(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    """Imported lines were measured elsewhere: there is no network to train or to probe any further."""
+    if experiment.get("import_lines") is None:
+        return
+    probes = _mapping(experiment, "probes")
+    if not faults.under((*path, "probes")):
+        for probe in probes:
+            if probe != "line":
+                faults.add((*path, "probes", probe), "must be left out where lines are imported. Remove it.")
+        if "line" not in probes:
+            hint = "Add it, with the interval and resolution of the imported lines."
+            faults.add((*path, "probes"), f"must hold line where lines are imported, got none. {hint}")
+    for key in ("models", "lr", "batch_size", "seed"):
+        entries = experiment.get(key)
+        if isinstance(entries, list) and len(entries) > 1 and not faults.under((*path, key)):
+            faults.add(
+                (*path, key),
+                f"must hold one entry where lines are imported, got {len(entries)}. One folder holds one run.",
+            )
+
+
+def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: Faults, *, probe: str) -> None:
+    line = _entry(experiment, "probes", probe)
     if not isinstance(line, Mapping):
         return
-    here = (*path, "probes", "line")
+    here = (*path, "probes", probe)
     steps, every = experiment.get("steps"), line.get("every")
     if steps is not None and every is not None and every > steps:
         faults.add(
@@ -401,14 +459,14 @@ def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: F
                 f"must be at least interval / {_FINEST_GRID} ({format_lr(interval / _FINEST_GRID)}), got {resolution}. "
                 "Use a coarser grid.",
             )
-    _check_window(_mapping(experiment, "analysis"), interval, resolution, (*path, "analysis"), faults)
+    _check_window(_mapping(experiment, "analysis"), interval, resolution, (*path, "analysis"), faults, probe=probe)
     augmentation = _mapping(experiment, "augmentation")
     if line.get("augment") is True and augmentation.get("crop_padding") == 0 and augmentation.get("flip") is False:
         faults.add(
             (*here, "augment"), "must be false without an augmentation, got true. Set crop_padding or flip as well."
         )
     if line.get("batch_norm") == "train":
-        _check_chunks(experiment, config, line, path, faults)
+        _check_chunks(experiment, config, line, path, faults, probe=probe)
 
 
 def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) -> None:
@@ -439,42 +497,48 @@ def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) ->
         faults.add((*here, "in_place"), f"must be false beside precision: float64, got true. {reasons['in_place']}.")
 
 
-def _check_window(analysis: Block, interval: Any, resolution: Any, path: KeyPath, faults: Faults) -> None:
-    window, degrees = analysis.get("window"), analysis.get("degrees")
-    if window is None or interval is None or resolution is None:
+def _check_window(
+    analysis: Block, interval: Any, resolution: Any, path: KeyPath, faults: Faults, *, probe: str
+) -> None:
+    key = {"line": "degrees", "mline": "same_position_degrees"}[probe]
+    window, degrees = analysis.get("window"), analysis.get(key)
+    if window is None or interval is None or resolution is None or faults.under((*path, "window")):
         return
     if window > interval * (1 + _ROUNDING):
         faults.add(
             (*path, "window"),
-            f"must be at most the line probe's interval ({interval}), got {window}. Lines are known up to there only.",
+            f"must be at most the interval of probes.{probe} ({interval}), got {window}. Lines are known up to there "
+            "only.",
         )
     elif window < 2 * resolution * (1 - _ROUNDING):
         faults.add(
             (*path, "window"),
-            f"must be at least twice the line probe's resolution ({format_lr(2 * resolution)}), got {window}. Widen it "
-            "or make probes.line.resolution finer.",
+            f"must be at least twice the resolution of probes.{probe} ({format_lr(2 * resolution)}), got {window}. "
+            f"Widen it or make probes.{probe}.resolution finer.",
         )
     else:
         points = 2 * math.floor(window / resolution * (1 + _ROUNDING)) + 1
         for position, degree in _sound(degrees, int):
             if degree >= points:
                 faults.add(
-                    (*path, "degrees", Index(position)),
+                    (*path, key, Index(position)),
                     f"must be below the number of grid points in the window ({points}), got {degree}. Widen "
-                    "analysis.window or make probes.line.resolution finer.",
+                    f"analysis.window or make probes.{probe}.resolution finer.",
                 )
 
 
-def _check_chunks(experiment: Block, config: Block, line: Block, path: KeyPath, faults: Faults) -> None:
+def _check_chunks(experiment: Block, config: Block, line: Block, path: KeyPath, faults: Faults, *, probe: str) -> None:
     """BatchNorm in train mode has no statistics in a chunk of one sample."""
     dataset = experiment.get("dataset")
     block = _mapping(_mapping(config, "datasets"), dataset) if isinstance(dataset, str) else {}
     splits = ["train", *(["validation"] if line.get("validation") is True else [])]
-    rule = "must not leave a chunk of one sample when probes.line.batch_norm is train"
+    rule = f"must not leave a chunk of one sample when probes.{probe}.batch_norm is train"
     for position, batch_size in _sound(experiment.get("batch_size"), int):
         here = (*path, "batch_size", Index(position))
+        if faults.under(here):
+            continue
         if batch_size == 1:
-            faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.line.batch_norm: eval.")
+            faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.{probe}.batch_norm: eval.")
             continue
         for split in splits:
             images = _images(block, split)
@@ -496,6 +560,8 @@ def _check_figures(
     *,
     known: Collection[str] | None,
     probes: Mapping[str, Collection[str]],
+    comparing: Collection[str],
+    samples: Collection[str],
 ) -> None:
     if not isinstance(raw_figures, list | tuple):
         return
@@ -507,6 +573,19 @@ def _check_figures(
             text = f"must be the id of a figure, got {value_words(figure)}. {name_hint(figure, known, kind='figures')}"
             faults.add(here, text, replace=True)
             continue
+        if figure in comparing:
+            faults.add(
+                here,
+                f"must be a figure of a single run, got {figure}, which compares runs. Move it to the top level's "
+                f"comparisons: {{a_name: {{figure: {figure}, experiments: [...]}}}}.",
+            )
+            continue
+        if figure in samples and isinstance(line, Mapping) and line.get("sample_losses") is False:
+            faults.add(
+                here,
+                f"must have the loss of every sample, got {figure} with probes.line.sample_losses: false. Set it to "
+                "true, or remove the figure.",
+            )
         needed = probes.get(figure, ("line",))
         missing = [probe for probe in needed if probe not in _mapping(experiment, "probes")]
         if missing and not faults.under((*path, "probes")):
@@ -523,4 +602,41 @@ def _check_figures(
                     (*path, "probes", "line", "every"),
                     f"must leave at least two lines for the figures, got {every} with {steps} steps. Lower it, or "
                     "raise steps.",
+                )
+
+
+def _check_comparisons(
+    config: Block,
+    raw: Block,
+    faults: Faults,
+    *,
+    known: Collection[str] | None,
+    probes: Mapping[str, Collection[str]],
+    comparing: Collection[str],
+) -> None:
+    experiments = _names(raw, "experiments")
+    for name, block in _mapping(config, "comparisons").items():
+        path: KeyPath = ("comparisons", name)
+        figure = _entry(block, "figure")
+        if isinstance(figure, str) and known is not None and figure not in comparing:
+            hint = name_hint(figure, comparing, kind="figures that compare runs")
+            text = f"must be the id of a figure that compares runs, got {value_words(figure)}. {hint}"
+            faults.add((*path, "figure"), text, replace=True)
+            continue
+        for position, experiment in _sound(_entry(block, "experiments"), str):
+            here = (*path, "experiments", Index(position))
+            if experiment not in experiments:
+                faults.add(
+                    here,
+                    f"must be the name of an experiment, got {value_words(experiment)}. "
+                    + name_hint(experiment, experiments, kind="experiments"),
+                )
+                continue
+            measured = _mapping(_mapping(_mapping(config, "experiments"), experiment), "probes")
+            missing = [probe for probe in probes.get(str(figure), ()) if probe not in measured]
+            if missing and not faults.under(("experiments", experiment)):
+                faults.add(
+                    here,
+                    f"must measure what the figure draws, got no probes.{missing[0]} in {experiment}. Add it there, or "
+                    "remove the experiment here.",
                 )

@@ -126,14 +126,24 @@ def training_slice(
     """
     block = _named(config, "experiments", experiment, kind="experiments")
     bounds = segment_bounds(block["steps"], block["segments"])
-    kept = ("steps", "threads", "drop_last", "optimizer", "schedule", "augmentation")
+    kept = ("steps", "threads", "drop_last", "schedule", "augmentation")
     return {
         "model": copy.deepcopy(_named(config, "models", model, kind="models")),
         "lr": float(lr),
         "batch_size": int(batch_size),
         "seed": int(seed),
         "segments": [list(bound) for bound in bounds],
+        "optimizer": optimizer_in_use(block["optimizer"]),
         **{key: copy.deepcopy(block[key]) for key in kept},
+    }
+
+
+def optimizer_in_use(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of an optimizer block without the options of the update rules that it does not name."""
+    return {
+        key: copy.deepcopy(entry)
+        for key, entry in block.items()
+        if not isinstance(entry, Mapping) or key == block["name"]
     }
 
 
@@ -221,7 +231,7 @@ def measurement(block: Mapping[str, Any]) -> dict[str, Any]:
 def _probe_block(config: Config, experiment: str, probe: str) -> dict[str, Any]:
     probes = _named(config, "experiments", experiment, kind="experiments")
     block: dict[str, Any] = copy.deepcopy(_named(probes, "probes", probe, kind=f"probes in {experiment}"))
-    if probe == "line":
+    if "positions" in block:
         # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
         block["resolution" if block["positions"] == "adaptive" else "tolerance"] = None
     return block
@@ -236,13 +246,14 @@ def analysis_slice(config: Config, experiment: str, *, keys: Collection[str] | N
         keys: Keys of the result to keep, for a rule that uses only some; all if None.
 
     Returns:
-        dict: The analysis block, and `interval` and `resolution` of the line probe (None without one).
+        dict: The analysis block, and `interval` and `resolution` of the line probe, or of mline without it (None
+            without either).
 
     Raises:
         SgdlineError: If the configuration has no such experiment, or the analysis no such key.
     """
     block = _named(config, "experiments", experiment, kind="experiments")
-    line = block["probes"].get("line", {})
+    line = block["probes"].get("line") or block["probes"].get("mline", {})
     whole = {
         **copy.deepcopy(block["analysis"]),
         "interval": line.get("interval"),
