@@ -34,10 +34,10 @@ probe = Probe(trainer, images, settings["training"], settings["settings"], Plan.
 kept = []
 with TableWriter(output, "line", provenance={}) as writer:
     for update in trainer.updates(0, 220):
-        row = probe.measure(update)
-        writer.append([row])
+        rows = probe.measure(update)
+        writer.append(rows)
         if leaks:
-            kept.append(row)
+            kept.append(rows)
         if update.step == 19:
             early = resident()
     print(resident() - early)

@@ -10,9 +10,33 @@ Output for `line`: table `line`, one row per measured line.
 | positions, panel_edges | where the losses were measured | P, Euclidean length |
 | train_loss, direction_batch_loss, validation_loss | means | P, nats |
 | chunk_loss, sample_loss | means of chunks; every sample (on request), node-major | P*C, P*N, nats |
+| direction_batch_sample_loss, direction_batch_rows | every sample of the update's batch (on request) | P*B, nats; B |
 | step_train_loss, step_direction_batch_loss | at the step itself | nats |
 | interpolation_error, direction_batch_interpolation_error | last disagreement of two levels | nats |
 | evaluations, rings, status | cost, extent, ok / edge / non_finite / zero_direction | |
+
+Output for `mline`: table `mline`, one row per measured update and batch of its epoch; the columns of `line`, and
+
+| column | content | shape, unit |
+|---|---|---|
+| direction | which batch of the epoch the update vector is made of | |
+
+Output for `own_direction`: table `own_direction`, one row per measured update, batch size and fresh batch.
+
+| column | content | shape, unit |
+|---|---|---|
+| step, batch_size, draw | the update and the batch | |
+| gradient_norm, full_gradient_norm | of the batch's own gradient, and of the training set's | nats per length |
+| cosine | between the two | |
+| status | ok / non_finite | |
+
+Output for `evaluation`: table `evaluation`, one row per measured update.
+
+| column | content | unit |
+|---|---|---|
+| step, epoch | the update | |
+| train_loss, validation_loss, test_loss | BatchNorm with its running statistics | nats |
+| train_accuracy, validation_accuracy, test_accuracy | share of the samples, 0 to 1 | |
 """
 
 from sgdline.runtime import job

@@ -126,6 +126,7 @@ def _plot(figure_id: str, tables: Any, *, settings: Any, pdf: str | Path, png: s
     with style.applied():
         figure = draw(tables, settings=settings)
         try:
+            style.settle(figure)
             _save(figure, Path(pdf), Path(png))
         finally:
             figure.clear()

@@ -157,6 +157,20 @@ def shared_legend(figure: Figure, axes: Iterable[Axes]) -> None:
         )
 
 
+def settle(figure: Figure) -> None:
+    """Lay a figure out for good, at rounded places: equal tables are to give equal bytes.
+
+    The solver behind the constrained layout leaves last bits to chance, and a label half-way between two roundings of
+    the PDF's digits would show them.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for panel in figure.axes:
+        if panel.get_axes_locator() is None:  # a colour bar inside a panel goes along with it
+            left, bottom, width, height = (round(bound, 6) for bound in panel.get_position(original=True).bounds)
+            panel.set_position((left, bottom, width, height))
+
+
 def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> list[str]:
     """Return the footer that every plot has: which run, and what it was measured on.
 

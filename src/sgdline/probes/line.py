@@ -6,7 +6,7 @@ Source: papers.md 2.2 with its clean rules; the measuring itself is the line eng
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,16 +77,28 @@ def measuring_images(images: ImageData, run: Mapping[str, Any], settings: Mappin
 
 
 @dataclass(frozen=True)
-class _AtPosition:
-    train: float
+class AtPosition:
+    """What is measured at one position of a line."""
+
+    train: float  # mean losses, nats
     direction_batch: float
     validation: float | None
     chunks: np.ndarray[Any, Any]  # (C,) float32
     samples: np.ndarray[Any, Any] | None  # (N,) float32
+    direction_batch_samples: np.ndarray[Any, Any] | None  # (B,) float32
 
 
-class Probe:
-    """Measures one line at every n-th update of a run; see sgdline.probes.segment for the interface."""
+@dataclass(frozen=True)
+class MeasuredLine:
+    """A line, and what other lines can take over from it."""
+
+    row: dict[str, Any]  # of the table `line`
+    at_zero: AtPosition
+    at_step: AtPosition
+
+
+class LineSampler:
+    """Measures lines from the present position of a run, along the vector of any update."""
 
     def __init__(
         self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
@@ -120,11 +132,6 @@ class Probe:
         if len(measured.validation):
             seeds = measured.mask_seeds("validation")
             self._validation = self._prepared(measured.validation, measured.chunk_size, seeds)
-        # Several positions in a pass: the same position alone may differ in its last bits.
-        self._reuses = plan.positions_per_pass == 1 and _depends_on_parameters_only(
-            trainer.model, batch_norm=settings["batch_norm"]
-        )
-        self._next: tuple[int, _AtPosition] | None = None
 
     def _prepared(self, part: ImageSet, chunk_size: int, mask_seeds: list[int]) -> MeasuringSet:
         return self._engine.prepare(part.inputs, part.targets, chunk_size=chunk_size, mask_seeds=mask_seeds)
@@ -139,37 +146,32 @@ class Probe:
             "chunk_sizes": list(self._train.sizes),
         }
 
-    def due(self, step: int) -> bool:
-        """Return whether the line of this update is to be measured."""
-        return step % int(self._settings["every"]) == 0
-
-    def measure(self, update: Update) -> dict[str, Any]:
+    def measure(self, update: Update, *, at_zero: AtPosition | None = None) -> MeasuredLine:
         """Measure the line of one update.
 
-        Returns:
-            A row of the table `line`.
+        Args:
+            update: An update from the run's present position. It need not be the one that the run makes.
+            at_zero: What an earlier line found at the same position; its direction batch is replaced.
 
-        Cost: one forward pass over measuring and validation set per position, and one at the step itself, which
-            serves the next line, if that is measured, as its value at 0.
+        Cost: one forward pass over measuring and validation set per position, and one at the step itself.
         """
         direction = unit_direction(update)
         batch = self._engine.prepare(
-            update.inputs,
-            update.targets,
-            chunk_size=len(update.targets),
-            mask_seeds=[update.mask_seed],
+            update.batch.inputs,
+            update.batch.targets,
+            chunk_size=len(update.batch.targets),
+            mask_seeds=[update.batch.mask_seed],
             lasting=False,
         )
         joined = self._together
-        if joined is not None and not joined.exchange(update.inputs, update.targets):
+        if joined is not None and not joined.exchange(update.batch.inputs, update.batch.targets):
             joined = None
-        known, self._next = self._next, None
-        found: dict[float, _AtPosition] = {}
+        found: dict[float, AtPosition] = {}
         vector = self._trainer.vector
 
         with self._engine.line(vector.split(direction)) as line:
-            if known is not None and known[0] == update.step:
-                found[0.0] = self._replaced_batch(known[1], line, batch)
+            if at_zero is not None:
+                found[0.0] = self._replaced_batch(at_zero, line, batch)
 
             def measure(positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
                 missing = [position for position in positions.tolist() if position not in found]
@@ -190,14 +192,13 @@ class Probe:
             parameters = self._engine.network.flatten(vector.split(target))
             [at_step] = self._measured(lambda part: line.losses_at(parameters, part), batch, joined)
 
-        if self._reuses and self.due(update.step + 1):
-            self._next = (update.step + 1, at_step)
         errors = line_positions.errors
         status = line_positions.status
         if update.direction_norm == 0.0:
             status = "zero_direction"
         samples = [node.samples for node in nodes if node.samples is not None]
-        return {
+        batch_samples = [node.direction_batch_samples for node in nodes if node.direction_batch_samples is not None]
+        row = {
             "step": update.step,
             "epoch": update.epoch,
             "lr": update.lr,
@@ -211,6 +212,8 @@ class Probe:
             "validation_loss": None if self._validation is None else np.array([node.validation for node in nodes]),
             "chunk_loss": np.concatenate([node.chunks for node in nodes]),
             "sample_loss": np.concatenate(samples) if samples else None,
+            "direction_batch_sample_loss": np.concatenate(batch_samples) if batch_samples else None,
+            "direction_batch_rows": update.batch.rows.numpy() if batch_samples else None,
             "step_train_loss": at_step.train,
             "step_direction_batch_loss": at_step.direction_batch,
             "interpolation_error": None if errors is None or np.isnan(errors[0]) else float(errors[0]),
@@ -219,37 +222,83 @@ class Probe:
             "rings": line_positions.rings,
             "status": status,
         }
+        return MeasuredLine(row, found[0.0], at_step)
 
     def _measured(
         self, measure: Callable[[MeasuringSet], Tensor], batch: MeasuringSet, joined: Together | None
-    ) -> list[_AtPosition]:
+    ) -> list[AtPosition]:
         if joined is not None:
             return self._summaries(joined.losses(measure))
         sets = [self._train, *([] if self._validation is None else [self._validation]), batch]
         return self._summaries([measure(part) for part in sets])
 
-    def _replaced_batch(self, known: _AtPosition, line: Line, batch: MeasuringSet) -> _AtPosition:
-        own = float(mean_losses(line.losses([0.0], batch))[0])
-        return _AtPosition(known.train, own, known.validation, known.chunks, known.samples)
+    def _replaced_batch(self, known: AtPosition, line: Line, batch: MeasuringSet) -> AtPosition:
+        own = line.losses([0.0], batch)
+        samples = own[0].float().cpu().numpy() if self._settings["sample_losses"] else None
+        mean = float(mean_losses(own)[0])
+        return replace(known, direction_batch=mean, direction_batch_samples=samples)
 
-    def _summaries(self, losses: list[Tensor]) -> list[_AtPosition]:
+    def _summaries(self, losses: list[Tensor]) -> list[AtPosition]:
         """Bring the means of (K, N) losses of train, validation if any, and batch to the host at once."""
         train, batch = losses[0], losses[-1]
         validation = losses[1] if len(losses) == 3 else None
         chunks = chunk_means(train, self._train.sizes).float().cpu().numpy()
-        samples = train.float().cpu().numpy() if self._settings["sample_losses"] else None
+        samples = batch_samples = None
+        if self._settings["sample_losses"]:
+            samples, batch_samples = train.float().cpu().numpy(), batch.float().cpu().numpy()
         train_means, batch_means = mean_losses(train).tolist(), mean_losses(batch).tolist()
         validation_means = None if validation is None else mean_losses(validation).tolist()
         return [
-            _AtPosition(
+            AtPosition(
                 train=train_means[index],
                 direction_batch=batch_means[index],
                 validation=None if validation_means is None else validation_means[index],
                 chunks=chunks[index],
                 samples=None if samples is None else samples[index],
+                direction_batch_samples=None if batch_samples is None else batch_samples[index],
             )
             for index in range(len(train_means))
         ]
+
+
+class Probe:
+    """Measures one line at every n-th update of a run; see sgdline.probes.segment for the interface."""
+
+    def __init__(
+        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+    ) -> None:
+        """Prepare the measurement; arguments and errors as in `LineSampler`."""
+        self._every = int(settings["every"])
+        self._lines = LineSampler(trainer, images, run, settings, plan)
+        # Several positions in a pass: the same position alone may differ in its last bits.
+        self._reuses = plan.positions_per_pass == 1 and _depends_on_parameters_only(
+            trainer.model, batch_norm=settings["batch_norm"]
+        )
+        self._next: tuple[int, AtPosition] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the table's metadata has to say about the measurement."""
+        return self._lines.facts()
+
+    def due(self, step: int) -> bool:
+        """Return whether the line of this update is to be measured."""
+        return step % self._every == 0
+
+    def measure(self, update: Update) -> list[dict[str, Any]]:
+        """Measure the line of one update.
+
+        Returns:
+            One row of the table `line`.
+
+        Cost: that of `LineSampler.measure`; the pass at the step serves the next line, if that is measured, as its
+            value at 0.
+        """
+        known, self._next = self._next, None
+        at_zero = known[1] if known is not None and known[0] == update.step else None
+        line = self._lines.measure(update, at_zero=at_zero)
+        if self._reuses and self.due(update.step + 1):
+            self._next = (update.step + 1, line.at_step)
+        return [line.row]
 
 
 def _depends_on_parameters_only(model: nn.Module, *, batch_norm: str) -> bool:

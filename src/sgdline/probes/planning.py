@@ -104,7 +104,7 @@ def _first_line(
     work = Work(
         lines=max(sum(step % block["every"] == 0 for step in range(start, stop)) for start, stop in run["segments"]),
         positions=positions,
-        samples=len(measured.train) + len(measured.validation) + len(update.targets),
+        samples=len(measured.train) + len(measured.validation) + len(update.batch.targets),
     )
     return subject, work
 

@@ -6,7 +6,7 @@ fills, and a class `Probe` with
     Probe(trainer, images, run_settings, probe_settings, plan)
     facts() -> dict             what the table's metadata has to say
     due(step) -> bool           whether to measure at an update
-    measure(update) -> dict     one row; must leave the trainer bit for bit as it was
+    measure(update) -> list     rows of the table, at least one; must leave the trainer bit for bit as it was
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def probe_segment(
         label = f"{probe} {start} to {stop}"
         for update in progress(trainer.updates(start, stop), total=stop - start, label=label):
             if update.finite and measuring.due(update.step) and update.step not in known:
-                writer.append([measuring.measure(update)])
+                writer.append(measuring.measure(update))
         drift = None
         if has_checkpoint(checkpoints, stop):
             drift = _drift(trainer.checkpoint(stop), load_checkpoint(checkpoints, stop, device=device))

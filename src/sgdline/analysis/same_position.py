@@ -1,0 +1,95 @@
+"""Lines of many directions from one position: minima, shapes compared with one another, fits (M1, M10, M11, M12)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sgdline.analysis.columns import as_floats, inherited_provenance, nullable
+from sgdline.analysis.curves import LineCurves, common_grid
+from sgdline.analysis.distances import curve_distances, line_shapes
+from sgdline.analysis.fits import fit_polynomial
+from sgdline.analysis.metrics import line_search_ratio
+from sgdline.errors import SgdlineError
+from sgdline.tables import SCHEMAS, read_table, write_table
+
+_COPIED = ("step", "direction", "direction_norm", "status")
+
+
+def measure_same_position(
+    mline_path: str | Path,
+    output: str | Path,
+    *,
+    window: float,
+    resolution: float,
+    degrees: Sequence[int],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Compare the lines of each position with one another and write a table `mline_metrics`, one row per line.
+
+    A line without a direction has no minimum, no shape and no fit. The ratio exists for lines of status ok or edge
+    only.
+
+    Args:
+        mline_path: Table of kind `mline`.
+        output: Table of kind `mline_metrics`. Each line is compared with all lines of its position, itself included.
+        window: Half-width of the interval in which lines are compared (excluded itself) and fitted, Euclidean length.
+        resolution: Spacing of the compared and fitted positions and of the search for minima, Euclidean length.
+        degrees: Polynomial degrees, each at least 1.
+        provenance: Facts for the metadata; they join and override those of the mline table.
+
+    Raises:
+        SgdlineError: If the mline table is missing or damaged, or the window holds too few positions for a degree.
+
+    Source: linesearch M1, M10, M11, M12, fig. 8.
+    """
+    lines = read_table(mline_path, "mline", columns=[*_COPIED, "panel_edges", "positions", "train_loss"])
+    grid = common_grid(window, resolution)
+    ordered = sorted(set(degrees))
+    if ordered and ordered[-1] >= grid.size:
+        raise SgdlineError(
+            f"analysis.same_position_degrees must be below the number of positions in the window ({grid.size}), got "
+            f"{ordered[-1]}. Enlarge analysis.window or lower the resolution of the probe."
+        )
+    status = np.array(lines.column("status").to_pylist(), dtype=object)
+    directed = status != "zero_direction"
+    curves = LineCurves.from_table(lines)
+    minimum = curves.minimum(resolution)
+    ratio = line_search_ratio(minimum.vertex, as_floats(lines, "direction_norm"))
+    ratio[(status != "ok") & (status != "edge")] = np.nan
+    shapes = line_shapes(curves, window=window, resolution=resolution)
+    shapes[~directed] = np.nan
+    losses, covered = curves.at(grid), curves.covers(grid)
+    mae = np.full((len(curves), len(ordered)), np.nan)
+    for place, degree in enumerate(ordered):
+        mae[:, place] = fit_polynomial(grid, losses, degree=degree, covered=covered).mae
+    mae[~directed] = np.nan
+
+    directions = lines.column("direction").to_numpy()
+    others: list[Any] = [None] * len(curves)
+    distances: list[Any] = [None] * len(curves)
+    for step in np.unique(curves.steps):
+        rows = np.flatnonzero(curves.steps == step)
+        for row, found in zip(rows.tolist(), curve_distances(shapes[rows]), strict=True):
+            others[row], distances[row] = directions[rows], found
+    columns = {
+        **{name: lines.column(name) for name in _COPIED},
+        "minimum_position": nullable(np.where(directed, minimum.vertex, np.nan)),
+        "minimum_loss": nullable(np.where(directed, minimum.losses, np.nan)),
+        "line_search_ratio": nullable(ratio),
+        "other_directions": others,
+        "distances": distances,
+        "degrees": [ordered] * len(curves),
+        "mae": list(mae),
+    }
+    schema = SCHEMAS["mline_metrics"]
+    arrays = [
+        column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column, type=schema.field(name).type)
+        for name, column in ((field.name, columns[field.name]) for field in schema)
+    ]
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    write_table(output, "mline_metrics", table, provenance=inherited_provenance(lines, provenance))

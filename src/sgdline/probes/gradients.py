@@ -1,0 +1,26 @@
+"""Gradients at the present position of a run that leave the run as it was."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sgdline.engine.network import restored
+from sgdline.train.loop import Batch, Trainer
+
+
+def batch_gradient(trainer: Trainer, batch: Batch) -> tuple[float, Tensor]:
+    """Return what `Trainer.gradient` returns, and put back parameters, buffers, modes and random generators.
+
+    Every batch therefore finds the same buffers. Only the gradients that the model's parameters hold change.
+
+    Args:
+        trainer: The run.
+        batch: Any batch on its device.
+
+    Returns:
+        L_B(theta) in nats, and g_B. Shape (p,).
+    """
+    device = batch.inputs.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), restored(trainer.model):
+        return trainer.gradient(batch)

@@ -1,0 +1,143 @@
+"""Gradient norms of fresh batches of several sizes at the positions of a run, and the full-batch gradient beside them.
+
+Law, with N samples and C the covariance of their gradients g_i: a batch of B of them, drawn without replacement, has
+E||g_B||^2 = ||g||^2 + tr(C)/B * (N - B)/(N - 1), tr(C) = (1/N) sum_i ||g_i - g||^2. It is exact without augmentation,
+BatchNorm and dropout; with BatchNorm the gradient of a sample depends on the batch that it is in.
+
+Source: papers.md 2.3, remark after M14; 2.4, ext_own_direction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from sgdline.data.augmentation import augment
+from sgdline.data.images import ImageData
+from sgdline.engine.plan import Plan
+from sgdline.errors import SgdlineError
+from sgdline.probes.gradients import batch_gradient
+from sgdline.probes.line import measuring_images
+from sgdline.seeds import derive_seed, generator
+from sgdline.train.landscape import Landscape
+from sgdline.train.loop import Batch, Trainer, Update
+from sgdline.train.vectors import inner, norm
+
+TABLE = "own_direction"
+
+
+class Probe:
+    """Measures gradients at every n-th update of a run; see sgdline.probes.segment for the interface."""
+
+    def __init__(
+        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+    ) -> None:
+        """Cut the training set into the chunks of the full-batch gradient.
+
+        Args:
+            trainer: The run to measure.
+            images: Its data set.
+            run: Its training slice.
+            settings: The config's own_direction block.
+            plan: Not used: gradients are computed as the training computes them.
+
+        Raises:
+            SgdlineError: If a batch is larger than the training set.
+        """
+        self._trainer = trainer
+        self._images = images
+        self._seed = int(run["seed"])
+        self._augmentation = run["augmentation"]
+        self._every = int(settings["every"])
+        self._sizes = sorted(int(size) for size in settings["batch_sizes"])
+        self._draws = int(settings["draws"])
+        samples = len(images.train)
+        if self._sizes[-1] > samples:
+            raise SgdlineError(
+                f"probes.own_direction.batch_sizes must be at most the {samples} training images, got "
+                f"{self._sizes[-1]}. Remove it."
+            )
+        self._chunks = _chunks(images, run)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the table's metadata has to say about the measurement."""
+        sizes = [len(chunk.targets) for chunk in self._chunks]
+        return {"batch_norm": "train", "samples": sum(sizes), "chunk_sizes": sizes}
+
+    def due(self, step: int) -> bool:
+        """Return whether gradients are to be measured at this update."""
+        return step % self._every == 0
+
+    def measure(self, update: Update) -> list[dict[str, Any]]:
+        """Measure gradients at the position of one update.
+
+        Returns:
+            One row of the table `own_direction` per batch size and draw.
+
+        Raises:
+            SgdlineError: If BatchNorm would see a chunk of one sample.
+
+        Cost: one gradient of the training set, and one per batch.
+        """
+        trainer = self._trainer
+        here = Landscape(trainer.model, trainer.vector, update.batch, update.batch_loss, chunks=lambda: self._chunks)
+        _, full = here.full_gradient()
+        full_norm = norm(full)
+        rows = []
+        for size in self._sizes:
+            for draw in range(self._draws):
+                _, gradient = batch_gradient(trainer, self._fresh_batch(update.step, size, draw))
+                own_norm = norm(gradient)
+                finite = math.isfinite(own_norm) and math.isfinite(full_norm)
+                turned = finite and own_norm > 0 and full_norm > 0
+                rows.append(
+                    {
+                        "step": update.step,
+                        "batch_size": size,
+                        "draw": draw,
+                        "gradient_norm": own_norm,
+                        "full_gradient_norm": full_norm,
+                        "cosine": inner(gradient, full) / own_norm / full_norm if turned else None,
+                        "status": "ok" if finite else "non_finite",
+                    }
+                )
+        return rows
+
+    def _fresh_batch(self, step: int, size: int, draw: int) -> Batch:
+        """Draw a batch of the training set without replacement, augmented as in training."""
+        # A function of the three numbers alone: other sizes or more draws in the configuration change no batch.
+        at_step = derive_seed(self._seed, "own_direction", step)
+        seed = derive_seed(derive_seed(at_step, "batch_size", size), "draw", draw)
+        train = self._images.train
+        rows = torch.randperm(len(train), generator=generator(seed, "rows"))[:size]
+        here = rows.to(train.targets.device)
+        inputs = augment(
+            train.inputs[here],
+            **self._augmentation,
+            fill=self._images.black,
+            generator=generator(seed, "augmentation"),
+        )
+        return Batch(inputs, train.targets[here], rows, derive_seed(seed, "dropout"))
+
+
+def _chunks(images: ImageData, run: Mapping[str, Any]) -> list[Batch]:
+    """Return the training set in chunks of the run's batch size, as lines are measured on it.
+
+    ASSUME: the full-batch gradient is one of what batches are drawn from. Where the run augments its batches, every
+    image comes with one fixed draw, the same as on lines with `augment: true`.
+    """
+    measured = measuring_images(images, run, {"validation": False, "augment": True})
+    size, seeds = measured.chunk_size, measured.mask_seeds("train")
+    rows = torch.arange(len(measured.train))
+    return [
+        Batch(
+            measured.train.inputs[index * size : (index + 1) * size],
+            measured.train.targets[index * size : (index + 1) * size],
+            rows[index * size : (index + 1) * size],
+            seed,
+        )
+        for index, seed in enumerate(seeds)
+    ]
