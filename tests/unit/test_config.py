@@ -32,6 +32,8 @@ COMPARING = frozenset(figure for figure in FIGURES if spec(figure).compares)
 
 with (ROOT / "config/config.yaml").open(encoding="utf-8") as _file:
     DEFAULT: dict[str, Any] = yaml.safe_load(_file)
+# Its first experiment alone: what is changed in its data set is at fault once.
+SINGLE: dict[str, Any] = {**DEFAULT, "experiments": {"digits": DEFAULT["experiments"]["digits"]}, "comparisons": {}}
 
 
 def merged(base: dict[str, Any], overlay: dict[Any, Any]) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def merged(base: dict[str, Any], overlay: dict[Any, Any]) -> dict[str, Any]:
 
 def faults_of(overlay: str) -> tuple[str, ...]:
     """Return the faults of the default configuration with an overlay in YAML on top."""
-    config = merged(DEFAULT, yaml.load(overlay, Loader=yaml.FullLoader))
+    config = merged(SINGLE, yaml.load(overlay, Loader=yaml.FullLoader))
     with pytest.raises(ConfigError) as caught:
         resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
     return caught.value.faults
@@ -333,8 +335,8 @@ BROKEN = [
         "experiments.digits.probes.line.plan.in_place",
         ["false beside precision: float64"],
     ),
-    (experiment_overlay("{analysis: {window: 0.6}}"), "experiments.digits.analysis.window", ["interval of probes.line (0.5)"]),
-    (experiment_overlay("{analysis: {window: 0.01}}"), "experiments.digits.analysis.window", ["resolution of probes.line (0.012)"]),
+    (experiment_overlay("{analysis: {window: 0.6}}"), "experiments.digits.analysis.window", ["interval (0.5)"]),
+    (experiment_overlay("{analysis: {window: 0.01}}"), "experiments.digits.analysis.window", ["resolution (0.012)"]),
     (
         experiment_overlay("{analysis: {window: 0.012, degrees: [2, 5]}}"),
         "experiments.digits.analysis.degrees[1]",
@@ -416,10 +418,17 @@ def test_size_of_an_unbounded_split_is_known_for_known_sources() -> None:
     assert "datasets.digits.train to 1024," in faults[0]
 
 
+def test_many_lines_need_the_line_probe() -> None:
+    config = copy.deepcopy(SINGLE)
+    config["experiments"]["digits"] |= {"figures": [], "probes": {"mline": {}}}
+    with pytest.raises(ConfigError, match=r"probes\.mline must stand beside line"):
+        resolve_config(config, schema=SCHEMA)
+
+
 def test_figures_need_their_probes() -> None:
-    config = {**copy.deepcopy(DEFAULT), "run": ["digits"], "comparisons": {}}
+    config = copy.deepcopy(SINGLE)
     drawn = config["experiments"]["digits"]["figures"]
-    config["experiments"] = {"digits": {**config["experiments"]["digits"], "probes": {}}}
+    config["experiments"]["digits"]["probes"] = {}
     with pytest.raises(ConfigError) as caught:
         resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
     assert len(caught.value.faults) == len(drawn)
@@ -466,7 +475,7 @@ def test_the_schema_knows_every_entry_of_a_plan() -> None:
 
 
 def test_eval_mode_takes_chunks_of_one_sample() -> None:
-    config = merged(DEFAULT, {"datasets": {"digits": {"train": 1023, "validation": 257}}})
+    config = merged(SINGLE, {"datasets": {"digits": {"train": 1023, "validation": 257}}})
     config["experiments"]["digits"].update(batch_size=[1, 73], probes={"line": {"batch_norm": "eval"}})
     assert resolve_config(config, schema=SCHEMA)["experiments"]["digits"]["batch_size"] == [1, 73]
 
@@ -627,7 +636,7 @@ def test_a_factory_that_does_not_exist_is_found_without_importing_it(entry, word
 
 
 def test_fixed_augmentation_needs_an_augmentation():
-    config = copy.deepcopy(DEFAULT)
+    config = copy.deepcopy(SINGLE)
     config["experiments"]["digits"]["probes"]["line"]["augment"] = True
     with pytest.raises(ConfigError, match=r"digits\.probes\.line\.augment must be false without an augmentation"):
         resolve_config(config, schema=SCHEMA)

@@ -20,11 +20,11 @@ from sgdline.config import (
     analysis_slice,
     dataset_slice,
     format_lr,
-    has_plan,
     load_schema,
     measured_steps,
     measurement,
     plan_slice,
+    planned_by,
     probe_slice,
     resolve_config,
     run_path,
@@ -38,6 +38,8 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 CONFIG = resolve_config(yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8")), schema=SCHEMA)
 CONFIG["run"] = ["digits"]
+CONFIG["experiments"]["digits"]["segments"] = 2
+CONFIG["experiments"]["digits"]["probes"]["mline"] = {"every": 60, "directions": "all"}
 RUN: dict[str, Any] = {"model": "mlp", "lr": "0.1", "batch_size": "64", "seed": "1"}  # wildcards are texts
 
 
@@ -194,10 +196,19 @@ def test_what_is_measured_leaves_out_how() -> None:
 
 
 def test_a_probe_without_the_entry_plan_has_none() -> None:
-    assert has_plan(CONFIG, "digits", "line")
-    config = copy.deepcopy(CONFIG)
-    config["experiments"]["digits"]["probes"]["other"] = {"every": 1}
-    assert not has_plan(config, "digits", "other")
+    assert planned_by(CONFIG, "digits", "line") == "line"
+    assert planned_by(CONFIG, "digits", "mline") == "line"
+    assert planned_by(CONFIG, "digits", "evaluation") is None
+
+
+def test_many_lines_are_measured_as_single_ones() -> None:
+    line = probe_slice(CONFIG, "digits", "line", **RUN)["settings"]
+    many = probe_slice(CONFIG, "digits", "mline", **RUN)["settings"]
+    assert (many.pop("every"), many.pop("directions")) == (60, "all")
+    for key in ("every", "validation", "sample_losses"):
+        assert key not in many
+        del line[key]
+    assert many == line
 
 
 def test_wildcards_and_keys_give_the_same_slice() -> None:

@@ -124,9 +124,8 @@ def dataset_file(wildcards):
 
 def plan_file(wildcards):
     """Return the plan of a run's probe by name; nothing for a probe that has none."""
-    if not settings.has_plan(CONFIG, wildcards.experiment, wildcards.probe):
-        return {}
-    return {"plan": f"{RUN.format(**wildcards)}/{wildcards.probe}/plan.json"}
+    planned = settings.planned_by(CONFIG, wildcards.experiment, wildcards.probe)
+    return {"plan": f"{RUN.format(**wildcards)}/{planned}/plan.json"} if planned else {}
 
 
 def segment_files(wildcards):
@@ -169,7 +168,10 @@ def drawn_with(run, spec):
         "optimizer": settings.optimizer_in_use(block["optimizer"]),
         "analysis": {key: block["analysis"][key] for key in spec.analysis},
         "probes": {
-            probe: settings.measurement(block["probes"][probe]) for probe in spec.probes
+            probe: settings.measurement(
+                settings.probe_block(CONFIG, run.experiment, probe)
+            )
+            for probe in spec.probes
         },
     }
     return run_labels(run) | shown

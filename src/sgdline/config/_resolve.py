@@ -75,8 +75,8 @@ def resolve_config(
             _check_references(experiment, resolved, raw, path, faults)
             _check_training(experiment, resolved, path, faults)
             _check_optimizer(experiment, path, faults)
-            for probe in ("line", "mline"):
-                _check_line_probe(experiment, resolved, path, faults, probe=probe)
+            _check_line_probe(experiment, resolved, path, faults)
+            _check_mline_probe(experiment, path, faults)
             _check_own_direction(experiment, resolved, path, faults)
             _check_import(experiment, path, faults)
             for probe, block in _mapping(experiment, "probes").items():
@@ -436,11 +436,19 @@ def _check_import(experiment: Block, path: KeyPath, faults: Faults) -> None:
             )
 
 
-def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: Faults, *, probe: str) -> None:
-    line = _entry(experiment, "probes", probe)
+def _check_mline_probe(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    """Its lines are measured, and its plan is chosen, as `line` says."""
+    probes = _mapping(experiment, "probes")
+    if "mline" in probes and "line" not in probes and not faults.under((*path, "probes")):
+        rule = "must stand beside line, which says how lines are measured, got it alone. Add line: {}."
+        faults.add((*path, "probes", "mline"), rule)
+
+
+def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    line = _entry(experiment, "probes", "line")
     if not isinstance(line, Mapping):
         return
-    here = (*path, "probes", probe)
+    here = (*path, "probes", "line")
     steps, every = experiment.get("steps"), line.get("every")
     if steps is not None and every is not None and every > steps:
         faults.add(
@@ -459,14 +467,14 @@ def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: F
                 f"must be at least interval / {_FINEST_GRID} ({format_lr(interval / _FINEST_GRID)}), got {resolution}. "
                 "Use a coarser grid.",
             )
-    _check_window(_mapping(experiment, "analysis"), interval, resolution, (*path, "analysis"), faults, probe=probe)
+    _check_window(_mapping(experiment, "analysis"), interval, resolution, (*path, "analysis"), faults)
     augmentation = _mapping(experiment, "augmentation")
     if line.get("augment") is True and augmentation.get("crop_padding") == 0 and augmentation.get("flip") is False:
         faults.add(
             (*here, "augment"), "must be false without an augmentation, got true. Set crop_padding or flip as well."
         )
     if line.get("batch_norm") == "train":
-        _check_chunks(experiment, config, line, path, faults, probe=probe)
+        _check_chunks(experiment, config, line, path, faults)
 
 
 def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) -> None:
@@ -497,48 +505,43 @@ def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) ->
         faults.add((*here, "in_place"), f"must be false beside precision: float64, got true. {reasons['in_place']}.")
 
 
-def _check_window(
-    analysis: Block, interval: Any, resolution: Any, path: KeyPath, faults: Faults, *, probe: str
-) -> None:
-    key = {"line": "degrees", "mline": "same_position_degrees"}[probe]
-    window, degrees = analysis.get("window"), analysis.get(key)
-    if window is None or interval is None or resolution is None or faults.under((*path, "window")):
+def _check_window(analysis: Block, interval: Any, resolution: Any, path: KeyPath, faults: Faults) -> None:
+    window = analysis.get("window")
+    if window is None or interval is None or resolution is None:
         return
     if window > interval * (1 + _ROUNDING):
         faults.add(
             (*path, "window"),
-            f"must be at most the interval of probes.{probe} ({interval}), got {window}. Lines are known up to there "
-            "only.",
+            f"must be at most the line probe's interval ({interval}), got {window}. Lines are known up to there only.",
         )
     elif window < 2 * resolution * (1 - _ROUNDING):
         faults.add(
             (*path, "window"),
-            f"must be at least twice the resolution of probes.{probe} ({format_lr(2 * resolution)}), got {window}. "
-            f"Widen it or make probes.{probe}.resolution finer.",
+            f"must be at least twice the line probe's resolution ({format_lr(2 * resolution)}), got {window}. Widen it "
+            "or make probes.line.resolution finer.",
         )
     else:
         points = 2 * math.floor(window / resolution * (1 + _ROUNDING)) + 1
-        for position, degree in _sound(degrees, int):
-            if degree >= points:
-                faults.add(
-                    (*path, key, Index(position)),
-                    f"must be below the number of grid points in the window ({points}), got {degree}. Widen "
-                    f"analysis.window or make probes.{probe}.resolution finer.",
-                )
+        for key in ("degrees", "same_position_degrees"):
+            for position, degree in _sound(analysis.get(key), int):
+                if degree >= points:
+                    faults.add(
+                        (*path, key, Index(position)),
+                        f"must be below the number of grid points in the window ({points}), got {degree}. Widen "
+                        "analysis.window or make probes.line.resolution finer.",
+                    )
 
 
-def _check_chunks(experiment: Block, config: Block, line: Block, path: KeyPath, faults: Faults, *, probe: str) -> None:
+def _check_chunks(experiment: Block, config: Block, line: Block, path: KeyPath, faults: Faults) -> None:
     """BatchNorm in train mode has no statistics in a chunk of one sample."""
     dataset = experiment.get("dataset")
     block = _mapping(_mapping(config, "datasets"), dataset) if isinstance(dataset, str) else {}
     splits = ["train", *(["validation"] if line.get("validation") is True else [])]
-    rule = f"must not leave a chunk of one sample when probes.{probe}.batch_norm is train"
+    rule = "must not leave a chunk of one sample when probes.line.batch_norm is train"
     for position, batch_size in _sound(experiment.get("batch_size"), int):
         here = (*path, "batch_size", Index(position))
-        if faults.under(here):
-            continue
         if batch_size == 1:
-            faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.{probe}.batch_norm: eval.")
+            faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.line.batch_norm: eval.")
             continue
         for split in splits:
             images = _images(block, split)

@@ -210,17 +210,19 @@ def plan_slice(
     return {
         "training": training_slice(config, experiment, model, lr, batch_size, seed),
         "probe": probe,
-        "settings": _probe_block(config, experiment, probe),
+        "settings": probe_block(config, experiment, probe),
     }
 
 
-def has_plan(config: Config, experiment: str, probe: str) -> bool:
-    """Return whether a probe's forward passes are made by a plan: its block has the entry `plan`.
+def planned_by(config: Config, experiment: str, probe: str) -> str | None:
+    """Return the probe whose plan says how a probe makes its forward passes; None if it goes without one.
 
     Raises:
         SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
     """
-    return "plan" in _probe_block(config, experiment, probe)
+    if "plan" not in probe_block(config, experiment, probe):
+        return None
+    return "line" if probe == "mline" else probe
 
 
 def measurement(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,9 +230,18 @@ def measurement(block: Mapping[str, Any]) -> dict[str, Any]:
     return {key: copy.deepcopy(entry) for key, entry in block.items() if key not in _PLANNING}
 
 
-def _probe_block(config: Config, experiment: str, probe: str) -> dict[str, Any]:
+def probe_block(config: Config, experiment: str, probe: str) -> dict[str, Any]:
+    """Return all settings of a probe; `mline` measures as `line` does, but where and how often it says itself.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
+    """
     probes = _named(config, "experiments", experiment, kind="experiments")
     block: dict[str, Any] = copy.deepcopy(_named(probes, "probes", probe, kind=f"probes in {experiment}"))
+    if probe == "mline":
+        line = _named(probes, "probes", "line", kind=f"probes in {experiment}")
+        shared = {key: entry for key, entry in line.items() if key not in ("every", "validation", "sample_losses")}
+        block = {**copy.deepcopy(shared), **block}
     if "positions" in block:
         # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
         block["resolution" if block["positions"] == "adaptive" else "tolerance"] = None
@@ -246,14 +257,13 @@ def analysis_slice(config: Config, experiment: str, *, keys: Collection[str] | N
         keys: Keys of the result to keep, for a rule that uses only some; all if None.
 
     Returns:
-        dict: The analysis block, and `interval` and `resolution` of the line probe, or of mline without it (None
-            without either).
+        dict: The analysis block, and `interval` and `resolution` of the line probe (None without one).
 
     Raises:
         SgdlineError: If the configuration has no such experiment, or the analysis no such key.
     """
     block = _named(config, "experiments", experiment, kind="experiments")
-    line = block["probes"].get("line") or block["probes"].get("mline", {})
+    line = block["probes"].get("line", {})
     whole = {
         **copy.deepcopy(block["analysis"]),
         "interval": line.get("interval"),
