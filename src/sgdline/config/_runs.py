@@ -202,15 +202,20 @@ def plan_slice(
         seed: As for `training_slice`.
 
     Returns:
-        dict: `training` (the training slice), `probe` (its name) and `settings` (its whole block).
+        dict: `training` (the training slice), `probe` (its name) and `settings` (its whole block, null where
+            an entry does not touch the measurement).
 
     Raises:
         SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
     """
+    block = probe_block(config, experiment, probe)
+    if "positions" in block:
+        # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
+        block["resolution" if block["positions"] == "adaptive" else "tolerance"] = None
     return {
         "training": training_slice(config, experiment, model, lr, batch_size, seed),
         "probe": probe,
-        "settings": probe_block(config, experiment, probe),
+        "settings": block,
     }
 
 
@@ -242,9 +247,6 @@ def probe_block(config: Config, experiment: str, probe: str) -> dict[str, Any]:
         line = _named(probes, "probes", "line", kind=f"probes in {experiment}")
         shared = {key: entry for key, entry in line.items() if key not in ("every", "validation", "sample_losses")}
         block = {**copy.deepcopy(shared), **block}
-    if "positions" in block:
-        # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
-        block["resolution" if block["positions"] == "adaptive" else "tolerance"] = None
     return block
 
 
