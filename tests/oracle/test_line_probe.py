@@ -280,6 +280,18 @@ def test_a_smaller_last_batch_is_measured_apart(dataset: Path, tmp_path: Path) -
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", ["mlp", "resnet"])
+def test_a_network_measured_in_place_gives_the_rows_of_a_copy(dataset: Path, tmp_path: Path, model: str) -> None:
+    # It moves along the line itself: the step starts from where the line did, not from its last position.
+    settings = probe_settings(model, every=1)
+    moved = measure(dataset, tmp_path / "moved", settings, Plan(in_place=True))
+    copied = measure(dataset, tmp_path / "copied", settings, Plan())
+    assert moved.num_rows == 10
+    for column in ("train_loss", "direction_batch_loss", "validation_loss", "step_train_loss"):
+        for ours, theirs in zip(moved[column].to_pylist(), copied[column].to_pylist(), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
 @pytest.mark.parametrize("positions", ["grid", "adaptive"])
 @pytest.mark.parametrize(
     "plan",

@@ -570,7 +570,7 @@ def test_fig5_parabolas_carry_their_steps_and_every_strategy_has_a_dashed_line(r
         start, ahead = batch.at([0.0, 0.1])[row]
         for label, name, bend in (
             ("SGD original, lr 0.1: parabola", "sgd_original", 1 / (2 * 0.1)),
-            ("SGD, lr 0.06 (median ratio): parabola", "sgd_auto", 1 / (2 * 0.06)),
+            ("SGD, lr 0.06 (median s_opt/|D_b|): parabola", "sgd_auto", 1 / (2 * 0.06)),
             ("SGD, lr 0.02: parabola", "sgd_0.02", 1 / (2 * 0.02)),
             ("PAL parabola", "pal", (ahead - start - slope * 0.1) / 0.1**2),
         ):
@@ -658,7 +658,7 @@ def test_fig6_draws_every_strategy_in_every_panel(run: dict[str, pa.Table]) -> N
         "direction-batch minimum (s_dir)": "direction_batch_minimum",
         "FBPAL&SGD, reusing its lr": "fbpal_sgd_lr",
         "SGD original, lr 0.1": "sgd_original",
-        "SGD, lr 0.06 (median ratio)": "sgd_auto",
+        "SGD, lr 0.06 (median s_opt/|D_b|)": "sgd_auto",
         "SGD, lr 0.02": "sgd_0.02",
         "PAL": "pal",
     }

@@ -12,17 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from small_runs import line_settings, plan_settings, prepare_digits, training_settings
+from small_runs import line_settings, prepare_digits, training_settings
 from torch import Tensor
 
 from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan, PlanReport, write_plan
-from sgdline.engine.trial import Work
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
-from sgdline.probes import line, mline, own_direction, planning
+from sgdline.probes import line, mline, own_direction
 from sgdline.probes.gather import gather_segments
-from sgdline.probes.planning import plan_probe
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Batch, Trainer, Update
@@ -203,31 +201,6 @@ def test_a_batch_without_a_gradient_has_no_direction(dataset: Path, monkeypatch:
     assert [row["status"] == "zero_direction" for row in rows] == [False, True, True]
     assert [row["step_length"] for row in rows[1:]] == [0.0, 0.0]
     assert len(set(rows[1]["train_loss"].tolist())) == 1
-
-
-@pytest.mark.parametrize(
-    ("changes", "lines"),
-    [({"directions": "all"}, 2 * 3), ({"directions": 2}, 2 * 2), ({"directions": 50}, 2 * 3)],
-)
-def test_the_trial_knows_how_many_lines_are_ahead(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], lines: int
-) -> None:
-    training = settings(segments=2)
-    train(dataset, tmp_path, training)
-    seen: list[Any] = []
-
-    def choose(subject: Any, wishes: Any, work: Work) -> PlanReport:
-        seen.extend([subject, work])
-        return PlanReport(Plan())
-
-    monkeypatch.setattr(planning, "choose_plan", choose)
-    block = plan_settings(training)["settings"]
-    wishes = {key: block[key] for key in ("precision", "precision_tolerance", "memory_gb", "plan")}
-    slices = {"training": training, "probe": "mline", "settings": {**MLINE, **wishes, **changes}}
-    plan_probe(dataset, tmp_path / "checkpoints", output=tmp_path / "plan.json", settings=slices)
-    # Updates 0 and 3 of the first segment; no validation images.
-    assert seen[1] == Work(lines=lines, positions=7, samples=90 + 32)
-    assert len(seen[0].targets) == 90
 
 
 # -- own_direction -----------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def test_the_slurm_profile_plans_the_same_jobs(fresh: Workflow) -> None:
 def test_the_command_for_two_gpus(fresh: Workflow) -> None:
     # Snakemake's --resources takes every word that follows it, so the target comes first (or after --cores).
     jobs = fresh.planned("all_figures", "--cores", "8", "--resources", "gpu=2")
-    assert jobs["train_run"] == 20
+    assert jobs["train_run"] == fresh.planned()["train_run"] > 10
 
 
 def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
@@ -69,6 +69,9 @@ def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
     pictures = sorted((smoke.folder / "results/smoke/figures/linesearch").glob("*/*tiny_resnet_w4*.png"))
     assert len(pictures) == FIGURES
     assert all(path.stat().st_size > 20_000 and path.with_suffix(".pdf").exists() for path in pictures)
+    compared = smoke.folder / "results/smoke/figures/linesearch/ext_optimizers/smoke_optimizers.png"
+    assert compared.stat().st_size > 20_000
+    assert compared.with_suffix(".pdf").exists()
     with (smoke.folder / "results/smoke/tables/claims.csv").open() as file:
         claims = list(csv.DictReader(file))
     assert {row["claim"] for row in claims} == {"C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6"}

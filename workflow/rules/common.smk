@@ -56,7 +56,11 @@ wildcard_constraints:
     dataset=one_of(CONFIG["datasets"]),
     experiment=one_of(CONFIG["experiments"]),
     model=one_of(CONFIG["models"]),
-    lr=one_of(run.lr for run in RUNS),
+    lr=one_of(
+        settings.format_lr(lr)
+        for block in CONFIG["experiments"].values()
+        for lr in block["lr"]
+    ),
     batch_size=r"\d+",
     seed=r"\d+",
     segment=r"\d+",
@@ -147,6 +151,18 @@ def run_labels(run):
         "batch_size": int(run.batch_size),
         "seed": int(run.seed),
     }
+
+
+def figures_that(compare):
+    """Return a regular expression for the figures that compare runs, or for those that draw one run."""
+    return (
+        one_of(
+            figure.partition("/")[2]
+            for figure, spec in FIGURES.items()
+            if spec.compares == compare
+        )
+        or "none"
+    )
 
 
 def figure_of(wildcards):

@@ -15,6 +15,8 @@ rule plot_comparison:
         ),
     log:
         f"{LOGS}/plot_comparison/{{paper}}_{{figure}}_{{comparison}}.log",
+    wildcard_constraints:
+        figure=figures_that(compare=True),
     conda:
         "../../envs/sgdline.yaml"
     params:
@@ -52,6 +54,8 @@ rule plot_figure:
         ),
     log:
         f"{LOGS}/plot_figure/{{paper}}_{{figure}}_{RUN_LABEL}.log",
+    wildcard_constraints:
+        figure=figures_that(compare=False),
     conda:
         "../../envs/sgdline.yaml"
     params:

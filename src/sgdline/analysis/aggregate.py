@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -54,6 +54,7 @@ class _RunSummary:
     diverged_at: int | None  # see sgdline.analysis.divergence
     lines: int
     unresolved: int  # lines above the tolerance of adaptive positions
+    edges: int  # lines with a minimum at the end of what was measured
     median_evaluations: float
     median_interpolation_error: float  # nats
     largest_interpolation_error: float  # nats
@@ -63,6 +64,8 @@ class _RunSummary:
     batch_norm: str
     dataset: str
     samples: str
+    optimizer: str
+    compat: bool  # strategies and batch sizes by the released rules
 
 
 def aggregate_claims(
@@ -153,6 +156,7 @@ def _summarise(run: RunTables) -> _RunSummary:
         diverged_at=diverged_at(trace),
         lines=line.num_rows,
         unresolved=line.column("status").to_pylist().count("unresolved"),
+        edges=line.column("status").to_pylist().count("edge"),
         median_evaluations=_median(as_floats(line, "evaluations")),
         median_interpolation_error=_median(errors),
         largest_interpolation_error=float(errors.max()) if errors.size else math.nan,
@@ -162,11 +166,24 @@ def _summarise(run: RunTables) -> _RunSummary:
         batch_norm=_named(facts.get("batch_norm")),
         dataset=_named(facts.get("dataset")),
         samples=_named(facts.get("samples")),
+        optimizer=_optimizer(facts),
+        compat=bool(provenance(line_strategies).get("compat")),
     )
 
 
 def _median_mae(line_fits: pa.Table, degree: int) -> float:
     return _median(np.array(list(mae_by_step(line_fits, degree).values()), dtype=np.float64))
+
+
+def _optimizer(facts: Mapping[str, Any]) -> str:
+    """Return the update rule of a run and its options that are not zero, from the config slice in its metadata."""
+    if facts.get("imported"):
+        return "imported lines"
+    block = facts.get("slice", {}).get("training", {}).get("optimizer", {})
+    name = block.get("name", "-")
+    options = {**block, **block.get(name, {})}
+    words = [f"{key} {value}" for key, value in options.items() if key not in ("name", name) and value]
+    return ", ".join([name, *words])
 
 
 def _named(fact: Any) -> str:
@@ -213,13 +230,15 @@ def _summary_page(summaries: Sequence[_RunSummary]) -> str:
 
 
 def _experiment_section(experiment: str, summaries: Sequence[_RunSummary]) -> list[str]:
-    settings = sorted({(entry.dataset, entry.samples, entry.batch_norm) for entry in summaries})
+    settings = sorted({(entry.dataset, entry.samples, entry.batch_norm, entry.optimizer) for entry in summaries})
     section = [f"## {experiment}", ""]
     section += [
-        f"Measured on data set {dataset}, N = {samples}, BatchNorm mode {mode}."
-        for dataset, samples, mode in settings
+        f"Measured on data set {dataset}, N = {samples}, BatchNorm mode {mode}. Optimizer: {optimizer}."
+        for dataset, samples, mode, optimizer in settings
         if (dataset, samples, mode) != ("-", "-", "-")
     ]
+    if any(entry.compat for entry in summaries):
+        section += ["C3, C3-PAL and C4 by the rules of the released code (analysis.compat)."]
     section += ["", "### Runs", "", *_run_table(summaries), ""]
     section += ["### Lines", "", *_line_table(summaries), ""]
     section += ["### Claims", "", *_claim_matrix(summaries), ""]
@@ -244,6 +263,7 @@ def _run_table(summaries: Sequence[_RunSummary]) -> list[str]:
         "diverged at step",
         "lines",
         "of these unresolved",
+        "with a minimum on the edge",
         "median evaluations per line",
         "median interpolation error",
         "max interpolation error",
@@ -258,6 +278,7 @@ def _run_table(summaries: Sequence[_RunSummary]) -> list[str]:
             "no" if entry.diverged_at is None else str(entry.diverged_at),
             str(entry.lines),
             str(entry.unresolved),
+            str(entry.edges),
             _number(entry.median_evaluations),
             _number(entry.median_interpolation_error, 2),
             _number(entry.largest_interpolation_error, 2),

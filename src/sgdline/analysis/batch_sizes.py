@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sgdline import tables
@@ -264,7 +265,7 @@ def emulated_batches(table: pa.Table, column: str, *, magnitude: bool = False) -
 
 
 def batch_slopes(table: pa.Table) -> tuple[IntArray, FloatArray]:
-    """Return |D_B| of the run's own batch size and of larger ones, the mean over the draws.
+    """Return |D_B| of the run's own batch size and of larger ones below the full batch, the mean over the draws.
 
     Args:
         table: Table of kind `line_batch_sizes`; its metadata hold the run's batch size.
@@ -285,7 +286,9 @@ def batch_slopes(table: pa.Table) -> tuple[IntArray, FloatArray]:
             "measure_batch_sizes again."
         )
     slopes = emulated_batches(table, "slope", magnitude=True)
-    larger = slopes.sizes >= own
+    whole = table.filter(pc.equal(table["selection"], "all"))["batch_size"].to_pylist()
+    # The whole measuring set is no batch that was drawn: its slope has no noise left to average.
+    larger = (slopes.sizes >= own) & (slopes.sizes < max(whole, default=np.inf))
     return slopes.sizes[larger], slopes.values[:, larger].mean(axis=2)
 
 

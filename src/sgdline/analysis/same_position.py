@@ -31,8 +31,7 @@ def measure_same_position(
 ) -> None:
     """Compare the lines of each position with one another and write a table `mline_metrics`, one row per line.
 
-    A line without a direction has no minimum, no shape and no fit. The ratio exists for lines of status ok or edge
-    only.
+    Minimum, ratio, shape and fits exist for lines of status ok or edge only.
 
     Args:
         mline_path: Table of kind `mline`.
@@ -56,18 +55,18 @@ def measure_same_position(
             f"{ordered[-1]}. Enlarge analysis.window or lower the resolution of the probe."
         )
     status = np.array(lines.column("status").to_pylist(), dtype=object)
-    directed = status != "zero_direction"
+    measured = (status == "ok") | (status == "edge")
     curves = LineCurves.from_table(lines)
     minimum = curves.minimum(resolution)
     ratio = line_search_ratio(minimum.vertex, as_floats(lines, "direction_norm"))
-    ratio[(status != "ok") & (status != "edge")] = np.nan
+    ratio[~measured] = np.nan
     shapes = line_shapes(curves, window=window, resolution=resolution)
-    shapes[~directed] = np.nan
+    shapes[~measured] = np.nan
     losses, covered = curves.at(grid), curves.covers(grid)
     mae = np.full((len(curves), len(ordered)), np.nan)
     for place, degree in enumerate(ordered):
         mae[:, place] = fit_polynomial(grid, losses, degree=degree, covered=covered).mae
-    mae[~directed] = np.nan
+    mae[~measured] = np.nan
 
     directions = lines.column("direction").to_numpy()
     others: list[Any] = [None] * len(curves)
@@ -78,8 +77,8 @@ def measure_same_position(
             others[row], distances[row] = directions[rows], found
     columns = {
         **{name: lines.column(name) for name in _COPIED},
-        "minimum_position": nullable(np.where(directed, minimum.vertex, np.nan)),
-        "minimum_loss": nullable(np.where(directed, minimum.losses, np.nan)),
+        "minimum_position": nullable(np.where(measured, minimum.vertex, np.nan)),
+        "minimum_loss": nullable(np.where(measured, minimum.losses, np.nan)),
         "line_search_ratio": nullable(ratio),
         "other_directions": others,
         "distances": distances,

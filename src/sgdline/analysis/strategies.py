@@ -37,6 +37,7 @@ from sgdline.tables import SCHEMAS, read_table, write_table
 
 _LINE_COLUMNS = (
     "step",
+    "lr",
     "step_length",
     "direction_batch_slope",
     "panel_edges",
@@ -48,6 +49,8 @@ _LINE_COLUMNS = (
     "status",
 )
 # nats; keeps the relative improvement finite where the line starts in its minimum (M8, papers.md L22).
+# A finite difference stands for the exact slope of imported lines.
+_PLAIN_STEP = 0.01
 _SMALLEST_GAIN = 1e-7
 
 
@@ -151,8 +154,9 @@ def middle_half(count: int) -> slice:
 def adapted_lr(line_metrics: pa.Table) -> float | None:
     """Return the learning rate with which plain SGD would typically end in the full-batch minimum.
 
-    It is the median of the ratio M10 over the middle half of the lines. With momentum that divides s_opt by ||m_t||, as
-    the paper's plots do, although plain SGD steps -lr*D_b: s_opt/|D_b| has no use there, as D_b can have either sign.
+    It is the median of s_opt/|D_b| over the middle half of the lines; lines without the ratio M10 do not count. With
+    momentum that is not the ratio as the paper plots it, s_opt/||m_t||: plain SGD steps -lr*D_b, and |D_b| is then far
+    below ||m_t||.
 
     Args:
         line_metrics: Table of kind `line_metrics`.
@@ -162,7 +166,12 @@ def adapted_lr(line_metrics: pa.Table) -> float | None:
 
     Source: linesearch M5 and M10. The paper sets 0.05 by hand.
     """
-    ratios = as_floats(line_metrics.sort_by("step"), "line_search_ratio")[middle_half(len(line_metrics))]
+    metrics = line_metrics.sort_by("step")
+    slopes = np.abs(as_floats(metrics, "direction_batch_slope"))
+    usable = np.isfinite(as_floats(metrics, "line_search_ratio")) & np.isfinite(slopes) & (slopes > 0)
+    ratios = np.full(len(metrics), np.nan)
+    ratios[usable] = as_floats(metrics, "minimum_position_vertex")[usable] / slopes[usable]
+    ratios = ratios[middle_half(len(metrics))]
     ratios = ratios[np.isfinite(ratios)]
     median = float(np.median(ratios)) if ratios.size else 0.0
     return median if median > 0 else None
@@ -197,7 +206,8 @@ def measure_strategies(
     count as lines.
 
     The metadata says under `sgd_lr` which learning rate each strategy sgd_* stands for. sgd_auto is null there, and
-    not in the table, where `adapted_lr` is None.
+    not in the table, where `adapted_lr` is None; sgd_original is null where the executed steps are not those of plain
+    SGD with one learning rate (momentum, schedules, other update rules).
 
     Args:
         line_path: Table of kind `line`.
@@ -267,6 +277,7 @@ def measure_strategies(
     }
     schema = SCHEMAS["line_strategies"]
     table = pa.Table.from_arrays([columns[field.name] for field in schema], schema=schema)
+    learning_rates = {"sgd_original": _fixed_lr(lines, measured), **learning_rates}
     facts = {**provenance, "sgd_lr": learning_rates, "compat": compat}
     write_table(output, "line_strategies", table, provenance=inherited_provenance(lines, facts))
 
@@ -438,6 +449,15 @@ _RELEASED = (
     "batch_at_mu",
     "batch_slope",
 )
+
+
+def _fixed_lr(lines: pa.Table, measured: BoolArray) -> float | None:
+    """Return the learning rate of the executed steps; None if they are not those of plain SGD with a single one."""
+    lr, steps = as_floats(lines, "lr")[measured], as_floats(lines, "step_length")[measured]
+    plain = -lr * as_floats(lines, "direction_batch_slope")[measured]
+    if not lr.size or (lr != lr[0]).any() or not np.allclose(steps, plain, rtol=_PLAIN_STEP):
+        return None
+    return float(lr[0])
 
 
 def _least(values: FloatArray) -> float:

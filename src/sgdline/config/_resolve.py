@@ -467,13 +467,14 @@ def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: F
                 f"must be at least interval / {_FINEST_GRID} ({format_lr(interval / _FINEST_GRID)}), got {resolution}. "
                 "Use a coarser grid.",
             )
-    _check_window(_mapping(experiment, "analysis"), interval, resolution, (*path, "analysis"), faults)
+    keys = ["degrees", *(["same_position_degrees"] if "mline" in _mapping(experiment, "probes") else [])]
+    _check_window(_mapping(experiment, "analysis"), interval, resolution, (*path, "analysis"), faults, keys=keys)
     augmentation = _mapping(experiment, "augmentation")
     if line.get("augment") is True and augmentation.get("crop_padding") == 0 and augmentation.get("flip") is False:
         faults.add(
             (*here, "augment"), "must be false without an augmentation, got true. Set crop_padding or flip as well."
         )
-    if line.get("batch_norm") == "train":
+    if line.get("batch_norm") == "train" and experiment.get("import_lines") is None:
         _check_chunks(experiment, config, line, path, faults)
 
 
@@ -505,7 +506,10 @@ def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) ->
         faults.add((*here, "in_place"), f"must be false beside precision: float64, got true. {reasons['in_place']}.")
 
 
-def _check_window(analysis: Block, interval: Any, resolution: Any, path: KeyPath, faults: Faults) -> None:
+def _check_window(
+    analysis: Block, interval: Any, resolution: Any, path: KeyPath, faults: Faults, *, keys: Collection[str]
+) -> None:
+    """The window must fit the lines, and the degrees of the polynomials under `keys` the window."""
     window = analysis.get("window")
     if window is None or interval is None or resolution is None:
         return
@@ -522,7 +526,7 @@ def _check_window(analysis: Block, interval: Any, resolution: Any, path: KeyPath
         )
     else:
         points = 2 * math.floor(window / resolution * (1 + _ROUNDING)) + 1
-        for key in ("degrees", "same_position_degrees"):
+        for key in keys:
             for position, degree in _sound(analysis.get(key), int):
                 if degree >= points:
                     faults.add(

@@ -164,13 +164,16 @@ _INSTRUCTIONS = {
     "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "BINPUT", "LONG_BINPUT",
     "MEMOIZE", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
 }  # fmt: skip
+_MOST_INSTRUCTIONS = 1000  # a line has some hundred
 _REMEMBERING = {"BINPUT", "LONG_BINPUT", "MEMOIZE"}
 
 
 def _check_instructions(content: bytes) -> None:
     """Refuse a pickle with other instructions, without following any of them."""
     remembered = 0
-    for instruction, argument, _ in pickletools.genops(content):
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
+        if count == _MOST_INSTRUCTIONS:  # each may copy a few thousand bytes: many of them could fill the memory
+            raise _RefusedError(f"more than {_MOST_INSTRUCTIONS} instructions")
         if instruction.name not in _INSTRUCTIONS:
             raise _RefusedError(f"the pickle instruction {instruction.name}")
         if instruction.name in _REMEMBERING:

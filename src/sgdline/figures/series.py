@@ -93,7 +93,7 @@ def strategy_looks(
         elif name.startswith("sgd_"):
             rate = rates.get(name)
             value = name.removeprefix("sgd_") if rate is None else f"{rate:.3g}"
-            chosen = " (median ratio)" if name == "sgd_auto" else ""
+            chosen = " (median s_opt/|D_b|)" if name == "sgd_auto" else ""
             looks[name] = StrategyLook(f"sgd_{others % 4 + 1}", f"SGD, lr {value}{chosen}", f"SGD {value}")
             others += 1
     return looks

@@ -165,6 +165,7 @@ def settle(figure: Figure) -> None:
     """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # without a placeholder, for which each file would be laid out once more
     for panel in figure.axes:
         if panel.get_axes_locator() is None:  # a colour bar inside a panel goes along with it
             left, bottom, width, height = (round(bound, 6) for bound in panel.get_position(original=True).bounds)

@@ -168,6 +168,10 @@ class LineSampler:
             joined = None
         found: dict[float, AtPosition] = {}
         vector = self._trainer.vector
+        # The very parameters that the next update starts from, so that its line can take over the losses. Before the
+        # line: a network that is measured in place moves along it.
+        target = vector.value.clone().add_(update.direction, alpha=-update.lr)
+        parameters = self._engine.network.flatten(vector.split(target))
 
         with self._engine.line(vector.split(direction)) as line:
             if at_zero is not None:
@@ -187,9 +191,6 @@ class LineSampler:
             line_positions = choose_positions(measure, self._settings)
             step_length = update.lr * update.direction_norm
             nodes = [found[position] for position in line_positions.positions.tolist()]
-            # The very parameters that the next update starts from, so that its line can take over the losses.
-            target = vector.value.clone().add_(update.direction, alpha=-update.lr)
-            parameters = self._engine.network.flatten(vector.split(target))
             [at_step] = self._measured(lambda part: line.losses_at(parameters, part), batch, joined)
 
         errors = line_positions.errors

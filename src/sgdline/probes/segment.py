@@ -12,10 +12,14 @@ fills, and a class `Probe` with
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan, PlanReport, read_plan
@@ -103,4 +107,11 @@ def _drift(replayed: Checkpoint, saved: Checkpoint) -> float:
     pairs = [(replayed.parameters, saved.parameters)]
     pairs += [(replayed.buffers[name], tensor) for name, tensor in saved.buffers.items()]
     pairs += [(replayed.rule[name], tensor) for name, tensor in saved.rule.items()]
-    return max(float((a.double() - b.double()).abs().max()) for a, b in pairs if a.numel())
+    return max(_largest_difference(a.double(), b.double()) for a, b in pairs if a.numel())
+
+
+def _largest_difference(first: Tensor, second: Tensor) -> float:
+    """Return the largest absolute difference; infinite where one of two entries is no number, or another infinity."""
+    same = (first == second) | (first.isnan() & second.isnan())
+    difference = torch.where(same, 0.0, (first - second).abs())
+    return float(difference.nan_to_num(nan=math.inf, posinf=math.inf).max())

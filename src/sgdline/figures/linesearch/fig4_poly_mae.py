@@ -71,14 +71,16 @@ def draw_fits(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any], ti
 def fit_series(fits: pa.Table, degree: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return steps (T,), mean absolute errors (T,) and coefficients (T, degree + 1) of one degree, by update.
 
-    What could not be fitted is NaN.
+    What could not be fitted, or rests on a line that is not resolved, is NaN.
     """
     ordered = fits.filter(np.asarray(fits["degree"].to_numpy() == degree)).sort_by("step")
+    resolved = np.array([status == "ok" for status in ordered["status"].to_pylist()], dtype=np.bool_)
     coefficients = np.full((len(ordered), degree + 1), np.nan)
     for row, values in enumerate(ordered["coefficients"].to_pylist()):
         if len(values) == degree + 1:
             coefficients[row] = values
-    return style.numbers(ordered, "step"), style.numbers(ordered, "mae"), coefficients
+    coefficients[~resolved] = np.nan
+    return style.numbers(ordered, "step"), np.where(resolved, style.numbers(ordered, "mae"), np.nan), coefficients
 
 
 def _draw_errors(
