@@ -123,7 +123,7 @@ def test_improvement_and_distance_of_steps_that_miss(tmp_path):
         np.testing.assert_allclose(column(table, name, "distance"), 0.1 - step, rtol=0, atol=1e-9)
     np.testing.assert_allclose(column(table, "direction_batch_minimum", "step_length"), 0.3, atol=R)
     facts = provenance(table)
-    assert facts["sgd_lr"] == {"sgd_0.05": 0.05, "sgd_auto": pytest.approx(0.1 / 0.6)}
+    assert facts["sgd_lr"] == {"sgd_original": 0.5, "sgd_0.05": 0.05, "sgd_auto": pytest.approx(0.1 / 0.6)}
     assert facts["compat"] is False
 
 
@@ -344,13 +344,23 @@ def test_the_adapted_learning_rate_is_the_median_ratio_of_the_middle_half():
 def test_without_a_positive_median_sgd_auto_is_absent_and_the_facts_say_so(tmp_path):
     table = measure(tmp_path, [parabola(1, 3, -0.1)] * 4, options={"sgd_lr": ["auto", 1.0]})
     assert "sgd_auto" not in rows_by_strategy(table)
-    assert provenance(table)["sgd_lr"] == {"sgd_auto": None, "sgd_1": 1.0}
+    assert provenance(table)["sgd_lr"] == {"sgd_original": 0.1, "sgd_auto": None, "sgd_1": 1.0}
     assert (sgd_name(1), sgd_name(0.05), sgd_name(1e-5), sgd_name("auto")) == (
         "sgd_1",
         "sgd_0.05",
         "sgd_1e-05",
         "sgd_auto",
     )
+
+
+def test_executed_steps_are_a_fixed_rate_for_plain_sgd_only(tmp_path):
+    def rate(folder, **options):
+        found = measure(tmp_path / folder, [parabola(1.0, 4.0, 0.1)] * 4, options={"sgd_lr": [0.05]}, **options)
+        return provenance(found)["sgd_lr"]["sgd_original"]
+
+    assert rate("plain", direction_norm=0.6, direction_batch_slope=-0.6, lr=0.5) == 0.5
+    assert rate("momentum", direction_norm=[0.6, 0.6, 0.9, 0.6], direction_batch_slope=-0.6, lr=0.5) is None
+    assert rate("backwards", direction_norm=0.6, direction_batch_slope=0.6, lr=0.5) is None
 
 
 # -- sums --------------------------------------------------------------------------------------------------------------

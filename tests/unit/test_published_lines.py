@@ -352,6 +352,10 @@ class TestRefusing:
             # One text of 100,000 letters, encoded a thousand times.
             b"\x80\x02c_codecs\nencode\nq\0X" + struct.pack("<I", 10**5) + b"a" * 10**5 + b"q\1X\6\0\0\0latin1q\2]("
             + b"h\0h\1h\2\x86R" * 1000 + b"e.",
+            # One storage of 4,000 bytes, taken out of the memory 20,000 times.
+            b"\x80\x02ctorch.storage\n_load_from_bytes\nq\0B"
+            + struct.pack("<I", len(torch_storage("DoubleStorage", bytes(3600), count=450)))
+            + torch_storage("DoubleStorage", bytes(3600), count=450) + b"q\1(" + b"h\0h\1\x85R" * 20000 + b"t.",
         ],
     )  # fmt: skip
     def test_a_small_file_takes_little_memory(self, tmp_path: Path, content: bytes) -> None:

@@ -164,18 +164,19 @@ _INSTRUCTIONS = {
     "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "BINPUT", "LONG_BINPUT",
     "MEMOIZE", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
 }  # fmt: skip
-_MOST_INSTRUCTIONS = 1000  # a line has some hundred
+_MOST_CALLS = 200  # a line has some ten
 _REMEMBERING = {"BINPUT", "LONG_BINPUT", "MEMOIZE"}
 
 
 def _check_instructions(content: bytes) -> None:
     """Refuse a pickle with other instructions, without following any of them."""
-    remembered = 0
-    for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
-        if count == _MOST_INSTRUCTIONS:  # each may copy a few thousand bytes: many of them could fill the memory
-            raise _RefusedError(f"more than {_MOST_INSTRUCTIONS} instructions")
+    remembered = calls = 0
+    for instruction, argument, _ in pickletools.genops(content):
         if instruction.name not in _INSTRUCTIONS:
             raise _RefusedError(f"the pickle instruction {instruction.name}")
+        calls += instruction.name == "REDUCE"
+        if calls > _MOST_CALLS:  # each may copy a few thousand bytes that stand in the file once
+            raise _RefusedError(f"more than {_MOST_CALLS} calls")
         if instruction.name in _REMEMBERING:
             # The unpickler makes room for as many entries as the place says: eight bytes could fill the memory.
             if isinstance(argument, int) and argument > remembered:
