@@ -35,8 +35,9 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def _without_docstrings(tree: ast.Module) -> str:
-    tree = ast.parse(ast.unparse(tree))  # a copy, so that the cached tree stays whole
+@cache  # a module is part of many digests
+def _without_docstrings(path: Path) -> str:
+    tree = ast.parse(ast.unparse(_tree(path)))  # a copy, so that the cached tree stays whole
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
@@ -73,6 +74,7 @@ def _local_file(module: str, folders: Iterable[Path]) -> Path | None:
     return None
 
 
+@cache
 def _imports(path: Path) -> list[Path]:
     """Return the source files that a file imports: of this package, beside it, or in the working directory."""
     inside = path.is_relative_to(_ROOT)
@@ -168,7 +170,7 @@ def code_digest(*roots: str | Path) -> str:
     digest = hashlib.sha256()
     for path in covered_files(*roots):
         name = str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else path.name
-        digest.update(f"{name}\n{_without_docstrings(_tree(path))}\n".encode())
+        digest.update(f"{name}\n{_without_docstrings(path)}\n".encode())
     return digest.hexdigest()[:16]
 
 
