@@ -74,7 +74,6 @@ def _local_file(module: str, folders: Iterable[Path]) -> Path | None:
     return None
 
 
-@cache
 def _imports(path: Path) -> list[Path]:
     """Return the source files that a file imports: of this package, beside it, or in the working directory."""
     inside = path.is_relative_to(_ROOT)
