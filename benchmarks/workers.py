@@ -308,7 +308,7 @@ class Engine:
         self._settings.update(positions=positions, resolution=spacing, tolerance=tolerance)
         synchronise()
         start = time.perf_counter()
-        row = self._probes[way].measure(self._update)  # type: ignore[arg-type]
+        [row] = self._probes[way].measure(self._update)  # type: ignore[arg-type]
         synchronise()
         seconds = time.perf_counter() - start
         if way == "planned":
@@ -375,10 +375,11 @@ class Engine:
             plan = Plan(reseed=self._plan.reseed) if self._plan.in_place else self._plan
             plan = plan.but(precision="float64", compiled=False, cuda_graphs=False)
             settings = line_block(self._case, positions="grid", validation=False)
-            dense = Probe(self._trainer, self._images, self._run, settings, plan).measure(self._update)  # type: ignore[arg-type]
+            probe = Probe(self._trainer, self._images, self._run, settings, plan)
+            [dense] = probe.measure(self._update)  # type: ignore[arg-type]
         else:
             self._settings.update(positions="grid", resolution=self._case.checked_spacing)
-            dense = self._probes["planned"].measure(self._update)  # type: ignore[arg-type]
+            [dense] = self._probes["planned"].measure(self._update)  # type: ignore[arg-type]
         errors: dict[str, Any] = {"positions": len(dense["positions"])}
         for tolerance in TOLERANCES:
             name = _name_of("adaptive", tolerance)

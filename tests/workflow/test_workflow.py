@@ -116,23 +116,23 @@ class TestReruns:
         edited.edit("config/smoke.yaml", "lr: [0.1]", "lr: [0.1, 0.2]")
         jobs = edited.planned(*SMOKE)
         assert "prepare_dataset" not in jobs
-        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["fit_lines"]) == (2, 2, 4, 2)
-        assert (jobs["plot_figure"], jobs["aggregate_claims"]) == (2 * FIGURES, 1)
+        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["fit_lines"]) == (3, 2, 18, 2)
+        assert (jobs["plot_figure"], jobs["plot_comparison"], jobs["aggregate_claims"]) == (2 * FIGURES, 1, 1)
 
     def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
         block = "models:\n  tiny_mobilenet_w4:\n    entry: sgdline.models:tiny_mobilenet\n    kwargs:\n      width: 4\n"
         edited.edit("config/smoke.yaml", "models:\n  ", block + "  ")
         edited.edit("config/smoke.yaml", "    models: [", "    models: [tiny_mobilenet_w4, ")
         jobs = edited.planned(*SMOKE)
-        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"]) == (1, 1, 2)
+        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"]) == (2, 1, 10)  # once with each optimizer
         assert jobs["plot_figure"] == FIGURES
         assert "prepare_dataset" not in jobs
 
     def test_an_edited_fit_makes_fits_and_what_follows(self, edited: Workflow) -> None:
         edited.edit("src/sgdline/analysis/fits.py", "def fit_lines(", "_UNUSED = 1\n\n\ndef fit_lines(")
         jobs = edited.planned(*SMOKE)
-        # Only one figure reads the fits.
-        assert jobs == {"fit_lines": 2, "plot_figure": 2, "aggregate_claims": 1}
+        # Two figures read fits.
+        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, "aggregate_claims": 1}
 
     def test_an_edited_kernel_makes_probes_and_what_follows(self, edited: Workflow) -> None:
         edited.edit(
@@ -140,13 +140,13 @@ class TestReruns:
         )
         jobs = edited.planned(*SMOKE)
         assert "train_run" not in jobs
-        assert jobs["probe_segment"] == 4
+        assert jobs["probe_segment"] == 8  # line and mline
         assert set(jobs) >= ANALYSIS
 
     def test_an_edited_model_makes_its_own_run_only(self, edited: Workflow) -> None:
         edited.edit("src/sgdline/models/mlp.py", "def mlp(", "_UNUSED = 1\n\n\ndef mlp(")
         jobs = edited.planned(*SMOKE)
-        assert (jobs["train_run"], jobs["probe_segment"]) == (1, 2)
+        assert (jobs["train_run"], jobs["probe_segment"]) == (2, 10)
 
     def test_another_window_makes_the_analysis_only(self, edited: Workflow) -> None:
         edited.edit("config/smoke.yaml", "    analysis:\n", "    analysis:\n      window: 0.15\n")
@@ -161,7 +161,7 @@ class TestReruns:
         edited.edit("config/smoke.yaml", "precision: float32", "precision: float32\n        memory_gb: 2")
         jobs = edited.planned(*SMOKE)
         # Snakemake cannot know yet that the plans will be the same.
-        assert (jobs["plan_probe"], jobs["probe_segment"]) == (2, 4)
+        assert (jobs["plan_probe"], jobs["probe_segment"]) == (2, 8)  # line and mline share a plan
         assert "train_run" not in jobs
         edited.snakemake("--cores", "2", "--until", "plan_probe", *SMOKE)
         assert edited.planned(*SMOKE) == {}
@@ -171,7 +171,7 @@ class TestReruns:
         edited.snakemake("--cores", "2", "--until", "plan_probe", *SMOKE)
         jobs = edited.planned(*SMOKE)
         assert "plan_probe" not in jobs
-        assert jobs["probe_segment"] == 4
+        assert jobs["probe_segment"] == 8
 
     def test_another_trial_makes_the_plans_but_no_other_kernel(self, edited: Workflow) -> None:
         edited.edit("src/sgdline/engine/trial.py", "def choose_plan(", "_UNUSED = 1\n\n\ndef choose_plan(")
@@ -182,7 +182,7 @@ class TestReruns:
         edited.edit("config/smoke.yaml", "tolerance: 0.003", "tolerance: 0.002")
         jobs = edited.planned(*SMOKE)
         assert "train_run" not in jobs
-        assert jobs["probe_segment"] == 4
+        assert jobs["probe_segment"] == 8
 
 
 OWN_MODEL = '''

@@ -13,13 +13,12 @@ import numpy as np
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from sgdline.data.augmentation import augment
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.engine.lines import Line, LineEngine, Together, chunk_means, mean_losses
 from sgdline.engine.network import MeasuringSet
 from sgdline.engine.plan import Plan
 from sgdline.engine.positions import choose_positions
-from sgdline.seeds import derive_seed, generator
+from sgdline.probes.measuring_images import measuring_images
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import inner
 
@@ -38,42 +37,6 @@ def unit_direction(update: Update) -> Tensor:
     """Return d_t = -m_t / ||m_t||. Shape (p,)."""
     divisor = update.direction_norm if update.direction_norm > 0 else _SMALLEST_NORM
     return (update.direction.double() / -divisor).to(update.direction.dtype)
-
-
-@dataclass(frozen=True)
-class MeasuringImages:
-    """What the lines of a run are measured on: the same images at every update."""
-
-    train: ImageSet
-    validation: ImageSet  # empty unless it is to be measured
-    chunk_size: int
-    seed: int
-
-    def mask_seeds(self, part: str) -> list[int]:
-        """Return the seeds of the random masks of each chunk of a part, train or validation."""
-        purpose = {"train": "probe_masks", "validation": "probe_masks_validation"}[part]
-        samples = len(getattr(self, part))
-        return [derive_seed(self.seed, purpose, index) for index in range(-(-samples // self.chunk_size))]
-
-
-def measuring_images(images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any]) -> MeasuringImages:
-    """Return what the lines of a run are measured on.
-
-    Args:
-        images: Its data set.
-        run: Its training slice.
-        settings: The config's line block.
-    """
-    seed, chunk_size = int(run["seed"]), int(run["batch_size"])
-    parts = {"train": images.train, "validation": images.validation}
-    if not settings["validation"]:
-        parts["validation"] = ImageSet(images.validation.inputs[:0], images.validation.targets[:0])
-    for name, part in parts.items():
-        if settings["augment"]:
-            draws = generator(seed, f"probe_augmentation_{name}")
-            inputs = augment(part.inputs, **run["augmentation"], fill=images.black, generator=draws)
-            parts[name] = ImageSet(inputs, part.targets)
-    return MeasuringImages(parts["train"], parts["validation"], chunk_size, seed)
 
 
 @dataclass(frozen=True)

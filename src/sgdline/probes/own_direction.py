@@ -20,7 +20,7 @@ from sgdline.data.images import ImageData
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.probes.gradients import batch_gradient
-from sgdline.probes.line import measuring_images
+from sgdline.probes.measuring_images import measuring_images
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.landscape import Landscape
 from sgdline.train.loop import Batch, Trainer, Update

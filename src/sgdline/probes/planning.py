@@ -16,7 +16,8 @@ from sgdline.data.images import ImageData, load_images
 from sgdline.engine.network import draws_random_numbers
 from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.engine.trial import Subject, Wishes, Work, choose_plan
-from sgdline.probes.line import cross_entropy, measuring_images, unit_direction
+from sgdline.probes.line import cross_entropy, unit_direction
+from sgdline.probes.measuring_images import measuring_images
 from sgdline.runtime import set_up_torch
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.loop import Trainer, Update
