@@ -445,12 +445,12 @@ def run_job(case: Case, folder: Path, *, threads: int, started: float) -> dict[s
 
     evaluations: list[int] = []
 
-    def measure(probe: Probe, update: Update) -> dict[str, Any]:
+    def measure(probe: Probe, update: Update) -> list[dict[str, Any]]:
         entered.append(time.perf_counter())
         passes.append(0.0)
-        row = plain_measure(probe, update)
-        evaluations.append(row["evaluations"])
-        return row
+        rows = plain_measure(probe, update)
+        evaluations.extend(row["evaluations"] for row in rows)
+        return rows
 
     stop = case.first + case.every * case.job_lines
     run = training_slice(case, segments=[[0, case.first], [case.first, stop]], threads=threads)
