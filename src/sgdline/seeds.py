@@ -7,6 +7,7 @@ of update t from ``(seed, "augmentation", t)``, so a replay can start at any upd
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,3 +86,14 @@ def seed_masks(seed: int, device: torch.device) -> None:
         torch.cuda.default_generators[index].manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
+
+
+def kept_generators(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context that puts back the generators from which layers on a device draw their random masks.
+
+    Args:
+        device: Where the network is.
+    """
+    import torch
+
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -138,7 +138,7 @@ rule aggregate_claims:
         line_fits=run_tables("line_fits", measured_runs()),
         line_metrics=run_tables("line_metrics", measured_runs()),
         line_strategies=run_tables("line_strategies", measured_runs()),
-        line_batch_sizes=run_tables("line_batch_sizes", measured_runs(samples=True)),
+        line_batch_sizes=run_tables("line_batch_sizes", sampled_runs()),
     output:
         claims=report(
             f"{RESULTS}/tables/claims.csv",
@@ -158,9 +158,7 @@ rule aggregate_claims:
     params:
         runs=[asdict(run) | {"lr": float(run.lr)} for run in measured_runs()],
         sampled=[
-            index
-            for index, run in enumerate(measured_runs())
-            if run in measured_runs(samples=True)
+            index for index, run in enumerate(measured_runs()) if keeps_samples(run)
         ],
         code=digest("aggregate_claims.py"),
     message:

@@ -49,7 +49,9 @@ BENCHMARKS = f"{RESULTS}/benchmarks"
 
 def one_of(names):
     """Return a regular expression that matches exactly these names."""
-    return "|".join(re.escape(str(name)) for name in sorted(set(names), key=str))
+    listed = sorted(set(names), key=str)
+    # An empty expression would match an empty name.
+    return "|".join(re.escape(str(name)) for name in listed) or "(?!)"
 
 
 wildcard_constraints:
@@ -66,9 +68,8 @@ wildcard_constraints:
     segment=r"\d+",
     probe=one_of(
         probe for block in CONFIG["experiments"].values() for probe in block["probes"]
-    )
-    or "none",
-    comparison=one_of(CONFIG["comparisons"]) or "none",
+    ),
+    comparison=one_of(CONFIG["comparisons"]),
     paper="[a-z0-9]+",
     figure="[a-z0-9_]+",
 
@@ -155,13 +156,10 @@ def run_labels(run):
 
 def figures_that(compare):
     """Return a regular expression for the figures that compare runs, or for those that draw one run."""
-    return (
-        one_of(
-            figure.partition("/")[2]
-            for figure, spec in FIGURES.items()
-            if spec.compares == compare
-        )
-        or "none"
+    return one_of(
+        figure.partition("/")[2]
+        for figure, spec in FIGURES.items()
+        if spec.compares == compare
     )
 
 
@@ -229,14 +227,19 @@ def trace_files():
     return [f"{RUN}/trace.arrow".format(**asdict(run)) for run in RUNS]
 
 
-def measured_runs(probe="line", *, samples=False):
-    """Return the runs whose experiment measures a probe, with the loss of every sample if asked for."""
-    blocks = {run: CONFIG["experiments"][run.experiment]["probes"] for run in RUNS}
-    return [
-        run
-        for run, probes in blocks.items()
-        if probe in probes and (not samples or probes[probe]["sample_losses"])
-    ]
+def measured_runs(probe="line"):
+    """Return the runs whose experiment measures a probe."""
+    return [run for run in RUNS if probe in experiment_of(run)["probes"]]
+
+
+def keeps_samples(run):
+    """Return whether the lines of a run come with the loss of every sample."""
+    return experiment_of(run)["probes"]["line"]["sample_losses"]
+
+
+def sampled_runs():
+    """Return the runs whose lines come with the loss of every sample."""
+    return [run for run in measured_runs() if keeps_samples(run)]
 
 
 def run_tables(kind, runs):
@@ -250,7 +253,7 @@ def analysis_files():
     found = trace_files() + [
         path for kind in lines for path in run_tables(kind, measured_runs())
     ]
-    found += run_tables("line_batch_sizes", measured_runs(samples=True))
+    found += run_tables("line_batch_sizes", sampled_runs())
     found += run_tables("mline_metrics", measured_runs("mline"))
     for probe in ("own_direction", "evaluation"):
         found += run_tables(probe, measured_runs(probe))
@@ -280,10 +283,9 @@ def figure_files():
 
 def experiments_with(*, imported_lines):
     """Return a regular expression of the experiments whose lines are imported, or of all others."""
-    chosen = [
+    return one_of(
         name for name in CONFIG["experiments"] if (name in IMPORTED) == imported_lines
-    ]
-    return one_of(chosen) or "(?!)"  # an empty one would match an empty name
+    )
 
 
 def import_settings(wildcards):

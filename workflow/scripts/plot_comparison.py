@@ -8,10 +8,7 @@ if __name__ == "__main__":
         tables = {kind: [paths] if isinstance(paths, str) else list(paths) for kind, paths in snakemake.input.items()}
         plot_comparison(
             f"{snakemake.wildcards.paper}/{snakemake.wildcards.figure}",
-            [
-                {kind: paths[index] for kind, paths in tables.items()}
-                for index in range(len(snakemake.params.settings))
-            ],
+            [{kind: paths[index] for kind, paths in tables.items()} for index in range(len(snakemake.params.settings))],
             settings=snakemake.params.settings,
             pdf=snakemake.output.pdf,
             png=snakemake.output.png,

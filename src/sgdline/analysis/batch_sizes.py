@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sgdline import tables
 from sgdline.analysis import released
-from sgdline.analysis.columns import as_floats, inherited_provenance, nullable
+from sgdline.analysis.columns import MEASURABLE, as_floats, inherited_provenance, nullable
 from sgdline.analysis.curves import FloatArray, IntArray, LineCurves
 from sgdline.analysis.strategies import pal_step
 from sgdline.errors import SgdlineError
@@ -209,7 +209,7 @@ def measure_batch_sizes(
     for line in _read_lines(line_path):
         samples, batch = line.samples.shape[1], line.batch_samples.shape[1]
         sizes = sizes or emulated_sizes(batch_sizes, batch_size=batch_size, samples=samples)
-        if line.status not in ("ok", "edge"):
+        if line.status not in MEASURABLE:
             parts.append({"step": [line.step], "selection": ["all"], "batch_size": [samples], "draw": [0]})
             parts[-1]["status"] = [line.status]
             continue

@@ -45,11 +45,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sgdline.analysis.batch_sizes import batch_slopes
-from sgdline.analysis.columns import as_floats
-from sgdline.analysis.curves import BoolArray, FloatArray
+from sgdline.analysis.columns import as_floats, measurable
+from sgdline.analysis.curves import FloatArray
 from sgdline.analysis.divergence import diverged_at
 from sgdline.analysis.power_law import fit_power_law
-from sgdline.analysis.strategies import common_improvement
+from sgdline.analysis.strategies import common_improvement, middle_half
 from sgdline.tables import provenance
 
 PAPER = "linesearch"
@@ -110,8 +110,7 @@ def claim_parabolic(line_fits: pa.Table) -> Claim:
 def claim_constant_ratio(line_metrics: pa.Table) -> Claim:
     """Return C2: quartiles of M10 within a factor 2 of the median over the middle half of the run's lines."""
     ratios = as_floats(line_metrics, "line_search_ratio")
-    quarter = len(ratios) // 4
-    middle = _finite(ratios[quarter : len(ratios) - quarter])
+    middle = _finite(ratios[middle_half(len(ratios))])
     factor = math.nan
     if middle.size >= 4:
         low, median, high = (float(value) for value in np.quantile(middle, [0.25, 0.5, 0.75]))
@@ -175,7 +174,7 @@ def claim_step_follows_gradient(line_metrics: pa.Table, trace: pa.Table) -> Clai
     norm_at = dict(zip(trace.column("step").to_pylist(), as_floats(trace, "gradient_norm").tolist(), strict=True))
     norms = np.array([norm_at.get(step, math.nan) for step in line_metrics.column("step").to_pylist()], dtype=float)
     minima = as_floats(line_metrics, "minimum_position_vertex")
-    used = _measurable(line_metrics) & np.isfinite(minima) & np.isfinite(norms)
+    used = measurable(line_metrics) & np.isfinite(minima) & np.isfinite(norms)
     correlation = math.nan
     if used.sum() >= 3 and np.ptp(minima[used]) > 0 and np.ptp(norms[used]) > 0:
         correlation = float(np.corrcoef(minima[used], norms[used])[0, 1])
@@ -185,8 +184,8 @@ def claim_step_follows_gradient(line_metrics: pa.Table, trace: pa.Table) -> Clai
 def claim_shapes_settle(line_metrics: pa.Table) -> Claim:
     """Return C6: median consecutive distance of the last quarter over that of the first 50 lines, at most 0.1."""
     distances = as_floats(line_metrics, "consecutive_distance")
-    measurable = _measurable(line_metrics)
-    distances[~(measurable & np.append(measurable[1:], True))] = np.nan  # of a pair both lines count
+    counts = measurable(line_metrics)
+    distances[~(counts & np.append(counts[1:], True))] = np.nan  # of a pair both lines count
     quarter = len(distances) // 4
     first = _finite(distances[:_FIRST_LINES])
     last = _finite(distances[len(distances) - quarter :])
@@ -284,11 +283,6 @@ def _finite(values: FloatArray) -> FloatArray:
 def _median(values: FloatArray) -> float:
     finite = _finite(values)
     return float(np.median(finite)) if finite.size else math.nan
-
-
-def _measurable(line_metrics: pa.Table) -> BoolArray:
-    status = line_metrics.column("status").to_pylist()
-    return np.array([value in ("ok", "edge") for value in status], dtype=np.bool_)
 
 
 def mae_by_step(line_fits: pa.Table, degree: int) -> dict[int, float]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sgdline import tables
 
+MEASURABLE = ("ok", "edge")  # status of a line that is resolved, finite and has a direction
 _REPEATED = ("version", "seed", "device", "torch", "batch_norm", "samples", "positions", "dataset", "model", "imported")
 
 
@@ -18,6 +19,11 @@ def as_floats(table: pa.Table, column: str) -> NDArray[np.float64]:
     """Return a numeric column as float64 with NaN in place of null. Shape (rows,)."""
     chunked = table.column(column).cast(pa.float64())
     return np.array(chunked.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def measurable(table: pa.Table) -> NDArray[np.bool_]:
+    """Return which lines of a table have a minimum that counts: those of status ok or edge. Shape (rows,)."""
+    return np.array([status in MEASURABLE for status in table.column("status").to_pylist()], dtype=np.bool_)
 
 
 def nullable(values: NDArray[np.float64]) -> pa.Array:

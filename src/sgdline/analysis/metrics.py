@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from sgdline.analysis.columns import as_floats, inherited_provenance, nullable
+from sgdline.analysis.columns import as_floats, inherited_provenance, measurable, nullable
 from sgdline.analysis.curves import FloatArray, LineCurves
 from sgdline.analysis.distances import consecutive_distances, line_shapes
 from sgdline.tables import SCHEMAS, read_table, write_table
@@ -81,7 +81,7 @@ def measure_lines(
     shapes = line_shapes(train, window=window, resolution=resolution)
     shapes[~directed] = np.nan
     ratio = line_search_ratio(train_minimum.vertex, as_floats(lines, "direction_norm"))
-    ratio[(status != "ok") & (status != "edge")] = np.nan
+    ratio[~measurable(lines)] = np.nan
     measured = {
         "loss_at_zero": nullable(train.at([0.0])[:, 0]),
         "minimum_position": where_directed(train_minimum.positions),

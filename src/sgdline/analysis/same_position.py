@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sgdline.analysis.columns import as_floats, inherited_provenance, nullable
+from sgdline.analysis.columns import as_floats, inherited_provenance, measurable, nullable
 from sgdline.analysis.curves import LineCurves, common_grid
 from sgdline.analysis.distances import curve_distances, line_shapes
 from sgdline.analysis.fits import fit_polynomial
@@ -54,8 +54,7 @@ def measure_same_position(
             f"analysis.same_position_degrees must be below the number of positions in the window ({grid.size}), got "
             f"{ordered[-1]}. Enlarge analysis.window or lower the resolution of the probe."
         )
-    status = np.array(lines.column("status").to_pylist(), dtype=object)
-    measured = (status == "ok") | (status == "edge")
+    measured = measurable(lines)
     curves = LineCurves.from_table(lines)
     minimum = curves.minimum(resolution)
     ratio = line_search_ratio(minimum.vertex, as_floats(lines, "direction_norm"))

@@ -29,7 +29,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from sgdline import tables
-from sgdline.analysis.columns import as_floats, inherited_provenance, nullable
+from sgdline.analysis.columns import as_floats, inherited_provenance, measurable, nullable
 from sgdline.analysis.curves import BoolArray, FloatArray, IntArray, LineCurves
 from sgdline.analysis.released import derivative_at_zero, nearest, released_positions
 from sgdline.errors import SgdlineError
@@ -237,7 +237,7 @@ def measure_strategies(
             f"Table {metrics_path} must hold the lines of {line_path}, got others. Run the rule measure_lines again."
         )
     status = np.array(lines.column("status").to_pylist(), dtype=object)
-    measured = (status == "ok") | (status == "edge")
+    measured = measurable(lines)
     if compat:
         readings = _released_readings(
             lines, measured, interval=interval, resolution=resolution, mu=pal_measuring_step, facts=provenance

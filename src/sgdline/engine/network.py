@@ -16,7 +16,7 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers, trainable_parameters
 from sgdline.runtime import restore_tf32, set_tf32
-from sgdline.seeds import seed_masks
+from sgdline.seeds import kept_generators, seed_masks
 
 # Outputs and targets of a forward pass -> one loss per sample, nats. Shape (n,) or (n, ...), then averaged per sample.
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -198,7 +198,7 @@ class Network:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             if self._train_mode or self.plan.reseed:
-                stack.enter_context(torch.random.fork_rng(devices=[self._device] if self._on_gpu else []))
+                stack.enter_context(kept_generators(self._device))
             stack.enter_context(_threads(self.plan.threads))
             if self._on_gpu:
                 stack.enter_context(_tf32(self.plan.precision == "tf32"))
@@ -430,7 +430,7 @@ def draws_random_numbers(model: nn.Module, inputs: Tensor, *, train_mode: bool) 
         train_mode: The mode to try.
     """
     on_gpu = inputs.device.type == "cuda"
-    with torch.random.fork_rng(devices=[inputs.device] if on_gpu else []), torch.no_grad(), restored(model):
+    with kept_generators(inputs.device), torch.no_grad(), restored(model):
         model.train(train_mode)
         before = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(inputs.device)] if on_gpu else [])
         model(inputs)

@@ -23,6 +23,7 @@ from sgdline.engine.lines import LineEngine, chunk_means, mean_losses
 from sgdline.engine.network import Loss, MeasuringSet, draws_random_numbers, restored
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.errors import SgdlineError
+from sgdline.seeds import kept_generators
 
 logger = logging.getLogger(__name__)
 
@@ -482,10 +483,9 @@ def activation_bytes(model: nn.Module, inputs: Tensor) -> float:
         model: The network, left as it was.
         inputs: One chunk. Shape (n, ...).
     """
-    on_gpu = inputs.device.type == "cuda"
     largest = _LargestOperation()
     with (
-        torch.random.fork_rng(devices=[inputs.device] if on_gpu else []),
+        kept_generators(inputs.device),
         torch.no_grad(),
         restored(model),
         largest,

@@ -19,7 +19,7 @@ import torch.nn.functional as functional
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.engine.network import restored
 from sgdline.engine.plan import Plan
-from sgdline.seeds import derive_seed, seed_masks
+from sgdline.seeds import derive_seed, kept_generators, seed_masks
 from sgdline.train.loop import Trainer, Update
 
 TABLE = "evaluation"
@@ -72,10 +72,9 @@ class Probe:
         Cost: one forward pass of all splits.
         """
         row: dict[str, Any] = {"step": update.step, "epoch": update.epoch}
-        device = self._trainer.vector.value.device
-        on_gpu = device.type == "cuda"
-        with torch.no_grad(), torch.random.fork_rng(devices=[device] if on_gpu else []), restored(self._trainer.model):
-            self._trainer.model.eval()
+        model, device = self._trainer.model, self._trainer.vector.value.device
+        with torch.no_grad(), kept_generators(device), restored(model):
+            model.eval()
             for name, part in self._parts.items():
                 if len(part):
                     row[f"{name}_loss"], row[f"{name}_accuracy"] = self._evaluated(name, part)

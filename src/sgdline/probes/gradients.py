@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from sgdline.engine.network import restored
+from sgdline.seeds import kept_generators
 from sgdline.train.loop import Batch, Trainer
 
 
@@ -21,6 +21,5 @@ def batch_gradient(trainer: Trainer, batch: Batch) -> tuple[float, Tensor]:
     Returns:
         L_B(theta) in nats, and g_B. Shape (p,).
     """
-    device = batch.inputs.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), restored(trainer.model):
+    with kept_generators(batch.inputs.device), restored(trainer.model):
         return trainer.gradient(batch)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
-from sgdline.seeds import seed_masks
+from sgdline.seeds import kept_generators, seed_masks
 
 if TYPE_CHECKING:
     from sgdline.train.loop import Batch
@@ -126,7 +126,7 @@ class Landscape:
         """Go to theta_t + displacement and give the buffers of theta_t; put everything back at the end."""
         value = self._vector.value
         origin, buffers = value.clone(), buffers_of(self._model)
-        with torch.random.fork_rng(devices=[value.device] if value.device.type == "cuda" else []):
+        with kept_generators(value.device):
             try:
                 if displacement is not None:
                     value.copy_(origin.double() + displacement)
