@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sgdline.interpolation import chebyshev_nodes
-from sgdline.tables import SCHEMAS, write_table
+from sgdline.tables import kind_of, write_table
 
 FloatArray = NDArray[np.float64]
 Curve = Callable[[FloatArray], Any]
@@ -125,7 +125,7 @@ def make_line_table(
                 "status": _per_line(status, count)[index],
             }
         )
-    schema = SCHEMAS["line"]
+    schema = kind_of("line").schema
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 

@@ -14,7 +14,7 @@ from sgdline.analysis.curves import LineCurves, common_grid
 from sgdline.analysis.distances import curve_distances, line_shapes
 from sgdline.analysis.fits import fit_lines, fit_polynomial
 from sgdline.analysis.metrics import measure_lines
-from sgdline.tables import SCHEMAS, read_table
+from sgdline.tables import kind_of, read_table
 
 R = 0.006
 WINDOW = 0.2
@@ -164,9 +164,9 @@ def test_distances_are_those_of_a_loop(table):
 
 def make_trace(norms):
     count = len(norms)
-    columns = {field.name: [0.0] * count for field in SCHEMAS["trace"] if field.type == pa.float64()}
+    columns = {field.name: [0.0] * count for field in kind_of("trace").schema if field.type == pa.float64()}
     columns |= {"step": list(range(count)), "gradient_norm": norms, "status": ["ok"] * count}
-    return pa.table({name: columns[name] for name in SCHEMAS["trace"].names}, schema=SCHEMAS["trace"])
+    return pa.table({name: columns[name] for name in kind_of("trace").schema.names}, schema=kind_of("trace").schema)
 
 
 @pytest.mark.parametrize("count", [80, 67, 40])
@@ -181,7 +181,7 @@ def test_claims_are_those_of_a_loop(tmp_path, count):
     measure_lines(line, tmp_path / "metrics.arrow", window=WINDOW, resolution=R, provenance={})
     fits = read_table(tmp_path / "fits.arrow", "line_fits")
     metrics = read_table(tmp_path / "metrics.arrow", "line_metrics")
-    none = pa.Table.from_pylist([], schema=SCHEMAS["line_strategies"])
+    none = pa.Table.from_pylist([], schema=kind_of("line_strategies").schema)
     found = run_claims(trace=make_trace(norms), line_fits=fits, line_metrics=metrics, line_strategies=none)
     claims = {claim.claim: claim for claim in found}
 

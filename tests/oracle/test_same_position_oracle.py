@@ -31,7 +31,7 @@ from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model
 from sgdline.probes import mline, own_direction
 from sgdline.seeds import derive_seed, generator
-from sgdline.tables import SCHEMAS, provenance, read_table, write_table
+from sgdline.tables import kind_of, provenance, read_table, write_table
 from sgdline.train.loop import Trainer
 
 CPU = torch.device("cpu")
@@ -250,9 +250,9 @@ def mline_table(functions: Sequence[Callable[[Any], Any]], steps: Sequence[int],
     return pa.Table.from_arrays(
         [
             pa.array(directions, pa.int32()) if field.name == "direction" else lines.column(field.name)
-            for field in SCHEMAS["mline"]
+            for field in kind_of("mline").schema
         ],
-        schema=SCHEMAS["mline"],
+        schema=kind_of("mline").schema,
     )
 
 

@@ -5,7 +5,6 @@ import pyarrow as pa
 import pytest
 from sample_lines import polynomials, sample_line, write_sample_lines
 
-from sgdline import tables
 from sgdline.analysis import batch_sizes as module
 from sgdline.analysis.batch_sizes import (
     batch_slopes,
@@ -16,7 +15,7 @@ from sgdline.analysis.batch_sizes import (
 )
 from sgdline.analysis.curves import LineCurves
 from sgdline.errors import SgdlineError
-from sgdline.tables import SCHEMAS, provenance, read_table
+from sgdline.tables import iterate_table, kind_of, provenance, read_table, store
 
 N, B, SEED = 60, 8, 3
 ROWS = np.arange(5, 5 + B)
@@ -226,9 +225,9 @@ def test_equal_runs_give_equal_bytes_however_rows_are_batched(tmp_path, monkeypa
     first = (tmp_path / "sizes.arrow").read_bytes()
     emulate(tmp_path, lines, compat=compat)
     assert (tmp_path / "sizes.arrow").read_bytes() == first
-    monkeypatch.setattr(tables, "_LIST_BYTES_PER_BATCH", 1)  # every line a record batch of its own
+    monkeypatch.setattr(store, "_LIST_BYTES_PER_BATCH", 1)  # every line a record batch of its own
     line, _ = write_sample_lines(tmp_path, lines)
-    assert len(list(tables.iterate_table(line, "line", columns=["step"]))) == len(lines)
+    assert len(list(iterate_table(line, "line", columns=["step"]))) == len(lines)
     assert emulate(tmp_path, lines, compat=compat).equals(whole, check_metadata=True)
 
 
@@ -363,7 +362,7 @@ def test_lines_without_a_measurement_have_one_row_without_numbers(tmp_path):
 def test_tables_of_no_line_and_of_lines_without_numbers(tmp_path, status):
     nothing = emulate(tmp_path, [])
     assert nothing.num_rows == 0
-    assert nothing.schema.equals(SCHEMAS["line_batch_sizes"])
+    assert nothing.schema.equals(kind_of("line_batch_sizes").schema)
     assert emulated_batches(nothing, "slope").values.shape == (0, 0, 1)
     sizes, slopes = batch_slopes(nothing)
     assert (sizes.size, slopes.size) == (0, 0)

@@ -24,7 +24,7 @@ from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies
 from sgdline.errors import SgdlineError
-from sgdline.tables import SCHEMAS, read_table, write_table
+from sgdline.tables import kind_of, read_table, write_table
 
 
 def rows_of(kind, count, **columns):
@@ -32,9 +32,9 @@ def rows_of(kind, count, **columns):
     zero = {pa.string(): "ok", pa.list_(pa.float64()): []}
     filled = {
         field.name: columns.get(field.name, [None if field.nullable else zero.get(field.type, 0)] * count)
-        for field in SCHEMAS[kind]
+        for field in kind_of(kind).schema
     }
-    return pa.table(filled, schema=SCHEMAS[kind])
+    return pa.table(filled, schema=kind_of(kind).schema)
 
 
 def fits_table(straight, parabola):
@@ -86,7 +86,7 @@ def test_c5_joins_the_trace_by_step():
     assert (claim.value, claim.lines, claim.verdict) == (pytest.approx(1.0), 3, "holds")
     broken = metrics.set_column(
         metrics.schema.get_field_index("status"),
-        SCHEMAS["line_metrics"].field("status"),
+        kind_of("line_metrics").schema.field("status"),
         pa.array(["non_finite", "edge", "ok", "ok", "ok"]),
     )
     assert claim_step_follows_gradient(broken, trace).verdict == "undetermined"
@@ -239,7 +239,7 @@ def write_run(folder, *, model="mlp", seed=1, lines=80, diverged=False, facts=No
         for index in range(lines)
     ]
     folder.mkdir(parents=True)
-    trace = {field.name: [0.0] * updates for field in SCHEMAS["trace"] if field.type == pa.float64()}
+    trace = {field.name: [0.0] * updates for field in kind_of("trace").schema if field.type == pa.float64()}
     trace |= {"step": list(range(updates)), "batch_loss": losses, "gradient_norm": norms, "status": status}
     write_table(folder / "trace.arrow", "trace", trace, provenance=facts)
     line = write_line_table(

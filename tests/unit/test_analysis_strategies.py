@@ -24,7 +24,7 @@ from sgdline.analysis.strategies import (
     sgd_name,
 )
 from sgdline.errors import SgdlineError
-from sgdline.tables import SCHEMAS, provenance, read_table
+from sgdline.tables import kind_of, provenance, read_table
 
 R = 0.006
 FACTS = {"code": "abc", "seed": 1}
@@ -320,7 +320,7 @@ def test_equal_lines_give_equal_bytes_and_keep_the_facts_of_the_lines(tmp_path):
 
 def metrics_table(ratios, slopes):
     count = len(ratios)
-    columns = {field.name: [0.0] * count for field in SCHEMAS["line_metrics"] if field.type == pa.float64()}
+    columns = {field.name: [0.0] * count for field in kind_of("line_metrics").schema if field.type == pa.float64()}
     columns |= {"step": list(range(count)), "status": ["ok"] * count, "line_search_ratio": [0.0] * count}
     columns |= {
         "minimum_position_vertex": [
@@ -329,7 +329,9 @@ def metrics_table(ratios, slopes):
         "direction_batch_slope": slopes,
         "line_search_ratio": ratios,
     }
-    return pa.table({name: columns[name] for name in SCHEMAS["line_metrics"].names}, schema=SCHEMAS["line_metrics"])
+    return pa.table(
+        {name: columns[name] for name in kind_of("line_metrics").schema.names}, schema=kind_of("line_metrics").schema
+    )
 
 
 def test_the_adapted_learning_rate_is_the_median_ratio_of_the_middle_half():
@@ -371,9 +373,9 @@ def strategy_table(rows):
     filled = [dict(zip(names, row, strict=True)) for row in rows]
     columns = {
         field.name: pa.array([row.get(field.name) for row in filled], field.type)
-        for field in SCHEMAS["line_strategies"]
+        for field in kind_of("line_strategies").schema
     }
-    return pa.table(columns, schema=SCHEMAS["line_strategies"])
+    return pa.table(columns, schema=kind_of("line_strategies").schema)
 
 
 def test_sums_skip_and_count_what_is_missing_and_compare_only_common_lines():

@@ -16,7 +16,7 @@ from sgdline.data.prepare import prepare_dataset
 from sgdline.data.sources import SOURCES, RawImages, load_source
 from sgdline.errors import SgdlineError
 from sgdline.seeds import generator
-from sgdline.tables import SCHEMAS, provenance, read_table, write_table
+from sgdline.tables import kind_of, provenance, read_table, write_table
 
 DIGITS = {
     "source": "digits",
@@ -368,7 +368,7 @@ def test_a_table_that_contradicts_itself_is_refused(target):
 
 def test_the_table_has_the_schema_that_others_read(target):
     table = prepare(target, NOISE)
-    assert table.schema.remove_metadata().equals(SCHEMAS["dataset"])
+    assert table.schema.remove_metadata().equals(kind_of("dataset").schema)
 
 
 @pytest.mark.gpu

@@ -42,6 +42,21 @@ def test_imports_are_followed_also_inside_functions(tmp_path: Path) -> None:
     assert not any(name.startswith(("figures", "analysis", "probes")) for name in covered)
 
 
+def test_a_table_counts_for_those_who_write_or_read_it() -> None:
+    """A new analysis with a table of its own must not train and measure again."""
+    scripts = ROOT / "workflow" / "scripts"
+    training = names(scripts / "train_run.py", "sgdline.train.update_rules.sgd")
+    assert {name for name in training if name.startswith("tables/kinds/")} == {
+        "tables/kinds/dataset.py",
+        "tables/kinds/trace.py",
+    }
+    fitting = names(scripts / "fit_lines.py")
+    assert {name for name in fitting if name.startswith("tables/kinds/")} == {
+        "tables/kinds/line.py",
+        "tables/kinds/line_fits.py",
+    }
+
+
 def test_an_entry_covers_its_own_family_only() -> None:
     covered = names("sgdline.models:mlp")
     assert "models/mlp.py" in covered

@@ -16,7 +16,7 @@ from sgdline.analysis.batch_sizes import measure_batch_sizes
 from sgdline.analysis.strategies import measure_strategies
 from sgdline.figures import plot_figure, series, spec, style
 from sgdline.figures.linesearch import ext_curvature_batch, ext_variance, fig7_batch_size
-from sgdline.tables import SCHEMAS, read_table, write_table
+from sgdline.tables import kind_of, read_table, write_table
 
 FIGURES = {
     "linesearch/fig7_batch_size": fig7_batch_size,
@@ -44,7 +44,7 @@ def bowls(generator: np.random.Generator, count: int, *, slope: float) -> np.nda
 
 
 def trace_table(steps: int, *, lr: float = 0.1, diverged: bool = False) -> pa.Table:
-    schema = SCHEMAS["trace"]
+    schema = kind_of("trace").schema
     status = ["ok"] * (steps - 1) + ["non_finite" if diverged else "ok"]
     columns = {name: [1.0] * steps for name in schema.names}
     columns |= {"step": list(range(steps)), "lr": [lr] * steps, "status": status}

@@ -30,7 +30,7 @@ from sgdline.figures.linesearch import (
     fig6_strategy_metrics,
 )
 from sgdline.interpolation import chebyshev_nodes
-from sgdline.tables import SCHEMAS, provenance, read_table, write_table
+from sgdline.tables import kind_names, kind_of, provenance, read_table, write_table
 
 REPOSITORY = Path(__file__).parents[2]
 LINESEARCH = {
@@ -80,7 +80,7 @@ def run_settings(**changes: Any) -> dict[str, Any]:
 
 
 def as_table(kind: str, rows: Rows) -> pa.Table:
-    schema = SCHEMAS[kind]
+    schema = kind_of(kind).schema
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -263,7 +263,7 @@ def test_every_figure_has_a_caption_of_its_own_and_a_spec_of_its_id() -> None:
     for figure_id in available():
         entry = spec(figure_id)
         assert entry.id == figure_id
-        assert set(entry.tables) <= set(SCHEMAS)
+        assert set(entry.tables) <= set(kind_names())
         assert entry.title
         caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
         sentences = caption.replace("[", " ").count(". ") + caption.count(".\n") + caption.count(": ")

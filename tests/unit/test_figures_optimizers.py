@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from sgdline.figures import available, plot_comparison, spec, style
 from sgdline.figures.linesearch import ext_optimizers
-from sgdline.tables import SCHEMAS, write_table
+from sgdline.tables import kind_of, write_table
 
 ID = "linesearch/ext_optimizers"
 SGD = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0}
@@ -26,7 +26,7 @@ Tables = dict[str, pa.Table]
 def as_table(kind: str, rows: list[dict[str, Any]], facts: dict[str, Any] | None = None) -> pa.Table:
     import json
 
-    schema = SCHEMAS[kind].with_metadata({b"sgdline": json.dumps(facts or {}).encode()})
+    schema = kind_of(kind).schema.with_metadata({b"sgdline": json.dumps(facts or {}).encode()})
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 

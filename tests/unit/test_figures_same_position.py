@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from sgdline.analysis.power_law import fit_power_law
 from sgdline.figures import available, plot_figure, spec, style
 from sgdline.figures.linesearch import ext_own_direction, fig8_same_position_directions
-from sgdline.tables import SCHEMAS, write_table
+from sgdline.tables import kind_names, kind_of, write_table
 
 REPOSITORY = Path(__file__).parents[2]
 FIG8, EXT = "linesearch/fig8_same_position_directions", "linesearch/ext_own_direction"
@@ -27,7 +27,7 @@ Rows = list[dict[str, Any]]
 
 
 def as_table(kind: str, rows: Rows) -> pa.Table:
-    schema = SCHEMAS[kind]
+    schema = kind_of(kind).schema
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -167,7 +167,7 @@ def test_both_figures_say_what_they_read_and_have_a_caption(figure_id: str) -> N
     assert figure_id in available()
     entry = spec(figure_id)
     assert (entry.id, entry.samples) == (figure_id, figure_id == EXT)
-    assert set(entry.tables) <= set(SCHEMAS)
+    assert set(entry.tables) <= set(kind_names())
     caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
     assert caption.count("Look for") == 1
     assert "|" not in caption, "bars are substitutions in reStructuredText"

@@ -17,7 +17,7 @@ from sgdline.engine.plan import Plan
 from sgdline.models.parameters import buffers_of
 from sgdline.probes.evaluation import Probe
 from sgdline.probes.segment import probe_segment
-from sgdline.tables import SCHEMAS, provenance, read_table
+from sgdline.tables import kind_of, provenance, read_table
 from sgdline.train.loop import Trainer
 from sgdline.train.run import train_run
 
@@ -68,7 +68,7 @@ def test_rows_are_those_of_a_naive_loop(dataset: Path, model: str) -> None:
             assert row[f"{name}_loss"] == pytest.approx(loss, rel=1e-5), name
             assert row[f"{name}_accuracy"] == accuracy, name
     assert seen == [0, 5, 10]
-    assert row.keys() == set(SCHEMAS["evaluation"].names)
+    assert row.keys() == set(kind_of("evaluation").schema.names)
 
 
 def test_the_size_of_passes_does_not_matter(dataset: Path) -> None:

@@ -216,6 +216,19 @@ def comparison_settings(wildcards):
     return [drawn_with(run, spec) for run in compared_runs(wildcards)]
 
 
+def drawing_digest(script):
+    """Return a params function with the digest of a figure's module and of the tables that it reads by name."""
+
+    def code(wildcards):
+        kinds = figure_of(wildcards).tables
+        drawing = f"sgdline.figures.{wildcards.paper}.{wildcards.figure}"
+        return digest(
+            script, drawing, *(f"sgdline.tables.kinds.{kind}" for kind in kinds)
+        )
+
+    return code
+
+
 def figure_caption(wildcards):
     """Return the caption of a figure; the report knows no wildcards in the name of a caption's file."""
     folder = Path(workflow.basedir).joinpath("workflow", "report", wildcards.paper)

@@ -22,10 +22,7 @@ rule plot_comparison:
     params:
         settings=comparison_settings,
         caption=figure_caption,
-        code=lambda wildcards: digest(
-            "plot_comparison.py",
-            f"sgdline.figures.{wildcards.paper}.{wildcards.figure}",
-        ),
+        code=drawing_digest("plot_comparison.py"),
     message:
         "Drawing {wildcards.paper}/{wildcards.figure} of the comparison {wildcards.comparison}"
     script:
@@ -61,9 +58,7 @@ rule plot_figure:
     params:
         settings=figure_settings,
         caption=figure_caption,
-        code=lambda wildcards: digest(
-            "plot_figure.py", f"sgdline.figures.{wildcards.paper}.{wildcards.figure}"
-        ),
+        code=drawing_digest("plot_figure.py"),
     message:
         "Drawing {wildcards.paper}/{wildcards.figure} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:

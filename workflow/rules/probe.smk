@@ -74,7 +74,9 @@ rule gather_segments:
     conda:
         "../../envs/sgdline.yaml"
     params:
-        code=digest("gather_segments.py"),
+        code=lambda wildcards: digest(
+            "gather_segments.py", f"sgdline.tables.kinds.{wildcards.probe}"
+        ),
     message:
         "Gathering {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:

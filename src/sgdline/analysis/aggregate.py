@@ -19,6 +19,12 @@ from sgdline.analysis.columns import as_floats
 from sgdline.analysis.curves import FloatArray
 from sgdline.analysis.divergence import diverged_at
 from sgdline.tables import provenance, read_table
+from sgdline.tables.kinds.line import LINE
+from sgdline.tables.kinds.line_batch_sizes import LINE_BATCH_SIZES
+from sgdline.tables.kinds.line_fits import LINE_FITS
+from sgdline.tables.kinds.line_metrics import LINE_METRICS
+from sgdline.tables.kinds.line_strategies import LINE_STRATEGIES
+from sgdline.tables.kinds.trace import TRACE
 
 _RUN_COLUMNS = ("experiment", "model", "lr", "batch_size", "seed")
 CLAIM_COLUMNS = (*_RUN_COLUMNS, *(field.name for field in dataclasses.fields(Claim)))
@@ -128,14 +134,14 @@ def _quartiles(values: FloatArray) -> tuple[float, float, float]:
 
 
 def _summarise(run: RunTables) -> _RunSummary:
-    trace = read_table(run.trace, "trace")
-    line = read_table(run.line, "line", columns=["step", "evaluations", "interpolation_error", "status"])
-    line_fits = read_table(run.line_fits, "line_fits")
-    line_metrics = read_table(run.line_metrics, "line_metrics")
-    line_strategies = read_table(run.line_strategies, "line_strategies")
+    trace = read_table(run.trace, TRACE)
+    line = read_table(run.line, LINE, columns=["step", "evaluations", "interpolation_error", "status"])
+    line_fits = read_table(run.line_fits, LINE_FITS)
+    line_metrics = read_table(run.line_metrics, LINE_METRICS)
+    line_strategies = read_table(run.line_strategies, LINE_STRATEGIES)
     line_batch_sizes = None
     if run.line_batch_sizes is not None:
-        line_batch_sizes = read_table(run.line_batch_sizes, "line_batch_sizes")
+        line_batch_sizes = read_table(run.line_batch_sizes, LINE_BATCH_SIZES)
     errors = _finite(as_floats(line, "interpolation_error"))
     ratios = as_floats(line_metrics, "line_search_ratio")
     at_zero = _finite(as_floats(line_metrics, "loss_at_zero"))

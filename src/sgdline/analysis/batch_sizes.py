@@ -24,7 +24,10 @@ from sgdline.analysis.curves import FloatArray, IntArray, LineCurves
 from sgdline.analysis.strategies import pal_step
 from sgdline.errors import SgdlineError
 from sgdline.seeds import derive_seed
-from sgdline.tables import SCHEMAS, iterate_table, read_table, write_table
+from sgdline.tables import iterate_table, read_table, write_table
+from sgdline.tables.kinds.line import LINE
+from sgdline.tables.kinds.line_batch_sizes import LINE_BATCH_SIZES
+from sgdline.tables.kinds.line_metrics import LINE_METRICS
 
 _COLUMNS = (
     "step", "lr", "step_length", "direction_batch_slope", "panel_edges", "positions", "train_loss",
@@ -191,8 +194,8 @@ def measure_batch_sizes(
     Source: linesearch M13, M14.
     Cost: one pass over the table of lines, with one of its record batches in memory at a time.
     """
-    lines = read_table(line_path, "line", columns=["step"])
-    metrics = read_table(metrics_path, "line_metrics", columns=["step", "minimum_position_vertex"])
+    lines = read_table(line_path, LINE, columns=["step"])
+    metrics = read_table(metrics_path, LINE_METRICS, columns=["step", "minimum_position_vertex"])
     minima = dict(zip(metrics["step"].to_pylist(), as_floats(metrics, "minimum_position_vertex"), strict=True))
     unmeasured = set(lines["step"].to_pylist()) - set(minima)
     if unmeasured:
@@ -237,7 +240,7 @@ def measure_batch_sizes(
         "slope_deviation": float(np.median(deviations)) if deviations else None,
     }
     inherited = inherited_provenance(lines, provenance)
-    write_table(output, "line_batch_sizes", _as_table(parts), provenance={**inherited, **facts})
+    write_table(output, LINE_BATCH_SIZES, _as_table(parts), provenance={**inherited, **facts})
 
 
 def emulated_batches(table: pa.Table, column: str, *, magnitude: bool = False) -> EmulatedBatches:
@@ -294,7 +297,7 @@ def batch_slopes(table: pa.Table) -> tuple[IntArray, FloatArray]:
 
 def _read_lines(path: str | Path) -> Iterator[_Line]:
     """Yield the lines of a table one by one, without a copy of their samples' losses."""
-    for part in iterate_table(path, "line", columns=_COLUMNS):
+    for part in iterate_table(path, LINE, columns=_COLUMNS):
         for row in range(part.num_rows):
             yield _read_line(part.slice(row, 1))
 
@@ -466,7 +469,7 @@ def _emulate(
 
 def _as_table(parts: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Join the rows of all lines; columns that a line does not have are null."""
-    schema = SCHEMAS["line_batch_sizes"]
+    schema = LINE_BATCH_SIZES.schema
     columns = []
     for field in schema:
         if field.nullable:

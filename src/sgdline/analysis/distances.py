@@ -13,7 +13,9 @@ from scipy.spatial.distance import cdist
 
 from sgdline.analysis.columns import inherited_provenance
 from sgdline.analysis.curves import FloatArray, IntArray, LineCurves, common_grid
-from sgdline.tables import SCHEMAS, read_table, write_table
+from sgdline.tables import read_table, write_table
+from sgdline.tables.kinds.line import LINE
+from sgdline.tables.kinds.line_distances import LINE_DISTANCES
 
 
 def line_shapes(curves: LineCurves, *, window: float, resolution: float) -> FloatArray:
@@ -104,14 +106,14 @@ def measure_distances(
     """
     if first < 1 or every < 1:
         raise ValueError(f"first and every must be at least 1, got {first} and {every}")
-    lines = read_table(line_path, "line", columns=["step", "panel_edges", "positions", "train_loss"])
+    lines = read_table(line_path, LINE, columns=["step", "panel_edges", "positions", "train_loss"])
     curves = LineCurves.from_table(lines)
     shapes = line_shapes(curves, window=window, resolution=resolution)
     parts = [
         _panel_table("first", curves.steps[:first], shapes[:first]),
         _panel_table("rest", curves.steps[first::every], shapes[first::every]),
     ]
-    write_table(output, "line_distances", pa.concat_tables(parts), provenance=inherited_provenance(lines, provenance))
+    write_table(output, LINE_DISTANCES, pa.concat_tables(parts), provenance=inherited_provenance(lines, provenance))
 
 
 def _panel_table(panel: str, steps: IntArray, shapes: FloatArray) -> pa.Table:
@@ -124,5 +126,5 @@ def _panel_table(panel: str, steps: IntArray, shapes: FloatArray) -> pa.Table:
             pa.ListArray.from_arrays(offsets, pa.array(np.tile(steps, count))),
             pa.ListArray.from_arrays(offsets, pa.array(curve_distances(shapes).reshape(-1))),
         ],
-        schema=SCHEMAS["line_distances"],
+        schema=LINE_DISTANCES.schema,
     )

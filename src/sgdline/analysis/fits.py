@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike
 from sgdline.analysis.columns import inherited_provenance, nullable
 from sgdline.analysis.curves import FloatArray, LineCurves, common_grid
 from sgdline.errors import SgdlineError
-from sgdline.tables import SCHEMAS, read_table, write_table
+from sgdline.tables import read_table, write_table
+from sgdline.tables.kinds.line import LINE
+from sgdline.tables.kinds.line_fits import LINE_FITS
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def fit_lines(
     Source: linesearch M12.
     """
     columns = ["step", "panel_edges", "positions", "train_loss", "status"]
-    lines = read_table(line_path, "line", columns=columns)
+    lines = read_table(line_path, LINE, columns=columns)
     grid = common_grid(window, resolution)
     ordered = sorted(set(degrees))
     if ordered and ordered[-1] >= grid.size:
@@ -131,7 +133,7 @@ def fit_lines(
     used = np.broadcast_to(np.arange(width) < lengths[:, None], padded.shape)
     offsets = np.concatenate([[0], np.cumsum(np.tile(lengths, count))]).astype(np.int32)
     mae = np.stack([fit.mae for fit in fits], axis=1).reshape(-1) if fits else np.empty(0)
-    schema = SCHEMAS["line_fits"]
+    schema = LINE_FITS.schema
     table = pa.Table.from_arrays(
         [
             pa.array(np.repeat(curves.steps, kinds)),
@@ -142,4 +144,4 @@ def fit_lines(
         ],
         schema=schema,
     )
-    write_table(output, "line_fits", table, provenance=inherited_provenance(lines, provenance))
+    write_table(output, LINE_FITS, table, provenance=inherited_provenance(lines, provenance))

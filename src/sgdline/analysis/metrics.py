@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike
 from sgdline.analysis.columns import as_floats, inherited_provenance, measurable, nullable
 from sgdline.analysis.curves import FloatArray, LineCurves
 from sgdline.analysis.distances import consecutive_distances, line_shapes
-from sgdline.tables import SCHEMAS, read_table, write_table
+from sgdline.tables import read_table, write_table
+from sgdline.tables.kinds.line import LINE
+from sgdline.tables.kinds.line_metrics import LINE_METRICS
 
 _COPIED = ("step", "epoch", "lr", "step_length", "direction_norm", "direction_batch_slope", "status")
 
@@ -68,7 +70,7 @@ def measure_lines(
     Source: linesearch M1, M2, M3, M10, M11.
     """
     columns = [*_COPIED, "panel_edges", "positions", "train_loss", "direction_batch_loss"]
-    lines = read_table(line_path, "line", columns=columns)
+    lines = read_table(line_path, LINE, columns=columns)
     status = np.array(lines.column("status").to_pylist(), dtype=object)
     directed = status != "zero_direction"
 
@@ -97,6 +99,6 @@ def measure_lines(
         "consecutive_distance": nullable(consecutive_distances(shapes)),
     }
     copied = {name: lines.column(name) for name in _COPIED}
-    schema = SCHEMAS["line_metrics"]
+    schema = LINE_METRICS.schema
     table = pa.Table.from_arrays([{**copied, **measured}[field.name] for field in schema], schema=schema)
-    write_table(output, "line_metrics", table, provenance=inherited_provenance(lines, provenance))
+    write_table(output, LINE_METRICS, table, provenance=inherited_provenance(lines, provenance))

@@ -15,7 +15,9 @@ from sgdline.analysis.distances import curve_distances, line_shapes
 from sgdline.analysis.fits import fit_polynomial
 from sgdline.analysis.metrics import line_search_ratio
 from sgdline.errors import SgdlineError
-from sgdline.tables import SCHEMAS, read_table, write_table
+from sgdline.tables import read_table, write_table
+from sgdline.tables.kinds.mline import MLINE
+from sgdline.tables.kinds.mline_metrics import MLINE_METRICS
 
 _COPIED = ("step", "direction", "direction_norm", "status")
 
@@ -46,7 +48,7 @@ def measure_same_position(
 
     Source: linesearch M1, M10, M11, M12, fig. 8.
     """
-    lines = read_table(mline_path, "mline", columns=[*_COPIED, "panel_edges", "positions", "train_loss"])
+    lines = read_table(mline_path, MLINE, columns=[*_COPIED, "panel_edges", "positions", "train_loss"])
     grid = common_grid(window, resolution)
     ordered = sorted(set(degrees))
     if ordered and ordered[-1] >= grid.size:
@@ -84,10 +86,10 @@ def measure_same_position(
         "degrees": [ordered] * len(curves),
         "mae": list(mae),
     }
-    schema = SCHEMAS["mline_metrics"]
+    schema = MLINE_METRICS.schema
     arrays = [
         column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column, type=schema.field(name).type)
         for name, column in ((field.name, columns[field.name]) for field in schema)
     ]
     table = pa.Table.from_arrays(arrays, schema=schema)
-    write_table(output, "mline_metrics", table, provenance=inherited_provenance(lines, provenance))
+    write_table(output, MLINE_METRICS, table, provenance=inherited_provenance(lines, provenance))

@@ -33,7 +33,10 @@ from sgdline.analysis.columns import as_floats, inherited_provenance, measurable
 from sgdline.analysis.curves import BoolArray, FloatArray, IntArray, LineCurves
 from sgdline.analysis.released import derivative_at_zero, nearest, released_positions
 from sgdline.errors import SgdlineError
-from sgdline.tables import SCHEMAS, read_table, write_table
+from sgdline.tables import read_table, write_table
+from sgdline.tables.kinds.line import LINE
+from sgdline.tables.kinds.line_metrics import LINE_METRICS
+from sgdline.tables.kinds.line_strategies import LINE_STRATEGIES
 
 _LINE_COLUMNS = (
     "step",
@@ -230,8 +233,8 @@ def measure_strategies(
 
     Source: linesearch M4-M9.
     """
-    lines = read_table(line_path, "line", columns=_LINE_COLUMNS)
-    metrics = read_table(metrics_path, "line_metrics")
+    lines = read_table(line_path, LINE, columns=_LINE_COLUMNS)
+    metrics = read_table(metrics_path, LINE_METRICS)
     if lines.column("step").to_pylist() != metrics.column("step").to_pylist():
         raise SgdlineError(
             f"Table {metrics_path} must hold the lines of {line_path}, got others. Run the rule measure_lines again."
@@ -275,11 +278,11 @@ def measure_strategies(
         "distance": nullable(distance.reshape(-1)),
         "status": pa.array(outcome.reshape(-1), pa.string()),
     }
-    schema = SCHEMAS["line_strategies"]
+    schema = LINE_STRATEGIES.schema
     table = pa.Table.from_arrays([columns[field.name] for field in schema], schema=schema)
     learning_rates = {"sgd_original": _fixed_lr(lines, measured), **learning_rates}
     facts = {**provenance, "sgd_lr": learning_rates, "compat": compat}
-    write_table(output, "line_strategies", table, provenance=inherited_provenance(lines, facts))
+    write_table(output, LINE_STRATEGIES, table, provenance=inherited_provenance(lines, facts))
 
 
 def rows_by_strategy(line_strategies: pa.Table) -> dict[str, pa.Table]:

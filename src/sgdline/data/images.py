@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sgdline.errors import SgdlineError
-from sgdline.tables import RULES, provenance, read_table
+from sgdline.tables import provenance, read_table
+from sgdline.tables.kinds.dataset import DATASET
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ def load_images(path: str | Path, *, device: torch.device | str) -> ImageData:
     Raises:
         SgdlineError: If the table is missing, damaged or its metadata does not fit its rows.
     """
-    table = read_table(path, "dataset")
+    table = read_table(path, DATASET)
     facts = provenance(table)
     missing = sorted({"image_shape", "scale", "mean", "std", "class_names", "source"} - facts.keys())
     if missing:
         raise SgdlineError(
             f"Table {path} must have the metadata {', '.join(missing)}, got none. "
-            f"Run the rule {RULES['dataset']} again (delete the file and start snakemake)."
+            f"Run the rule {DATASET.rule} again (delete the file and start snakemake)."
         )
     channels, height, width = image_shape = tuple(facts["image_shape"])
     # to_numpy of the flat values is a view: no Python object is made per pixel.
@@ -70,7 +71,7 @@ def load_images(path: str | Path, *, device: torch.device | str) -> ImageData:
     if len(flat) != len(table) * channels * height * width:
         raise SgdlineError(
             f"Table {path} must hold {channels}x{height}x{width} pixels per row, got {len(flat)} in {len(table)} rows. "
-            f"Run the rule {RULES['dataset']} again (delete the file and start snakemake)."
+            f"Run the rule {DATASET.rule} again (delete the file and start snakemake)."
         )
     pixels = flat.reshape(len(table), channels, height, width)
     labels = table.column("label").to_numpy()

@@ -15,7 +15,8 @@ import pyarrow as pa
 from sgdline.data.sources import Pixels, RawImages, load_source
 from sgdline.errors import SgdlineError
 from sgdline.seeds import derive_seed
-from sgdline.tables import SCHEMAS, write_table
+from sgdline.tables import write_table
+from sgdline.tables.kinds.dataset import DATASET
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def prepare_dataset(
     table = _to_table(indices, labels, pixels)
     write_table(
         output,
-        "dataset",
+        DATASET,
         table,
         provenance={
             **provenance,
@@ -257,5 +258,5 @@ def _to_table(
             pa.array(np.concatenate([labels[split] for split in SPLITS])),
             pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat)),
         ],
-        schema=SCHEMAS["dataset"],
+        schema=DATASET.schema,
     )

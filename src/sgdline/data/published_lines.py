@@ -30,6 +30,8 @@ from sgdline import __version__
 from sgdline.errors import SgdlineError
 from sgdline.runtime import progress
 from sgdline.tables import TableWriter, write_table
+from sgdline.tables.kinds.line import LINE
+from sgdline.tables.kinds.trace import TRACE
 
 logger = logging.getLogger(__name__)
 
@@ -503,7 +505,7 @@ def import_lines(
     target.with_name(f"{target.name}.part").unlink(missing_ok=True)
     updates: list[dict[str, Any]] = []
     enlarged = interpolated = 0
-    with TableWriter(target, "line", provenance={**facts, **line_facts}) as writer:
+    with TableWriter(target, LINE, provenance={**facts, **line_facts}) as writer:
         try:
             for _, path in progress(files, total=len(files), label="published lines"):
                 published = first if path == first.path else read_pickle(path)
@@ -520,7 +522,7 @@ def import_lines(
             logger.warning("%d lines have no losses at the step itself; they are interpolated.", interpolated)
         writer.finish({"enlarged_lines": enlarged, "interpolated_steps": interpolated})
     columns = {name: [update[name] for update in updates] for name in updates[0]}
-    write_table(trace, "trace", columns, provenance=facts)
+    write_table(trace, TRACE, columns, provenance=facts)
 
 
 def _chunk_sizes(samples: int, chunk_size: int) -> list[int]:

@@ -108,14 +108,14 @@ def plot_comparison(
 
 def _read(figure_id: str, tables: Mapping[str, str | Path]) -> dict[str, pa.Table]:
     # Here and not above: naming and listing figures must stay free of pyarrow's and matplotlib's import time.
-    from sgdline.tables import SCHEMAS, read_table
+    from sgdline.tables import kind_of, read_table
 
     wanted = spec(figure_id).tables
     missing = [kind for kind in wanted if kind not in tables]
     if missing:
         raise ValueError(f"tables of figure {figure_id!r} must hold {list(wanted)}, got none for {missing}")
     # Sample losses can be larger than the memory, and no figure draws them as they are.
-    columns = {kind: [name for name in SCHEMAS[kind].names if name != "sample_loss"] for kind in wanted}
+    columns = {kind: [name for name in kind_of(kind).schema.names if name != "sample_loss"] for kind in wanted}
     return {kind: read_table(tables[kind], kind, columns=columns[kind]) for kind in wanted}
 
 

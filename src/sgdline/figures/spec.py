@@ -11,7 +11,7 @@ class FigureSpec:
 
     id: str  # "linesearch/fig2_lines", the module's place below sgdline.figures
     title: str  # one line, printed above the picture
-    tables: tuple[str, ...]  # kinds of tables of a run that `draw` reads: keys of sgdline.tables.SCHEMAS
+    tables: tuple[str, ...]  # kinds of tables of a run that `draw` reads: modules of sgdline.tables.kinds
     probes: tuple[str, ...]  # probes that the experiment must have
     analysis: tuple[str, ...] = ()  # keys of the config's analysis block that `draw` reads: others redraw nothing
     compares: bool = False  # draws all runs of a comparison at once, not one run of an experiment

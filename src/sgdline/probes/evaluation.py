@@ -20,9 +20,10 @@ from sgdline.data.images import ImageData, ImageSet
 from sgdline.engine.network import restored
 from sgdline.engine.plan import Plan
 from sgdline.seeds import derive_seed, kept_generators, seed_masks
+from sgdline.tables.kinds.evaluation import EVALUATION
 from sgdline.train.loop import Trainer, Update
 
-TABLE = "evaluation"
+TABLE = EVALUATION
 
 # Without gradients a pass keeps the activations of one layer at a time: less memory than a training step.
 _BATCHES_PER_PASS = 4

@@ -19,10 +19,11 @@ from sgdline.engine.network import MeasuringSet
 from sgdline.engine.plan import Plan
 from sgdline.engine.positions import choose_positions
 from sgdline.probes.measuring_images import measuring_images
+from sgdline.tables.kinds.line import LINE
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import inner
 
-TABLE = "line"
+TABLE = LINE
 
 # Divisor for a vanishing update vector (papers.md section 1); such lines carry the status zero_direction.
 _SMALLEST_NORM = 1e-10

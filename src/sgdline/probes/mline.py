@@ -19,10 +19,11 @@ from sgdline.data.images import ImageData
 from sgdline.engine.plan import Plan
 from sgdline.probes.gradients import batch_gradient
 from sgdline.probes.line import AtPosition, LineSampler
+from sgdline.tables.kinds.mline import MLINE
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import norm
 
-TABLE = "mline"
+TABLE = MLINE
 
 
 def line_block(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from sgdline.errors import SgdlineError
 from sgdline.probes.gradients import batch_gradient
 from sgdline.probes.measuring_images import measuring_images
 from sgdline.seeds import derive_seed, generator
+from sgdline.tables.kinds.own_direction import OWN_DIRECTION
 from sgdline.train.landscape import Landscape
 from sgdline.train.loop import Batch, Trainer, Update
 from sgdline.train.vectors import inner, norm
 
-TABLE = "own_direction"
+TABLE = OWN_DIRECTION
 
 
 class Probe:

@@ -14,6 +14,7 @@ from sgdline import __version__
 from sgdline.data.images import load_images
 from sgdline.runtime import device_name, file_digest, progress, set_up_torch
 from sgdline.tables import TableWriter
+from sgdline.tables.kinds.trace import TRACE
 from sgdline.train.checkpoints import load_checkpoint, save_checkpoint, saved_steps
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import inner, norm
@@ -54,7 +55,7 @@ def train_run(
     facts = {**facts, **run_facts(dataset, settings, device=device, threads=threads)}
     bounds = [0, *(stop for _, stop in settings["segments"])]
     unfinished = Path(str(checkpoints) + ".part")
-    with TableWriter(trace, "trace", provenance=facts) as writer:
+    with TableWriter(trace, TRACE, provenance=facts) as writer:
         known = writer.recovered.num_rows
         reached = [step for step in saved_steps(unfinished) if step <= known and step in bounds]
         if not known or 0 not in reached:  # nothing to go on from, or leftovers of other settings

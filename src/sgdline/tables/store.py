@@ -1,7 +1,7 @@
-"""Arrow tables: their schemas, a writer that survives a kill, and readers that check.
+"""Arrow files: a writer that survives a kill, and readers that check.
 
-Every kind of table is declared once in `SCHEMAS`. Files are Arrow IPC with zstd compression; their schema
-metadata holds one JSON document under the key ``sgdline`` (see `provenance`), so that every number can be traced
+Every kind of table is declared once, in `sgdline.tables.kinds`. Files are Arrow IPC with zstd compression; their
+schema metadata holds one JSON document under the key ``sgdline`` (see `provenance`), so that every number can be traced
 to a config slice and a code digest. Tables hold no times and no dates: equal runs give equal bytes.
 
 Tables may be far larger than the memory (the sample losses of one run: 27 GB). Writing, recovering, finishing and
@@ -23,6 +23,7 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from sgdline.errors import SgdlineError
+from sgdline.tables.kind import Kind, kind_of
 
 _METADATA_KEY = b"sgdline"
 # A record batch ends at whichever bound comes first. Both count content, not appends: see `_recut`.
@@ -33,207 +34,14 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 _PART_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def _required(name: str, kind: pa.DataType) -> pa.Field:
-    return pa.field(name, kind, nullable=False)
+def _kind(kind: Kind | str) -> Kind:
+    return kind if isinstance(kind, Kind) else kind_of(kind)
 
 
-_F64_LIST = pa.list_(pa.float64())
-_F32_LIST = pa.list_(pa.float32())
-
-_LINE_FIELDS = [
-    _required("step", pa.int64()),
-    _required("epoch", pa.float64()),
-    _required("lr", pa.float64()),
-    _required("direction_norm", pa.float64()),  # ||m_t||
-    _required("step_length", pa.float64()),  # s_sgd = lr*||m_t||
-    _required("direction_batch_slope", pa.float64()),  # exact d_t . g_t at s = 0
-    _required("panel_edges", _F64_LIST),  # Chebyshev panels; empty: piecewise linear between positions
-    _required("positions", _F64_LIST),  # (P,)
-    _required("train_loss", _F64_LIST),  # (P,) mean over the measuring set
-    _required("direction_batch_loss", _F64_LIST),  # (P,) mean over B_t
-    pa.field("validation_loss", _F64_LIST),  # (P,)
-    _required("chunk_loss", _F32_LIST),  # (P*C,) node-major, mean over each measuring chunk
-    pa.field("sample_loss", _F32_LIST),  # (P*N,) node-major, on request
-    pa.field("direction_batch_sample_loss", _F32_LIST),  # (P*B,) node-major, on request
-    pa.field("direction_batch_rows", pa.list_(pa.int64())),  # (B,) rows of B_t in the training set, on request
-    _required("step_train_loss", pa.float64()),  # measured at s_sgd itself
-    _required("step_direction_batch_loss", pa.float64()),  # measured at s_sgd itself
-    pa.field("interpolation_error", pa.float64()),  # nats, full-batch curve; null for a grid
-    pa.field("direction_batch_interpolation_error", pa.float64()),
-    _required("evaluations", pa.int32()),  # full-batch evaluations, the one at s_sgd included
-    _required("rings", pa.int32()),
-    _required("status", pa.string()),  # ok | edge | unresolved | non_finite (full-batch curve) | zero_direction
-]
-
-SCHEMAS: dict[str, pa.Schema] = {
-    # One row per image. `pixels` is channel-major (C*H*W); shape and scale are in the metadata.
-    "dataset": pa.schema(
-        [
-            _required("split", pa.string()),  # train | validation | test
-            _required("source_index", pa.int64()),  # row in the source's training or test set
-            _required("label", pa.int64()),
-            _required("pixels", pa.list_(pa.uint8())),
-        ]
-    ),
-    # One row per update t: theta_t -> theta_{t+1}; every value is taken at theta_t. Losses in nats.
-    "trace": pa.schema(
-        [
-            _required("step", pa.int64()),
-            _required("epoch", pa.float64()),
-            _required("lr", pa.float64()),
-            _required("batch_loss", pa.float64()),  # L_{B_t}(theta_t)
-            pa.field("gradient_norm", pa.float64()),  # ||g_t||; this and what follows: null where lines were imported
-            _required("direction_norm", pa.float64()),  # ||m_t||
-            pa.field("gradient_cosine", pa.float64()),  # cos(g_{t-1}, g_t); null at the first update
-            pa.field("distance_from_start", pa.float64()),  # ||theta_t - theta_0||
-            pa.field("parameter_norm", pa.float64()),
-            _required("status", pa.string()),  # ok | non_finite
-        ]
-    ),
-    # One row per measured line. Positions are Euclidean lengths, ascending, 0 is always among them.
-    "line": pa.schema(_LINE_FIELDS),
-    # One row per position of a run (step) and batch of its epoch: the line along the update that this batch would give.
-    "mline": pa.schema([_LINE_FIELDS[0], _required("direction", pa.int32()), *_LINE_FIELDS[1:]]),
-    # One row per position of a run, batch size and fresh batch: its own gradient g_B.
-    "own_direction": pa.schema(
-        [
-            _required("step", pa.int64()),
-            _required("batch_size", pa.int32()),
-            _required("draw", pa.int32()),
-            _required("gradient_norm", pa.float64()),  # ||g_B||
-            _required("full_gradient_norm", pa.float64()),  # ||g||, g = grad L over the measuring chunks
-            pa.field("cosine", pa.float64()),  # cos(g_B, g)
-            _required("status", pa.string()),  # ok | non_finite
-        ]
-    ),
-    # One row per evaluated update: the network as a user would use it. BatchNorm with its running statistics.
-    "evaluation": pa.schema(
-        [
-            _required("step", pa.int64()),
-            _required("epoch", pa.float64()),
-            _required("train_loss", pa.float64()),
-            _required("train_accuracy", pa.float64()),  # share of samples, 0 to 1
-            pa.field("validation_loss", pa.float64()),
-            pa.field("validation_accuracy", pa.float64()),
-            pa.field("test_loss", pa.float64()),
-            pa.field("test_accuracy", pa.float64()),
-        ]
-    ),
-    # One row per line and degree (M12). Coefficients in ascending powers of s.
-    "line_fits": pa.schema(
-        [
-            _required("step", pa.int64()),
-            _required("degree", pa.int32()),
-            _required("coefficients", _F64_LIST),
-            pa.field("mae", pa.float64()),  # mean absolute residual, nats
-            _required("status", pa.string()),  # ok | unresolved | non_finite | out_of_range
-        ]
-    ),
-    # One row per line (M1-M5, M10, consecutive M11). Null where the quantity does not exist.
-    "line_metrics": pa.schema(
-        [
-            _required("step", pa.int64()),
-            _required("epoch", pa.float64()),
-            _required("lr", pa.float64()),
-            _required("step_length", pa.float64()),
-            _required("direction_norm", pa.float64()),
-            pa.field("loss_at_zero", pa.float64()),  # f(0)
-            pa.field("minimum_position", pa.float64()),  # s_opt, grid arg-min of f (M1)
-            pa.field("minimum_position_vertex", pa.float64()),  # s_opt, vertex through its neighbours (M1)
-            pa.field("minimum_loss", pa.float64()),
-            pa.field("direction_batch_minimum_position", pa.float64()),  # s_dir (M2)
-            pa.field("direction_batch_minimum_loss", pa.float64()),
-            pa.field("train_slope", pa.float64()),  # D_f from the curve (M3)
-            pa.field("train_curvature", pa.float64()),
-            _required("direction_batch_slope", pa.float64()),  # exact D_b
-            pa.field("direction_batch_slope_curve", pa.float64()),  # D_b from the curve (M3)
-            pa.field("direction_batch_curvature", pa.float64()),
-            pa.field("line_search_ratio", pa.float64()),  # s_opt (vertex) / ||m_t|| (M10)
-            pa.field("consecutive_distance", pa.float64()),  # MAE to the next measured line (M11)
-            _required("status", pa.string()),  # ok | edge | non_finite | zero_direction
-        ]
-    ),
-    # One row per line and strategy (M4-M9). Null where the quantity does not exist; the names of the strategies are
-    # those of sgdline.analysis.strategies.
-    "line_strategies": pa.schema(
-        [
-            _required("step", pa.int64()),
-            _required("strategy", pa.string()),
-            pa.field("step_length", pa.float64()),  # s, Euclidean length
-            pa.field("improvement", pa.float64()),  # I(s) = f(0) - f(s), nats (M8)
-            pa.field("relative_improvement", pa.float64()),  # I(s) / (f(0) - min f + 1e-7)
-            pa.field("distance", pa.float64()),  # s_opt - s, signed (M9)
-            _required("status", pa.string()),  # ok | out_of_range | no_step, or the line's own if not ok or edge
-        ]
-    ),
-    # One row per line and emulated batch (M13, M14): the samples of a selection, seen along the same line.
-    "line_batch_sizes": pa.schema(
-        [
-            _required("step", pa.int64()),
-            _required("selection", pa.string()),  # random | steepest | all
-            _required("batch_size", pa.int32()),
-            _required("draw", pa.int32()),
-            pa.field("slope", pa.float64()),  # D_B, nats per length
-            pa.field("curvature", pa.float64()),  # of the mean curve at 0
-            pa.field("loss_at_zero", pa.float64()),
-            pa.field("loss_variance", pa.float64()),  # over the samples at s = 0 (M14), nats^2
-            pa.field("sgd_step_length", pa.float64()),  # -lr * D_B
-            pa.field("sgd_improvement", pa.float64()),
-            pa.field("sgd_distance", pa.float64()),  # s_opt - s, signed
-            pa.field("pal_step_length", pa.float64()),  # M6
-            pa.field("pal_improvement", pa.float64()),
-            pa.field("pal_distance", pa.float64()),
-            _required("status", pa.string()),  # ok, or the line's own if not ok or edge
-        ]
-    ),
-    # One row per line of kind mline (M1, M11, M12), compared with all lines of the same position.
-    "mline_metrics": pa.schema(
-        [
-            _required("step", pa.int64()),
-            _required("direction", pa.int32()),
-            _required("direction_norm", pa.float64()),
-            pa.field("minimum_position", pa.float64()),  # vertex (M1)
-            pa.field("minimum_loss", pa.float64()),
-            pa.field("line_search_ratio", pa.float64()),  # M10
-            _required("other_directions", pa.list_(pa.int32())),
-            _required("distances", _F64_LIST),  # M11; NaN where one of the two has no shape
-            _required("degrees", pa.list_(pa.int32())),
-            _required("mae", _F64_LIST),  # M12, one per degree, nats; NaN where the fit does not exist
-            _required("status", pa.string()),  # the line's own
-        ]
-    ),
-    # One row per line of a distance panel (M11): `distances[j]` belongs to `other_steps[j]`.
-    "line_distances": pa.schema(
-        [
-            _required("panel", pa.string()),  # first | rest
-            _required("step", pa.int64()),
-            _required("other_steps", pa.list_(pa.int64())),
-            _required("distances", _F64_LIST),
-        ]
-    ),
-}
-
-# Named in error messages, so that the reader knows which rule writes the table.
-RULES: dict[str, str] = {
-    "dataset": "prepare_dataset",
-    "trace": "train_run",
-    "line": "probe_segment",
-    "line_fits": "fit_lines",
-    "line_metrics": "measure_lines",
-    "line_distances": "measure_distances",
-    "line_strategies": "measure_strategies",
-    "line_batch_sizes": "measure_batch_sizes",
-    "mline": "probe_segment",
-    "mline_metrics": "measure_same_position",
-    "own_direction": "probe_segment",
-    "evaluation": "probe_segment",
-}
-
-
-def _full_schema(kind: str, provenance: Mapping[str, Any]) -> pa.Schema:
-    document = {"kind": kind, **provenance}
+def _full_schema(kind: Kind, provenance: Mapping[str, Any]) -> pa.Schema:
+    document = {"kind": kind.name, **provenance}
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return SCHEMAS[kind].with_metadata({_METADATA_KEY: text.encode()})
+    return kind.schema.with_metadata({_METADATA_KEY: text.encode()})
 
 
 def _to_array(values: Any, kind: pa.DataType) -> pa.Array:
@@ -337,19 +145,20 @@ def _write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 
 
 def write_table(
-    path: str | Path, kind: str, columns: Mapping[str, Any] | pa.Table, *, provenance: Mapping[str, Any]
+    path: str | Path, kind: Kind | str, columns: Mapping[str, Any] | pa.Table, *, provenance: Mapping[str, Any]
 ) -> None:
     """Write a whole table at once, atomically.
 
     Args:
         path: Target file.
-        kind: A key of `SCHEMAS`.
+        kind: What the table is, a `Kind` or its name.
         columns: Column name -> sequence, or an Arrow table; missing nullable columns become null.
         provenance: JSON-able facts for the metadata: config slice, code digest, seed, device...
 
     Raises:
         ValueError: If a required column is missing or holds nulls.
     """
+    kind = _kind(kind)
     schema = _full_schema(kind, provenance)
     if isinstance(columns, pa.Table):
         parts = columns.to_batches(max_chunksize=_ROWS_PER_BATCH)
@@ -359,7 +168,7 @@ def write_table(
     else:
         missing = [field.name for field in schema if not field.nullable and field.name not in columns]
         if missing:
-            raise ValueError(f"table {kind!r} must hold the columns {missing}")
+            raise ValueError(f"table {kind.name!r} must hold the columns {missing}")
         batches = _column_batches(columns, schema)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     _write_file(Path(path), schema, batches)
@@ -398,11 +207,11 @@ class TableWriter:
             writer.finish()
     """
 
-    def __init__(self, path: str | Path, kind: str, *, provenance: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, kind: Kind | str, *, provenance: Mapping[str, Any]) -> None:
         self._path = Path(path)
         self._part = self._path.with_name(self._path.name + ".part")
-        self._schema = _full_schema(kind, provenance)
-        self._kind = kind
+        self._kind = _kind(kind)
+        self._schema = _full_schema(self._kind, provenance)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         small = [field for field in self._schema if not pa.types.is_list(field.type)]
         small_schema = pa.schema(small, metadata=self._schema.metadata)
@@ -476,19 +285,19 @@ def _whole_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         pass  # a torn tail: everything before it is whole
 
 
-def read_table(path: str | Path, kind: str, *, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(path: str | Path, kind: Kind | str, *, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table memory-mapped and check it against its schema.
 
     Args:
         path: File written by `write_table` or `TableWriter`.
-        kind: The expected key of `SCHEMAS`.
+        kind: What it has to be, a `Kind` or its name.
         columns: Columns to return; all if None.
 
     Raises:
         SgdlineError: If the file is missing, damaged, of another kind, or lacks a column; the message names file,
             column and the rule to run again.
     """
-    path = Path(path)
+    path, kind = Path(path), _kind(kind)
     schema = _read_schema(path, kind)
     wanted = None if columns is None else [schema.get_field_index(name) for name in columns]
     # Only the wanted columns are decompressed: a column of sample losses can be larger than the memory. Arrow takes an
@@ -500,12 +309,12 @@ def read_table(path: str | Path, kind: str, *, columns: Sequence[str] | None = N
     return table if columns is None else table.select(list(columns))
 
 
-def iterate_table(path: str | Path, kind: str, *, columns: Sequence[str]) -> Iterator[pa.Table]:
+def iterate_table(path: str | Path, kind: Kind | str, *, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield a table part by part, for columns that are larger than the memory.
 
     Args:
         path: File written by `write_table` or `TableWriter`.
-        kind: The expected key of `SCHEMAS`.
+        kind: What it has to be, a `Kind` or its name.
         columns: Columns to return.
 
     Yields:
@@ -514,29 +323,29 @@ def iterate_table(path: str | Path, kind: str, *, columns: Sequence[str]) -> Ite
     Raises:
         SgdlineError: As in `read_table`.
     """
-    for batch in _stored_batches(Path(path), kind):
+    for batch in _stored_batches(Path(path), _kind(kind)):
         yield pa.Table.from_batches([batch]).select(list(columns))
 
 
-def read_provenance(path: str | Path, kind: str) -> dict[str, Any]:
+def read_provenance(path: str | Path, kind: Kind | str) -> dict[str, Any]:
     """Return the JSON document that a table carries; no rows are read.
 
     Args:
         path: File written by `write_table` or `TableWriter`.
-        kind: The expected key of `SCHEMAS`.
+        kind: What it has to be, a `Kind` or its name.
 
     Raises:
         SgdlineError: As in `read_table`, as far as that shows without reading rows.
     """
-    return provenance(_read_schema(Path(path), kind))
+    return provenance(_read_schema(Path(path), _kind(kind)))
 
 
-def _again(kind: str) -> str:
-    return f"Run the rule {RULES[kind]} again (delete the file and start snakemake)"
+def _again(kind: Kind) -> str:
+    return f"Run the rule {kind.rule} again (delete the file and start snakemake)"
 
 
 @contextmanager
-def _damage_named(path: Path, kind: str) -> Iterator[None]:
+def _damage_named(path: Path, kind: Kind) -> Iterator[None]:
     """Turn what Arrow says about a damaged file into one sentence."""
     try:
         yield
@@ -546,7 +355,7 @@ def _damage_named(path: Path, kind: str) -> Iterator[None]:
         ) from error
 
 
-def _read_schema(path: Path, kind: str) -> pa.Schema:
+def _read_schema(path: Path, kind: Kind) -> pa.Schema:
     if not path.exists():
         raise SgdlineError(f"Table {path} must exist, found nothing. {_again(kind)}.")
     with _damage_named(path, kind), pa.memory_map(str(path), "r") as source:
@@ -555,7 +364,7 @@ def _read_schema(path: Path, kind: str) -> pa.Schema:
     return schema
 
 
-def _stored_batches(path: Path, kind: str) -> Iterator[pa.RecordBatch]:
+def _stored_batches(path: Path, kind: Kind) -> Iterator[pa.RecordBatch]:
     """Yield the record batches of a file, checked as `read_table` checks them."""
     _read_schema(path, kind)
     # Not memory-mapped: pages that were read would count as memory of the process.
@@ -563,14 +372,14 @@ def _stored_batches(path: Path, kind: str) -> Iterator[pa.RecordBatch]:
         for index in range(reader.num_record_batches):
             batch = reader.get_batch(index)
             batch.validate()
-            yield batch.select(SCHEMAS[kind].names)
+            yield batch.select(kind.schema.names)
 
 
-def _check_schema(schema: pa.Schema, kind: str, *, path: Path, again: str) -> None:
+def _check_schema(schema: pa.Schema, kind: Kind, *, path: Path, again: str) -> None:
     found = provenance(schema).get("kind")
-    if found != kind:
-        raise SgdlineError(f"Table {path} must be of kind {kind!r}, got {found!r}. {again}.")
-    for field in SCHEMAS[kind]:
+    if found != kind.name:
+        raise SgdlineError(f"Table {path} must be of kind {kind.name!r}, got {found!r}. {again}.")
+    for field in kind.schema:
         position = schema.get_field_index(field.name)
         if position < 0:
             raise SgdlineError(f"Table {path} must have the column {field.name!r}, got none. {again}.")
@@ -587,7 +396,7 @@ def provenance(table: pa.Table | pa.Schema) -> dict[str, Any]:
     return json.loads(text) if text else {}
 
 
-def concatenate(paths: Sequence[str | Path], kind: str, target: str | Path, *, facts: Mapping[str, Any]) -> None:
+def concatenate(paths: Sequence[str | Path], kind: Kind | str, target: str | Path, *, facts: Mapping[str, Any]) -> None:
     """Join tables of one kind, in the given order, into `target`.
 
     Args:
@@ -599,6 +408,7 @@ def concatenate(paths: Sequence[str | Path], kind: str, target: str | Path, *, f
     Raises:
         SgdlineError: As in `read_table`; `target` is then left as it was.
     """
+    kind = _kind(kind)
     documents = [read_provenance(path, kind) for path in paths]  # first of all: most faults show here
     schema = _full_schema(kind, {**documents[0], **facts})
     Path(target).parent.mkdir(parents=True, exist_ok=True)

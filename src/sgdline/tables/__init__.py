@@ -1,0 +1,25 @@
+"""Arrow tables: what their kinds are, and how they are written and read."""
+
+from sgdline.tables.kind import Kind, kind_names, kind_of
+from sgdline.tables.store import (
+    TableWriter,
+    concatenate,
+    iterate_table,
+    provenance,
+    read_provenance,
+    read_table,
+    write_table,
+)
+
+__all__ = [
+    "Kind",
+    "TableWriter",
+    "concatenate",
+    "iterate_table",
+    "kind_names",
+    "kind_of",
+    "provenance",
+    "read_provenance",
+    "read_table",
+    "write_table",
+]
