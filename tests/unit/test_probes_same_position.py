@@ -283,6 +283,9 @@ def test_gradients_that_are_not_finite_or_vanish_have_no_cosine(dataset: Path, m
 def test_sizes_that_the_training_set_does_not_allow_are_told(dataset: Path) -> None:
     training = settings()
     trainer, images = trainer_of(dataset, training)
+    automatic = own_direction.Probe(trainer, images, training, {**OWN, "batch_sizes": "auto", "draws": 1}, Plan())
+    update = next(iter(trainer.updates(0, 1)))
+    assert [row["batch_size"] for row in automatic.measure(update)] == [8, 16, 32, 64]
     with pytest.raises(SgdlineError, match=r"batch_sizes must be at most the 90 training images, got 91\. Remove it"):
         own_direction.Probe(trainer, images, training, {**OWN, "batch_sizes": [91, 4]}, Plan())
     single = settings(batch_size=89, drop_last=True)

@@ -43,6 +43,11 @@ IMPORTED = [
     name for name, block in CONFIG["experiments"].items() if block["import_lines"]
 ]
 RUN_LABEL = "{experiment}_{model}_lr{lr}_bs{batch_size}_seed{seed}"
+# The tables that the analysis makes of a probe's.
+ANALYSES = {
+    "line": ("line_fits", "line_metrics", "line_distances", "line_strategies"),
+    "mline": ("mline_metrics",),
+}
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 
@@ -261,16 +266,13 @@ def run_tables(kind, runs):
 
 
 def analysis_files():
-    """Return every table of the analysis, the tables of the probes that have none, and the traces."""
-    lines = ("line_fits", "line_metrics", "line_distances", "line_strategies")
-    found = trace_files() + [
-        path for kind in lines for path in run_tables(kind, measured_runs())
-    ]
-    found += run_tables("line_batch_sizes", sampled_runs())
-    found += run_tables("mline_metrics", measured_runs("mline"))
-    for probe in ("own_direction", "evaluation"):
-        found += run_tables(probe, measured_runs(probe))
-    return found
+    """Return every table of the analysis, those of the probes and the traces."""
+    found = trace_files()
+    for run in RUNS:
+        for probe in experiment_of(run)["probes"]:
+            for kind in (probe, *ANALYSES.get(probe, ())):
+                found += run_tables(kind, [run])
+    return found + run_tables("line_batch_sizes", sampled_runs())
 
 
 def claim_files():

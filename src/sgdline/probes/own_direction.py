@@ -10,8 +10,8 @@ Source: papers.md 2.3, remark after M14; 2.4, ext_own_direction.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 
@@ -46,16 +46,16 @@ class Probe:
             plan: Not used: gradients are computed as the training computes them.
 
         Raises:
-            SgdlineError: If a batch is larger than the training set.
+            SgdlineError: If a batch is larger than the training set, or that is too small for two sizes.
         """
         self._trainer = trainer
         self._images = images
         self._seed = int(run["seed"])
         self._augmentation = run["augmentation"]
         self._every = int(settings["every"])
-        self._sizes = sorted(int(size) for size in settings["batch_sizes"])
         self._draws = int(settings["draws"])
         samples = len(images.train)
+        self._sizes = _batch_sizes(settings["batch_sizes"], samples)
         if self._sizes[-1] > samples:
             raise SgdlineError(
                 f"probes.own_direction.batch_sizes must be at most the {samples} training images, got "
@@ -122,6 +122,19 @@ class Probe:
             generator=generator(seed, "augmentation"),
         )
         return Batch(inputs, train.targets[here], rows, derive_seed(seed, "dropout"))
+
+
+def _batch_sizes(asked: Literal["auto"] | Sequence[int], samples: int) -> list[int]:
+    """Return the sizes of fresh batches, ascending; auto: powers of 2 from 8 to 2,048 that the training set holds."""
+    if asked != "auto":
+        return sorted(int(size) for size in asked)
+    sizes = [2**power for power in range(3, 12) if 2**power <= samples]
+    if len(sizes) < 2:
+        raise SgdlineError(
+            f"The training set must hold 16 images for probes.own_direction.batch_sizes: auto, got {samples}. List the "
+            "sizes yourself."
+        )
+    return sizes
 
 
 def _chunks(images: ImageData, run: Mapping[str, Any]) -> list[Batch]:
