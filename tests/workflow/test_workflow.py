@@ -134,6 +134,17 @@ class TestReruns:
         # Two figures read fits.
         assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, "aggregate_claims": 1}
 
+    def test_a_new_column_makes_its_table_and_what_follows(self, edited: Workflow) -> None:
+        column = 'required("step", pa.int64()),'
+        edited.edit(
+            "src/sgdline/tables/kinds/line_fits.py", column, f'{column}\n            pa.field("new", pa.float64()),'
+        )
+        new = edited.folder / "src/sgdline/tables/kinds/novel.py"
+        new.write_text((edited.folder / "src/sgdline/tables/kinds/trace.py").read_text())
+        jobs = edited.planned(*SMOKE)
+        # measure_same_position takes its polynomials from the same module as fit_lines.
+        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, "aggregate_claims": 1}
+
     def test_an_edited_kernel_makes_probes_and_what_follows(self, edited: Workflow) -> None:
         edited.edit(
             "src/sgdline/engine/positions.py", "def choose_positions(", "_UNUSED = 1\n\n\ndef choose_positions("
