@@ -1,10 +1,11 @@
 # make figures            the default configuration, on this machine
 # make figures CONFIG=config/smoke.yaml
-# make test               all tests
+# make test               all tests, two files at a time; WORKERS=8 for more
 # make bench              how fast it is here, about 25 minutes; writes benchmarks/README.md
 PYTHON ?= python3
 CONFIG ?=
 CORES ?= all
+WORKERS ?= 2
 VENV := .venv
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 SNAKEMAKE := $(VENV)/bin/snakemake all_figures --cores $(CORES) $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
@@ -19,7 +20,7 @@ report: $(VENV)/installed
 	$(SNAKEMAKE) --report report.html
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/bench.py
