@@ -9,7 +9,7 @@ import pytest
 from line_tables import make_line_table, write_line_table
 from scipy.interpolate import BarycentricInterpolator
 
-from sgdline.analysis.claims import run_claims
+from sgdline.analysis.claims.linesearch import run_claims
 from sgdline.analysis.curves import LineCurves, common_grid
 from sgdline.analysis.distances import curve_distances, line_shapes
 from sgdline.analysis.fits import fit_lines, fit_polynomial

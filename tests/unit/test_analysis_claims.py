@@ -9,17 +9,18 @@ import pyarrow as pa
 import pytest
 from line_tables import write_line_table
 
-from sgdline.analysis.aggregate import CLAIM_COLUMNS, POOLED_COLUMNS, RunTables, aggregate_claims
-from sgdline.analysis.claims import (
+from sgdline.analysis.claims.judging import judge, pool_claims
+from sgdline.analysis.claims.linesearch import (
+    STATEMENTS,
     claim_constant_ratio,
     claim_inverse_batch_size,
     claim_order,
     claim_parabolic,
     claim_shapes_settle,
     claim_step_follows_gradient,
-    judge,
-    pool_claims,
 )
+from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
+from sgdline.analysis.claims.pages import CLAIM_COLUMNS, POOLED_COLUMNS, join_claims, join_pages
 from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies
@@ -54,7 +55,7 @@ def metrics_table(count, **columns):
 
 def test_c1_takes_lines_with_both_fits():
     claim = claim_parabolic(fits_table([1.0, 1.0, 0.0, None, 2.0], [0.1, 0.3, 0.1, 0.1, 0.2]))
-    assert (claim.value, claim.lines, claim.verdict) == (pytest.approx(0.1), 3, "holds")
+    assert (claim.value, claim.observations, claim.verdict) == (pytest.approx(0.1), 3, "holds")
     claim = claim_parabolic(fits_table([1.0], [0.2]))
     assert (claim.value, claim.relation, claim.threshold, claim.verdict) == (0.2, "<", "0.2", "fails")
     assert claim_parabolic(fits_table([], [])).verdict == "undetermined"
@@ -65,11 +66,11 @@ def test_c1_takes_lines_with_both_fits():
 def test_c2_looks_at_the_middle_half():
     ratios = [9.0, 9.0, 0.05, 0.05, 0.05, 0.05, -9.0, None]
     claim = claim_constant_ratio(metrics_table(8, line_search_ratio=ratios))
-    assert (claim.value, claim.verdict, claim.lines) == (1.0, "holds", 4)
+    assert (claim.value, claim.verdict, claim.observations) == (1.0, "holds", 4)
     wide = claim_constant_ratio(metrics_table(8, line_search_ratio=[1.0, 1.0, 0.01, 0.01, 1.0, 1.0, 1.0, 1.0]))
     assert (wide.verdict, wide.value) == ("fails", pytest.approx(0.505 / 0.01))
     few = claim_constant_ratio(metrics_table(4, line_search_ratio=[1.0] * 4))
-    assert (few.verdict, few.value, few.lines) == ("undetermined", None, 2)
+    assert (few.verdict, few.value, few.observations) == ("undetermined", None, 2)
     negative = claim_constant_ratio(metrics_table(8, line_search_ratio=[-1.0] * 8))
     assert (negative.verdict, negative.value) == ("fails", math.inf)
 
@@ -83,7 +84,7 @@ def test_c5_joins_the_trace_by_step():
         minimum_position_vertex=[0.4, 0.3, 0.2, None, 0.7],
     )
     claim = claim_step_follows_gradient(metrics, trace)
-    assert (claim.value, claim.lines, claim.verdict) == (pytest.approx(1.0), 3, "holds")
+    assert (claim.value, claim.observations, claim.verdict) == (pytest.approx(1.0), 3, "holds")
     broken = metrics.set_column(
         metrics.schema.get_field_index("status"),
         kind_of("line_metrics").schema.field("status"),
@@ -101,9 +102,10 @@ def test_c6_compares_the_ends_of_the_run():
     table = metrics_table(100, consecutive_distance=wild)
     table = table.set_column(table.schema.get_field_index("status"), table.schema.field("status"), pa.array(status))
     claim = claim_shapes_settle(table)
-    assert (claim.value, claim.lines) == (pytest.approx(0.1), 72)  # both pairs of the unresolved line are left out
+    # Both pairs of the unresolved line are left out.
+    assert (claim.value, claim.observations) == (pytest.approx(0.1), 72)
     claim = claim_shapes_settle(metrics_table(100, consecutive_distance=distances))
-    assert (claim.value, claim.verdict, claim.lines) == (pytest.approx(0.1), "holds", 74)
+    assert (claim.value, claim.verdict, claim.observations) == (pytest.approx(0.1), "holds", 74)
     grown = claim_shapes_settle(metrics_table(100, consecutive_distance=[0.1] * 75 + [1.0] * 24 + [None]))
     assert (grown.value, grown.verdict) == (pytest.approx(10.0), "fails")
     assert claim_shapes_settle(metrics_table(65, consecutive_distance=[1.0] * 65)).verdict == "undetermined"
@@ -112,8 +114,8 @@ def test_c6_compares_the_ends_of_the_run():
 
 
 def test_infinity_is_a_value_and_nan_is_none():
-    assert judge("C2", math.inf, threshold=2, relation="<=", lines=1).verdict == "fails"
-    assert judge("C2", math.nan, threshold=2, relation="<=", lines=1).verdict == "undetermined"
+    assert judge(STATEMENTS["C2"], math.inf, observations=1).verdict == "fails"
+    assert judge(STATEMENTS["C2"], math.nan, observations=1).verdict == "undetermined"
 
 
 NAMES = ["C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6"]
@@ -142,7 +144,7 @@ def order_of(**changes):
 
 def test_c3_is_the_gap_above_the_direction_batch():
     claim, pal = order_of()
-    assert (claim.value, claim.verdict, claim.lines) == (pytest.approx((1.6 - 0.4) / 2), "holds", 3)
+    assert (claim.value, claim.verdict, claim.observations) == (pytest.approx((1.6 - 0.4) / 2), "holds", 3)
     assert (pal.value, pal.verdict) == (pytest.approx((1.6 - 1.2) / 2), "holds")
     claim, pal = order_of(direction_batch_minimum=1.7)  # above the best learning rate, below FBPAL
     assert (claim.value, claim.verdict) == (pytest.approx(-0.05), "fails")
@@ -161,11 +163,11 @@ def test_c3_takes_the_lines_that_all_strategies_share():
     gains["sgd_auto"][3] = None
     gains["pal"][3] = gains["pal"][4] = None
     claim, pal = claim_order(strategies_table(gains))
-    assert (claim.value, claim.lines) == (pytest.approx(18 * 1.2 / (18 * 2 + 0.1)), 19)
-    assert (pal.value, pal.lines) == (pytest.approx(17 * 0.4 / (17 * 2 + 0.1)), 18)
+    assert (claim.value, claim.observations) == (pytest.approx(18 * 1.2 / (18 * 2 + 0.1)), 19)
+    assert (pal.value, pal.observations) == (pytest.approx(17 * 0.4 / (17 * 2 + 0.1)), 18)
     gains["pal"][5] = None  # what PAL lacks does not touch C3, but 17 of 20 lines are too few for its own place
     claim, pal = claim_order(strategies_table(gains))
-    assert (claim.lines, pal.verdict, pal.lines) == (19, "undetermined", 0)
+    assert (claim.observations, pal.verdict, pal.observations) == (19, "undetermined", 0)
 
 
 @pytest.mark.parametrize("change", [{"optimum": 0.0}, {"optimum": -1.0}, {"optimum": None}, {"fbpal": None}])
@@ -173,7 +175,7 @@ def test_c3_is_undetermined_without_numbers(change):
     for claim in order_of(**change):
         assert (claim.verdict, claim.value) == ("undetermined", None)
     for claim in claim_order(strategies_table({"optimum": [1.0], "pal": [1.0], "fbpal": [1.0]})):
-        assert (claim.verdict, claim.lines) == ("undetermined", 0)
+        assert (claim.verdict, claim.observations) == ("undetermined", 0)
 
 
 def batch_sizes_table(exponents, *, sizes=(32, 64, 128, 256, 512), draws=2, own=64, samples=1024):
@@ -200,7 +202,7 @@ def batch_sizes_table(exponents, *, sizes=(32, 64, 128, 256, 512), draws=2, own=
 
 def test_c4_is_the_median_exponent_from_the_own_batch_size_on():
     claim = claim_inverse_batch_size(batch_sizes_table([-0.7, -1.0, -0.9, -1.3]))
-    assert (claim.value, claim.verdict, claim.lines) == (pytest.approx(-0.95), "holds", 4)
+    assert (claim.value, claim.verdict, claim.observations) == (pytest.approx(-0.95), "holds", 4)
     assert (claim.threshold, claim.relation) == ("-1.1 to -0.8", "from")
     assert claim_inverse_batch_size(batch_sizes_table([-0.5] * 3)).verdict == "fails"
     assert claim_inverse_batch_size(batch_sizes_table([-1.2] * 3)).verdict == "fails"
@@ -211,10 +213,10 @@ def test_c4_is_the_median_exponent_from_the_own_batch_size_on():
 
 
 def test_seeds_are_pooled_by_their_median_and_their_verdicts():
-    found = [judge("C1", value, threshold=0.2, relation="<", lines=10) for value in (0.1, 0.15, 0.5, math.nan)]
+    found = [judge(STATEMENTS["C1"], value, observations=10) for value in (0.1, 0.15, 0.5, math.nan)]
     pooled = pool_claims(found)
     assert (pooled.value, pooled.lowest, pooled.highest) == (0.15, 0.1, 0.5)
-    assert (pooled.holds, pooled.fails, pooled.undetermined, pooled.seeds, pooled.lines) == (2, 1, 1, 4, 40)
+    assert (pooled.holds, pooled.fails, pooled.undetermined, pooled.seeds, pooled.observations) == (2, 1, 1, 4, 40)
     assert pooled.verdict == "mixed"
     assert pool_claims(found[:2]).verdict == "holds"
     assert pool_claims(found[2:]).verdict == "fails"
@@ -291,7 +293,7 @@ def runs(tmp_path_factory):
 
 
 def aggregate(folder, runs):
-    aggregate_claims(
+    judge_runs(
         runs,
         claims_output=folder / "claims.csv",
         pooled_output=folder / "pooled.csv",
@@ -314,7 +316,7 @@ def test_claims_table_has_a_row_per_run_and_claim(tmp_path, runs):
     judged = good[~good["claim"].isin(["C3", "C3-PAL", "C4"])]
     assert judged["verdict"].eq("holds").all()
     assert good.loc[good["claim"] == "C4", "verdict"].eq("undetermined").all()  # no losses of samples
-    assert good.loc[good["claim"] == "C3", "lines"].eq(80).all()
+    assert good.loc[good["claim"] == "C3", "observations"].eq(80).all()
     np.testing.assert_allclose(good.loc[good["claim"] == "C2", "value"], 1.0, atol=1e-6)
     np.testing.assert_allclose(good.loc[good["claim"] == "C5", "value"], 1.0, atol=1e-6)
     wild = claims[claims["model"] == "wild|net"]
@@ -330,7 +332,7 @@ def test_pooled_table_has_a_row_per_setting_and_claim(tmp_path, runs):
     assert pooled["seeds"].eq(2).all()
     first = pooled[(pooled["model"] == "mlp") & (pooled["claim"] == "C1")].iloc[0]
     own = claims[(claims["model"] == "mlp") & (claims["claim"] == "C1")]
-    assert (first["holds"], first["verdict"], first["lines"]) == (2, "holds", 160)
+    assert (first["holds"], first["verdict"], first["observations"]) == (2, "holds", 160)
     assert (first["lowest"], first["value"], first["highest"]) == (
         own["value"].min(), pytest.approx(own["value"].mean()), own["value"].max(),
     )  # fmt: skip
@@ -402,7 +404,7 @@ def test_unresolved_lines_are_counted_and_left_out(tmp_path):
     measure_lines(run.line, run.line_metrics, window=0.2, resolution=0.006, provenance={})
     claims, page = aggregate(tmp_path, [run])
     assert "| no | 80 | 30 | 0 |" in page
-    lines = dict(zip(claims["claim"], claims["lines"], strict=True))
+    lines = dict(zip(claims["claim"], claims["observations"], strict=True))
     assert (lines["C1"], lines["C2"], lines["C5"]) == (50, 30, 50)
 
 
@@ -421,3 +423,19 @@ def test_a_missing_table_is_named(tmp_path, runs):
     finally:
         (tmp_path / "moved").rename(runs[0].line_fits)
     assert not (tmp_path / "claims.csv").exists()
+
+
+def test_papers_are_joined_row_by_row(tmp_path, runs):
+    aggregate(tmp_path / "one", runs[:2])
+    aggregate(tmp_path / "none", [])
+    aggregate(tmp_path / "other", runs[2:])
+    parts = [tmp_path / name for name in ("one", "none", "other")]
+    join_claims([part / "claims.csv" for part in parts], output=tmp_path / "claims.csv")
+    joined = pd.read_csv(tmp_path / "claims.csv")
+    assert tuple(joined.columns) == CLAIM_COLUMNS
+    assert joined["model"].tolist() == ["mlp"] * 14 + ["wild|net"] * 14
+    assert joined["batch_size"].tolist() == [64] * 28
+    join_pages([part / "summary.md" for part in parts], output=tmp_path / "summary.md")
+    page = (tmp_path / "summary.md").read_text()
+    assert page.count("# Line search\n") == 3
+    assert page.startswith("# Summary of all runs\n")

@@ -117,7 +117,7 @@ class TestReruns:
         jobs = edited.planned(*SMOKE)
         assert "prepare_dataset" not in jobs
         assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["fit_lines"]) == (3, 2, 18, 2)
-        assert (jobs["plot_figure"], jobs["plot_comparison"], jobs["aggregate_claims"]) == (2 * FIGURES, 1, 1)
+        assert (jobs["plot_figure"], jobs["plot_comparison"], jobs["judge_linesearch"]) == (2 * FIGURES, 1, 1)
 
     def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
         block = "models:\n  tiny_mobilenet_w4:\n    entry: sgdline.models:tiny_mobilenet\n    kwargs:\n      width: 4\n"
@@ -132,7 +132,7 @@ class TestReruns:
         edited.edit("src/sgdline/analysis/fits.py", "def fit_lines(", "_UNUSED = 1\n\n\ndef fit_lines(")
         jobs = edited.planned(*SMOKE)
         # Two figures read fits.
-        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, "aggregate_claims": 1}
+        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, "judge_linesearch": 1}
 
     def test_a_new_column_makes_its_table_and_what_follows(self, edited: Workflow) -> None:
         column = 'required("step", pa.int64()),'
@@ -143,7 +143,7 @@ class TestReruns:
         new.write_text((edited.folder / "src/sgdline/tables/kinds/trace.py").read_text())
         jobs = edited.planned(*SMOKE)
         # measure_same_position takes its polynomials from the same module as fit_lines.
-        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, "aggregate_claims": 1}
+        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, "judge_linesearch": 1}
 
     def test_an_edited_kernel_makes_probes_and_what_follows(self, edited: Workflow) -> None:
         edited.edit(
@@ -162,7 +162,7 @@ class TestReruns:
     def test_another_window_makes_the_analysis_only(self, edited: Workflow) -> None:
         edited.edit("config/smoke.yaml", "    analysis:\n", "    analysis:\n      window: 0.15\n")
         jobs = edited.planned(*SMOKE)
-        assert set(jobs) == ANALYSIS | {"plot_figure", "aggregate_claims"}
+        assert set(jobs) == ANALYSIS | {"plot_figure", "judge_linesearch"}
 
     def test_an_edited_figure_makes_this_figure_only(self, edited: Workflow) -> None:
         edited.edit("src/sgdline/figures/linesearch/ext_variance.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")

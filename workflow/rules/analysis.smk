@@ -131,7 +131,7 @@ rule measure_same_position:
         "../scripts/measure_same_position.py"
 
 
-rule aggregate_claims:
+rule judge_linesearch:
     input:
         trace=run_tables("trace", measured_runs()),
         line=run_tables("line", measured_runs()),
@@ -139,6 +139,31 @@ rule aggregate_claims:
         line_metrics=run_tables("line_metrics", measured_runs()),
         line_strategies=run_tables("line_strategies", measured_runs()),
         line_batch_sizes=run_tables("line_batch_sizes", sampled_runs()),
+    output:
+        claims=f"{RESULTS}/tables/linesearch/claims.csv",
+        pooled=f"{RESULTS}/tables/linesearch/claims_over_seeds.csv",
+        summary=ensure(f"{RESULTS}/tables/linesearch/summary.md", non_empty=True),
+    log:
+        f"{LOGS}/judge_linesearch.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        runs=[asdict(run) | {"lr": float(run.lr)} for run in measured_runs()],
+        sampled=[
+            index for index, run in enumerate(measured_runs()) if keeps_samples(run)
+        ],
+        code=digest("judge_linesearch.py"),
+    message:
+        "Testing the claims of linesearch on all runs"
+    script:
+        "../scripts/judge_linesearch.py"
+
+
+rule gather_claims:
+    input:
+        claims=expand(f"{RESULTS}/tables/{{paper}}/claims.csv", paper=JUDGED),
+        pooled=expand(f"{RESULTS}/tables/{{paper}}/claims_over_seeds.csv", paper=JUDGED),
+        summary=expand(f"{RESULTS}/tables/{{paper}}/summary.md", paper=JUDGED),
     output:
         claims=report(
             f"{RESULTS}/tables/claims.csv",
@@ -152,16 +177,12 @@ rule aggregate_claims:
         ),
         summary=ensure(f"{RESULTS}/tables/summary.md", non_empty=True),
     log:
-        f"{LOGS}/aggregate_claims.log",
+        f"{LOGS}/gather_claims.log",
     conda:
         "../../envs/sgdline.yaml"
     params:
-        runs=[asdict(run) | {"lr": float(run.lr)} for run in measured_runs()],
-        sampled=[
-            index for index, run in enumerate(measured_runs()) if keeps_samples(run)
-        ],
-        code=digest("aggregate_claims.py"),
+        code=digest("gather_claims.py"),
     message:
-        "Testing the papers' claims on all runs"
+        "Joining the claims of all papers"
     script:
-        "../scripts/aggregate_claims.py"
+        "../scripts/gather_claims.py"

@@ -48,6 +48,7 @@ ANALYSES = {
     "line": ("line_fits", "line_metrics", "line_distances", "line_strategies"),
     "mline": ("mline_metrics",),
 }
+JUDGED = ["linesearch"]  # papers whose claims are tested, by rules judge_<paper>
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 

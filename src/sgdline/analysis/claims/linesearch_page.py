@@ -1,20 +1,35 @@
-"""All runs of a workflow together: the table of claims, the same over seeds, and a page for a reader."""
+"""The claims of linesearch on all runs: tables, the same over seeds, and a page for a reader."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
-from sgdline.analysis.claims import MEANINGS, STATEMENTS, Claim, PooledClaim, mae_by_step, pool_claims, run_claims
+from sgdline.analysis.claims.linesearch import STATEMENTS, mae_by_step, run_claims
+from sgdline.analysis.claims.pages import (
+    RUN_HEADER,
+    JudgedRun,
+    claim_matrix,
+    claim_sentences,
+    count,
+    finite,
+    markdown_table,
+    median,
+    number,
+    pooled_claims,
+    run_cells,
+    seed_groups,
+    statement_list,
+    write_claims,
+    write_text,
+)
 from sgdline.analysis.columns import as_floats
 from sgdline.analysis.curves import FloatArray
 from sgdline.analysis.divergence import diverged_at
@@ -25,10 +40,6 @@ from sgdline.tables.kinds.line_fits import LINE_FITS
 from sgdline.tables.kinds.line_metrics import LINE_METRICS
 from sgdline.tables.kinds.line_strategies import LINE_STRATEGIES
 from sgdline.tables.kinds.trace import TRACE
-
-_RUN_COLUMNS = ("experiment", "model", "lr", "batch_size", "seed")
-CLAIM_COLUMNS = (*_RUN_COLUMNS, *(field.name for field in dataclasses.fields(Claim)))
-POOLED_COLUMNS = (*_RUN_COLUMNS[:-1], *(field.name for field in dataclasses.fields(PooledClaim)))
 
 
 @dataclass(frozen=True)
@@ -52,8 +63,7 @@ class RunTables:
 class _RunSummary:
     """What the summary says about one run; NaN or None where it does not exist."""
 
-    run: RunTables
-    claims: tuple[Claim, ...]
+    judged: JudgedRun
     updates: int
     full_batch_loss: float  # at the last measured line with a finite loss at 0, nats
     batch_loss: float  # of the last update, nats
@@ -74,7 +84,7 @@ class _RunSummary:
     compat: bool  # strategies and batch sizes by the released rules
 
 
-def aggregate_claims(
+def judge_runs(
     runs: Sequence[RunTables], *, claims_output: str | Path, pooled_output: str | Path, summary_output: str | Path
 ) -> None:
     """Write the claims of all runs as CSV and a summary that a person can read as Markdown.
@@ -91,46 +101,14 @@ def aggregate_claims(
     """
     ordered = sorted(runs, key=lambda run: (run.experiment, run.model, run.lr, run.batch_size, run.seed))
     summaries = [_summarise(run) for run in ordered]
-    rows = [
-        (*(getattr(run, name) for name in _RUN_COLUMNS), *dataclasses.astuple(claim))
-        for run, summary in zip(ordered, summaries, strict=True)
-        for claim in summary.claims
-    ]
-    frame = pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
-    _write_text(claims_output, frame.to_csv(index=False, lineterminator="\n"))
-    pooled = [
-        (*(getattr(group[0].run, name) for name in _RUN_COLUMNS[:-1]), *dataclasses.astuple(claim))
-        for group in _seed_groups(summaries)
-        for claim in _pooled(group)
-    ]
-    frame = pd.DataFrame(pooled, columns=list(POOLED_COLUMNS))
-    _write_text(pooled_output, frame.to_csv(index=False, lineterminator="\n"))
-    _write_text(summary_output, _summary_page(summaries))
-
-
-def _seed_groups(summaries: Sequence[_RunSummary]) -> Iterator[list[_RunSummary]]:
-    """Yield the runs that differ in their seed only; the runs come in order."""
-    for _, group in groupby(summaries, key=lambda entry: dataclasses.astuple(entry.run)[: len(_RUN_COLUMNS) - 1]):
-        yield list(group)
-
-
-def _pooled(group: Sequence[_RunSummary]) -> list[PooledClaim]:
-    return [pool_claims(claims) for claims in zip(*(entry.claims for entry in group), strict=True)]
-
-
-def _finite(values: FloatArray) -> FloatArray:
-    return values[np.isfinite(values)]
-
-
-def _median(values: FloatArray) -> float:
-    finite = _finite(values)
-    return float(np.median(finite)) if finite.size else math.nan
+    write_claims([entry.judged for entry in summaries], claims_output=claims_output, pooled_output=pooled_output)
+    write_text(summary_output, _summary_page(summaries))
 
 
 def _quartiles(values: FloatArray) -> tuple[float, float, float]:
-    finite = _finite(values)
-    low, median, high = np.quantile(finite, [0.25, 0.5, 0.75]).tolist() if finite.size else [math.nan] * 3
-    return low, median, high
+    some = finite(values)
+    low, middle, high = np.quantile(some, [0.25, 0.5, 0.75]).tolist() if some.size else [math.nan] * 3
+    return low, middle, high
 
 
 def _summarise(run: RunTables) -> _RunSummary:
@@ -142,19 +120,25 @@ def _summarise(run: RunTables) -> _RunSummary:
     line_batch_sizes = None
     if run.line_batch_sizes is not None:
         line_batch_sizes = read_table(run.line_batch_sizes, LINE_BATCH_SIZES)
-    errors = _finite(as_floats(line, "interpolation_error"))
+    errors = finite(as_floats(line, "interpolation_error"))
     ratios = as_floats(line_metrics, "line_search_ratio")
-    at_zero = _finite(as_floats(line_metrics, "loss_at_zero"))
+    at_zero = finite(as_floats(line_metrics, "loss_at_zero"))
     batch_loss = as_floats(trace, "batch_loss")
     facts = {**provenance(trace), **provenance(line)}
     return _RunSummary(
-        run=run,
-        claims=run_claims(
-            trace=trace,
-            line_fits=line_fits,
-            line_metrics=line_metrics,
-            line_strategies=line_strategies,
-            line_batch_sizes=line_batch_sizes,
+        judged=JudgedRun(
+            experiment=run.experiment,
+            model=run.model,
+            lr=run.lr,
+            batch_size=run.batch_size,
+            seed=run.seed,
+            claims=run_claims(
+                trace=trace,
+                line_fits=line_fits,
+                line_metrics=line_metrics,
+                line_strategies=line_strategies,
+                line_batch_sizes=line_batch_sizes,
+            ),
         ),
         updates=trace.num_rows,
         full_batch_loss=float(at_zero[-1]) if at_zero.size else math.nan,
@@ -163,8 +147,8 @@ def _summarise(run: RunTables) -> _RunSummary:
         lines=line.num_rows,
         unresolved=line.column("status").to_pylist().count("unresolved"),
         edges=line.column("status").to_pylist().count("edge"),
-        median_evaluations=_median(as_floats(line, "evaluations")),
-        median_interpolation_error=_median(errors),
+        median_evaluations=median(as_floats(line, "evaluations")),
+        median_interpolation_error=median(errors),
         largest_interpolation_error=float(errors.max()) if errors.size else math.nan,
         quarter_ratios=tuple(_quartiles(part) for part in np.array_split(ratios, 4)),
         median_mae=(_median_mae(line_fits, 1), _median_mae(line_fits, 2)),
@@ -178,7 +162,7 @@ def _summarise(run: RunTables) -> _RunSummary:
 
 
 def _median_mae(line_fits: pa.Table, degree: int) -> float:
-    return _median(np.array(list(mae_by_step(line_fits, degree).values()), dtype=np.float64))
+    return median(np.array(list(mae_by_step(line_fits, degree).values()), dtype=np.float64))
 
 
 def _optimizer(facts: Mapping[str, Any]) -> str:
@@ -196,42 +180,17 @@ def _named(fact: Any) -> str:
     return "-" if fact is None else str(fact)
 
 
-def _write_text(path: str | Path, text: str) -> None:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(target.name + ".writing")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.replace(target)
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}g}"
-
-
-def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    # A vertical bar would end the cell.
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    rule = ["---"] * len(header)
-    return ["| " + " | ".join(row) + " |" for row in (lines[0], rule, *lines[1:])]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _summary_page(summaries: Sequence[_RunSummary]) -> str:
-    page = ["# Summary of all runs", ""]
+    page = ["# Line search", ""]
     diverged = sum(summary.diverged_at is not None for summary in summaries)
-    experiments = len({summary.run.experiment for summary in summaries})
+    experiments = len({summary.judged.experiment for summary in summaries})
     page += [
-        f"{_count(len(summaries), 'run')} in {_count(experiments, 'experiment')}; "
-        f"{diverged} diverged. Losses in nats, lengths Euclidean. `-`: the number does not exist.",
+        f"{count(len(summaries), 'run')} in {count(experiments, 'experiment')}; {diverged} diverged.",
         "",
     ]
-    for experiment, group in groupby(summaries, key=lambda summary: summary.run.experiment):
+    for experiment, group in groupby(summaries, key=lambda summary: summary.judged.experiment):
         page += _experiment_section(experiment, list(group))
-    page += ["## How the claims are measured", ""]
-    page += [f"- {claim}: {statement}; {MEANINGS[claim]}." for claim, statement in STATEMENTS.items()]
+    page += ["## How the claims are measured", "", *statement_list(STATEMENTS)]
     return "\n".join(page).rstrip() + "\n"
 
 
@@ -247,22 +206,15 @@ def _experiment_section(experiment: str, summaries: Sequence[_RunSummary]) -> li
         section += ["C3, C3-PAL and C4 by the rules of the released code (analysis.compat)."]
     section += ["", "### Runs", "", *_run_table(summaries), ""]
     section += ["### Lines", "", *_line_table(summaries), ""]
-    section += ["### Claims", "", *_claim_matrix(summaries), ""]
+    section += ["### Claims", "", *claim_matrix([entry.judged for entry in summaries]), ""]
     section += ["### Over seeds", "", *_seed_table(summaries), ""]
     section += [*_sentences(summaries), ""]
     return section
 
 
-_RUN_HEADER = ("model", "lr", "batch size", "seed")
-
-
-def _run_cells(run: RunTables) -> list[str]:
-    return [run.model, f"{run.lr:g}", str(run.batch_size), str(run.seed)]
-
-
 def _run_table(summaries: Sequence[_RunSummary]) -> list[str]:
     header = [
-        *_RUN_HEADER,
+        *RUN_HEADER,
         "updates",
         "full-batch loss at last line",
         "last batch loss",
@@ -277,91 +229,68 @@ def _run_table(summaries: Sequence[_RunSummary]) -> list[str]:
     ]
     rows = [
         [
-            *_run_cells(entry.run),
+            *run_cells(entry.judged),
             str(entry.updates),
-            _number(entry.full_batch_loss, 4),
-            _number(entry.batch_loss, 4),
+            number(entry.full_batch_loss, 4),
+            number(entry.batch_loss, 4),
             "no" if entry.diverged_at is None else str(entry.diverged_at),
             str(entry.lines),
             str(entry.unresolved),
             str(entry.edges),
-            _number(entry.median_evaluations),
-            _number(entry.median_interpolation_error, 2),
-            _number(entry.largest_interpolation_error, 2),
-            _number(entry.replay_drift, 2),
+            number(entry.median_evaluations),
+            number(entry.median_interpolation_error, 2),
+            number(entry.largest_interpolation_error, 2),
+            number(entry.replay_drift, 2),
         ]
         for entry in summaries
     ]
-    return _markdown_table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _line_table(summaries: Sequence[_RunSummary]) -> list[str]:
     header = [
-        *_RUN_HEADER,
+        *RUN_HEADER,
         *(f"s_opt/||m_t|| (quartiles), quarter {quarter}" for quarter in (1, 2, 3, 4)),
         "median MAE degree 1",
         "median MAE degree 2",
     ]
     rows = [
         [
-            *_run_cells(entry.run),
+            *run_cells(entry.judged),
             *(
-                "-" if math.isnan(median) else f"{_number(median)} ({_number(low)} to {_number(high)})"
-                for low, median, high in entry.quarter_ratios
+                "-" if math.isnan(middle) else f"{number(middle)} ({number(low)} to {number(high)})"
+                for low, middle, high in entry.quarter_ratios
             ),
-            *(_number(mae, 2) for mae in entry.median_mae),
+            *(number(mae, 2) for mae in entry.median_mae),
         ]
         for entry in summaries
     ]
-    return _markdown_table(header, rows)
-
-
-def _claim_matrix(summaries: Sequence[_RunSummary]) -> list[str]:
-    header = [*_RUN_HEADER, *(f"{claim.claim} ({claim.relation} {claim.threshold})" for claim in summaries[0].claims)]
-    rows = [
-        [
-            *_run_cells(entry.run),
-            *(
-                f"{claim.verdict} ({_number(claim.value)})" if claim.value is not None else claim.verdict
-                for claim in entry.claims
-            ),
-        ]
-        for entry in summaries
-    ]
-    return _markdown_table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _seed_table(summaries: Sequence[_RunSummary]) -> list[str]:
     """Pool runs that differ in their seed only: how many hold each claim, and the median judged value."""
     rows = []
-    for pooled in _seed_groups(summaries):
-        cells = [f"{claim.holds} of {claim.seeds} (median {_number(claim.value)})" for claim in _pooled(pooled)]
+    by_run = {entry.judged: entry for entry in summaries}
+    for group in seed_groups([entry.judged for entry in summaries]):
+        cells = [f"{claim.holds} of {claim.seeds} (median {number(claim.value)})" for claim in pooled_claims(group)]
+        pooled = [by_run[run] for run in group]
         diverged = sum(entry.diverged_at is not None for entry in pooled)
         losses = np.array([entry.full_batch_loss for entry in pooled])
-        rows.append(
-            [*_run_cells(pooled[0].run)[:3], str(len(pooled)), str(diverged), _number(_median(losses), 4), *cells]
-        )
-    names = [f"{claim.claim} holds" for claim in summaries[0].claims]
-    header = [*_RUN_HEADER[:3], "seeds", "diverged", "median full-batch loss at last line", *names]
-    return _markdown_table(header, rows)
+        rows.append([*run_cells(group[0])[:3], str(len(pooled)), str(diverged), number(median(losses), 4), *cells])
+    names = [f"{claim.claim} holds" for claim in summaries[0].judged.claims]
+    header = [*RUN_HEADER[:3], "seeds", "diverged", "median full-batch loss at last line", *names]
+    return markdown_table(header, rows)
 
 
 def _sentences(summaries: Sequence[_RunSummary]) -> list[str]:
-    total = len(summaries)
-    sentences = []
-    for claims in zip(*(entry.claims for entry in summaries), strict=True):
-        verdicts = [claim.verdict for claim in claims]
-        name = claims[0].claim
-        sentences.append(
-            f"- {name} ({MEANINGS[name]}) holds in {verdicts.count('holds')} of {_count(total, 'run')}, fails in "
-            f"{verdicts.count('fails')}, is undetermined in {verdicts.count('undetermined')}."
-        )
+    sentences = claim_sentences([entry.judged for entry in summaries], STATEMENTS)
     bad = [entry for entry in summaries if entry.diverged_at is not None]
     if bad:
         listed = ", ".join(
-            f"{entry.run.model} lr {entry.run.lr:g} batch size {entry.run.batch_size} seed {entry.run.seed} "
-            f"(step {entry.diverged_at})"
+            f"{entry.judged.model} lr {entry.judged.lr:g} batch size {entry.judged.batch_size} seed "
+            f"{entry.judged.seed} (step {entry.diverged_at})"
             for entry in bad
         )
-        sentences.append(f"- {_count(len(bad), 'run')} of {total} diverged: {listed}.")
+        sentences.append(f"- {count(len(bad), 'run')} of {len(summaries)} diverged: {listed}.")
     return sentences

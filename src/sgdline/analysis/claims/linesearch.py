@@ -1,4 +1,4 @@
-"""The core claims of linesearch as numbers with a verdict, for one run and over seeds.
+"""The core claims of linesearch as numbers with a verdict, for one run.
 
 A claim compares one number of a run with a threshold. All of them take the lines of a run in the order of their
 steps, T of them:
@@ -38,13 +38,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sgdline.analysis.batch_sizes import batch_slopes
+from sgdline.analysis.claims.judging import Claim, Statement, judge
 from sgdline.analysis.columns import as_floats, measurable
 from sgdline.analysis.curves import FloatArray
 from sgdline.analysis.divergence import diverged_at
@@ -53,58 +53,77 @@ from sgdline.analysis.strategies import common_improvement, middle_half
 from sgdline.tables import provenance
 
 PAPER = "linesearch"
-STATEMENTS: dict[str, str] = {
-    "C1": "Median MAE of the parabola over MAE of the straight line",
-    "C2": "Quartiles of s_opt/||m_t|| within this factor of the median, middle half of the run",
-    "C3": "Gap from the direction batch's minimum up to FBPAL and the best fixed lr, over the optimum's gain",
-    "C3-PAL": "Smaller of PAL's gaps to its neighbours in the order of C3, over the optimum's gain",
-    "C4": "Exponent of abs(D_B) as a power of the batch size on a fixed line",
-    "C5": "Correlation of s_opt with the gradient norm",
-    "C6": "Consecutive line distance, last quarter over first 50 lines",
-}
-# What a claim says where it holds; sentences of the summary.
-MEANINGS: dict[str, str] = {
-    "C1": "the full-batch loss along update directions is close to a parabola",
-    "C2": "one fixed learning rate makes SGD an almost exact line search on the full-batch loss",
-    "C3": "the full-batch parabola and one fixed learning rate gain more than the direction batch's own minimum",
-    "C3-PAL": "PAL gains less than these two and more than the direction batch's own minimum",
-    "C4": "on a fixed line the slope falls as one over the batch size",
-    "C5": "the full-batch minimum lies farther out where the gradient is larger",
-    "C6": "line shapes differ much at the start and little at the end",
+
+
+def _statement(
+    claim: str, number: str, meaning: str, relation: str, threshold: float | tuple[float, float]
+) -> Statement:
+    return Statement(PAPER, claim, number, meaning, relation, threshold)
+
+
+STATEMENTS: dict[str, Statement] = {
+    statement.claim: statement
+    for statement in (
+        _statement(
+            "C1",
+            "Median MAE of the parabola over MAE of the straight line",
+            "the full-batch loss along update directions is close to a parabola",
+            "<",
+            0.2,
+        ),
+        _statement(
+            "C2",
+            "Quartiles of s_opt/||m_t|| within this factor of the median, middle half of the run",
+            "one fixed learning rate makes SGD an almost exact line search on the full-batch loss",
+            "<=",
+            2.0,
+        ),
+        _statement(
+            "C3",
+            "Gap from the direction batch's minimum up to FBPAL and the best fixed lr, over the optimum's gain",
+            "the full-batch parabola and one fixed learning rate gain more than the direction batch's own minimum",
+            ">",
+            0.0,
+        ),
+        _statement(
+            "C3-PAL",
+            "Smaller of PAL's gaps to its neighbours in the order of C3, over the optimum's gain",
+            "PAL gains less than these two and more than the direction batch's own minimum",
+            ">",
+            0.0,
+        ),
+        _statement(
+            "C4",
+            "Exponent of abs(D_B) as a power of the batch size on a fixed line",
+            "on a fixed line the slope falls as one over the batch size",
+            "from",
+            (-1.1, -0.8),
+        ),
+        _statement(
+            "C5",
+            "Correlation of s_opt with the gradient norm",
+            "the full-batch minimum lies farther out where the gradient is larger",
+            ">",
+            0.5,
+        ),
+        _statement(
+            "C6",
+            "Consecutive line distance, last quarter over first 50 lines",
+            "line shapes differ much at the start and little at the end",
+            "<=",
+            0.1,
+        ),
+    )
 }
 _FIRST_LINES = 50  # C6
 _LEAST_SHARE = 0.9  # C3
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One number of one run beside the threshold that it is held against."""
-
-    paper: str
-    claim: str
-    statement: str
-    value: float | None  # None: the number does not exist
-    threshold: str  # a number, or two with "to" between them
-    relation: str  # < | <= | > | from
-    verdict: str  # holds | fails | undetermined
-    lines: int  # lines that the number rests on
-
-
-def judge(claim: str, value: float, *, threshold: float | tuple[float, float], relation: str, lines: int) -> Claim:
-    """Hold a value against its threshold, or against a range (`from`); NaN is undetermined, infinity is a value."""
-    low, high = threshold if isinstance(threshold, tuple) else (threshold, threshold)
-    text = f"{low:g} to {high:g}" if isinstance(threshold, tuple) else f"{threshold:g}"
-    if math.isnan(value):
-        return Claim(PAPER, claim, STATEMENTS[claim], None, text, relation, "undetermined", lines)
-    holds = {"<": value < low, "<=": value <= low, ">": value > low, "from": low <= value <= high}[relation]
-    return Claim(PAPER, claim, STATEMENTS[claim], value, text, relation, "holds" if holds else "fails", lines)
 
 
 def claim_parabolic(line_fits: pa.Table) -> Claim:
     """Return C1: median over lines of MAE_2 / MAE_1, below 0.2."""
     straight, parabola = mae_by_step(line_fits, 1), mae_by_step(line_fits, 2)
     ratios = [parabola[step] / error for step, error in straight.items() if error > 0 and step in parabola]
-    return judge("C1", _median(np.array(ratios)), threshold=0.2, relation="<", lines=len(ratios))
+    return judge(STATEMENTS["C1"], _median(np.array(ratios)), observations=len(ratios))
 
 
 def claim_constant_ratio(line_metrics: pa.Table) -> Claim:
@@ -115,7 +134,7 @@ def claim_constant_ratio(line_metrics: pa.Table) -> Claim:
     if middle.size >= 4:
         low, median, high = (float(value) for value in np.quantile(middle, [0.25, 0.5, 0.75]))
         factor = max(high / median, median / low) if low > 0 else math.inf
-    return judge("C2", factor, threshold=2.0, relation="<=", lines=middle.size)
+    return judge(STATEMENTS["C2"], factor, observations=middle.size)
 
 
 def claim_order(line_strategies: pa.Table) -> tuple[Claim, Claim]:
@@ -126,8 +145,8 @@ def claim_order(line_strategies: pa.Table) -> tuple[Claim, Claim]:
     needed = ["optimum", "fbpal", "direction_batch_minimum"]
     if not fixed:
         return (
-            judge("C3", math.nan, threshold=0.0, relation=">", lines=0),
-            judge("C3-PAL", math.nan, threshold=0.0, relation=">", lines=0),
+            judge(STATEMENTS["C3"], math.nan, observations=0),
+            judge(STATEMENTS["C3-PAL"], math.nan, observations=0),
         )
     totals, lines = _shared_gains(line_strategies, [*needed, *fixed])
     order = math.nan
@@ -140,8 +159,8 @@ def claim_order(line_strategies: pa.Table) -> tuple[Claim, Claim]:
         upper = min(totals["fbpal"], max(totals[name] for name in fixed))
         pal = min(upper - totals["pal"], totals["pal"] - totals["direction_batch_minimum"]) / totals["optimum"]
     return (
-        judge("C3", order, threshold=0.0, relation=">", lines=lines),
-        judge("C3-PAL", pal, threshold=0.0, relation=">", lines=pal_lines),
+        judge(STATEMENTS["C3"], order, observations=lines),
+        judge(STATEMENTS["C3-PAL"], pal, observations=pal_lines),
     )
 
 
@@ -166,7 +185,7 @@ def claim_inverse_batch_size(line_batch_sizes: pa.Table | None) -> Claim:
         sizes, slopes = batch_slopes(line_batch_sizes)
         if len(sizes) >= 3:
             exponents = _finite(np.array([fit_power_law(sizes, own).exponent for own in slopes], dtype=np.float64))
-    return judge("C4", _median(exponents), threshold=(-1.1, -0.8), relation="from", lines=exponents.size)
+    return judge(STATEMENTS["C4"], _median(exponents), observations=exponents.size)
 
 
 def claim_step_follows_gradient(line_metrics: pa.Table, trace: pa.Table) -> Claim:
@@ -178,7 +197,7 @@ def claim_step_follows_gradient(line_metrics: pa.Table, trace: pa.Table) -> Clai
     correlation = math.nan
     if used.sum() >= 3 and np.ptp(minima[used]) > 0 and np.ptp(norms[used]) > 0:
         correlation = float(np.corrcoef(minima[used], norms[used])[0, 1])
-    return judge("C5", correlation, threshold=0.5, relation=">", lines=int(used.sum()))
+    return judge(STATEMENTS["C5"], correlation, observations=int(used.sum()))
 
 
 def claim_shapes_settle(line_metrics: pa.Table) -> Claim:
@@ -192,7 +211,7 @@ def claim_shapes_settle(line_metrics: pa.Table) -> Claim:
     change = math.nan
     if len(distances) - quarter >= _FIRST_LINES and quarter and _median(first) > 0:
         change = _median(last) / _median(first)
-    return judge("C6", change, threshold=0.1, relation="<=", lines=first.size + last.size)
+    return judge(STATEMENTS["C6"], change, observations=first.size + last.size)
 
 
 def run_claims(
@@ -225,55 +244,6 @@ def run_claims(
     if diverged_at(trace) is None:
         return claims
     return tuple(dataclasses.replace(claim, verdict="undetermined") for claim in claims)
-
-
-@dataclass(frozen=True)
-class PooledClaim:
-    """One claim over the runs that differ in their seed only."""
-
-    paper: str
-    claim: str
-    statement: str
-    value: float | None  # median over the seeds that are judged
-    lowest: float | None
-    highest: float | None
-    threshold: str
-    relation: str
-    verdict: str  # holds | fails: in every judged seed; mixed; undetermined: no seed is judged
-    holds: int  # seeds
-    fails: int
-    undetermined: int
-    seeds: int
-    lines: int  # in all seeds together
-
-
-def pool_claims(claims: Sequence[Claim]) -> PooledClaim:
-    """Pool the same claim of several seeds.
-
-    Args:
-        claims: At least one, all of the same name.
-    """
-    first = claims[0]
-    judged = [claim for claim in claims if claim.verdict != "undetermined" and claim.value is not None]
-    values = np.array([claim.value for claim in judged], dtype=np.float64)
-    verdicts = [claim.verdict for claim in claims]
-    found = {claim.verdict for claim in judged}
-    return PooledClaim(
-        paper=first.paper,
-        claim=first.claim,
-        statement=first.statement,
-        value=float(np.median(values)) if judged else None,
-        lowest=float(values.min()) if judged else None,
-        highest=float(values.max()) if judged else None,
-        threshold=first.threshold,
-        relation=first.relation,
-        verdict="undetermined" if not found else "mixed" if len(found) > 1 else found.pop(),
-        holds=verdicts.count("holds"),
-        fails=verdicts.count("fails"),
-        undetermined=verdicts.count("undetermined"),
-        seeds=len(claims),
-        lines=sum(claim.lines for claim in claims),
-    )
 
 
 def _finite(values: FloatArray) -> FloatArray:

@@ -1,18 +1,18 @@
-"""Test the papers' claims on every run and summarise the runs for a reader.
+"""Test the claims of linesearch on every run with lines and summarise the runs for a reader.
 
-Output `claims`: CSV, one row per run and claim: value, threshold, relation, verdict, number of lines.
+Output `claims`: CSV, one row per run and claim: value, threshold, relation, verdict, number of lines that it rests on.
 Output `pooled`: CSV, the same over the seeds of a setting: median value, range, how many seeds hold, verdict.
 Output `summary`: Markdown page.
 """
 
-from sgdline.analysis.aggregate import RunTables, aggregate_claims
+from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
 from sgdline.runtime import job
 
 if __name__ == "__main__":
     with job(log=snakemake.log[0]):
         kinds = ("trace", "line", "line_fits", "line_metrics", "line_strategies")
         batch_sizes = dict(zip(snakemake.params.sampled, snakemake.input.line_batch_sizes, strict=True))
-        aggregate_claims(
+        judge_runs(
             [
                 RunTables(
                     **run,
