@@ -23,9 +23,8 @@ from sgdline.analysis.claims.pages import (
     markdown_table,
     median,
     number,
-    pooled_claims,
     run_cells,
-    seed_groups,
+    seed_table,
     statement_list,
     write_claims,
     write_text,
@@ -269,18 +268,17 @@ def _line_table(summaries: Sequence[_RunSummary]) -> list[str]:
 
 
 def _seed_table(summaries: Sequence[_RunSummary]) -> list[str]:
-    """Pool runs that differ in their seed only: how many hold each claim, and the median judged value."""
-    rows = []
+    """Pool runs that differ in their seed only, with their losses beside the claims."""
     by_run = {entry.judged: entry for entry in summaries}
-    for group in seed_groups([entry.judged for entry in summaries]):
-        cells = [f"{claim.holds} of {claim.seeds} (median {number(claim.value)})" for claim in pooled_claims(group)]
+
+    def cells(group: Sequence[JudgedRun]) -> list[str]:
         pooled = [by_run[run] for run in group]
         diverged = sum(entry.diverged_at is not None for entry in pooled)
         losses = np.array([entry.full_batch_loss for entry in pooled])
-        rows.append([*run_cells(group[0])[:3], str(len(pooled)), str(diverged), number(median(losses), 4), *cells])
-    names = [f"{claim.claim} holds" for claim in summaries[0].judged.claims]
-    header = [*RUN_HEADER[:3], "seeds", "diverged", "median full-batch loss at last line", *names]
-    return markdown_table(header, rows)
+        return [str(diverged), number(median(losses), 4)]
+
+    header = ("diverged", "median full-batch loss at last line")
+    return seed_table([entry.judged for entry in summaries], header=header, cells=cells)
 
 
 def _sentences(summaries: Sequence[_RunSummary]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -155,6 +155,27 @@ def claim_matrix(judged: Sequence[JudgedRun]) -> list[str]:
         for run in judged
     ]
     return markdown_table(header, rows)
+
+
+def seed_table(
+    judged: Sequence[JudgedRun],
+    *,
+    header: Sequence[str] = (),
+    cells: Callable[[Sequence[JudgedRun]], Sequence[str]] = lambda group: (),
+) -> list[str]:
+    """Return a Markdown table over what differs in its seed only: how many hold each claim, and the median value.
+
+    Args:
+        judged: At least one entry, all with the same claims.
+        header: Names of further columns.
+        cells: Their cells for the entries of one row.
+    """
+    rows = []
+    for group in seed_groups(judged):
+        held = [f"{claim.holds} of {claim.seeds} (median {number(claim.value)})" for claim in pooled_claims(group)]
+        rows.append([*run_cells(group[0])[:3], str(len(group)), *cells(group), *held])
+    names = [f"{claim.claim} holds" for claim in judged[0].claims]
+    return markdown_table([*RUN_HEADER[:3], "seeds", *header, *names], rows)
 
 
 def claim_sentences(judged: Sequence[JudgedRun], statements: Mapping[str, Statement]) -> list[str]:
