@@ -368,7 +368,7 @@ def _number_batches(experiment: dict[str, Any], config: Block, path: KeyPath, fa
     ]
     if isinstance(start, Mapping) and "batch_size" in start:
         places.append((start, "batch_size", (*path, "start_from", "batch_size")))
-    images = _training_images(experiment, config)
+    images = _training_images(experiment, config) or None
     for holder, key, here in places:
         if holder[key] != "all":
             continue
@@ -499,7 +499,7 @@ def _check_noise(experiment: Block, config: Block, path: KeyPath, faults: Faults
         )
     images, asked = _training_images(experiment, config), noise.get("batch_size")
     for _, batch_size in _sound(experiment.get("batch_size"), int):
-        if images is None or asked is None:
+        if not images or asked is None:
             continue
         size = (_WHOLE_SET_MINI_BATCH if batch_size >= images else batch_size) if asked == "auto" else asked
         got = size if asked == size else f"auto, which is {size} here"
@@ -722,27 +722,25 @@ def _check_chunks(experiment: Block, config: Block, line: Block, path: KeyPath, 
     rule = "must not leave a chunk of one sample when probes.line.batch_norm is train"
     micro_batch = experiment.get("micro_batch")
     for position, batch_size in _sound(experiment.get("batch_size"), int):
-        here: KeyPath = (*path, "batch_size", Index(position))
-        other = "batch size"
-        if micro_batch is not None and micro_batch < batch_size:
-            here, other = (*path, "micro_batch"), "micro_batch"
-            if batch_size % micro_batch == 1:
-                left = f"which leaves one of the {batch_size} samples of a batch over"
-                faults.add(here, f"{rule}, got {micro_batch}, {left}. Use another micro_batch.")
-            batch_size = micro_batch
-        if batch_size == 1:
+        divided = micro_batch is not None and micro_batch < batch_size
+        size, other = (micro_batch, "micro_batch") if divided else (batch_size, "batch size")
+        here: KeyPath = (*path, "micro_batch") if divided else (*path, "batch_size", Index(position))
+        if size == 1:
             faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.line.batch_norm: eval.")
             continue
         for split in splits:
             images = _images(block, split)
-            if images is not None and images % batch_size == 1:
+            if images is not None and images % size == 1:
                 choices = [images - 1] if block[split] == "all" else [images - 1, images + 1]
                 mended = " or ".join(str(choice) for choice in choices if choice > 0)
                 faults.add(
                     here,
-                    f"{rule}, got {batch_size}, which leaves one of the {images} {split} images over. Set "
+                    f"{rule}, got {size}, which leaves one of the {images} {split} images over. Set "
                     f"datasets.{dataset}.{split} to {mended}, or use another {other}.",
                 )
+        if batch_size % size == 1:
+            left = f"which leaves one of the {batch_size} samples of a batch over"
+            faults.add(here, f"{rule}, got {size}, {left}. Use another micro_batch.")
 
 
 def _check_figures(
