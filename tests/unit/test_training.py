@@ -94,9 +94,9 @@ def test_a_run_is_that_of_torch_optim(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_step_schedule_handles_several_milestones_at_once() -> None:
-    schedule = make_schedule(1.0, {"name": "step", "milestones": [3, 5], "factor": 0.1})
+    schedule = make_schedule(1.0, {"name": "step", "milestones": [3, 5], "factor": 0.1}, steps=10)
     assert [schedule(t) for t in (0, 2, 3, 4, 5, 9)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert make_schedule(0.3, {"name": "constant", "milestones": [], "factor": 0.1})(10**6) == 0.3
+    assert make_schedule(0.3, {"name": "constant", "milestones": [], "factor": 0.1}, steps=10)(10**6) == 0.3
 
 
 def test_momentum_state_survives_a_checkpoint(tmp_path: Path) -> None:

@@ -110,6 +110,12 @@ def training_settings(wildcards):
     return settings.training_slice(CONFIG, **run_of(wildcards))
 
 
+def parent_checkpoints(wildcards):
+    """Return the checkpoints of the run that a run continues, by name; nothing for one from random parameters."""
+    parent = settings.parent_run(CONFIG, **run_of(wildcards))
+    return {"start": f"{RUN}/checkpoints".format(**asdict(parent))} if parent else {}
+
+
 def probe_settings(wildcards):
     """Return the slice of the config that a probe depends on."""
     return settings.probe_slice(CONFIG, probe=wildcards.probe, **run_of(wildcards))

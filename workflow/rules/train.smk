@@ -1,5 +1,6 @@
 rule train_run:
     input:
+        unpack(parent_checkpoints),
         dataset=dataset_file,
     output:
         trace=ensure(f"{RUN}/trace.arrow", non_empty=True),

@@ -9,8 +9,11 @@ Output `trace`: table `trace`, one row per update.
 | batch_loss | loss of the update's own batch | nats |
 | gradient_norm, direction_norm | norms of the gradient g_t and of the update vector m_t | |
 | gradient_cosine | cosine between g_{t-1} and g_t | |
-| distance_from_start, parameter_norm | Euclidean lengths | |
+| distance_from_start, parameter_norm | Euclidean lengths; the start is theta_0 of this run | |
 | status | ok or non_finite (the run diverged) | |
+
+A run with isotropic noise says in the table's metadata how large it is: noise_variance (v_max, W-M8), noise_deviation
+and noise_batch_size.
 
 Output `checkpoints`: folder of safetensors files, one per reached boundary.
 """
@@ -32,5 +35,6 @@ if __name__ == "__main__":
                 "code": snakemake.params.code,
                 "model_code": snakemake.params.model_code,
             },
+            start=snakemake.input.get("start"),
             threads=snakemake.threads,
         )

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
-from sgdline.config._runs import format_lr, measured_steps
+from sgdline.config._runs import format_lr, measured_steps, segment_bounds
 from sgdline.config._schema import Schema, Walker
 from sgdline.digests import names_in
 
@@ -29,6 +29,7 @@ _SOURCES = {
 _RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "tables")  # folders beside those of the experiments
 _FINEST_GRID = 100_000  # grid points on each side of 0
 _ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
+_WHOLE_SET_MINI_BATCH = 100  # sgdline.train.noise, which imports torch
 
 
 def resolve_config(
@@ -51,8 +52,9 @@ def resolve_config(
         sample_figures: Ids of the figures that need the loss of every sample.
 
     Returns:
-        dict: A new configuration with every key of the schema, `run` a list of experiment names, and numbers of
-            type number as floats. Of the probes only those that the configuration names are there.
+        dict: A new configuration with every key of the schema, `run` a list of experiment names, batch sizes as
+            numbers, and numbers of type number as floats. Of the probes only those that the configuration names are
+            there.
 
     Raises:
         ConfigError: If anything is wrong; its text lists all faults, one line each.
@@ -73,8 +75,12 @@ def resolve_config(
         for name, experiment in _mapping(resolved, "experiments").items():
             path = ("experiments", name)
             _check_references(experiment, resolved, raw, path, faults)
+            _number_batches(experiment, resolved, path, faults)
             _check_training(experiment, resolved, path, faults)
+            _check_schedule(experiment, path, faults)
             _check_optimizer(experiment, path, faults)
+            _check_summed_gradient(experiment, resolved, path, faults)
+            _check_noise(experiment, resolved, path, faults)
             _check_line_probe(experiment, resolved, path, faults)
             _check_mline_probe(experiment, path, faults)
             _check_own_direction(experiment, resolved, path, faults)
@@ -91,6 +97,8 @@ def resolve_config(
                 comparing=comparing,
                 samples=sample_figures,
             )
+        for name, experiment in _mapping(resolved, "experiments").items():  # once it is known which of them are sound
+            _check_start(name, experiment, resolved, raw, faults)
         _check_comparisons(resolved, raw, faults, known=known_figures, probes=figure_probes or {}, comparing=comparing)
     faults.raise_if_any()
     # A round trip through JSON: what is handed out shares nothing with the input and fits into the tables' metadata.
@@ -343,6 +351,39 @@ def _check_references(experiment: Block, config: Block, raw: Block, path: KeyPat
             )
 
 
+def _training_images(experiment: Block, config: Block) -> int | None:
+    dataset = experiment.get("dataset")
+    return _images(_entry(config, "datasets", dataset), "train") if isinstance(dataset, str) else None
+
+
+def _number_batches(experiment: dict[str, Any], config: Block, path: KeyPath, faults: Faults) -> None:
+    """Put the number of training images in the place of `all`: a run's folder is named by a number."""
+    entries, start, dataset = (
+        experiment.get("batch_size") or [],
+        experiment.get("start_from"),
+        experiment.get("dataset"),
+    )
+    places: list[tuple[Any, Any, KeyPath]] = [
+        (entries, position, (*path, "batch_size", Index(position))) for position in range(len(entries))
+    ]
+    if isinstance(start, Mapping) and "batch_size" in start:
+        places.append((start, "batch_size", (*path, "start_from", "batch_size")))
+    images = _training_images(experiment, config) or None
+    for holder, key, here in places:
+        if holder[key] != "all":
+            continue
+        known = dataset in _mapping(config, "datasets") and not faults.under(("datasets", dataset))
+        if known and images is None:
+            faults.add(
+                here,
+                f"must be a number where the size of the data set is not known beforehand, got all. Count the training "
+                f"images, or give datasets.{dataset}.train as a number.",
+            )
+        elif known and holder is entries and images in entries:
+            faults.add(here, f"must differ from the other entries, got all, which is {images}. Remove one of them.")
+        holder[key] = images
+
+
 def _check_training(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
     written: dict[str, int] = {}
     for position, lr in _sound(experiment.get("lr"), float):
@@ -352,8 +393,7 @@ def _check_training(experiment: Block, config: Block, path: KeyPath, faults: Fau
                 (*path, "lr", Index(position)),
                 f"must differ from the entries before it, got {format_lr(lr)} twice. Remove one of them.",
             )
-    dataset = experiment.get("dataset")
-    images = _images(_entry(config, "datasets", dataset), "train") if isinstance(dataset, str) else None
+    dataset, images = experiment.get("dataset"), _training_images(experiment, config)
     for position, batch_size in _sound(experiment.get("batch_size"), int):
         if images is not None and 0 < images < batch_size:
             faults.add(
@@ -369,16 +409,21 @@ def _check_training(experiment: Block, config: Block, path: KeyPath, faults: Fau
             (*path, "segments"),
             f"must be at most steps ({steps}), got {segments}. A segment holds at least one update.",
         )
-    schedule = _mapping(experiment, "schedule")
-    milestones = schedule.get("milestones")
+
+
+def _check_schedule(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    steps, schedule = experiment.get("steps"), _mapping(experiment, "schedule")
+    if steps is None:
+        return
+    name, milestones = schedule.get("name"), schedule.get("milestones")
     here = (*path, "schedule", "milestones")
-    if milestones and schedule.get("name") == "constant":
+    if milestones and name is not None and name != "step":
         faults.add(
             here,
-            f"must be empty when the schedule is constant, got {value_words(milestones)}. Set schedule.name: step, or "
+            f"must be empty when the schedule is {name}, got {value_words(milestones)}. Set schedule.name: step, or "
             "remove the milestones.",
         )
-    elif milestones == [] and schedule.get("name") == "step" and not faults.under(here):
+    elif milestones == [] and name == "step" and not faults.under(here):
         faults.add(here, "must hold at least one update when the schedule is step, got an empty list. Add one.")
     else:
         for position, milestone in _sound(milestones, int):
@@ -387,6 +432,19 @@ def _check_training(experiment: Block, config: Block, path: KeyPath, faults: Fau
                     (*here, Index(position)),
                     f"must be below steps ({steps}), got {milestone}. Updates are counted from 0.",
                 )
+    period = _entry(schedule, "cyclical", "period")
+    if name == "cyclical" and period is not None and period > steps:
+        faults.add(
+            (*path, "schedule", "cyclical", "period"),
+            f"must be at most steps ({steps}), got {period}. Otherwise there is no whole cycle.",
+        )
+    warmup, cooldown = (_entry(schedule, "trapezoid", key) for key in ("warmup", "cooldown"))
+    if name == "trapezoid" and warmup is not None and cooldown is not None and not 1 <= warmup + cooldown <= steps:
+        faults.add(
+            (*path, "schedule", "trapezoid"),
+            f"must have a warmup and a cooldown of 1 to steps ({steps}) updates together, got {warmup} and {cooldown}. "
+            + ("Shorten one of them." if warmup + cooldown else "Lengthen one, or set schedule.name: constant."),
+        )
 
 
 def _check_optimizer(experiment: Block, path: KeyPath, faults: Faults) -> None:
@@ -400,6 +458,126 @@ def _check_optimizer(experiment: Block, path: KeyPath, faults: Faults) -> None:
             if optimizer.get(key):
                 where = (*path, "optimizer", key)
                 faults.add(where, f"must be 0 when the optimizer is pal, got {optimizer[key]:g}. {hint}")
+
+
+def _check_summed_gradient(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    """The sum of a batch's micro-batch gradients is a number of times its gradient only if they are of one size."""
+    here = (*path, "optimizer", "gradient")
+    if _entry(experiment, "optimizer", "gradient") != "sum" or faults.under((*path, "micro_batch")):
+        return
+    micro_batch, name = experiment.get("micro_batch"), _entry(experiment, "optimizer", "name")
+    if name not in (None, "sgd"):
+        faults.add(
+            here, f"must be mean when the optimizer is {name}, got sum. Its parabola needs the loss's own slope."
+        )
+    elif micro_batch is None:
+        faults.add(here, "must be mean without a micro_batch, got sum. Set micro_batch, whose gradients are summed.")
+    elif "mline" in _mapping(experiment, "probes"):
+        faults.add(here, "must be mean beside probes.mline, got sum. Its directions differ by gradients of the loss.")
+    else:
+        images = _training_images(experiment, config)
+        for _, batch_size in _sound(experiment.get("batch_size"), int):
+            rest = images % batch_size if images is not None and experiment.get("drop_last") is False else 0
+            for size in (batch_size, rest):
+                if size > micro_batch and size % micro_batch:
+                    faults.add(
+                        (*path, "micro_batch"),
+                        f"must divide every batch when optimizer.gradient is sum, got {micro_batch} and a batch of "
+                        f"{size}. Use another micro_batch.",
+                    )
+
+
+def _check_noise(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    noise = _mapping(_mapping(experiment, "optimizer"), "noise")
+    if not noise.get("factor"):
+        return
+    name = _entry(experiment, "optimizer", "name")
+    if name not in (None, "sgd"):
+        faults.add(
+            (*path, "optimizer", "noise", "factor"),
+            f"must be 0 when the optimizer is {name}, got {noise['factor']:g}. Its steps come from measured losses.",
+        )
+    images, asked = _training_images(experiment, config), noise.get("batch_size")
+    for _, batch_size in _sound(experiment.get("batch_size"), int):
+        if not images or asked is None:
+            continue
+        size = (_WHOLE_SET_MINI_BATCH if batch_size >= images else batch_size) if asked == "auto" else asked
+        got = size if asked == size else f"auto, which is {size} here"
+        if 2 * size > images:
+            faults.add(
+                (*path, "optimizer", "noise", "batch_size"),
+                f"must be at most half of the {images} training images, got {got}. A variance needs "
+                "two mini-batches; set a smaller one.",
+            )
+
+
+def _check_start(name: str, experiment: Block, config: Block, raw: Block, faults: Faults) -> None:
+    """The run that a run continues must be one of the configuration's, with a checkpoint where it is to start."""
+    path: KeyPath = ("experiments", name)
+    here, start = (*path, "start_from"), experiment.get("start_from")
+    parent = _entry(start, "experiment")
+    if not isinstance(start, Mapping) or not isinstance(parent, str):
+        return
+    if experiment.get("import_lines") is not None:
+        faults.add(here, "must be null where lines are imported, got a mapping. Nothing is trained there.")
+        return
+    experiments = _names(raw, "experiments")
+    if parent not in experiments:
+        hint = name_hint(parent, [other for other in experiments if other != name], kind="experiments")
+        faults.add((*here, "experiment"), f"must be the name of an experiment, got {value_words(parent)}. {hint}")
+        return
+    followed: list[Any] = [name]
+    while followed[-1] is not None and followed[-1] not in followed[:-1]:
+        followed.append(_entry(config, "experiments", followed[-1], "start_from", "experiment"))
+    if followed[-1] == name:
+        faults.add((*here, "experiment"), f"must not lead back to {name}, got {parent!r}. Continue another experiment.")
+    block = _mapping(_mapping(config, "experiments"), parent)
+    if followed[-1] is not None or faults.under(("experiments", parent)):
+        return
+    for key, kind in (("models", str), ("seed", int)):
+        for position, value in _sound(experiment.get(key), kind):
+            if value not in block[key]:
+                faults.add(
+                    (*path, key, Index(position)),
+                    f"must be one of {parent}, which start_from continues ({_few(block[key])}), got {value}. "
+                    f"Remove it, or add it to experiments.{parent}.{key}.",
+                )
+    if block["import_lines"] is not None:
+        faults.add((*here, "experiment"), f"must be an experiment that trains, got {parent}, whose lines are imported.")
+    elif experiment.get("dataset") != block["dataset"]:
+        faults.add(
+            (*here, "experiment"),
+            f"must be an experiment on the same data set, got {parent}, which is on {block['dataset']}.",
+        )
+    lr = start.get("lr")
+    if lr is not None and lr not in block["lr"]:
+        rates = _few([format_lr(rate) for rate in block["lr"]])
+        faults.add((*here, "lr"), f"must be a learning rate of {parent} ({rates}), got {format_lr(lr)}.")
+    if not faults.under((*here, "batch_size")):
+        own = [size for _, size in _sound(experiment.get("batch_size"), int)]
+        missing = [
+            size for size in ([start["batch_size"]] if start["batch_size"] else own) if size not in block["batch_size"]
+        ]
+        if missing:
+            hint = "" if start["batch_size"] else ", the experiment's own"
+            faults.add(
+                (*here, "batch_size"),
+                f"must be a batch size of {parent} ({_few(block['batch_size'])}), got {missing[0]}{hint}.",
+            )
+    step = start.get("step")
+    bounds = [0, *(stop for _, stop in segment_bounds(block["steps"], block["segments"]))]
+    if step is not None and step not in bounds:
+        faults.add(
+            (*here, "step"),
+            f"must be a segment boundary of {parent} ({_few(bounds)}), got {step}. Checkpoints lie there only; change "
+            f"experiments.{parent}.segments for others.",
+        )
+
+
+def _few(entries: Collection[Any]) -> str:
+    """Return a list in words, its middle left out if it is long."""
+    words = [str(entry) for entry in entries]
+    return ", ".join(words if len(words) <= 8 else [*words[:4], "...", *words[-3:]])
 
 
 def _check_own_direction(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
@@ -542,21 +720,27 @@ def _check_chunks(experiment: Block, config: Block, line: Block, path: KeyPath, 
     block = _mapping(_mapping(config, "datasets"), dataset) if isinstance(dataset, str) else {}
     splits = ["train", *(["validation"] if line.get("validation") is True else [])]
     rule = "must not leave a chunk of one sample when probes.line.batch_norm is train"
+    micro_batch = experiment.get("micro_batch")
     for position, batch_size in _sound(experiment.get("batch_size"), int):
-        here = (*path, "batch_size", Index(position))
-        if batch_size == 1:
+        divided = micro_batch is not None and micro_batch < batch_size
+        size, other = (micro_batch, "micro_batch") if divided else (batch_size, "batch size")
+        here: KeyPath = (*path, "micro_batch") if divided else (*path, "batch_size", Index(position))
+        if size == 1:
             faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.line.batch_norm: eval.")
             continue
         for split in splits:
             images = _images(block, split)
-            if images is not None and images % batch_size == 1:
+            if images is not None and images % size == 1:
                 choices = [images - 1] if block[split] == "all" else [images - 1, images + 1]
                 mended = " or ".join(str(choice) for choice in choices if choice > 0)
                 faults.add(
                     here,
-                    f"{rule}, got {batch_size}, which leaves one of the {images} {split} images over. Set "
-                    f"datasets.{dataset}.{split} to {mended}, or use another batch size.",
+                    f"{rule}, got {size}, which leaves one of the {images} {split} images over. Set "
+                    f"datasets.{dataset}.{split} to {mended}, or use another {other}.",
                 )
+        if batch_size % size == 1:
+            left = f"which leaves one of the {batch_size} samples of a batch over"
+            faults.add(here, f"{rule}, got {size}, {left}. Use another micro_batch.")
 
 
 def _check_figures(

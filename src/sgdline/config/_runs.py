@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -119,14 +119,17 @@ def training_slice(
 
     Returns:
         dict: `model` (entry, kwargs), `lr`, `batch_size`, `seed`, `steps`, `segments` (list of [first, after last]),
-            `threads`, `drop_last`, `optimizer`, `schedule`, `augmentation`.
+            `threads`, `drop_last`, `optimizer`, `schedule`, `augmentation`; where they are not null, `micro_batch`, and
+            `start_from`: `training` (the training slice of the run that this one continues) and `step`.
 
     Raises:
         SgdlineError: If the configuration has no such experiment or model.
     """
     block = _named(config, "experiments", experiment, kind="experiments")
     bounds = segment_bounds(block["steps"], block["segments"])
-    kept = ("steps", "threads", "drop_last", "schedule", "augmentation")
+    kept = ("steps", "threads", "drop_last", "augmentation")
+    parent = parent_run(config, experiment, model, lr, batch_size, seed)
+    start = None if parent is None else _start(config, block["start_from"], parent)
     return {
         "model": copy.deepcopy(_named(config, "models", model, kind="models")),
         "lr": float(lr),
@@ -134,12 +137,56 @@ def training_slice(
         "seed": int(seed),
         "segments": [list(bound) for bound in bounds],
         "optimizer": optimizer_in_use(block["optimizer"]),
+        "schedule": _named_options(block["schedule"]),
         **{key: copy.deepcopy(block[key]) for key in kept},
+        **({} if block["micro_batch"] is None else {"micro_batch": block["micro_batch"]}),
+        **({} if start is None else {"start_from": start}),
     }
 
 
+def parent_run(
+    config: Config, experiment: str, model: str, lr: str | float, batch_size: str | int, seed: str | int
+) -> RunKey | None:
+    """Return the run that a run continues; None if it starts from random parameters.
+
+    Args:
+        config: A resolved configuration.
+        experiment: As for `training_slice`.
+        model: As for `training_slice`.
+        lr: As for `training_slice`.
+        batch_size: As for `training_slice`.
+        seed: As for `training_slice`.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment.
+    """
+    start = _named(config, "experiments", experiment, kind="experiments")["start_from"]
+    if start is None:
+        return None
+    own = batch_size if start["batch_size"] is None else start["batch_size"]
+    return RunKey(start["experiment"], model, format_lr(start["lr"]), int(own), int(seed))
+
+
+def _start(config: Config, block: Mapping[str, Any], parent: RunKey) -> dict[str, Any]:
+    training = training_slice(config, **asdict(parent))
+    return {"training": training, "step": training["steps"] if block["step"] is None else block["step"]}
+
+
 def optimizer_in_use(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of an optimizer block without the options of the update rules that it does not name."""
+    """Return a copy of an optimizer block without what does not touch the updates.
+
+    These are the options of the update rules that it does not name, noise with the factor 0, and the plain meaning of
+    a gradient.
+    """
+    used = _named_options(block)
+    if used.get("gradient") == "mean":
+        del used["gradient"]
+    noise = block.get("noise")
+    return used if not noise or noise["factor"] == 0 else {**used, "noise": copy.deepcopy(noise)}
+
+
+def _named_options(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a block without the options of the choices that its `name` does not name."""
     return {
         key: copy.deepcopy(entry)
         for key, entry in block.items()

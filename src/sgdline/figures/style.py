@@ -219,7 +219,16 @@ def describe_optimizer(optimizer: Mapping[str, Any]) -> list[str]:
         for key, value in flat.items()
         if value
     ]
+    options += describe_noise(optimizer)
     return options if optimizer["name"] == "sgd" else [optimizer["name"].replace("_sgd", "&SGD").upper(), *options]
+
+
+def describe_noise(optimizer: Mapping[str, Any]) -> list[str]:
+    """Return the words for an update rule's isotropic noise; none without noise."""
+    noise = optimizer.get("noise")
+    if not noise:
+        return []
+    return [f"noise of {noise['reading'].replace('_', ' ')} {noise['factor']:.4g} v_max"]
 
 
 def divergence_step(tables: Mapping[str, pa.Table]) -> int | None:

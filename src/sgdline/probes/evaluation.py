@@ -22,6 +22,7 @@ from sgdline.engine.plan import Plan
 from sgdline.seeds import derive_seed, kept_generators, seed_masks
 from sgdline.tables.kinds.evaluation import EVALUATION
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.micro_batches import chunk_size
 
 TABLE = EVALUATION
 
@@ -48,7 +49,7 @@ class Probe:
         self._parts = {"train": images.train, "validation": images.validation, "test": images.test}
         self._every = int(settings["every"])
         self._seed = int(run["seed"])
-        self._samples_per_pass = _BATCHES_PER_PASS * int(run["batch_size"])
+        self._samples_per_pass = _BATCHES_PER_PASS * chunk_size(run)
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""

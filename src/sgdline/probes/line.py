@@ -21,6 +21,7 @@ from sgdline.engine.positions import choose_positions
 from sgdline.probes.measuring_images import measuring_images
 from sgdline.tables.kinds.line import LINE
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.micro_batches import mask_seeds
 from sgdline.train.vectors import inner
 
 TABLE = LINE
@@ -84,9 +85,12 @@ class LineSampler:
         self._settings = settings
         self._engine = LineEngine(trainer.model, cross_entropy, batch_norm=settings["batch_norm"], plan=plan)
         measured = measuring_images(images, run, settings)
+        self._chunk_size = measured.chunk_size
         self._together: Together | None = None
-        if 1 < plan.chunks_per_pass >= -(-len(measured.train) // measured.chunk_size):
-            # A pass takes the whole training set: what else is measured at a position goes along.
+        chunks = len(measured.mask_seeds("train"))
+        if 1 < plan.chunks_per_pass >= chunks and self._chunk_size == int(run["batch_size"]):
+            # A pass takes the whole training set: what else is measured at a position goes along. A batch of several
+            # chunks does not: it may be as large as the training set.
             parts = [measured.train, measured.validation] if len(measured.validation) else [measured.train]
             batch = ImageSet(images.train.inputs[: measured.chunk_size], images.train.targets[: measured.chunk_size])
             pairs = [(part.inputs, part.targets) for part in (*parts, batch)]
@@ -123,8 +127,8 @@ class LineSampler:
         batch = self._engine.prepare(
             update.batch.inputs,
             update.batch.targets,
-            chunk_size=len(update.batch.targets),
-            mask_seeds=[update.batch.mask_seed],
+            chunk_size=self._chunk_size,
+            mask_seeds=mask_seeds(update.batch, self._chunk_size),
             lasting=False,
         )
         joined = self._together

@@ -9,6 +9,7 @@ from typing import Any
 from sgdline.data.augmentation import augment
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.seeds import derive_seed, generator
+from sgdline.train.micro_batches import chunk_size
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class MeasuringImages:
 
     train: ImageSet
     validation: ImageSet  # empty unless it is to be measured
-    chunk_size: int
+    chunk_size: int  # as the run's own forward passes, see sgdline.train.micro_batches
     seed: int
 
     def mask_seeds(self, part: str) -> list[int]:
@@ -35,7 +36,8 @@ def measuring_images(images: ImageData, run: Mapping[str, Any], settings: Mappin
         run: Its training slice.
         settings: The config's line block.
     """
-    seed, chunk_size = int(run["seed"]), int(run["batch_size"])
+    # The run's own seed also where it continues another run: both are measured on the same images.
+    seed = int(run["seed"])
     parts = {"train": images.train, "validation": images.validation}
     if not settings["validation"]:
         parts["validation"] = ImageSet(images.validation.inputs[:0], images.validation.targets[:0])
@@ -44,4 +46,4 @@ def measuring_images(images: ImageData, run: Mapping[str, Any], settings: Mappin
             draws = generator(seed, f"probe_augmentation_{name}")
             inputs = augment(part.inputs, **run["augmentation"], fill=images.black, generator=draws)
             parts[name] = ImageSet(inputs, part.targets)
-    return MeasuringImages(parts["train"], parts["validation"], chunk_size, seed)
+    return MeasuringImages(parts["train"], parts["validation"], chunk_size(run), seed)

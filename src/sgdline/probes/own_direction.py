@@ -138,7 +138,7 @@ def _batch_sizes(asked: Literal["auto"] | Sequence[int], samples: int) -> list[i
 
 
 def _chunks(images: ImageData, run: Mapping[str, Any]) -> list[Batch]:
-    """Return the training set in chunks of the run's batch size, as lines are measured on it.
+    """Return the training set in chunks of the run's forward passes, as lines are measured on it.
 
     ASSUME: the full-batch gradient is one of what batches are drawn from. Where the run augments its batches, every
     image comes with one fixed draw, the same as on lines with `augment: true`.

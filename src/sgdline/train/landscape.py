@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
 from sgdline.seeds import kept_generators, seed_masks
+from sgdline.train.micro_batches import micro_batches
 
 if TYPE_CHECKING:
     from sgdline.train.loop import Batch
@@ -39,6 +40,7 @@ class Landscape:
         batch_loss: float,
         *,
         chunks: Callable[[], Sequence[Batch]],
+        micro_batch: int | None = None,
     ) -> None:
         """Take the network as the training step left it.
 
@@ -47,12 +49,14 @@ class Landscape:
             vector: Its parameters theta_t.
             batch: The batch B_t of the update.
             batch_loss: L_{B_t}(theta_t), nats.
-            chunks: Returns the training set, in chunks of the batch size.
+            chunks: Returns the training set, in chunks of a forward pass.
+            micro_batch: Samples of the batch that share a forward pass; all of them if None.
         """
         self._model = model
         self._vector = vector
         self._batch = batch
         self._chunks = chunks
+        self._micro_batch = micro_batch
         self.batch_loss = batch_loss
 
     def batch_loss_at(self, displacement: Tensor) -> float:
@@ -63,8 +67,11 @@ class Landscape:
 
         Cost: one forward pass of the batch.
         """
-        with self._moved(displacement), torch.no_grad():
-            return float(self._loss(self._batch, reduction="mean"))
+        size = self._micro_batch
+        if size is None or len(self._batch.targets) <= size:
+            with self._moved(displacement), torch.no_grad():
+                return float(self._loss(self._batch, reduction="mean"))
+        return self._mean_loss_at(displacement, micro_batches(self._batch, size))
 
     def full_loss_at(self, displacement: Tensor) -> float:
         """Return L(theta_t + displacement) over all training images without augmentation, nats.
@@ -77,7 +84,10 @@ class Landscape:
 
         Cost: one forward pass of the training set.
         """
-        chunks, sums = self._whole_set(), []
+        return self._mean_loss_at(displacement, self._whole_set())
+
+    def _mean_loss_at(self, displacement: Tensor, chunks: Sequence[Batch]) -> float:
+        sums = []
         with self._moved(displacement) as buffers, torch.no_grad():
             for chunk in chunks:
                 sums.append(self._loss(chunk, reduction="none").double().sum())
@@ -113,7 +123,7 @@ class Landscape:
             raise SgdlineError(
                 "The last chunk of the training set must hold at least two samples for the full-batch loss of a "
                 f"network with BatchNorm, got 1 ({_samples(chunks)} images in chunks of {len(chunks[0].targets)}). "
-                "Change batch_size, or the data set's train."
+                "Change batch_size or micro_batch, or the data set's train."
             )
         return chunks
 

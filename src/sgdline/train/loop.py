@@ -23,9 +23,11 @@ from sgdline.data.images import ImageData
 from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model, check_model
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
-from sgdline.seeds import derive_seed, generator, seed_masks
+from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.landscape import Landscape, has_batch_norm
+from sgdline.train.micro_batches import chunk_size, micro_batches
+from sgdline.train.noise import IsotropicNoise, largest_variance
 from sgdline.train.schedules import make_schedule
 from sgdline.train.update_rules import make_update_rule
 from sgdline.train.vectors import norm
@@ -62,6 +64,21 @@ class Update:
         return math.isfinite(self.batch_loss) and math.isfinite(self.direction_norm)
 
 
+def draws_seed(run: Mapping[str, Any]) -> int:
+    """Return the seed of a run's batches, augmentation, masks and noise.
+
+    That of the run, unless it continues another one: its updates count from 0 again and must not draw the same again.
+    Two runs that continue the same run from the same update share their draws, as runs of one seed do.
+
+    Args:
+        run: Its training slice.
+    """
+    start = run.get("start_from")
+    if start is None:
+        return int(run["seed"])
+    return derive_seed(draws_seed(start["training"]), "continuation", int(start["step"]))
+
+
 class Trainer:
     """A network, its data and its update rule, movable to any checkpoint of the run."""
 
@@ -78,6 +95,7 @@ class Trainer:
         """
         self._settings = settings
         self._seed = int(settings["seed"])
+        self._draws = draws_seed(settings)
         self._images = images
         self._train = images.train
         shape, classes = images.image_shape, images.num_classes
@@ -93,26 +111,50 @@ class Trainer:
         self.model.to(device).train()
         self._use_channels_last(entry)
         self.vector = ParameterVector(self.model)
-        self._rule = make_update_rule(settings["optimizer"])
-        self._schedule = make_schedule(float(settings["lr"]), settings["schedule"])
+        samples, batch_size = len(self._train.targets), int(settings["batch_size"])
+        optimizer = settings["optimizer"]
+        self._rule = make_update_rule(optimizer)
+        self._summed = optimizer.get("gradient") == "sum"
+        self._noise: IsotropicNoise | None = None
+        if optimizer.get("noise"):
+            self._noise = IsotropicNoise(optimizer["noise"], seed=self._draws, batch_size=batch_size, samples=samples)
+        self._schedule = make_schedule(float(settings["lr"]), settings["schedule"], steps=int(settings["steps"]))
         self._order = BatchOrder(
-            len(self._train.targets),
-            batch_size=int(settings["batch_size"]),
-            seed=self._seed,
-            drop_last=bool(settings["drop_last"]),
+            samples, batch_size=batch_size, seed=self._draws, drop_last=bool(settings["drop_last"])
         )
+        micro_batch = settings.get("micro_batch")
+        self._micro_batch = None if micro_batch is None else int(micro_batch)
         self._augmentation = settings["augmentation"]
-        self._refuse_single_samples(bool(settings["drop_last"]))
+        self._check_batch_sizes(samples, batch_size, drop_last=bool(settings["drop_last"]))
         self.previous_gradient: Tensor | None = None
 
-    def _refuse_single_samples(self, drop_last: bool) -> None:
-        samples, batch_size = len(self._train.targets), int(self._settings["batch_size"])
-        single = batch_size == 1 or (not drop_last and samples % batch_size == 1)
-        if single and has_batch_norm(self.model):
+    def _check_batch_sizes(self, samples: int, batch_size: int, *, drop_last: bool) -> None:
+        sizes = [batch_size] if drop_last or samples % batch_size == 0 else [batch_size, samples % batch_size]
+        if 1 in sizes and has_batch_norm(self.model):
             raise SgdlineError(
                 f"Every training batch must hold at least two samples for BatchNorm, got a batch of 1 ({samples} "
                 f"images in batches of {batch_size}). Change batch_size, or set drop_last: true."
             )
+        for size in sizes:
+            if self._micro_batch is not None and self._summed and size > self._micro_batch and size % self._micro_batch:
+                raise SgdlineError(
+                    f"Every training batch must be a multiple of micro_batch ({self._micro_batch}) for "
+                    f"optimizer.gradient: sum, got a batch of {size}. Change micro_batch, or set gradient: mean."
+                )
+            self._refuse_single_sample(size)
+        if self._noise is not None and self._noise.batch_size == 1 and has_batch_norm(self.model):
+            raise SgdlineError(
+                "optimizer.noise.batch_size must be at least 2 for a network with BatchNorm, got 1. Set a larger one."
+            )
+
+    def _refuse_single_sample(self, size: int) -> None:
+        """Refuse a batch whose last micro-batch holds one sample, if there is BatchNorm."""
+        if self._micro_batch is None or size % self._micro_batch != 1 or not has_batch_norm(self.model):
+            return
+        raise SgdlineError(
+            f"Every micro-batch must hold at least two samples for BatchNorm, got one of 1 (a batch of {size} in "
+            f"micro-batches of {self._micro_batch}). Change micro_batch or the size of the batch."
+        )
 
     def _use_channels_last(self, entry: str) -> None:
         """Store convolution weights channels last, which makes convolutions 1.1 to 1.6 times as fast on CPUs.
@@ -128,13 +170,17 @@ class Trainer:
             self.model.to(memory_format=torch.contiguous_format)
 
     def checkpoint(self, step: int) -> Checkpoint:
-        """Return a copy of the state before update `step`."""
+        """Return a copy of the state before update `step`.
+
+        Cost: none but the copies; before the first update of a run with noise, one epoch of gradients.
+        """
+        self._measure_noise()
         previous = self.previous_gradient
         return Checkpoint(
             step=step,
             parameters=self.vector.value.clone(),
             buffers=buffers_of(self.model),
-            rule=self._rule.state(),
+            rule=self._rule.state() | ({} if self._noise is None else self._noise.state(self.vector.value.device)),
             previous_gradient=None if previous is None else previous.clone(),
         )
 
@@ -157,13 +203,28 @@ class Trainer:
             self.vector.value.copy_(checkpoint.parameters)
         restore_buffers(self.model, checkpoint.buffers)
         self._rule.load(checkpoint.rule)
+        if self._noise is not None:
+            self._noise.load(checkpoint.rule)
         self.previous_gradient = checkpoint.previous_gradient
+
+    def continue_from(self, checkpoint: Checkpoint) -> None:
+        """Move to where another run was: its parameters and buffers, with the update rule's state new.
+
+        Raises:
+            SgdlineError: If it belongs to another model.
+        """
+        self.load(Checkpoint(step=0, parameters=checkpoint.parameters, buffers=checkpoint.buffers))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the trace's metadata has to say about numbers that the run found by itself."""
+        return {} if self._noise is None else self._noise.facts()
 
     def updates(self, start: int, stop: int) -> Iterator[Update]:
         """Yield the updates start <= t < stop, each at theta_t; the parameters move when the next one is asked for.
 
         The first update that is not finite is yielded and is the last one.
         """
+        self._measure_noise()
         for step in range(start, stop):
             update = self._compute(step)
             yield update
@@ -181,17 +242,27 @@ class Trainer:
     def batch(self, step: int) -> Batch:
         """Return the batch of an update."""
         rows = self._order.indices(step)
+        if self._micro_batch is not None and len(rows) == self._order.samples:
+            # ASSUME: micro-batches of the whole set are the chunks of the measured full-batch loss, the same at every
+            # update: with BatchNorm, too, gradient descent then goes along the gradient of one function.
+            rows = torch.arange(len(rows))
+        return self._batch_of(rows, step)
+
+    def _batch_of(self, rows: Tensor, index: int) -> Batch:
         here = rows.to(self._train.targets.device)
         inputs = augment(
             self._train.inputs[here],
             **self._augmentation,
             fill=self._images.black,
-            generator=generator(self._seed, "augmentation", step),
+            generator=generator(self._draws, "augmentation", index),
         )
-        return Batch(inputs, self._train.targets[here], rows, derive_seed(self._seed, "dropout", step))
+        return Batch(inputs, self._train.targets[here], rows, derive_seed(self._draws, "dropout", index))
 
     def gradient(self, batch: Batch) -> tuple[float, Tensor]:
         """Return the loss of a batch at the present parameters and its gradient, BatchNorm in train mode.
+
+        A batch larger than the run's micro-batch is computed in parts, with BatchNorm's statistics of each; loss and
+        gradient are means over its samples all the same, accumulated in float64.
 
         Running statistics move and random masks are drawn as in a training step; a probe puts them back
         (sgdline.engine.network.restored).
@@ -200,14 +271,28 @@ class Trainer:
             L_B(theta) in nats, and g_B. Shape (p,).
 
         Raises:
-            SgdlineError: If a layer has no deterministic gradient on this device.
+            SgdlineError: If a layer has no deterministic gradient on this device, or a micro-batch one sample.
         """
+        samples = len(batch.targets)
+        if self._micro_batch is None or samples <= self._micro_batch:
+            loss = self._backward(batch, reduction="mean")
+            return float(loss), self.vector.gradient.clone()
+        self._refuse_single_sample(samples)
+        total = torch.zeros_like(self.vector.value, dtype=torch.float64)
+        losses = torch.zeros((), dtype=torch.float64, device=total.device)
+        for part in micro_batches(batch, self._micro_batch):
+            losses += self._backward(part, reduction="none").double().sum()
+            total += self.vector.gradient
+        return float(losses) / samples, total.div_(samples).to(self.vector.value.dtype)
+
+    def _backward(self, batch: Batch, *, reduction: str) -> Tensor:
+        """Return the losses of a forward pass; their gradient, that of the sum if there are several, is left behind."""
         self.model.train()
         self.vector.zero_gradient()
         seed_masks(batch.mask_seed, batch.inputs.device)
-        loss = functional.cross_entropy(self.model(batch.inputs), batch.targets)
+        loss = functional.cross_entropy(self.model(batch.inputs), batch.targets, reduction=reduction)
         try:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.sum().backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if "deterministic" not in str(error):
                 raise
@@ -215,31 +300,60 @@ class Trainer:
                 f"Model {self._settings['model']['entry']!r} must have deterministic gradients, got: "
                 f"{str(error).splitlines()[0]} Replace that layer, or run on the CPU."
             ) from error
-        return float(loss.detach()), self.vector.gradient.clone()
+        return loss.detach()
+
+    def _measure_noise(self) -> None:
+        """Take the noise's variance at the present parameters, unless it is known or there is no noise.
+
+        The mini-batches are those of the first epoch of a run of their size with this seed, whole ones only.
+        """
+        noise = self._noise
+        if noise is None or noise.variance is not None:
+            return
+        order = BatchOrder(self._order.samples, batch_size=noise.batch_size, seed=self._draws, drop_last=True)
+        buffers = buffers_of(self.model)
+
+        def gradients() -> Iterator[Tensor]:
+            for index in range(order.updates_per_epoch):
+                yield self.gradient(self._batch_of(order.indices(index), index))[1]
+                restore_buffers(self.model, buffers)
+
+        with kept_generators(self.vector.value.device):
+            noise.variance = largest_variance(gradients(), batch_size=noise.batch_size)
+        logger.info("Largest variance of the gradients' coordinates: %g.", noise.variance)
 
     @cached_property
     def _chunks(self) -> list[Batch]:
-        """The training set in chunks of the batch size, as the line probe measures it without augmentation."""
-        inputs, targets, batch_size = self._train.inputs, self._train.targets, int(self._settings["batch_size"])
+        """The training set in chunks of a forward pass, as the line probe measures it without augmentation."""
+        inputs, targets, size = self._train.inputs, self._train.targets, chunk_size(self._settings)
         return [
             Batch(
-                inputs[first : first + batch_size],
-                targets[first : first + batch_size],
-                torch.arange(first, min(first + batch_size, len(targets))),
+                inputs[first : first + size],
+                targets[first : first + size],
+                torch.arange(first, min(first + size, len(targets))),
                 derive_seed(self._seed, "probe_masks", index),
             )
-            for index, first in enumerate(range(0, len(targets), batch_size))
+            for index, first in enumerate(range(0, len(targets), size))
         ]
+
+    def _rule_gradient(self, gradient: Tensor, *, step: int, samples: int) -> Tensor:
+        """Return what the update rule takes for the gradient of a batch: as it is, summed, or with noise."""
+        if self._summed and self._micro_batch is not None and samples > self._micro_batch:
+            gradient = gradient * (samples // self._micro_batch)  # papers.md K1
+        return gradient if self._noise is None else self._noise.added(gradient, step=step)
 
     def _compute(self, step: int) -> Update:
         batch = self.batch(step)
         batch_loss, gradient = self.gradient(batch)
+        landscape = Landscape(
+            self.model, self.vector, batch, batch_loss, chunks=lambda: self._chunks, micro_batch=self._micro_batch
+        )
         move = self._rule.move(
             self.vector.value,
-            gradient,
+            self._rule_gradient(gradient, step=step, samples=len(batch.targets)),
             step=step,
             lr=self._schedule(step),
-            landscape=Landscape(self.model, self.vector, batch, batch_loss, chunks=lambda: self._chunks),
+            landscape=landscape,
         )
         return Update(
             step=step,

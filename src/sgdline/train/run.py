@@ -12,10 +12,11 @@ import torch
 
 from sgdline import __version__
 from sgdline.data.images import load_images
+from sgdline.errors import SgdlineError
 from sgdline.runtime import device_name, file_digest, progress, set_up_torch
 from sgdline.tables import TableWriter
 from sgdline.tables.kinds.trace import TRACE
-from sgdline.train.checkpoints import load_checkpoint, save_checkpoint, saved_steps
+from sgdline.train.checkpoints import checkpoint_path, has_checkpoint, load_checkpoint, save_checkpoint, saved_steps
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import inner, norm
 
@@ -32,9 +33,13 @@ def train_run(
     checkpoints: str | Path,
     settings: Mapping[str, Any],
     facts: Mapping[str, Any],
+    start: str | Path | None = None,
     threads: int = 1,
 ) -> None:
     """Train one run and write its trace and its checkpoints.
+
+    A run that continues another one takes over its parameters and buffers; the update rule's state is new, updates
+    count from 0, and distances are from where it starts.
 
     A run that diverges ends at its first update with a non-finite loss or update vector; that update is the last
     row of the trace, with status non_finite. An interrupted training goes on from its last checkpoint.
@@ -45,14 +50,18 @@ def train_run(
         checkpoints: Folder to write, one file per reached segment boundary, the start included.
         settings: The run's training slice (sgdline.config.training_slice).
         facts: Provenance for the table's metadata.
+        start: Checkpoints of the run that this one continues; needed if `settings` holds `start_from`.
         threads: CPU threads to use.
 
     Raises:
-        SgdlineError: If data set or model are unfit.
+        SgdlineError: If data set or model are unfit, or the run to continue did not reach the update.
     """
     device = set_up_torch(threads)
     trainer = Trainer(settings, load_images(dataset, device=device), device=device)
     facts = {**facts, **run_facts(dataset, settings, device=device, threads=threads)}
+    origin = _origin(start, settings)
+    if origin is not None:
+        facts["parent_digest"] = file_digest(origin)
     bounds = [0, *(stop for _, stop in settings["segments"])]
     unfinished = Path(str(checkpoints) + ".part")
     with TableWriter(trace, TRACE, provenance=facts) as writer:
@@ -60,9 +69,12 @@ def train_run(
         reached = [step for step in saved_steps(unfinished) if step <= known and step in bounds]
         if not known or 0 not in reached:  # nothing to go on from, or leftovers of other settings
             shutil.rmtree(unfinished, ignore_errors=True)
+            if origin is not None:
+                parent_step = settings["start_from"]["step"]
+                trainer.continue_from(load_checkpoint(origin.parent, parent_step, device=device))
             save_checkpoint(unfinished, trainer.checkpoint(0))
             reached = [0]
-        start = load_checkpoint(unfinished, 0, device=device).parameters
+        theta_0 = load_checkpoint(unfinished, 0, device=device).parameters
         trainer.load(load_checkpoint(unfinished, reached[-1], device=device))
         if reached[-1] > 0:
             logger.info("Going on from update %d of an interrupted training.", reached[-1])
@@ -75,7 +87,7 @@ def train_run(
             updates = progress(trainer.updates(begin, end), total=end - begin, label=f"updates {begin} to {end}")
             for update in updates:
                 if update.step >= known:
-                    rows.append(_trace_row(update, trainer, start))
+                    rows.append(_trace_row(update, trainer, theta_0))
                 if not update.finite:
                     diverged_at = update.step
                 if len(rows) >= _ROWS_PER_BATCH:
@@ -87,9 +99,25 @@ def train_run(
                 logger.warning("The run diverged at update %d; this is recorded as its result.", diverged_at)
                 break
             save_checkpoint(unfinished, trainer.checkpoint(end))
-        writer.finish({"diverged_at": diverged_at})
+        writer.finish({"diverged_at": diverged_at, **trainer.facts()})
     shutil.rmtree(checkpoints, ignore_errors=True)
     unfinished.replace(checkpoints)
+
+
+def _origin(start: str | Path | None, settings: Mapping[str, Any]) -> Path | None:
+    """Return the checkpoint that a run starts from; None if it starts from random parameters."""
+    block = settings.get("start_from")
+    if block is None:
+        return None
+    if start is None:
+        raise ValueError("start must be the checkpoints of the run to continue, got None")
+    step = block["step"]
+    if not has_checkpoint(start, step):
+        raise SgdlineError(
+            f"The run to continue must have reached update {step}, got no checkpoint {checkpoint_path(start, step)}: "
+            "it diverged before. Set start_from.step to an earlier segment boundary, or continue another run."
+        )
+    return checkpoint_path(start, step)
 
 
 def run_facts(
@@ -109,7 +137,7 @@ def run_facts(
     }
 
 
-def _trace_row(update: Update, trainer: Trainer, start: torch.Tensor) -> dict[str, Any]:
+def _trace_row(update: Update, trainer: Trainer, theta_0: torch.Tensor) -> dict[str, Any]:
     gradient_norm = norm(update.gradient)
     cosine = None
     if trainer.previous_gradient is not None:
@@ -123,7 +151,7 @@ def _trace_row(update: Update, trainer: Trainer, start: torch.Tensor) -> dict[st
         "gradient_norm": gradient_norm,
         "direction_norm": update.direction_norm,
         "gradient_cosine": cosine,
-        "distance_from_start": norm(trainer.vector.value - start),
+        "distance_from_start": norm(trainer.vector.value - theta_0),
         "parameter_norm": norm(trainer.vector.value),
         "status": "ok" if update.finite else "non_finite",
     }

@@ -1,0 +1,47 @@
+"""Micro-batches: how many samples share a forward pass, and with it BatchNorm's statistics.
+
+A batch larger than the run's `micro_batch` is computed in parts of that many samples, the last one smaller: memory is
+that of a part, and BatchNorm has the statistics of each part (papers.md 5.1). Whatever else is measured on a run, its
+full-batch loss first of all, is cut in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sgdline.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from sgdline.train.loop import Batch
+
+
+def chunk_size(run: Mapping[str, Any]) -> int:
+    """Return the samples of a forward pass of a run: its batch size, or its micro-batch where that is smaller.
+
+    Args:
+        run: Its training slice.
+    """
+    batch_size, micro_batch = int(run["batch_size"]), run.get("micro_batch")
+    return batch_size if micro_batch is None else min(batch_size, int(micro_batch))
+
+
+def mask_seeds(batch: Batch, size: int) -> list[int]:
+    """Return the seed of the random masks of each micro-batch; an undivided batch keeps its own."""
+    count = -(-len(batch.targets) // size)
+    if count == 1:
+        return [batch.mask_seed]
+    return [derive_seed(batch.mask_seed, "micro_batch", index) for index in range(count)]
+
+
+def micro_batches(batch: Batch, size: int) -> list[Batch]:
+    """Cut a batch, in its own order, into micro-batches of `size` samples; the last one may be smaller."""
+    seeds = mask_seeds(batch, size)
+    if len(seeds) == 1:
+        return [batch]
+    parts = [slice(index * size, (index + 1) * size) for index in range(len(seeds))]
+    return [
+        replace(batch, inputs=batch.inputs[part], targets=batch.targets[part], rows=batch.rows[part], mask_seed=seed)
+        for part, seed in zip(parts, seeds, strict=True)
+    ]
