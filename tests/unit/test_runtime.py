@@ -151,7 +151,7 @@ def test_a_killed_job_gives_its_device_back(monkeypatch: pytest.MonkeyPatch, tmp
 def test_rooms_without_torch_stay_without_it() -> None:
     modules = ["config", "tables", "runtime", "digests", "interpolation", "analysis.claims", "analysis.distances"]
     modules += ["analysis.fits", "analysis.metrics", "figures", "data.prepare", "probes.gather"]
-    modules += ["engine.plan", "engine.positions"]
+    modules += ["engine.plan", "engine.positions", "toys", "toys.quadratic_descent"]
     program = "import sys\n" + "\n".join(f"import sgdline.{name}" for name in modules)
     program += "\nprint([name for name in ('torch', 'torchvision', 'snakemake') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -21,6 +21,8 @@ from sgdline.config._runs import (
     run_path,
     runs,
     segment_bounds,
+    toy_slice,
+    toys,
     training_slice,
 )
 from sgdline.config._schema import load_schema
@@ -43,5 +45,7 @@ __all__ = [
     "run_path",
     "runs",
     "segment_bounds",
+    "toy_slice",
+    "toys",
     "training_slice",
 ]
