@@ -16,6 +16,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/probe.smk"
 include: "workflow/rules/imports.smk"
 include: "workflow/rules/analysis.smk"
+include: "workflow/rules/toys.smk"
 include: "workflow/rules/figures.smk"
 
 

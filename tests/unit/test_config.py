@@ -19,7 +19,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sgdline.config import ConfigError, load_schema, resolve_config, run_path, runs
+from sgdline.config import ConfigError, load_schema, resolve_config, run_path, runs, toys
 from sgdline.engine.plan import PRECISIONS, Plan
 from sgdline.errors import SgdlineError
 from sgdline.figures import available, spec
@@ -29,6 +29,7 @@ SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 OVERLAYS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")
 FIGURES = frozenset(available())
 COMPARING = frozenset(figure for figure in FIGURES if spec(figure).compares)
+TOY_FIGURES = {figure: kind for figure in FIGURES if (kind := spec(figure).toy) is not None}
 
 with (ROOT / "config/config.yaml").open(encoding="utf-8") as _file:
     DEFAULT: dict[str, Any] = yaml.safe_load(_file)
@@ -52,7 +53,7 @@ def faults_of(overlay: str) -> tuple[str, ...]:
     """Return the faults of the default configuration with an overlay in YAML on top."""
     config = merged(SINGLE, yaml.load(overlay, Loader=yaml.FullLoader))
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING, toy_figures=TOY_FIGURES)
     return caught.value.faults
 
 
@@ -69,7 +70,7 @@ def experiment_overlay(text: str) -> str:
 
 def test_default_config_is_complete_and_comes_back_unchanged() -> None:
     resolved = resolve_config(DEFAULT, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
-    assert resolved["run"] == list(DEFAULT["experiments"])
+    assert resolved["run"] == [*DEFAULT["experiments"], *DEFAULT["toys"]]
     first = next(iter(DEFAULT["experiments"]))  # the others leave out what they do not change
     assert resolved["experiments"][first] == DEFAULT["experiments"][first]
     without = {key: value for key, value in DEFAULT.items() if key not in ("run", "experiments", "datasets")}
@@ -80,6 +81,10 @@ def schema_keys(schema: Any, value: Any, path: str) -> Iterator[tuple[str, bool]
     """Yield every key of the schema below `path`, and whether the value states it or may leave it out."""
     if "$ref" in schema:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+    if path.endswith("toys.*."):  # each kind has keys of its own
+        for branch in schema["oneOf"]:
+            kind = SCHEMA["$defs"][branch["$ref"].rpartition("/")[2]]["properties"]["toy"]["const"]
+            yield from schema_keys(branch, value if value["toy"] == kind else {}, f"toys.{kind}.")
     for key, part in schema.get("properties", {}).items():
         optional = path.endswith(".plan.")  # what is pinned there is not chosen, so a default would choose
         yield f"{path}{key}", key in value or optional
@@ -106,7 +111,7 @@ def test_manual_names_every_key_of_the_schema() -> None:
 def test_overlays_merge_and_resolve(path: Path) -> None:
     overlay = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.FullLoader)
     resolved = resolve_config(merged(DEFAULT, overlay), schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
-    assert resolved["run"] == list(overlay["experiments"])
+    assert resolved["run"] == [*overlay["experiments"], *overlay.get("toys", {})]
     assert resolved["results"] not in ("results", "")
     assert "digits" not in {key.experiment for key in runs(resolved)}
     # Started in a folder without config/config.yaml, Snakemake reads the overlay alone: it must give the same runs.
@@ -349,6 +354,46 @@ BROKEN = [
     (experiment_overlay("{figures: [linesearch/fig3]}"), "experiments.digits.figures[0]", ["fig3_distance_matrix"]),
     (experiment_overlay("{figures: [Fig 2]}"), "experiments.digits.figures[0]", ["id of a figure"]),
     (experiment_overlay("{figures: [sparse/fig1]}"), "experiments.digits.figures[0]", ["Known figures: linesearch"]),
+    (
+        experiment_overlay("{figures: [walk/fig36_quadratic]}"),
+        "experiments.digits.figures[0]",
+        ["which draws a toy", "toys: {a_name: {toy: quadratic_descent, figures: [walk/fig36_quadratic]}}"],
+    ),
+    (
+        "comparisons: {a: {figure: walk/fig36_quadratic, experiments: [digits]}}",
+        "comparisons.a.figure",
+        ["compares runs", "linesearch/ext_optimizers"],
+    ),
+    # toys
+    ("run: [quadratc]", "run[0]", ["of a toy", "Did you mean 'quadratic'?"]),
+    ("experiments: {toys: {}}", "experiments.toys", ["tables, toys", "Rename it"]),
+    ("toys: {Digits: {toy: quadratic_descent}}", "toys.Digits", ["beside experiments.digits", "run names both"]),
+    ("toys: {Quadratic: {toy: quadratic_descent}}", "toys.Quadratic", ["'quadratic'", "upper and lower case"]),
+    ("toys: {a/b: {toy: quadratic_descent}}", "toys['a/b']", ["a name used in file names", "Did you mean 'a_b'?"]),
+    ("toys: {quadratic: {toy: quadratic}}", "toys.quadratic.toy", ["quadratic_descent", "got 'quadratic'. Did you"]),
+    ("toys: {quadratic: {toy: [1]}}", "toys.quadratic.toy", ["must be quadratic_descent, got the list [1]"]),
+    ("toys: {new: {steps: 3}}", "toys.new.toy", ["is missing. It must be quadratic_descent."]),
+    ("toys: {new: quadratic_descent}", "toys.new", ["a mapping with the key toy", "got 'quadratic_descent'"]),
+    ("toys: []", "toys", ["a mapping", "got the list []"]),
+    ("toys: {quadratic: {step: 3}}", "toys.quadratic.step", ["not a known key", "Did you mean 'steps'?"]),
+    ("toys: {quadratic: {steps: 0}}", "toys.quadratic.steps", ["at least 1", "got 0"]),
+    ("toys: {quadratic: {eigenvalues: [1]}}", "toys.quadratic.eigenvalues", ["at least 2 entries, got 1"]),
+    ("toys: {quadratic: {eigenvalues: [1, -1]}}", "toys.quadratic.eigenvalues[1]", ["a number above 0", "got -1"]),
+    ("toys: {quadratic: {start: [1, 2, 3]}}", "toys.quadratic.start", ["at most 2 entries, got 3"]),
+    ("toys: {quadratic: {start: [0, 1]}}", "toys.quadratic.start[0]", ["largest eigenvalue", "over-damped"]),
+    (
+        "toys: {quadratic: {eigenvalues: [1, 2], start: [1, 0]}}",
+        "toys.quadratic.start[1]",
+        ["must not be 0 along the largest eigenvalue"],
+    ),
+    ("toys: {quadratic: {relative_lr: [1, 1.0]}}", "toys.quadratic.relative_lr[1]", ["twice", "Remove one"]),
+    ("toys: {quadratic: {relative_lr: [0]}}", "toys.quadratic.relative_lr[0]", ["a number above 0"]),
+    ("toys: {quadratic: {figures: [fig36]}}", "toys.quadratic.figures[0]", ["draws the toy", "walk/fig36_quadratic"]),
+    (
+        "toys: {quadratic: {figures: [linesearch/fig2_lines]}}",
+        "toys.quadratic.figures[0]",
+        ["draws the toy quadratic_descent", "got 'linesearch/fig2_lines'"],
+    ),
 ]
 JARGON = ["is not valid under", "^[", "is not of type", "additionalProperties", "Traceback", "<class '", "$ref"]
 
@@ -485,6 +530,46 @@ def test_absolute_folders_are_allowed() -> None:
     assert resolve_config(config, schema=SCHEMA)["results"] == "/scratch/me/results"
 
 
+def test_a_toy_is_of_the_kind_that_it_names() -> None:
+    """Two kinds side by side: each block is filled in and checked by the keys of its own kind."""
+    kinds = {
+        "coin": {"toy": {"const": "coin"}, "tosses": {"type": "integer", "minimum": 1, "default": 3}},
+        "die": {"toy": {"const": "die"}, "sides": {"type": "integer", "minimum": 2, "default": 6}},
+    }
+    schema = copy.deepcopy(SCHEMA)
+    schema["$defs"]["toy"]["oneOf"] += [
+        {"type": "object", "additionalProperties": False, "required": ["toy"], "properties": block}
+        for block in kinds.values()
+    ]
+    blocks = {"a": {"toy": "die"}, "b": {"toy": "coin", "tosses": 5}, "c": {"toy": "quadratic_descent"}}
+    resolved = resolve_config({**SINGLE, "toys": blocks}, schema=schema)
+    assert resolved["toys"]["a"] == {"toy": "die", "sides": 6}
+    assert resolved["toys"]["b"] == blocks["b"]
+    assert resolved["toys"]["c"]["steps"] == 30
+    jsonschema.Draft202012Validator(schema).validate(resolved)
+    blocks = {"a": {"toy": "die", "tosses": 5}, "b": {"toy": "coin", "tosses": 0}, "c": {"toy": "dice"}, "d": {}}
+    with pytest.raises(ConfigError) as caught:
+        resolve_config({**SINGLE, "toys": blocks}, schema=schema)
+    assert caught.value.faults == (
+        "toys.a.tosses is not a known key. Known keys here: sides, toy.",
+        "toys.b.tosses must be a whole number of at least 1, got 0.",
+        "toys.c.toy must be one of quadratic_descent, coin or die, got 'dice'. Did you mean 'die'?",
+        "toys.d.toy is missing. It must be one of quadratic_descent, coin or die.",
+    )
+
+
+def test_a_toy_of_an_unknown_kind_is_one_fault_and_its_name_stays_known() -> None:
+    faults = faults_of("{run: [digits, quadratic], toys: {quadratic: {toy: cubic}}}")
+    assert [fault.split()[0] for fault in faults] == ["toys.quadratic.toy"]
+
+
+def test_toys_alone_are_enough_to_run() -> None:
+    resolved = resolve_config({**SINGLE, "run": ["quadratic"]}, schema=SCHEMA)
+    assert resolved["run"] == ["quadratic"]
+    assert runs(resolved) == []
+    assert toys(resolved) == ["quadratic"]
+
+
 # --- schema file ------------------------------------------------------------------------------------------------------
 
 
@@ -582,7 +667,7 @@ def test_any_yaml_resolves_or_raises_a_config_error(path: tuple[Any, ...], actio
         # The oracle: an independent implementation accepts what ours has filled in.
         jsonschema.Draft202012Validator(SCHEMA).validate(resolved)
         json.dumps(resolved, allow_nan=False)
-        assert runs(resolved)
+        assert runs(resolved) or toys(resolved)
         assert len({run_path(run).casefold() for run in runs(resolved)}) == len(runs(resolved))
 
 

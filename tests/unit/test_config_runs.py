@@ -30,6 +30,8 @@ from sgdline.config import (
     run_path,
     runs,
     segment_bounds,
+    toy_slice,
+    toys,
     training_slice,
 )
 from sgdline.errors import SgdlineError
@@ -60,6 +62,10 @@ def test_only_the_named_experiments_run() -> None:
     assert len(runs(config)) == 8
     config["run"] = ["other", "digits"]
     assert [key.seed for key in runs(config)] == [9] * 4 + [1, 2] * 4
+    assert toys(config) == []
+    config["run"] = ["other", "quadratic", "digits"]
+    assert [key.seed for key in runs(config)] == [9] * 4 + [1, 2] * 4
+    assert toys(config) == ["quadratic"]
 
 
 def test_run_keys_are_frozen_and_hashable() -> None:
@@ -117,6 +123,7 @@ def slices(config: dict[str, Any]) -> dict[str, Any]:
         "probe": probe_slice(config, "digits", "line", **RUN),
         "plan": plan_slice(config, "digits", "line", **RUN),
         "analysis": analysis_slice(config, "digits"),
+        "toy": toy_slice(config, "quadratic"),
         "fits": analysis_slice(config, "digits", keys=["window", "degrees", "interval", "resolution"]),
     }
 
@@ -162,6 +169,9 @@ TRAININGS = {"training", "other_training", "probe", "plan"}
         ("experiments.digits.analysis.smoothing", 5, {"analysis"}),
         ("experiments.digits.analysis.window", 0.1, {"analysis", "fits"}),
         ("experiments.digits.figures", [], set()),
+        ("toys.quadratic.steps", 31, {"toy"}),
+        ("toys.quadratic.relative_lr", [0.5], {"toy"}),
+        ("toys.quadratic.figures", [], set()),
     ],
 )
 def test_a_key_changes_exactly_the_slices_that_depend_on_it(path: str, value: Any, expected: set[str]) -> None:
@@ -186,6 +196,7 @@ def test_slices_are_plain_json_and_share_nothing_with_the_config() -> None:
     probe_slice(config, "digits", "line", **RUN)["settings"]["every"] = 0
     plan_slice(config, "digits", "line", **RUN)["settings"]["plan"]["threads"] = 1
     analysis_slice(config, "digits")["degrees"].append(9)
+    toy_slice(config, "quadratic")["start"].append(9.0)
     assert config == CONFIG
 
 
@@ -239,6 +250,7 @@ def test_analysis_without_lines_has_no_interval() -> None:
         (lambda: probe_slice(CONFIG, "digits", "lin", **RUN), "Did you mean 'line'"),
         (lambda: plan_slice(CONFIG, "digits", "lin", **RUN), "Did you mean 'line'"),
         (lambda: analysis_slice(CONFIG, "digits", keys=["windw"]), "Did you mean 'window'"),
+        (lambda: toy_slice(CONFIG, "quadratc"), "Did you mean 'quadratic'"),
     ],
 )
 def test_unknown_names_are_told(call: Callable[[], object], words: str) -> None:

@@ -149,17 +149,9 @@ def test_a_killed_job_gives_its_device_back(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_rooms_without_torch_stay_without_it() -> None:
-    modules = [
-        "config",
-        "tables",
-        "runtime",
-        "digests",
-        "interpolation",
-        "analysis.claims.linesearch",
-        "analysis.distances",
-    ]
-    modules += ["analysis.distances", "analysis.fits", "analysis.metrics", "figures", "data.prepare", "probes.gather"]
-    modules += ["engine.plan", "engine.positions"]
+    modules = ["config", "tables", "runtime", "digests", "interpolation", "analysis.claims.linesearch_page"]
+    modules += ["analysis.claims.walk_page", "analysis.distances", "analysis.fits", "analysis.metrics", "figures"]
+    modules += ["data.prepare", "probes.gather", "engine.plan", "engine.positions", "toys", "toys.quadratic_descent"]
     program = "import sys\n" + "\n".join(f"import sgdline.{name}" for name in modules)
     program += "\nprint([name for name in ('torch', 'torchvision', 'snakemake') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -30,6 +30,7 @@ try:
         figure_probes={name: spec.probes for name, spec in FIGURES.items()},
         comparing=[name for name, spec in FIGURES.items() if spec.compares],
         sample_figures=[name for name, spec in FIGURES.items() if spec.samples],
+        toy_figures={name: spec.toy for name, spec in FIGURES.items() if spec.toy},
     )
 except SgdlineError as error:
     raise WorkflowError(str(error))
@@ -76,6 +77,7 @@ wildcard_constraints:
         probe for block in CONFIG["experiments"].values() for probe in block["probes"]
     ),
     comparison=one_of(CONFIG["comparisons"]),
+    toy=one_of(CONFIG["toys"]),
     paper="[a-z0-9]+",
     figure="[a-z0-9_]+",
 
@@ -166,12 +168,12 @@ def run_labels(run):
     }
 
 
-def figures_that(compare):
-    """Return a regular expression for the figures that compare runs, or for those that draw one run."""
+def figures_of(subject):
+    """Return a regular expression for the figures that draw a run, a comparison or a toy."""
     return one_of(
         figure.partition("/")[2]
         for figure, spec in FIGURES.items()
-        if spec.compares == compare
+        if spec.subject == subject
     )
 
 
@@ -228,6 +230,21 @@ def comparison_settings(wildcards):
     return [drawn_with(run, spec) for run in compared_runs(wildcards)]
 
 
+def toy_module(wildcards):
+    """Return the module of a toy; toys are found by name."""
+    return f"sgdline.toys.{CONFIG['toys'][wildcards.toy]['toy']}"
+
+
+def toy_settings(wildcards):
+    """Return the slice of the config that a toy depends on, its kind apart."""
+    return settings.toy_slice(CONFIG, wildcards.toy)
+
+
+def toy_files():
+    """Return the table of every toy."""
+    return [f"{RESULTS}/toys/{toy}.arrow" for toy in settings.toys(CONFIG)]
+
+
 def drawing_digest(script):
     """Return a params function with the digest of a figure's module and of the tables that it reads by name."""
 
@@ -273,13 +290,13 @@ def run_tables(kind, runs):
 
 
 def analysis_files():
-    """Return every table of the analysis, those of the probes and the traces."""
+    """Return every table of the analysis, those of the probes and of the toys, and the traces."""
     found = trace_files()
     for run in RUNS:
         for probe in experiment_of(run)["probes"]:
             for kind in (probe, *ANALYSES.get(probe, ())):
                 found += run_tables(kind, [run])
-    return found + run_tables("line_batch_sizes", sampled_runs())
+    return found + run_tables("line_batch_sizes", sampled_runs()) + toy_files()
 
 
 def claim_files():
@@ -289,7 +306,7 @@ def claim_files():
 
 
 def figure_files():
-    """Return every figure of every run and every comparison, as PNG and PDF."""
+    """Return every figure of every run, every comparison and every toy, as PNG and PDF."""
     found = [
         f"{RESULTS}/figures/{figure}/{RUN_LABEL}".format(**asdict(run))
         for run in RUNS
@@ -299,6 +316,11 @@ def figure_files():
         f"{RESULTS}/figures/{block['figure']}/{name}"
         for name, block in CONFIG["comparisons"].items()
         if set(block["experiments"]) <= set(CONFIG["run"])
+    ]
+    found += [
+        f"{RESULTS}/figures/{figure}/{toy}"
+        for toy in settings.toys(CONFIG)
+        for figure in CONFIG["toys"][toy]["figures"]
     ]
     return [f"{stem}.{suffix}" for stem in found for suffix in ("png", "pdf")]
 

@@ -16,7 +16,7 @@ rule plot_comparison:
     log:
         f"{LOGS}/plot_comparison/{{paper}}_{{figure}}_{{comparison}}.log",
     wildcard_constraints:
-        figure=figures_that(compare=True),
+        figure=figures_of("comparison"),
     conda:
         "../../envs/sgdline.yaml"
     params:
@@ -52,7 +52,7 @@ rule plot_figure:
     log:
         f"{LOGS}/plot_figure/{{paper}}_{{figure}}_{RUN_LABEL}.log",
     wildcard_constraints:
-        figure=figures_that(compare=False),
+        figure=figures_of("run"),
     conda:
         "../../envs/sgdline.yaml"
     params:
@@ -63,3 +63,34 @@ rule plot_figure:
         "Drawing {wildcards.paper}/{wildcards.figure} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
         "../scripts/plot_figure.py"
+
+
+rule plot_toy:
+    input:
+        toy=f"{RESULTS}/toys/{{toy}}.arrow",
+    output:
+        png=report(
+            f"{RESULTS}/figures/{{paper}}/{{figure}}/{{toy}}.png",
+            caption="../report/figure.rst",
+            category="{paper}",
+            subcategory="{figure}",
+            labels={"toy": "{toy}"},
+        ),
+        pdf=ensure(
+            f"{RESULTS}/figures/{{paper}}/{{figure}}/{{toy}}.pdf", non_empty=True
+        ),
+    log:
+        f"{LOGS}/plot_toy/{{paper}}_{{figure}}_{{toy}}.log",
+    wildcard_constraints:
+        figure=figures_of("toy"),
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        kind=lambda wildcards: CONFIG["toys"][wildcards.toy]["toy"],
+        settings=toy_settings,
+        caption=figure_caption,
+        code=drawing_digest("plot_toy.py"),
+    message:
+        "Drawing {wildcards.paper}/{wildcards.figure} of the toy {wildcards.toy}"
+    script:
+        "../scripts/plot_toy.py"

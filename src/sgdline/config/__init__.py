@@ -22,6 +22,8 @@ from sgdline.config._runs import (
     run_path,
     runs,
     segment_bounds,
+    toy_slice,
+    toys,
     training_slice,
 )
 from sgdline.config._schema import load_schema
@@ -45,5 +47,7 @@ __all__ = [
     "run_path",
     "runs",
     "segment_bounds",
+    "toy_slice",
+    "toys",
     "training_slice",
 ]

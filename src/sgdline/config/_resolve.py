@@ -12,6 +12,7 @@ from typing import Any
 from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
 from sgdline.config._runs import format_lr, measured_steps, segment_bounds
 from sgdline.config._schema import Schema, Walker
+from sgdline.config._toys import check_toys
 from sgdline.digests import names_in
 
 Block = Mapping[str, Any]
@@ -26,7 +27,8 @@ _SOURCES = {
     "cifar100": (3, 50000, 10000),
     "svhn": (3, 73257, 26032),
 }
-_RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "tables")  # folders beside those of the experiments
+# Folders beside those of the experiments.
+_RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "tables", "toys")
 _FINEST_GRID = 100_000  # grid points on each side of 0
 _ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
 _WHOLE_SET_MINI_BATCH = 100  # sgdline.train.noise, which imports torch
@@ -40,6 +42,7 @@ def resolve_config(
     figure_probes: Mapping[str, Collection[str]] | None = None,
     comparing: Collection[str] = (),
     sample_figures: Collection[str] = (),
+    toy_figures: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Fill in the defaults of a configuration and check all of it.
 
@@ -50,11 +53,13 @@ def resolve_config(
         figure_probes: Figure id -> probes that it draws; a figure without an entry draws the line probe.
         comparing: Ids of the figures that compare runs: entries of `comparisons` draw them, and experiments do not.
         sample_figures: Ids of the figures that need the loss of every sample.
+        toy_figures: Figure id -> kind of toy that it draws: entries of `toys` draw them, and experiments do not; None
+            leaves unchecked whether a figure draws its toy.
 
     Returns:
-        dict: A new configuration with every key of the schema, `run` a list of experiment names, batch sizes as
-            numbers, and numbers of type number as floats. Of the probes only those that the configuration names are
-            there.
+        dict: A new configuration with every key of the schema, `run` a list of names of experiments and toys, batch
+            sizes as numbers, and numbers of type number as floats. Of the probes only those that the configuration
+            names are there.
 
     Raises:
         ConfigError: If anything is wrong; its text lists all faults, one line each.
@@ -64,7 +69,7 @@ def resolve_config(
     if isinstance(resolved, dict):
         raw = config if isinstance(config, Mapping) else {}
         _check_folders(resolved, faults)
-        for kind in ("datasets", "models", "experiments", "comparisons"):
+        for kind in ("datasets", "models", "experiments", "comparisons", "toys"):
             _check_distinct_names(_mapping(resolved, kind), (kind,), faults)
         for name, model in _mapping(resolved, "models").items():
             _check_entry(model, ("models", name), faults)
@@ -96,15 +101,24 @@ def resolve_config(
                 probes=figure_probes or {},
                 comparing=comparing,
                 samples=sample_figures,
+                toys=toy_figures or {},
             )
         for name, experiment in _mapping(resolved, "experiments").items():  # once it is known which of them are sound
             _check_start(name, experiment, resolved, raw, faults)
         _check_comparisons(resolved, raw, faults, known=known_figures, probes=figure_probes or {}, comparing=comparing)
+        check_toys(
+            _mapping(resolved, "toys"),
+            _mapping(raw, "toys"),
+            faults,
+            experiments=_names(raw, "experiments"),
+            known=known_figures,
+            drawn=toy_figures,
+        )
     faults.raise_if_any()
     # A round trip through JSON: what is handed out shares nothing with the input and fits into the tables' metadata.
     complete: dict[str, Any] = json.loads(json.dumps(resolved))
     if complete["run"] == "all":
-        complete["run"] = list(complete["experiments"])
+        complete["run"] = [*complete["experiments"], *complete["toys"]]
     return complete
 
 
@@ -273,14 +287,14 @@ def _images(dataset: Any, split: str) -> int | None:
 
 
 def _check_run(config: Block, raw: Block, faults: Faults) -> None:
-    experiments = _names(raw, "experiments")
+    known = _names(raw, "experiments") + _names(raw, "toys")
     if isinstance(config.get("run"), list):
         for position, name in _sound(config["run"], str):
-            if name not in experiments:
+            if name not in known:
                 faults.add(
                     ("run", Index(position)),
-                    f"must be the name of an experiment, got {value_words(name)}. "
-                    + name_hint(name, experiments, kind="experiments"),
+                    f"must be the name of an experiment or of a toy, got {value_words(name)}. "
+                    + name_hint(name, known, kind="experiments and toys"),
                 )
 
 
@@ -753,6 +767,7 @@ def _check_figures(
     probes: Mapping[str, Collection[str]],
     comparing: Collection[str],
     samples: Collection[str],
+    toys: Mapping[str, str],
 ) -> None:
     if not isinstance(raw_figures, list | tuple):
         return
@@ -769,6 +784,13 @@ def _check_figures(
                 here,
                 f"must be a figure of a single run, got {figure}, which compares runs. Move it to the top level's "
                 f"comparisons: {{a_name: {{figure: {figure}, experiments: [...]}}}}.",
+            )
+            continue
+        if figure in toys:
+            faults.add(
+                here,
+                f"must be a figure of a single run, got {figure}, which draws a toy. Move it to the top level's toys: "
+                f"{{a_name: {{toy: {toys[figure]}, figures: [{figure}]}}}}.",
             )
             continue
         if figure in samples and isinstance(line, Mapping) and line.get("sample_losses") is False:

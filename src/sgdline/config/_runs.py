@@ -45,6 +45,8 @@ def runs(config: Config) -> list[RunKey]:
     """Return the runs of all experiments named by `run`, in the order of the configuration."""
     keys = []
     for name in config["run"]:
+        if name not in config["experiments"]:
+            continue  # a toy
         experiment = config["experiments"][name]
         keys += [
             RunKey(experiment=name, model=model, lr=format_lr(lr), batch_size=batch_size, seed=seed)
@@ -54,6 +56,11 @@ def runs(config: Config) -> list[RunKey]:
             for seed in experiment["seed"]
         ]
     return keys
+
+
+def toys(config: Config) -> list[str]:
+    """Return the names of the toys that `run` names, in its order."""
+    return [name for name in config["run"] if name in config["toys"]]
 
 
 def format_lr(lr: float) -> str:
@@ -319,6 +326,16 @@ def analysis_slice(config: Config, experiment: str, *, keys: Collection[str] | N
         "resolution": line.get("resolution"),
     }
     return whole if keys is None else {key: _named({"analysis": whole}, "analysis", key, kind="keys") for key in keys}
+
+
+def toy_slice(config: Config, toy: str) -> dict[str, Any]:
+    """Return what a toy depends on, apart from its kind: its block without `toy` and `figures`.
+
+    Raises:
+        SgdlineError: If the configuration has no such toy.
+    """
+    block = _named(config, "toys", toy, kind="toys")
+    return {key: copy.deepcopy(entry) for key, entry in block.items() if key not in ("toy", "figures")}
 
 
 def _named(config: Config, section: str, name: str, *, kind: str) -> Any:

@@ -109,6 +109,8 @@ class Walker:
         schema = self._dereferenced(schema)
         if "oneOf" in schema:
             fitting = [branch for branch in map(self._dereferenced, schema["oneOf"]) if _fits_kind(value, branch)]
+            if fitting and isinstance(value, Mapping):
+                return self._walk_variant(value, fitting, path)
             if len(fitting) == 1:
                 return self.walk(value, fitting[0], path)
             return self._refuse(value, schema, path)
@@ -123,6 +125,21 @@ class Walker:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return self._check_number(value, schema, path)
         return True, value
+
+    def _walk_variant(
+        self, value: Mapping[Any, Any], branches: list[Schema], path: KeyPath
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """Walk a mapping that is of one of several sorts; a key that is constant in each of them tells which one."""
+        key = next(key for key, part in branches[0]["properties"].items() if "const" in part)
+        known = {branch["properties"][key]["const"]: branch for branch in branches}
+        rule = {"enum": list(known)}
+        if key not in value:
+            self._faults.add((*path, key), f"is missing. It must be {self._rule_words(rule)}.")
+        elif not _fits_kind(value[key], rule):
+            self._refuse(value[key], rule, (*path, key))
+        else:
+            return True, self._walk_mapping(value, known[value[key]], path)
+        return False, None
 
     def _dereferenced(self, schema: Schema) -> Schema:
         reference = schema.get("$ref")

@@ -2,7 +2,7 @@
 
 A figure ``paper/name`` lives in ``sgdline/figures/paper/name.py`` and holds
 
-- ``SPEC``, a `FigureSpec`: which tables of a run it reads;
+- ``SPEC``, a `FigureSpec`: which tables of a run it reads, or which toy it draws;
 - ``draw(tables, *, settings)``, which returns a matplotlib figure. Where the spec says `compares`, both are lists with
   one entry per run.
 
@@ -65,13 +65,14 @@ def plot_figure(
     pdf: str | Path,
     png: str | Path,
 ) -> None:
-    """Read the tables of a run, draw one figure and put its PDF and PNG in place.
+    """Read the tables of a run or of a toy, draw one figure and put its PDF and PNG in place.
 
     Args:
         figure_id: One of `available()`.
         tables: Kind of table -> file; at least the kinds that the figure's spec names.
         settings: The run: experiment, dataset, model, lr, batch_size, seed, steps, the config block `optimizer`, and
-            of the blocks `analysis` and `probes` the entries that the figure's spec names.
+            of the blocks `analysis` and `probes` the entries that the figure's spec names. Or the toy: its name as
+            `toy`, and its settings.
         pdf: Vector picture to write.
         png: The same picture as pixels, 200 dpi.
 

@@ -11,8 +11,16 @@ class FigureSpec:
 
     id: str  # "linesearch/fig2_lines", the module's place below sgdline.figures
     title: str  # one line, printed above the picture
-    tables: tuple[str, ...]  # kinds of tables of a run that `draw` reads: modules of sgdline.tables.kinds
-    probes: tuple[str, ...]  # probes that the experiment must have
+    tables: tuple[str, ...]  # kinds of tables that `draw` reads: modules of sgdline.tables.kinds
+    probes: tuple[str, ...] = ()  # probes that the experiment must have
     analysis: tuple[str, ...] = ()  # keys of the config's analysis block that `draw` reads: others redraw nothing
     compares: bool = False  # draws all runs of a comparison at once, not one run of an experiment
     samples: bool = False  # needs the loss of every sample: probes.line.sample_losses
+    toy: str | None = None  # draws a toy of this kind, a module of sgdline.toys, and no run
+
+    @property
+    def subject(self) -> str:
+        """What one picture is of: `run`, `comparison` (of runs) or `toy`."""
+        if self.toy is not None:
+            return "toy"
+        return "comparison" if self.compares else "run"

@@ -1,0 +1,83 @@
+"""Rules for the toys of a configuration that no schema can state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
+
+Block = Mapping[str, Any]
+
+
+def check_toys(
+    toys: Block,
+    raw: Block,
+    faults: Faults,
+    *,
+    experiments: Collection[str],
+    known: Collection[str] | None,
+    drawn: Mapping[str, str] | None,
+) -> None:
+    """Note what is wrong with names, figures and settings of toys.
+
+    Args:
+        toys: The resolved section; blocks of an unknown kind are not in it.
+        raw: The section as the user wrote it.
+        faults: Takes the faults.
+        experiments: Names of the experiments: `run` names both.
+        known: Ids of the figures that can be drawn; None leaves the ids unchecked.
+        drawn: Figure id -> kind of toy that it draws; None leaves unchecked whether a figure draws its toy.
+    """
+    folded = {name.casefold(): name for name in experiments}
+    for name in raw:
+        twin = folded.get(name.casefold()) if isinstance(name, str) else None
+        if twin is not None:
+            faults.add(
+                ("toys", name),
+                f"must differ from the names of the experiments, got {name!r} beside experiments.{twin}. Rename one of "
+                "them: run names both.",
+            )
+    for name, block in toys.items():
+        path: KeyPath = ("toys", name)
+        _check_figures(block, raw[name].get("figures"), path, faults, known=known, drawn=drawn)
+        check = _SETTINGS.get(block["toy"])
+        if check is not None:
+            check(block, path, faults)
+
+
+def _check_figures(
+    block: Block,
+    raw_figures: Any,
+    path: KeyPath,
+    faults: Faults,
+    *,
+    known: Collection[str] | None,
+    drawn: Mapping[str, str] | None,
+) -> None:
+    if known is None or not isinstance(raw_figures, list | tuple):
+        return
+    kind = block["toy"]
+    own = known if drawn is None else [figure for figure in known if drawn.get(figure) == kind]
+    for position, figure in enumerate(raw_figures):
+        if isinstance(figure, str) and figure not in own:
+            hint = name_hint(figure, own, kind=f"figures of the toy {kind}")
+            text = f"must be the id of a figure that draws the toy {kind}, got {value_words(figure)}. {hint}"
+            # Better than the schema's words about the form of an id.
+            faults.add((*path, "figures", Index(position)), text, replace=True)
+
+
+def _check_quadratic_descent(block: Block, path: KeyPath, faults: Faults) -> None:
+    eigenvalues, start = block.get("eigenvalues", []), block.get("start", [])
+    if faults.under((*path, "eigenvalues")) or faults.under((*path, "start")):
+        return
+    steepest = [place for place, eigenvalue in enumerate(eigenvalues) if eigenvalue == max(eigenvalues)]
+    if all(start[place] == 0.0 for place in steepest):
+        faults.add(
+            (*path, "start", Index(steepest[0])),
+            "must not be 0 along the largest eigenvalue, got 0. Every learning rate looks over-damped from there.",
+        )
+
+
+# Kind of toy -> what its settings must fulfil together.
+_SETTINGS: dict[str, Callable[[Block, KeyPath, Faults], None]] = {"quadratic_descent": _check_quadratic_descent}

@@ -1,0 +1,168 @@
+"""The figure of gradient descent on a quadratic: what is drawn is what the table holds, and nothing overlaps."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from sgdline.figures import plot_figure, spec, style
+from sgdline.figures.walk import fig36_quadratic
+from sgdline.tables.kinds.quadratic_descent import QUADRATIC_DESCENT
+from sgdline.toys import simulate_toy
+from sgdline.toys.quadratic_descent import simulate
+
+ID = "walk/fig36_quadratic"
+DEFAULT = {
+    "eigenvalues": [1.0, 0.08],
+    "start": [1.0, 3.0],
+    "relative_lr": [0.5, 1.0, 1.5, 1.9, 2.0, 2.1],
+    "steps": 30,
+}
+
+
+def draw(**changes: Any) -> tuple[Figure, pa.Table]:
+    settings = {**DEFAULT, **changes}
+    table = pa.table(simulate(settings), schema=QUADRATIC_DESCENT.schema)
+    with style.applied():
+        figure = fig36_quadratic.draw({"quadratic_descent": table}, settings={"toy": "q", **settings})
+        figure.draw_without_rendering()
+    return figure, table
+
+
+def panels(figure: Figure) -> tuple[list[Axes], Axes, Axes, Axes]:
+    *contours, loss, cosine, height = figure.axes
+    return contours, loss, cosine, height
+
+
+def rows(table: pa.Table, rate: float, name: str) -> np.ndarray:
+    chosen = np.array(table["relative_lr"]) == rate
+    return style.numbers(table, name)[chosen]
+
+
+def words(panel: Axes) -> str:
+    return " ".join([panel.get_title(loc="left"), *(text.get_text() for text in panel.texts)])
+
+
+def test_the_spec_says_that_it_draws_a_toy() -> None:
+    entry = spec(ID)
+    assert (entry.subject, entry.toy, entry.tables, entry.probes) == (
+        "toy", "quadratic_descent", ("quadratic_descent",), (),
+    )  # fmt: skip
+    assert spec("linesearch/fig2_lines").subject == "run"
+    assert spec("linesearch/ext_optimizers").subject == "comparison"
+
+
+def test_curves_are_those_of_the_table() -> None:
+    figure, table = draw()
+    _, loss, cosine, height = panels(figure)
+    assert (loss.get_yscale(), cosine.get_yscale(), height.get_yscale()) == ("log", "linear", "log")
+    for panel, name in ((loss, "loss"), (cosine, "gradient_cosine"), (height, "height")):
+        curves = [line for line in panel.lines if line.get_marker() != "None"]
+        assert len(curves) == 6
+        for curve, rate in zip(curves, DEFAULT["relative_lr"], strict=True):
+            np.testing.assert_array_equal(curve.get_xdata(), np.arange(31))
+            np.testing.assert_array_equal(curve.get_ydata(), rows(table, rate, name))
+
+
+@pytest.mark.parametrize("eigenvalues", [[1.0, 0.08], [0.08, 1.0]])
+def test_trajectories_lie_in_a_valley_along_x(eigenvalues: list[float]) -> None:
+    start = [1.0, 3.0] if eigenvalues[0] == 1.0 else [3.0, 1.0]
+    figure, table = draw(eigenvalues=eigenvalues, start=start)
+    contours, *_ = panels(figure)
+    steep, flat = ("first_coordinate", "second_coordinate")[:: 1 if eigenvalues[0] == 1.0 else -1]
+    assert len(contours) == 6
+    for panel, rate in zip(contours, DEFAULT["relative_lr"], strict=True):
+        x, y = rows(table, rate, flat), rows(table, rate, steep)
+        path = max(panel.lines, key=lambda line: len(line.get_xdata()))
+        count = len(path.get_xdata())
+        np.testing.assert_array_equal(path.get_xdata(), x[:count])
+        np.testing.assert_array_equal(path.get_ydata(), y[:count])
+        low, high = panel.get_ylim()
+        assert ((y[: count - 1] >= low) & (y[: count - 1] <= high)).all()
+        if count < 31:  # the last point drawn is the first one outside
+            assert not low <= y[count - 1] <= high
+            assert f"leaves the panel at step {count - 1}" in words(panel)
+        else:
+            assert "leaves" not in words(panel)
+    assert "leaves the panel at step 7" in words(contours[-1])  # 1.1^7 > 1.9
+    titles = [panel.get_title(loc="left").split(", ")[1] for panel in contours]
+    assert titles == ["over-damped", "critical", "under-damped", "under-damped", "edge", "diverging"]
+
+
+def test_looks_keep_apart_in_colour_in_grey_and_in_shape() -> None:
+    figure, _ = draw(relative_lr=[0.1, 0.5, 1.0, 1.2, 1.5, 1.9, 2.0, 2.1, 2.5])
+    _, loss, *_ = panels(figure)
+    looks = [(line.get_color(), line.get_marker()) for line in loss.lines]
+    assert len({color for color, _ in looks}) == len({marker for _, marker in looks}) == 9
+    lightness = [float(np.dot(to_rgb(color), [0.2126, 0.7152, 0.0722])) for color, _ in looks]
+    assert min(abs(one - other) for one, other in pairwise(lightness)) > 0.1
+    widths = [line.get_linewidth() for line in loss.lines]
+    assert widths == sorted(widths, reverse=True)  # the later curves do not cover the earlier ones
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"relative_lr": [0.7]},
+        {"relative_lr": [0.1, 0.5, 1.0, 1.2, 1.5, 1.9, 2.0, 2.1, 10.0], "steps": 400, "start": [-2.0, 0.0]},
+        {"relative_lr": [1.0, 2.5], "steps": 1, "start": [1.0, -0.01]},
+        {"relative_lr": [1e200], "steps": 3, "start": [-3.0, 1.0], "eigenvalues": [0.1, 2.0]},
+        {"start": [1.0, 0.0], "relative_lr": [1.0]},
+        {"eigenvalues": [1.0, 1.0], "start": [-1.0, -1.0]},
+    ],
+    ids=["default", "one", "nine", "one step", "overflow", "critical", "round"],
+)
+def test_nothing_overlaps_or_leaves_the_sheet(changes: dict[str, Any]) -> None:
+    figure, _ = draw(**changes)
+    boxes = [panel.get_tightbbox() for panel in figure.axes]
+    [legend] = figure.legends
+    title, footer = (text.get_window_extent() for text in figure.texts)
+    boxes += [legend.get_window_extent(), title, footer]
+    sheet = figure.bbox
+    for box in boxes:
+        assert box is not None
+        assert box.x0 >= sheet.x0 - 1
+        assert box.x1 <= sheet.x1 + 1
+        assert box.y0 >= sheet.y0 - 1
+        assert box.y1 <= sheet.y1 + 1
+    for place, one in enumerate(boxes):
+        for other in boxes[place + 1 :]:
+            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
+            assert apart, (one, other)
+
+
+def test_what_cannot_be_drawn_is_counted() -> None:
+    figure, table = draw(relative_lr=[1.0, 1e5], start=[1.0, 0.0], steps=40)
+    _, loss, _, height = panels(figure)
+    zeros = int((style.numbers(table, "loss") == 0).sum())
+    lost = table["loss"].null_count
+    assert zeros == 40
+    assert lost > 5
+    assert f"{zeros} values of 0 left out" in words(loss)
+    assert f"{lost} values beyond the range of float64" in words(loss)
+    assert "outside the y range" in words(loss)
+    assert "39 values of 0 left out" in words(height)
+    figure, _ = draw(relative_lr=[1e200], steps=2)
+    assert "no value is above 0" in words(panels(figure)[3])
+
+
+def test_equal_tables_give_equal_files(tmp_path: Path) -> None:
+    table = tmp_path / "q.arrow"
+    simulate_toy("quadratic_descent", table, settings=DEFAULT, provenance={})
+    for name in ("one", "two"):
+        plot_figure(
+            ID, {"quadratic_descent": table}, settings={"toy": "q", **DEFAULT},
+            pdf=tmp_path / f"{name}.pdf", png=tmp_path / f"{name}.png",
+        )  # fmt: skip
+    assert (tmp_path / "one.pdf").read_bytes() == (tmp_path / "two.pdf").read_bytes()
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    assert (tmp_path / "one.png").stat().st_size > 50_000

@@ -1,0 +1,139 @@
+"""Toys in the workflow: alone, beside runs, what reruns after which change, and what a new kind of toy takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_copy import Workflow
+
+from sgdline.tables import provenance, read_table
+
+CORES = ("--cores", "1")
+FIGURE = "walk/fig36_quadratic"
+SETTINGS = {"relative_lr": [0.5, 2.5], "steps": 4}
+
+
+def toys_only(workflow: Workflow, **toys: dict[str, object]) -> Workflow:
+    """Let the workflow run these toys and nothing else."""
+    config = workflow.folder / "config" / "config.yaml"
+    blocks = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({**blocks, "run": list(toys), "toys": toys}))
+    return workflow
+
+
+def picture(workflow: Workflow, figure: str, toy: str) -> Path:
+    return workflow.folder / "results" / "figures" / figure / f"{toy}.png"
+
+
+@pytest.fixture
+def simulated(fresh: Workflow) -> Workflow:
+    """A finished run of two toys of one kind and one of another, a copy of it under a new name."""
+    copied = {
+        "src/sgdline/toys/quadratic_descent.py": "src/sgdline/toys/novel.py",
+        "src/sgdline/tables/kinds/quadratic_descent.py": "src/sgdline/tables/kinds/novel.py",
+        "src/sgdline/figures/walk/fig36_quadratic.py": "src/sgdline/figures/walk/ext_novel.py",
+        "workflow/report/walk/fig36_quadratic.rst": "workflow/report/walk/ext_novel.rst",
+    }
+    for old, new in copied.items():
+        text = (fresh.folder / old).read_text().replace("quadratic_descent", "novel")
+        text = text.replace("QUADRATIC_DESCENT", "NOVEL").replace("fig36_quadratic", "ext_novel")
+        (fresh.folder / new).write_text(text)
+    schema = fresh.folder / "workflow" / "schemas" / "config.schema.yaml"
+    document = yaml.safe_load(schema.read_text())
+    branch = json.loads(json.dumps(document["$defs"]["quadratic_descent_toy"]).replace("quadratic_descent", "novel"))
+    document["$defs"]["toy"]["oneOf"].append(branch)
+    schema.write_text(yaml.safe_dump(document))
+    toys_only(
+        fresh,
+        one={"toy": "quadratic_descent", "figures": [FIGURE], **SETTINGS},
+        two={"toy": "quadratic_descent", "figures": [FIGURE], **SETTINGS, "steps": 3},
+        new={"toy": "novel", "figures": ["walk/ext_novel"], **SETTINGS},
+    )
+    fresh.snakemake(*CORES)
+    return fresh
+
+
+def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow) -> None:
+    """One run, then one dry run after another."""
+    tables = simulated.folder / "results" / "toys"
+    table = read_table(tables / "one.arrow", "quadratic_descent")
+    assert table["step"].to_pylist() == list(range(5)) * 2
+    facts = provenance(table)
+    assert facts["toy"] == "one"
+    assert facts["slice"]["relative_lr"] == SETTINGS["relative_lr"]
+    assert len(facts["code"]) == 16
+    assert sorted(path.name for path in tables.iterdir()) == ["new.arrow", "one.arrow", "two.arrow"]
+    for figure, toy in ((FIGURE, "one"), (FIGURE, "two"), ("walk/ext_novel", "new")):
+        assert picture(simulated, figure, toy).stat().st_size > 20_000
+        assert picture(simulated, figure, toy).with_suffix(".pdf").exists()
+    simulated.snakemake("--report", "report.html")
+    report = (simulated.folder / "report.html").read_text()
+    assert "walk/fig36_quadratic/one.png" in report
+    assert simulated.planned() == {}
+
+    # What concerns no toy, or only names and comments.
+    simulated.edit("src/sgdline/toys/novel.py", "def descend(", "# A comment.\ndef descend(")
+    simulated.edit("src/sgdline/engine/positions.py", "def choose_positions(", "_UNUSED = 1\n\n\ndef choose_positions(")
+    assert simulated.planned() == {}
+
+    # Code: of one kind of toy, then of its table, then of its figure.
+    code = "src/sgdline/toys/novel.py"
+    text = (simulated.folder / code).read_text()
+    simulated.edit(code, "def descend(", "_UNUSED = 1\n\n\ndef descend(")
+    assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
+    (simulated.folder / code).write_text(text)
+    column = 'required("lr", pa.float64()),'
+    simulated.edit("src/sgdline/tables/kinds/novel.py", column, f'{column} pa.field("extra", pa.float64()),')
+    assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
+    simulated.edit("src/sgdline/tables/kinds/novel.py", 'pa.field("extra", pa.float64()),', "")
+    assert simulated.planned() == {}
+    simulated.edit("src/sgdline/figures/walk/ext_novel.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
+    assert simulated.planned() == {"plot_toy": 1}
+    simulated.edit("src/sgdline/figures/walk/ext_novel.py", "_UNUSED = 1\nSPEC = ", "SPEC = ")
+    simulated.edit("src/sgdline/toys/quadratic_descent.py", "def descend(", "_UNUSED = 1\n\n\ndef descend(")
+    assert simulated.planned() == {"simulate_toy": 2, "plot_toy": 2}  # both of this kind
+    simulated.edit("src/sgdline/toys/quadratic_descent.py", "_UNUSED = 1\n\n\ndef descend(", "def descend(")
+
+    # Configuration: a value of one toy, a figure less, a new toy.
+    config = simulated.folder / "config" / "config.yaml"
+    whole = config.read_text()
+
+    def change(toy: str, **entries: object) -> None:
+        blocks = yaml.safe_load(whole)
+        blocks["toys"].setdefault(toy, {"toy": "novel", "figures": ["walk/ext_novel"]}).update(entries)
+        blocks["run"] = list(blocks["toys"])
+        config.write_text(yaml.safe_dump(blocks))
+
+    change("two", steps=5)
+    assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
+    change("two", figures=[])
+    assert simulated.planned() == {}
+    change("three")
+    assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
+
+
+def test_toys_are_targets_by_default_and_left_out_by_run(fresh: Workflow) -> None:
+    everything = fresh.planned()
+    assert (everything["simulate_toy"], everything["plot_toy"]) == (1, 1)
+    jobs = fresh.planned(*CORES, "--config", "run=[digits]")
+    assert "train_run" in jobs
+    assert not {"simulate_toy", "plot_toy"} & set(jobs)
+    tables = fresh.planned("all_tables", *CORES)
+    assert tables["simulate_toy"] == 1
+    assert "plot_toy" not in tables
+    only = fresh.planned("results/figures/walk/fig36_quadratic/quadratic.pdf", *CORES)
+    assert only == {"simulate_toy": 1, "plot_toy": 1}
+
+
+def test_broken_toys_stop_before_any_job(fresh: Workflow) -> None:
+    toys_only(fresh, one={"toy": "quadratic_descent", "steps": 0, "figures": ["linesearch/fig2_lines"]})
+    result = fresh.snakemake(*CORES, check=False)
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    hint = f"Known figures of the toy quadratic_descent: {FIGURE}."
+    for words in ("The configuration has 2 faults", "toys.one.steps must be", "toys.one.figures[0] must be", hint):
+        assert words in result.stderr
+    assert not (fresh.folder / "results").exists()
