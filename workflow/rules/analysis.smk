@@ -131,6 +131,27 @@ rule measure_same_position:
         "../scripts/measure_same_position.py"
 
 
+rule measure_intervals:
+    input:
+        intervals=interval_file,
+        trace=f"{RUN}/trace.arrow",
+    output:
+        intervals=ensure(f"{RUN}/intervals.arrow", non_empty=True),
+        epochs=ensure(f"{RUN}/interval_epochs.arrow", non_empty=True),
+    log:
+        f"{LOGS}/measure_intervals/{RUN_LABEL}.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        labels=run_labels,
+        source=interval_source,
+        code=digest("measure_intervals.py"),
+    message:
+        "Measuring intervals of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/measure_intervals.py"
+
+
 rule judge_linesearch:
     input:
         trace=run_tables("trace", measured_runs()),

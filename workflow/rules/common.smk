@@ -284,6 +284,20 @@ def sampled_runs():
     return [run for run in measured_runs() if keeps_samples(run)]
 
 
+def interval_source(run):
+    """Return the probe that a run's intervals between iterates are taken from; None if nothing covers them."""
+    probes = experiment_of(run)["probes"]
+    if "interp" in probes:
+        return "interp"
+    return "line" if probes.get("line", {}).get("every") == 1 else None
+
+
+def interval_file(wildcards):
+    """Return the table that a run's intervals are taken from."""
+    # Without any, Snakemake says which file it misses.
+    return f"{RUN.format(**wildcards)}/{interval_source(wildcards) or 'interp'}.arrow"
+
+
 def run_tables(kind, runs):
     """Return one kind of table of these runs."""
     return [f"{RUN}/{kind}.arrow".format(**asdict(run)) for run in runs]
@@ -295,6 +309,9 @@ def analysis_files():
     for run in RUNS:
         for probe in experiment_of(run)["probes"]:
             for kind in (probe, *ANALYSES.get(probe, ())):
+                found += run_tables(kind, [run])
+        if interval_source(run):
+            for kind in ("intervals", "interval_epochs"):
                 found += run_tables(kind, [run])
     return found + run_tables("line_batch_sizes", sampled_runs()) + toy_files()
 

@@ -21,6 +21,15 @@ Output for `mline`: table `mline`, one row per measured update and batch of its 
 |---|---|---|
 | direction | which batch of the epoch the update vector is made of | |
 
+Output for `interp`: table `interp`, one row per measured update.
+
+| column | content | shape, unit |
+|---|---|---|
+| step, epoch, lr, step_length | the update | step_length: Euclidean length |
+| alphas, train_loss | (1 - alpha) * theta_t + alpha * theta_{t+1}, and the full-batch loss there | A, nats |
+| train_accuracy | share of the samples (on request) | A, 0 to 1 |
+| status | ok / non_finite / zero_direction | |
+
 Output for `own_direction`: table `own_direction`, one row per measured update, batch size and fresh batch.
 
 | column | content | shape, unit |

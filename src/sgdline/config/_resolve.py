@@ -89,6 +89,7 @@ def resolve_config(
             _check_line_probe(experiment, resolved, path, faults)
             _check_mline_probe(experiment, path, faults)
             _check_own_direction(experiment, resolved, path, faults)
+            _check_interp(experiment, resolved, path, faults)
             _check_import(experiment, path, faults)
             for probe, block in _mapping(experiment, "probes").items():
                 _check_plan(block, experiment, (*path, "probes", probe), faults)
@@ -661,13 +662,53 @@ def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: F
             )
     keys = ["degrees", *(["same_position_degrees"] if "mline" in _mapping(experiment, "probes") else [])]
     _check_window(_mapping(experiment, "analysis"), interval, resolution, (*path, "analysis"), faults, keys=keys)
-    augmentation = _mapping(experiment, "augmentation")
-    if line.get("augment") is True and augmentation.get("crop_padding") == 0 and augmentation.get("flip") is False:
-        faults.add(
-            (*here, "augment"), "must be false without an augmentation, got true. Set crop_padding or flip as well."
-        )
+    _check_augment(experiment, line, here, faults)
     if line.get("batch_norm") == "train" and experiment.get("import_lines") is None:
-        _check_chunks(experiment, config, line, path, faults)
+        _check_chunks(experiment, config, path, faults, probe="line")
+
+
+def _check_augment(experiment: Block, probe: Block, path: KeyPath, faults: Faults) -> None:
+    augmentation = _mapping(experiment, "augmentation")
+    if probe.get("augment") is True and augmentation.get("crop_padding") == 0 and augmentation.get("flip") is False:
+        faults.add(
+            (*path, "augment"), "must be false without an augmentation, got true. Set crop_padding or flip as well."
+        )
+
+
+def _check_interp(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    """The epochs that it names must be reached, and the updates of theirs that are due must exist."""
+    interp = _entry(experiment, "probes", "interp")
+    if not isinstance(interp, Mapping):
+        return
+    here = (*path, "probes", "interp")
+    _check_augment(experiment, interp, here, faults)
+    if interp.get("batch_norm") == "train":
+        _check_chunks(experiment, config, path, faults, probe="interp")
+    dataset, steps = experiment.get("dataset"), experiment.get("steps")
+    images = _images(_entry(config, "datasets", dataset), "train") if isinstance(dataset, str) else None
+    sizes = [size for _, size in _sound(experiment.get("batch_size"), int) if images and 0 < size <= images]
+    if steps is None or images is None or not sizes or faults.under(path):
+        return
+    lengths = [images // size if experiment.get("drop_last") else -(-images // size) for size in sizes]
+    most = -(-steps // min(lengths))
+    chosen = list(_sound(interp.get("epochs"), int))
+    for position, epoch in chosen:
+        if epoch > most:
+            faults.add(
+                (*here, "epochs", Index(position)),
+                f"must be at most the epochs of the run ({most}), got {epoch}. Raise steps, or remove it.",
+            )
+    every, epochs, updates = interp.get("every"), [epoch for _, epoch in chosen] or None, interp.get("updates")
+    if every is None or faults.under(here):
+        return
+    for length in lengths:
+        if any(
+            (epochs is None or step // length + 1 in epochs) and (updates is None or step % length < updates)
+            for step in measured_steps(steps, every)
+        ):
+            return
+    rule = "must leave an update to measure in the chosen epochs"
+    faults.add((*here, "every"), f"{rule}, got {every} with {steps} steps. Lower it, or choose other epochs.")
 
 
 def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) -> None:
@@ -728,19 +769,19 @@ def _check_window(
                     )
 
 
-def _check_chunks(experiment: Block, config: Block, line: Block, path: KeyPath, faults: Faults) -> None:
+def _check_chunks(experiment: Block, config: Block, path: KeyPath, faults: Faults, *, probe: str) -> None:
     """BatchNorm in train mode has no statistics in a chunk of one sample."""
-    dataset = experiment.get("dataset")
+    dataset, validation = experiment.get("dataset"), _entry(experiment, "probes", probe, "validation")
     block = _mapping(_mapping(config, "datasets"), dataset) if isinstance(dataset, str) else {}
-    splits = ["train", *(["validation"] if line.get("validation") is True else [])]
-    rule = "must not leave a chunk of one sample when probes.line.batch_norm is train"
+    splits = ["train", *(["validation"] if validation is True else [])]
+    rule = f"must not leave a chunk of one sample when probes.{probe}.batch_norm is train"
     micro_batch = experiment.get("micro_batch")
     for position, batch_size in _sound(experiment.get("batch_size"), int):
         divided = micro_batch is not None and micro_batch < batch_size
         size, other = (micro_batch, "micro_batch") if divided else (batch_size, "batch size")
         here: KeyPath = (*path, "micro_batch") if divided else (*path, "batch_size", Index(position))
         if size == 1:
-            faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.line.batch_norm: eval.")
+            faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.{probe}.batch_norm: eval.")
             continue
         for split in splits:
             images = _images(block, split)

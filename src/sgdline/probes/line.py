@@ -240,7 +240,7 @@ class Probe:
         self._every = int(settings["every"])
         self._lines = LineSampler(trainer, images, run, settings, plan)
         # Several positions in a pass: the same position alone may differ in its last bits.
-        self._reuses = plan.positions_per_pass == 1 and _depends_on_parameters_only(
+        self._reuses = plan.positions_per_pass == 1 and depends_on_parameters_only(
             trainer.model, batch_norm=settings["batch_norm"]
         )
         self._next: tuple[int, AtPosition] | None = None
@@ -270,7 +270,7 @@ class Probe:
         return [line.row]
 
 
-def _depends_on_parameters_only(model: nn.Module, *, batch_norm: str) -> bool:
+def depends_on_parameters_only(model: nn.Module, *, batch_norm: str) -> bool:
     """Return whether the loss at theta_{t+1} is the same before and after the forward pass of update t + 1.
 
     It is if the only buffers are BatchNorm's running statistics and the line is measured without them.
