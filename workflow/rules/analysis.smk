@@ -180,6 +180,33 @@ rule judge_linesearch:
         "../scripts/judge_linesearch.py"
 
 
+rule judge_walk:
+    input:
+        trace=run_tables("trace", runs_of("walk")),
+        intervals=run_tables("intervals", interval_runs("walk")),
+        interval_epochs=run_tables("interval_epochs", interval_runs("walk")),
+    output:
+        claims=f"{RESULTS}/tables/walk/claims.csv",
+        pooled=f"{RESULTS}/tables/walk/claims_over_seeds.csv",
+        summary=ensure(f"{RESULTS}/tables/walk/summary.md", non_empty=True),
+    log:
+        f"{LOGS}/judge_walk.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        runs=[walk_run(run) for run in runs_of("walk")],
+        measured=[
+            index
+            for index, run in enumerate(runs_of("walk"))
+            if run in interval_runs("walk")
+        ],
+        code=digest("judge_walk.py"),
+    message:
+        "Testing the claims of walk on its runs"
+    script:
+        "../scripts/judge_walk.py"
+
+
 rule gather_claims:
     input:
         claims=expand(f"{RESULTS}/tables/{{paper}}/claims.csv", paper=JUDGED),

@@ -49,7 +49,10 @@ ANALYSES = {
     "line": ("line_fits", "line_metrics", "line_distances", "line_strategies"),
     "mline": ("mline_metrics",),
 }
-JUDGED = ["linesearch"]  # papers whose claims are tested, by rules judge_<paper>
+JUDGED = [
+    "linesearch",
+    "walk",
+]  # papers whose claims are tested, by rules judge_<paper>
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 
@@ -272,6 +275,36 @@ def trace_files():
 def measured_runs(probe="line"):
     """Return the runs whose experiment measures a probe."""
     return [run for run in RUNS if probe in experiment_of(run)["probes"]]
+
+
+def runs_of(paper):
+    """Return the runs of the experiments that figures of a paper draw, alone or compared."""
+    drawn = {
+        name: list(block["figures"]) for name, block in CONFIG["experiments"].items()
+    }
+    for block in CONFIG["comparisons"].values():
+        for name in block["experiments"]:
+            drawn[name].append(block["figure"])
+    return [
+        run
+        for run in RUNS
+        if any(figure.startswith(f"{paper}/") for figure in drawn[run.experiment])
+    ]
+
+
+def interval_runs(paper):
+    """Return the runs of a paper whose intervals between iterates are known."""
+    return [run for run in runs_of(paper) if interval_source(run)]
+
+
+def walk_run(run):
+    """Return what the claims of walk have to know of a run beside its tables."""
+    images = settings.training_images(CONFIG, run.experiment)
+    return asdict(run) | {
+        "lr": float(run.lr),
+        "optimizer": settings.optimizer_in_use(experiment_of(run)["optimizer"]),
+        "whole_batches": run.batch_size == images,
+    }
 
 
 def keeps_samples(run):

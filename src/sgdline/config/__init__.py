@@ -5,7 +5,7 @@ any job. Nothing here imports torch or numpy, so that a dry run stays quick.
 """
 
 from sgdline.config._faults import ConfigError
-from sgdline.config._resolve import resolve_config
+from sgdline.config._resolve import resolve_config, training_images
 from sgdline.config._runs import (
     RunKey,
     analysis_slice,
@@ -49,5 +49,6 @@ __all__ = [
     "segment_bounds",
     "toy_slice",
     "toys",
+    "training_images",
     "training_slice",
 ]

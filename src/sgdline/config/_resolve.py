@@ -123,6 +123,16 @@ def resolve_config(
     return complete
 
 
+def training_images(config: Mapping[str, Any], experiment: str) -> int | None:
+    """Return the number of an experiment's training images; None where the configuration does not say.
+
+    Args:
+        config: A resolved configuration.
+        experiment: Name of an experiment.
+    """
+    return _training_images(config["experiments"][experiment], config)
+
+
 def _mapping(block: Any, key: str) -> Block:
     entry = block.get(key) if isinstance(block, Mapping) else None
     return entry if isinstance(entry, Mapping) else {}
@@ -777,8 +787,8 @@ def _check_chunks(experiment: Block, config: Block, path: KeyPath, faults: Fault
     rule = f"must not leave a chunk of one sample when probes.{probe}.batch_norm is train"
     micro_batch = experiment.get("micro_batch")
     for position, batch_size in _sound(experiment.get("batch_size"), int):
-        divided = micro_batch is not None and micro_batch < batch_size
-        size, other = (micro_batch, "micro_batch") if divided else (batch_size, "batch size")
+        divided = isinstance(micro_batch, int) and micro_batch < batch_size
+        size, other = (int(micro_batch or 0), "micro_batch") if divided else (batch_size, "batch size")
         here: KeyPath = (*path, "micro_batch") if divided else (*path, "batch_size", Index(position))
         if size == 1:
             faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.{probe}.batch_norm: eval.")
