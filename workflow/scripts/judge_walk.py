@@ -1,7 +1,7 @@
 """Test the claims of walk on its runs and on runs compared, and summarise the runs for a reader.
 
-Output `claims`: CSV, one row per run, or comparison, and claim: value, threshold, relation, verdict, number of intervals
-or runs that it rests on.
+Output `claims`: CSV, one row per run, or comparison, and claim: value, threshold, relation, verdict, number of
+intervals or runs that it rests on.
 Output `pooled`: CSV, the same over the seeds of a setting.
 Output `summary`: Markdown page.
 """
