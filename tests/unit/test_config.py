@@ -348,6 +348,11 @@ BROKEN = [
         ["grid points in the window (5)"],
     ),
     (experiment_overlay("{analysis: {sgd_lr: [best]}}"), "experiments.digits.analysis.sgd_lr[0]", ["auto"]),
+    (
+        experiment_overlay("{analysis: {figure_updates: 0}}"),
+        "experiments.digits.analysis.figure_updates",
+        ["at least 1"],
+    ),
     ("datasets: {digits: {train: 1025}}", "experiments.digits.batch_size[0]", ["one sample", "1024 or 1026"]),
     ("datasets: {digits: {validation: 193}}", "experiments.digits.batch_size[0]", ["validation", "192 or 194"]),
     (experiment_overlay("{batch_size: [1]}"), "experiments.digits.batch_size[0]", ["batch_norm: eval"]),

@@ -185,10 +185,19 @@ def figure_of(wildcards):
     return FIGURES[f"{wildcards.paper}/{wildcards.figure}"]
 
 
+def figure_kinds(wildcards):
+    """Return the kinds of tables that a figure reads; of the optional ones those that its run measures."""
+    spec = figure_of(wildcards)
+    if not spec.optional:
+        return spec.tables
+    measured = experiment_of(wildcards)["probes"]
+    return (*spec.tables, *(kind for kind in spec.optional if kind in measured))
+
+
 def figure_tables(wildcards):
     """Return the tables that a figure reads, by kind."""
     folder = RUN.format(**wildcards)
-    return {kind: f"{folder}/{kind}.arrow" for kind in figure_of(wildcards).tables}
+    return {kind: f"{folder}/{kind}.arrow" for kind in figure_kinds(wildcards)}
 
 
 def drawn_with(run, spec):
@@ -252,7 +261,7 @@ def drawing_digest(script):
     """Return a params function with the digest of a figure's module and of the tables that it reads by name."""
 
     def code(wildcards):
-        kinds = figure_of(wildcards).tables
+        kinds = figure_kinds(wildcards)
         drawing = f"sgdline.figures.{wildcards.paper}.{wildcards.figure}"
         return digest(
             script, drawing, *(f"sgdline.tables.kinds.{kind}" for kind in kinds)

@@ -111,10 +111,11 @@ def _read(figure_id: str, tables: Mapping[str, str | Path]) -> dict[str, pa.Tabl
     # Here and not above: naming and listing figures must stay free of pyarrow's and matplotlib's import time.
     from sgdline.tables import kind_of, read_table
 
-    wanted = spec(figure_id).tables
-    missing = [kind for kind in wanted if kind not in tables]
+    entry = spec(figure_id)
+    missing = [kind for kind in entry.tables if kind not in tables]
     if missing:
-        raise ValueError(f"tables of figure {figure_id!r} must hold {list(wanted)}, got none for {missing}")
+        raise ValueError(f"tables of figure {figure_id!r} must hold {list(entry.tables)}, got none for {missing}")
+    wanted = [*entry.tables, *(kind for kind in entry.optional if kind in tables)]
     # Sample losses can be larger than the memory, and no figure draws them as they are.
     columns = {kind: [name for name in kind_of(kind).schema.names if name != "sample_loss"] for kind in wanted}
     return {kind: read_table(tables[kind], kind, columns=columns[kind]) for kind in wanted}

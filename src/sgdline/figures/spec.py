@@ -15,6 +15,7 @@ class FigureSpec:
     probes: tuple[str, ...] = ()  # probes that the experiment must have
     analysis: tuple[str, ...] = ()  # keys of the config's analysis block that `draw` reads: others redraw nothing
     compares: bool = False  # draws all runs of a comparison at once, not one run of an experiment
+    optional: tuple[str, ...] = ()  # probes whose tables `draw` of one run reads too, if the experiment has them
     samples: bool = False  # needs the loss of every sample: probes.line.sample_losses
     toy: str | None = None  # draws a toy of this kind, a module of sgdline.toys, and no run
 

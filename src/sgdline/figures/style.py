@@ -55,6 +55,7 @@ ROLES: dict[str, dict[str, Any]] = {
     "reference": {"color": "#0072B2", "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.3},
     "median": {"color": "#E69F00", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "linewidth": 1.6},
     "spread": {"color": "#F5DFB3", "linestyle": "-", "linewidth": 0.0},
+    "valley_floor": {"color": "#E69F00", "linestyle": (0, (5, 1.5)), "linewidth": 1.7},
 }
 
 COLOR_MAP = "cividis"  # even in lightness: the same order in grey and for the colour-blind
@@ -185,9 +186,12 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
             for key, value in provenance(table).items():
                 facts.setdefault(key, value)
     # How the figure's lines were measured: those of its first probe that measures any.
-    line: Mapping[str, Any] = next((block for block in settings["probes"].values() if "positions" in block), {})
+    blocks = [block for block in settings["probes"].values() if "positions" in block or "alphas" in block]
+    line: Mapping[str, Any] = blocks[0] if blocks else {}
     mode = facts.get("batch_norm", line.get("batch_norm", "not recorded"))
-    positions = facts.get("positions", line.get("positions", "not recorded"))
+    positions = f"{facts.get('positions', line.get('positions', 'not recorded'))} positions"
+    if "alphas" in line:
+        positions = rf"{line['alphas']} values of $\alpha$ per interval"
     samples = facts.get("samples")
     count = f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"
     run = [
@@ -199,7 +203,7 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
         f"seed {settings['seed']}",
         *describe_optimizer(settings["optimizer"]),
     ]
-    measured = [f"full-batch loss over {count}", f"BatchNorm in {mode} mode", f"{positions} positions"]
+    measured = [f"full-batch loss over {count}", f"BatchNorm in {mode} mode", positions]
     if facts.get("imported"):
         measured.append("imported lines")
     if line.get("augment"):
