@@ -174,10 +174,20 @@ def figure_of(wildcards):
     return FIGURES[f"{wildcards.paper}/{wildcards.figure}"]
 
 
+def kinds_drawn(run, spec):
+    """Return the kinds of tables that a figure reads of a run; optional ones where its experiment measures them."""
+    made = {
+        kind
+        for probe in experiment_of(run)["probes"]
+        for kind in (probe, *ANALYSES.get(probe, ()))
+    }
+    return [*spec.tables, *(kind for kind in spec.optional_tables if kind in made)]
+
+
 def figure_tables(wildcards):
     """Return the tables that a figure reads, by kind."""
-    folder = RUN.format(**wildcards)
-    return {kind: f"{folder}/{kind}.arrow" for kind in figure_of(wildcards).tables}
+    spec, folder = figure_of(wildcards), RUN.format(**wildcards)
+    return {kind: f"{folder}/{kind}.arrow" for kind in kinds_drawn(wildcards, spec)}
 
 
 def drawn_with(run, spec):
@@ -186,6 +196,8 @@ def drawn_with(run, spec):
     shown = {
         "steps": block["steps"],
         "optimizer": settings.optimizer_in_use(block["optimizer"]),
+        "schedule": settings.optimizer_in_use(block["schedule"]),
+        "start_from": block.get("start_from"),
         "analysis": {key: block["analysis"][key] for key in spec.analysis},
         "probes": {
             probe: settings.measurement(
@@ -210,10 +222,13 @@ def compared_runs(wildcards):
 
 
 def comparison_tables(wildcards):
-    """Return the tables that a comparison reads, by kind, one of each run."""
-    folders = [RUN.format(**asdict(run)) for run in compared_runs(wildcards)]
-    kinds = figure_of(wildcards).tables
-    return {kind: [f"{folder}/{kind}.arrow" for folder in folders] for kind in kinds}
+    """Return the tables that a comparison reads, by kind, one of each run; of optional kinds fewer."""
+    spec, found = figure_of(wildcards), {}
+    for run in compared_runs(wildcards):
+        folder = RUN.format(**asdict(run))
+        for kind in kinds_drawn(run, spec):
+            found.setdefault(kind, []).append(f"{folder}/{kind}.arrow")
+    return found
 
 
 def comparison_settings(wildcards):
@@ -226,7 +241,11 @@ def drawing_digest(script):
     """Return a params function with the digest of a figure's module and of the tables that it reads by name."""
 
     def code(wildcards):
-        kinds = figure_of(wildcards).tables
+        spec = figure_of(wildcards)
+        kinds = spec.tables
+        if spec.optional_tables:
+            tables = comparison_tables if spec.compares else figure_tables
+            kinds = tables(wildcards)
         drawing = f"sgdline.figures.{wildcards.paper}.{wildcards.figure}"
         return digest(
             script, drawing, *(f"sgdline.tables.kinds.{kind}" for kind in kinds)
