@@ -190,6 +190,14 @@ def figure_tables(wildcards):
     return {kind: f"{folder}/{kind}.arrow" for kind in kinds_drawn(wildcards, spec)}
 
 
+def continued(block):
+    """Return experiment, lr and update at which an experiment's runs start; None if they start from scratch."""
+    start = block.get("start_from")
+    if start is None or start["step"] is not None:
+        return start
+    return {**start, "step": CONFIG["experiments"][start["experiment"]]["steps"]}
+
+
 def drawn_with(run, spec):
     """Return the labels and settings of a run that a figure is drawn with."""
     block = experiment_of(run)
@@ -197,7 +205,7 @@ def drawn_with(run, spec):
         "steps": block["steps"],
         "optimizer": settings.optimizer_in_use(block["optimizer"]),
         "schedule": settings.optimizer_in_use(block["schedule"]),
-        "start_from": block.get("start_from"),
+        "start_from": continued(block),
         "analysis": {key: block["analysis"][key] for key in spec.analysis},
         "probes": {
             probe: settings.measurement(

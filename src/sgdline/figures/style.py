@@ -212,31 +212,23 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
 
 def describe_optimizer(optimizer: Mapping[str, Any]) -> list[str]:
     """Return what an update rule does beyond plain SGD, its options that are not zero."""
-    own = _options(optimizer.get(optimizer["name"], {}))
-    options = [*shared_options(optimizer), *own]
+    flat = {key: value for key, value in optimizer.items() if key != "name" and not isinstance(value, Mapping)}
+    flat |= optimizer.get(optimizer["name"], {})
+    options = [
+        f"{key.replace('_', ' ')} {value if isinstance(value, str) else format(value, '.4g')}"
+        for key, value in flat.items()
+        if value
+    ]
+    options += describe_noise(optimizer)
     return options if optimizer["name"] == "sgd" else [optimizer["name"].replace("_sgd", "&SGD").upper(), *options]
 
 
-def shared_options(optimizer: Mapping[str, Any]) -> list[str]:
-    """Return the options that any update rule has, those that do something."""
-    # A mapping is an update rule's own block; noise has one too.
-    plain = {key: value for key, value in optimizer.items() if key not in ("name", "gradient")}
-    words = _options({key: value for key, value in plain.items() if not isinstance(value, Mapping)})
-    if optimizer.get("gradient") == "sum":
-        words.append("gradients of micro-batches summed")
+def describe_noise(optimizer: Mapping[str, Any]) -> list[str]:
+    """Return the words for an update rule's isotropic noise; none without noise."""
     noise = optimizer.get("noise")
-    if noise:
-        reading = " as standard deviation" if noise["reading"] == "standard_deviation" else ""
-        words.append(f"isotropic noise {noise['factor']:.4g}{reading}")
-    return words
-
-
-def _options(block: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{key.replace('_', ' ')} {value if isinstance(value, str) else format(value, '.4g')}"
-        for key, value in block.items()
-        if value
-    ]
+    if not noise:
+        return []
+    return [f"noise of {noise['reading'].replace('_', ' ')} {noise['factor']:.4g} v_max"]
 
 
 def divergence_step(tables: Mapping[str, pa.Table]) -> int | None:

@@ -77,7 +77,8 @@ def _label(settings: Mapping[str, Any]) -> str:
     optimizer = settings["optimizer"]
     name = optimizer["name"]
     parts = [_NAMES.get(name, name), f"lr {settings['lr']}" if name == "sgd" else f"μ {settings['lr']}"]
-    return ", ".join(parts + style.shared_options(optimizer))
+    shared = {key: entry for key, entry in optimizer.items() if entry and key not in ("name", name, "noise")}
+    return ", ".join(parts + _options(shared) + style.describe_noise(optimizer))
 
 
 def _options(block: Mapping[str, Any]) -> list[str]:
