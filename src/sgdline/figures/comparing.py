@@ -23,6 +23,7 @@ _COLORS = ("#0072B2", "#D55E00", "#1B9E77", "#000000", "#E69F00", "#8856A7", "#5
 _STYLES: tuple[Any, ...] = ("-", (0, (5, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 # Settings in an order, such as batch sizes: even in lightness; the map's yellow end would not show on white.
 _COLOR_MAP, _LIGHTEST = "viridis", 0.86
+COSINE, DISTANCE = r"$\cos(g_{t-1}, g_t)$", r"$\|\theta_t - \theta_0\|$ (length)"  # labels of y axes
 # Points of a curve over the updates: more than a panel has pixels, whatever the length of the run.
 _POINTS = 1000
 
@@ -52,12 +53,12 @@ def look(place: int) -> dict[str, Any]:
 
 
 def ordered_looks(count: int) -> list[dict[str, Any]]:
-    """Return the plot arguments of settings that have an order, the last one darkest."""
+    """Return the plot arguments of settings that have an order, the last one darkest and solid."""
     import matplotlib
 
     colors = matplotlib.colormaps[_COLOR_MAP]
     return [
-        {"color": colors(place), "linestyle": _STYLES[-(index + 1) % len(_STYLES)], "linewidth": 1.8}
+        {"color": colors(place), "linestyle": _STYLES[(count - 1 - index) % len(_STYLES)], "linewidth": 1.8}
         for index, place in enumerate(np.linspace(_LIGHTEST if count > 1 else 0.0, 0.0, count))
     ]
 
@@ -238,6 +239,16 @@ def cut_start(panel: Axes, curves: Sequence[Curve], *, end: float) -> list[str]:
     limits = (float(late.min() - margin), float(max(late.max(), np.nanmax(every)) + margin))
     panel.set_ylim(*limits)
     return style.outside_note(every, limits)
+
+
+def cosines(trace: pa.Table) -> FloatArray:
+    """Return the cosine of each update's gradient with the one before (walk W-M3)."""
+    return style.numbers(trace, "gradient_cosine")
+
+
+def distances(trace: pa.Table) -> FloatArray:
+    """Return the distance of each update's parameters from the run's first (walk W-M4)."""
+    return style.numbers(trace, "distance_from_start")
 
 
 def legend_of(panel: Axes, runs: Sequence[Run], looks: Mapping[str, Mapping[str, Any]]) -> None:
