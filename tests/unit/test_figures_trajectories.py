@@ -100,7 +100,7 @@ def test_every_id_has_its_spec() -> None:
         assert entry.probes == ("interp",)
         assert entry.compares == (figure_id in compared)
         assert entry.analysis == (("figure_updates",) if figure_id in ids else ())
-        assert entry.optional == (("hvp",) if figure_id in ids else ())
+        assert entry.optional_tables == (("hvp",) if figure_id in ids else ())
 
 
 def test_each_id_shows_its_epoch() -> None:
@@ -572,7 +572,7 @@ def test_files_have_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_an_optional_table_is_read_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = replace(_trajectory.SPEC, optional=("evaluation",))
+    entry = replace(_trajectory.SPEC, optional_tables=("evaluation",))
     seen: list[set[str]] = []
 
     def draw(tables: Tables, *, settings: Any) -> Figure:

@@ -185,19 +185,28 @@ def figure_of(wildcards):
     return FIGURES[f"{wildcards.paper}/{wildcards.figure}"]
 
 
-def figure_kinds(wildcards):
-    """Return the kinds of tables that a figure reads; of the optional ones those that its run measures."""
-    spec = figure_of(wildcards)
-    if not spec.optional:
-        return spec.tables
-    measured = experiment_of(wildcards)["probes"]
-    return (*spec.tables, *(kind for kind in spec.optional if kind in measured))
+def kinds_drawn(run, spec):
+    """Return the kinds of tables that a figure reads of a run; optional ones where its experiment measures them."""
+    made = {
+        kind
+        for probe in experiment_of(run)["probes"]
+        for kind in (probe, *ANALYSES.get(probe, ()))
+    }
+    return [*spec.tables, *(kind for kind in spec.optional_tables if kind in made)]
 
 
 def figure_tables(wildcards):
     """Return the tables that a figure reads, by kind."""
-    folder = RUN.format(**wildcards)
-    return {kind: f"{folder}/{kind}.arrow" for kind in figure_kinds(wildcards)}
+    spec, folder = figure_of(wildcards), RUN.format(**wildcards)
+    return {kind: f"{folder}/{kind}.arrow" for kind in kinds_drawn(wildcards, spec)}
+
+
+def continued(block):
+    """Return experiment, lr and update at which an experiment's runs start; None if they start from scratch."""
+    start = block.get("start_from")
+    if start is None or start["step"] is not None:
+        return start
+    return {**start, "step": CONFIG["experiments"][start["experiment"]]["steps"]}
 
 
 def drawn_with(run, spec):
@@ -206,12 +215,15 @@ def drawn_with(run, spec):
     shown = {
         "steps": block["steps"],
         "optimizer": settings.optimizer_in_use(block["optimizer"]),
+        "schedule": settings.optimizer_in_use(block["schedule"]),
+        "start_from": continued(block),
         "analysis": {key: block["analysis"][key] for key in spec.analysis},
         "probes": {
             probe: settings.measurement(
                 settings.probe_block(CONFIG, run.experiment, probe)
             )
             for probe in spec.probes
+            if probe in block["probes"]  # lines of every update stand in for interp
         },
     }
     return run_labels(run) | shown
@@ -230,10 +242,13 @@ def compared_runs(wildcards):
 
 
 def comparison_tables(wildcards):
-    """Return the tables that a comparison reads, by kind, one of each run."""
-    folders = [RUN.format(**asdict(run)) for run in compared_runs(wildcards)]
-    kinds = figure_of(wildcards).tables
-    return {kind: [f"{folder}/{kind}.arrow" for folder in folders] for kind in kinds}
+    """Return the tables that a comparison reads, by kind, one of each run; of optional kinds fewer."""
+    spec, found = figure_of(wildcards), {}
+    for run in compared_runs(wildcards):
+        folder = RUN.format(**asdict(run))
+        for kind in kinds_drawn(run, spec):
+            found.setdefault(kind, []).append(f"{folder}/{kind}.arrow")
+    return found
 
 
 def comparison_settings(wildcards):
@@ -261,7 +276,11 @@ def drawing_digest(script):
     """Return a params function with the digest of a figure's module and of the tables that it reads by name."""
 
     def code(wildcards):
-        kinds = figure_kinds(wildcards)
+        spec = figure_of(wildcards)
+        kinds = spec.tables
+        if spec.optional_tables:
+            tables = comparison_tables if spec.compares else figure_tables
+            kinds = tables(wildcards)
         drawing = f"sgdline.figures.{wildcards.paper}.{wildcards.figure}"
         return digest(
             script, drawing, *(f"sgdline.tables.kinds.{kind}" for kind in kinds)

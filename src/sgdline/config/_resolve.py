@@ -808,6 +808,12 @@ def _check_chunks(experiment: Block, config: Block, path: KeyPath, faults: Fault
             faults.add(here, f"{rule}, got {size}, {left}. Use another micro_batch.")
 
 
+def _measures(experiment: Block, probe: str) -> bool:
+    """Return whether an experiment measures a probe; lines of every update cover what `interp` measures."""
+    probes = _mapping(experiment, "probes")
+    return probe in probes or (probe == "interp" and _entry(probes, "line", "every") == 1)
+
+
 def _check_figures(
     experiment: Block,
     raw_figures: Any,
@@ -851,7 +857,7 @@ def _check_figures(
                 "true, or remove the figure.",
             )
         needed = probes.get(figure, ("line",))
-        missing = [probe for probe in needed if probe not in _mapping(experiment, "probes")]
+        missing = [probe for probe in needed if not _measures(experiment, probe)]
         if missing and not faults.under((*path, "probes")):
             faults.add(
                 here,
@@ -896,8 +902,8 @@ def _check_comparisons(
                     + name_hint(experiment, experiments, kind="experiments"),
                 )
                 continue
-            measured = _mapping(_mapping(_mapping(config, "experiments"), experiment), "probes")
-            missing = [probe for probe in probes.get(str(figure), ()) if probe not in measured]
+            measured = _mapping(_mapping(config, "experiments"), experiment)
+            missing = [probe for probe in probes.get(str(figure), ()) if not _measures(measured, probe)]
             if missing and not faults.under(("experiments", experiment)):
                 faults.add(
                     here,

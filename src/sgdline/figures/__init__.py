@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-__all__ = ["FigureSpec", "available", "plot_comparison", "plot_figure", "spec"]
+__all__ = ["FigureSpec", "available", "plot_comparison", "plot_figure", "spec", "tables_by_run"]
 
 _ROOT = Path(__file__).parent
 
@@ -69,10 +69,10 @@ def plot_figure(
 
     Args:
         figure_id: One of `available()`.
-        tables: Kind of table -> file; at least the kinds that the figure's spec names.
-        settings: The run: experiment, dataset, model, lr, batch_size, seed, steps, the config block `optimizer`, and
-            of the blocks `analysis` and `probes` the entries that the figure's spec names. Or the toy: its name as
-            `toy`, and its settings.
+        tables: Kind of table -> file; at least the kinds that the figure's spec names; optional ones may be left out.
+        settings: The run: experiment, dataset, model, lr, batch_size, seed, steps, the config blocks
+            `optimizer`, `schedule` and `start_from`, and of the blocks `analysis` and `probes` the entries that the
+            figure's spec names. Or the toy: its name as `toy`, and its settings.
         pdf: Vector picture to write.
         png: The same picture as pixels, 200 dpi.
 
@@ -107,6 +107,20 @@ def plot_comparison(
     _plot(figure_id, [_read(figure_id, own) for own in tables], settings=settings, pdf=pdf, png=png)
 
 
+def tables_by_run(figure_id: str, tables: Mapping[str, Sequence[str | Path]]) -> list[dict[str, str | Path]]:
+    """Return the files of each run, as `plot_comparison` wants them, from lists by kind.
+
+    Tables of one run lie in one folder. Every run has those that the figure needs; some may have its optional ones.
+
+    Args:
+        figure_id: One of `available()` whose spec says `compares`.
+        tables: Kind of table -> files, in the order of the runs; at least the kinds that the figure's spec names.
+    """
+    folders = [Path(path).parent for path in tables[spec(figure_id).tables[0]]]
+    by_folder = {kind: {Path(path).parent: path for path in paths} for kind, paths in tables.items()}
+    return [{kind: paths[folder] for kind, paths in by_folder.items() if folder in paths} for folder in folders]
+
+
 def _read(figure_id: str, tables: Mapping[str, str | Path]) -> dict[str, pa.Table]:
     # Here and not above: naming and listing figures must stay free of pyarrow's and matplotlib's import time.
     from sgdline.tables import kind_of, read_table
@@ -115,7 +129,7 @@ def _read(figure_id: str, tables: Mapping[str, str | Path]) -> dict[str, pa.Tabl
     missing = [kind for kind in entry.tables if kind not in tables]
     if missing:
         raise ValueError(f"tables of figure {figure_id!r} must hold {list(entry.tables)}, got none for {missing}")
-    wanted = [*entry.tables, *(kind for kind in entry.optional if kind in tables)]
+    wanted = [*entry.tables, *(kind for kind in entry.optional_tables if kind in tables)]
     # Sample losses can be larger than the memory, and no figure draws them as they are.
     columns = {kind: [name for name in kind_of(kind).schema.names if name != "sample_loss"] for kind in wanted}
     return {kind: read_table(tables[kind], kind, columns=columns[kind]) for kind in wanted}

@@ -14,8 +14,8 @@ class FigureSpec:
     tables: tuple[str, ...]  # kinds of tables that `draw` reads: modules of sgdline.tables.kinds
     probes: tuple[str, ...] = ()  # probes that the experiment must have
     analysis: tuple[str, ...] = ()  # keys of the config's analysis block that `draw` reads: others redraw nothing
+    optional_tables: tuple[str, ...] = ()  # kinds that `draw` reads of runs whose experiment measures them
     compares: bool = False  # draws all runs of a comparison at once, not one run of an experiment
-    optional: tuple[str, ...] = ()  # probes whose tables `draw` of one run reads too, if the experiment has them
     samples: bool = False  # needs the loss of every sample: probes.line.sample_losses
     toy: str | None = None  # draws a toy of this kind, a module of sgdline.toys, and no run
 

@@ -87,7 +87,9 @@ _TITLE_INCHES = 0.40
 _FOOTER_LINE_INCHES = 0.17
 _LEGEND_ROW_INCHES = 0.195
 _LEGEND_COLUMN_INCHES = 2.75
+_LETTER_INCHES = 0.068  # of a legend, on average
 _EDGE_INCHES = 0.08
+_DECADES = 300.0  # ratio of y limits from which on powers of ten suffice as labels
 
 
 @contextmanager
@@ -138,7 +140,17 @@ def _legend_columns(width: float) -> int:
     return max(int(width / _LEGEND_COLUMN_INCHES), 1)
 
 
-def shared_legend(figure: Figure, axes: Iterable[Axes]) -> None:
+def legend_columns(labels: Iterable[str], *, width: float) -> int:
+    """Return how many columns of these labels fit on a sheet; for `shared_legend` where labels are long."""
+    return max(int(width / (0.5 + _LETTER_INCHES * max((len(label) for label in labels), default=1))), 1)
+
+
+def legend_room(rows: int, *, width: float) -> int:
+    """Return the `legend_entries` of `new_figure` that keep room for so many rows on a sheet of that width."""
+    return rows * _legend_columns(width)
+
+
+def shared_legend(figure: Figure, axes: Iterable[Axes], *, columns: int | None = None) -> None:
     """Put one legend for all panels into the band that `new_figure` kept free; each label appears once."""
     entries: dict[str, Any] = {}
     for panel in axes:
@@ -151,7 +163,33 @@ def shared_legend(figure: Figure, axes: Iterable[Axes]) -> None:
             list(entries),
             loc="upper center",
             bbox_to_anchor=(0.5, engine.get()["rect"][1]),  # the panels end here
-            ncols=_legend_columns(figure.get_figwidth()),
+            ncols=columns or _legend_columns(figure.get_figwidth()),
+            borderaxespad=0.0,
+            borderpad=0.1,
+            labelspacing=0.35,
+        )
+
+
+def column_legends(figure: Figure, columns: Sequence[Axes], *, titles: Sequence[str]) -> None:
+    """Put a legend of its own below each column of panels, into the band that `new_figure` kept free.
+
+    Args:
+        figure: With room for the longest legend, see `legend_room`.
+        columns: One panel of each column, with the column's entries.
+        titles: Of the legends.
+    """
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    for place, (panel, name) in enumerate(zip(columns, titles, strict=True)):
+        handles, labels = panel.get_legend_handles_labels()
+        figure.legend(
+            handles,
+            labels,
+            title=name,
+            title_fontsize=8.0,
+            alignment="left",
+            loc="upper center",
+            bbox_to_anchor=((place + 0.5) / len(columns), engine.get()["rect"][1]),
             borderaxespad=0.0,
             borderpad=0.1,
             labelspacing=0.35,
@@ -244,6 +282,19 @@ def absence(what: str, tables: Mapping[str, pa.Table]) -> str:
     """Return the words of a panel that has nothing to draw, with the reason where the trace tells it."""
     diverged = divergence_step(tables)
     return what if diverged is None else f"{what}: the run diverged at update {diverged}"
+
+
+def plain_log(panel: Axes) -> None:
+    """Make the y axis logarithmic with plain numbers at 1, 2 and 5: a narrow range holds few powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.set_yscale("log")
+    low, high = panel.get_ylim()
+    if high > _DECADES * low:
+        return
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
 
 
 def say(panel: Axes, text: str) -> None:

@@ -23,7 +23,7 @@ SPEC = FigureSpec(
     title="Loss between consecutive iterates",
     tables=("intervals", "trace"),
     probes=("interp",),
-    optional=("hvp",),
+    optional_tables=("hvp",),
     analysis=("figure_updates",),
 )
 

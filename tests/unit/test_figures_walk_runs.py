@@ -1,0 +1,531 @@
+"""Figures of walk from traces, evaluations and eigenvalues: what is drawn is what the tables hold."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from walk_runs import SGD, as_table, evaluation_table, hvp_table, noise, run_settings, trace_table
+
+from sgdline.figures import available, plot_comparison, plot_figure, spec, style, tables_by_run
+from sgdline.figures.walk import _noise, _roles, _schedules, _spectral
+from sgdline.tables import kind_names, write_table
+
+REPOSITORY = Path(__file__).parents[2]
+SPECTRAL = ("walk/fig3_spectral_vgg11", "walk/fig6_spectral_resnet56")
+ROLES = ("walk/fig4_roles_vgg11", "walk/fig31_roles_resnet56", "walk/fig32_roles_mlp", "walk/fig33_roles_tiny")
+NOISE = ("walk/fig5_noise_vgg11", "walk/fig34_noise_resnet56", "walk/fig35_noise_mlp")
+SCHEDULES = ("walk/fig7_schedules_resnet56", "walk/fig8_schedules_vgg11")
+Tables = dict[str, pa.Table]
+Runs = list[tuple[Tables, dict[str, Any]]]
+
+
+def draw(module: Any, runs: Runs) -> Figure:
+    with style.applied():
+        figure: Figure = module.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
+        figure.draw_without_rendering()
+    return figure
+
+
+def draw_spectral(hvp: pa.Table, **trace: Any) -> Figure:
+    with style.applied():
+        figure = _spectral.draw({"hvp": hvp, "trace": trace_table(**trace)}, settings=run_settings())
+        figure.draw_without_rendering()
+    return figure
+
+
+def words(figure: Figure) -> str:
+    texts = [text.get_text() for text in figure.texts]
+    texts += [text.get_text() for panel in figure.axes for text in panel.texts]
+    texts += [panel.get_title(loc="left") for panel in figure.axes]
+    return " ".join(" ".join(texts).split())
+
+
+def legends(figure: Figure) -> list[list[str]]:
+    return [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
+
+
+def curve(panel: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
+    found = [line for line in panel.lines if str(line.get_label()).startswith(label) and len(line.get_xdata())]
+    assert len(found) == 1, f"{label!r} is drawn {len(found)} times"
+    return np.asarray(found[0].get_xdata(), dtype=float), np.asarray(found[0].get_ydata(), dtype=float)
+
+
+def thick(panel: Axes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Curves that carry a look, without the lines across a panel."""
+    lines = [line for line in panel.lines if line.get_linewidth() > 1.2 and len(line.get_xdata()) > 2]
+    return [(np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float)) for line in lines]
+
+
+def grey(panel: Axes) -> list[Any]:
+    return [line for line in panel.lines if line.get_color() == "#B5B5B5" and len(line.get_xdata()) > 1]
+
+
+def column(table: pa.Table, name: str) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in table[name].to_pylist()], dtype=float)
+
+
+def nothing_leaves(figure: Figure) -> None:
+    sheet = figure.bbox
+    for box in (
+        *(panel.get_tightbbox() for panel in figure.axes),
+        *(legend.get_window_extent() for legend in figure.legends),
+        *(text.get_window_extent() for text in figure.texts),
+    ):
+        assert box.x0 >= 0
+        assert box.x1 <= sheet.x1
+        assert box.y0 >= 0
+        assert box.y1 <= sheet.y1
+    footer = max(text.get_window_extent().y1 for text in figure.texts if text.get_position()[1] < 0.5)
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert footer <= box.y0
+        assert box.y1 <= min(panel.get_tightbbox().y0 for panel in figure.axes) + 1
+    boxes = sorted((legend.get_window_extent() for legend in figure.legends), key=lambda box: box.x0)
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize("figure_id", [*SPECTRAL, *ROLES, *NOISE, *SCHEDULES])
+def test_every_id_has_a_spec_a_caption_and_a_place_in_the_manuals(figure_id: str) -> None:
+    assert figure_id in available()
+    entry = spec(figure_id)
+    assert entry.id == figure_id
+    assert {*entry.tables, *entry.optional_tables} <= {*kind_names(), "hvp"}
+    assert entry.compares == (figure_id not in SPECTRAL)
+    caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
+    assert caption.count("Look for") == 1
+    assert "[text]" in caption
+    assert "|" not in caption, "bars are substitutions in reStructuredText"
+    for manual in ("README.md", "config/README.md"):
+        assert figure_id.partition("/")[2] in (REPOSITORY / manual).read_text(), manual
+
+
+# -- spectral norm -----------------------------------------------------------------------------------------------------
+
+
+def test_norm_accuracy_and_product_stand_over_the_epochs() -> None:
+    values, accuracy = [20.0, 8.0, 4.0, 5.0, 6.0, 7.0], [0.1, 0.5, 0.8, 0.9, 0.9, 0.85]
+    figure = draw_spectral(hvp_table(values, lr=0.3, accuracy=accuracy))
+    norm, right, product = figure.axes
+    epochs = np.arange(6) * 0.5
+    for panel, label, expected in (
+        (norm, "spectral norm", values),
+        (right, "validation accuracy", 100 * np.array(accuracy)),
+        (product, "lr · largest", 0.3 * np.array(values)),
+    ):
+        x, y = curve(panel, label)
+        np.testing.assert_allclose(x, epochs)
+        np.testing.assert_allclose(y, expected)
+    assert [panel.get_yscale() for panel in figure.axes] == ["log", "linear", "log"]
+    assert [2.0, 2.0] in [list(line.get_ydata()) for line in product.lines]
+    text = words(figure)
+    for part in (
+        "the largest eigenvalue is the spectral norm throughout", "experiment walk", "model tiny_vgg",
+        "data set digits", "lr 0.1", "batch size 50", "seed 1", "N = 1,000 samples", "BatchNorm in train mode",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "not converged" not in str(legends(figure))
+    nothing_leaves(figure)
+
+
+def test_values_that_did_not_converge_are_hollow() -> None:
+    figure = draw_spectral(hvp_table([20.0, 8.0, 4.0, 5.0], unsure=(1, 3)))
+    for panel, factor in ((figure.axes[0], 1.0), (figure.axes[2], 0.1)):
+        hollow = [line for line in panel.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
+        [line] = hollow
+        np.testing.assert_allclose(line.get_ydata(), factor * np.array([8.0, 5.0]))
+    assert "hollow: 2 values whose iteration did not converge" in words(figure)
+    assert "not converged" in legends(figure)[0]
+
+
+def test_the_largest_eigenvalue_shows_where_it_is_not_the_spectral_norm() -> None:
+    figure = draw_spectral(hvp_table([20.0, 3.0, -1.0, 8.0], smallest=-5.0))
+    _, norm = curve(figure.axes[0], "spectral norm")
+    np.testing.assert_allclose(norm, [20.0, 5.0, 5.0, 8.0])
+    _, largest = curve(figure.axes[0], "largest eigenvalue")
+    np.testing.assert_allclose(largest, [np.nan, 3.0, np.nan, np.nan])
+    _, product = curve(figure.axes[2], "lr · largest")
+    np.testing.assert_allclose(product, [2.0, 0.3, np.nan, 0.8])
+    text = words(figure)
+    assert "2 values of 4 where the smallest eigenvalue is larger in size" in text
+    assert "1 value of largest eigenvalue not positive, not drawn" in text
+    nothing_leaves(figure)
+
+
+def test_runs_without_eigenvalues_or_validation_images_say_so() -> None:
+    figure = draw_spectral(hvp_table([20.0, 8.0]))
+    assert "the data set has no validation images" in words(figure)
+    figure = draw_spectral(hvp_table([None]), lost=0)
+    text = words(figure)
+    assert text.count("no eigenvalue was measured: the run") == 2
+    assert "THE RUN DIVERGED AT UPDATE 0" in text
+    assert "no accuracy was measured" in words(draw_spectral(hvp_table([])))
+    figure = draw_spectral(hvp_table([20.0, 30.0, None]), lost=25)
+    marks = [line.get_xdata()[0] for line in figure.axes[2].lines if line.get_label() == "run diverged"]
+    np.testing.assert_allclose(marks, [25 / 20])
+
+
+# -- roles -------------------------------------------------------------------------------------------------------------
+
+
+def role_runs(pairs: list[tuple[int, str]], *, seeds: tuple[int, ...] = (1,), **changes: Any) -> Runs:
+    return [
+        (
+            {"trace": trace_table(seed=seed, cosine=-0.002 * size, speed=0.1 * float(lr))},
+            run_settings(batch_size=size, lr=lr, seed=seed, **changes),
+        )
+        for size, lr in pairs
+        for seed in seeds
+    ]
+
+
+def test_two_lists_of_settings_give_a_column_each() -> None:
+    sizes, rates = [10, 50, 250], ["0.025", "0.1", "0.4"]
+    runs = role_runs([(size, "0.1") for size in reversed(sizes)], experiment="sizes")
+    runs += role_runs([(50, lr) for lr in rates], experiment="rates")
+    figure = draw(_roles, runs)
+    left, right, below_left, below_right = figure.axes
+    assert left.get_title(loc="left").startswith("tiny_vgg, lr 0.1: cosine")
+    assert right.get_title(loc="left").startswith("tiny_vgg, batch size 50: cosine")
+    assert legends(figure) == [[f"batch size {size}" for size in sizes], [f"lr {lr}" for lr in rates]]
+    # The trace of the setting that both lists hold is drawn once.
+    assert "1 run of another experiment left out" in words(figure)
+    for panel, expected in ((below_left, [(s, "0.1") for s in sizes]), (below_right, [(50, r) for r in rates])):
+        drawn = thick(panel)
+        assert len(drawn) == 3
+        for (steps, values), (_, lr) in zip(drawn, expected, strict=True):
+            np.testing.assert_array_equal(steps, np.arange(60))
+            np.testing.assert_allclose(values, column(trace_table(speed=0.1 * float(lr)), "distance_from_start"))
+    for (steps, values), size in zip(thick(left), sizes, strict=True):
+        cosines = column(trace_table(cosine=-0.002 * size), "gradient_cosine")
+        np.testing.assert_array_equal(steps, np.arange(2, 58))
+        np.testing.assert_allclose(values[1:], np.convolve(cosines[1:], np.full(5, 0.2), mode="valid"))
+        assert values[0] == pytest.approx(cosines[1:5].mean())  # the first update has no cosine
+    assert "thin: as measured, thick: moving average of 5 updates" in words(figure)
+    assert "no Hessian eigenvalue was measured" in words(figure)
+    nothing_leaves(figure)
+
+
+def test_a_full_product_is_cut_at_its_middle_setting() -> None:
+    runs = role_runs([(size, lr) for size in (10, 50, 250) for lr in ("0.05", "0.1", "0.2", "0.4")])
+    figure = draw(_roles, runs)
+    titles = [panel.get_title(loc="left") for panel in figure.axes[:2]]
+    assert ["lr 0.1:" in titles[0], "batch size 50:" in titles[1]] == [True, True]
+    assert [len(legend) for legend in legends(figure)] == [3, 4]
+
+
+def test_seeds_are_thin_their_median_thick_and_lightness_follows_the_order() -> None:
+    runs = role_runs([(10, "0.1"), (50, "0.1"), (250, "0.1")], seeds=(1, 2, 3))
+    figure = draw(_roles, runs)
+    distance = figure.axes[2]
+    thin = [line for line in distance.lines if line.get_linewidth() < 1 and len(line.get_xdata()) > 2]
+    assert len(thin) == 9
+    expected = [column(trace_table(seed=seed, speed=0.01), "distance_from_start") for seed in (1, 2, 3)]
+    np.testing.assert_allclose(thick(distance)[0][1], np.median(expected, axis=0))
+    lines = [line for line in distance.lines if line.get_linewidth() > 1.2]
+    lightness = [np.dot(line.get_color()[:3], [0.2126, 0.7152, 0.0722]) for line in lines]
+    assert lightness == sorted(lightness, reverse=True)
+    assert min(np.abs(np.diff(lightness))) > 0.15
+    assert len({str(line.get_linestyle()) for line in lines}) > 1
+    assert "thin: each seed" in words(figure)
+    assert "one lr only" in words(figure)
+
+
+def test_a_label_has_lr_times_the_largest_eigenvalue_where_it_was_measured() -> None:
+    runs = role_runs([(10, "0.1"), (50, "0.1")], seeds=(1, 2, 3))
+    for index, (first, last, unsure) in enumerate(((20, 10, ()), (40, 14, (2,)), (30, 12, ()))):
+        runs[index][0]["hvp"] = hvp_table([first, 99.0, last], unsure=unsure)
+    figure = draw(_roles, runs)
+    assert legends(figure)[0] == ["batch size 10 (lr·λ about 3 → 1.2)".replace(" (", "  ("), "batch size 50"]
+    assert "largest eigenvalue of the Hessian of the loss over N = 1,000 samples, BatchNorm in train mode" in words(
+        figure
+    )
+    runs[1][0]["hvp"] = hvp_table([None, 20.0])  # a row without an eigenvalue does not count
+    assert "(lr·λ 2 → 2)" in legends(draw(_roles, [runs[1]]))[0][0]
+
+
+def test_other_optimizers_have_their_own_curve_and_networks_their_own_columns() -> None:
+    runs = role_runs([(10, "0.1"), (50, "0.1")])
+    runs += role_runs([(10, "0.1")], optimizer={**SGD, "momentum": 0.9}, experiment="momentum")
+    assert legends(draw(_roles, runs))[0] == [
+        "batch size 10, plain SGD", "batch size 10, momentum 0.9", "batch size 50, plain SGD",
+    ]  # fmt: skip
+    figure = draw(_roles, role_runs([(10, "0.1"), (50, "0.1")]) + role_runs([(10, "0.1"), (50, "0.2")], model="mlp"))
+    assert len(figure.axes) == 8
+    nothing_leaves(figure)
+
+
+def test_runs_that_were_lost_are_drawn_to_their_end_and_told() -> None:
+    runs = role_runs([(10, "0.1"), (50, "0.1")])
+    runs[0][0]["trace"] = trace_table(lost=20)
+    figure = draw(_roles, runs)
+    assert max(thick(figure.axes[2])[0][0]) == 19
+    assert "DIVERGED: lr 0.1, batch size 10, tiny_vgg, seed 1 at update 20" in words(figure)
+    assert "a run diverged" in legends(figure)[0]
+    at_once = draw(_roles, [({"trace": trace_table(lost=0)}, run_settings())])
+    assert words(at_once).count("no run made a step") == 2
+    assert words(at_once).count("no run has two gradients") == 2
+
+
+# -- noise -------------------------------------------------------------------------------------------------------------
+
+
+def noise_runs(seeds: tuple[int, ...] = (1,)) -> Runs:
+    origin = {"experiment": "noisy", "lr": 0.1, "batch_size": None, "step": 40}
+    facts = {"noise_variance": 0.02, "noise_deviation": 0.0141, "noise_batch_size": 100}
+    runs: Runs = []
+    for experiment, optimizer, size, lr, start, cosine, told in (
+        ("gd", SGD, 1000, "0.1", None, -0.9, {}),
+        ("noisy", noise(0.01), 1000, "0.1", None, 0.0, facts),
+        ("noisy_std", noise(0.01, "standard_deviation"), 1000, "0.1", None, 0.0, {**facts, "noise_deviation": 2e-4}),
+        ("sgd", SGD, 100, "0.1", None, -0.4, {}),
+        ("slower", noise(0.01), 1000, "0.01", origin, 0.0, facts),
+        ("then_gd", SGD, 1000, "0.1", origin, -0.8, {}),
+        ("then_sgd", SGD, 100, "0.1", origin, -0.3, {}),
+    ):
+        for seed in seeds:
+            tables = {
+                "trace": trace_table(seed=seed, cosine=cosine, facts=told),
+                "evaluation": evaluation_table(seed=seed, rate=0.02),
+            }
+            changes = {"experiment": experiment, "optimizer": optimizer, "batch_size": size, "lr": lr}
+            runs.append((tables, run_settings(**changes, start_from=start, seed=seed)))
+    return runs
+
+
+def test_runs_are_told_apart_by_batch_noise_and_origin() -> None:
+    figure = draw(_noise, noise_runs())
+    assert legends(figure)[0] == [
+        "GD, lr 0.1",
+        "GD, lr 0.1, noise of variance 0.01 v_max",
+        "GD, lr 0.1, noise of standard deviation 0.01 v_max",
+        "SGD, batch 100, lr 0.1",
+        "noisy from 40 on: GD, lr 0.01, noise of variance 0.01 v_max",
+        "noisy from 40 on: GD, lr 0.1",
+        "noisy from 40 on: SGD, batch 100, lr 0.1",
+        "a run is continued",
+    ]
+    nothing_leaves(figure)
+    twice = [
+        (tables, {**settings, "experiment": f"{settings['experiment']}_again"}) for tables, settings in noise_runs()
+    ]
+    labels = legends(draw(_noise, noise_runs()[:1] + twice[:1]))[0]
+    assert labels == ["GD, lr 0.1 (gd)", "GD, lr 0.1 (gd_again)"]
+
+
+def test_continued_runs_begin_where_they_take_over() -> None:
+    figure = draw(_noise, noise_runs())
+    loss, accuracy, cosine, distance = figure.axes
+    for panel, length in ((loss, 6), (accuracy, 6), (distance, 60), (cosine, 56)):
+        drawn = thick(panel)
+        assert [len(steps) for steps, _ in drawn] == [length] * 7
+        offsets = [steps[0] - drawn[0][0][0] for steps, _ in drawn]
+        assert offsets == [0, 0, 0, 0, 40, 40, 40]
+        assert any(list(line.get_xdata()) == [40, 40] for line in panel.lines)
+        assert panel.get_xlim()[1] > 100
+    np.testing.assert_allclose(thick(loss)[4][1], column(evaluation_table(rate=0.02), "train_loss"))
+    np.testing.assert_allclose(thick(accuracy)[4][1], 100 * column(evaluation_table(rate=0.02), "validation_accuracy"))
+    # Nothing has moved at the first update, which a logarithmic axis cannot show.
+    np.testing.assert_allclose(thick(distance)[0][1][1:], column(trace_table(), "distance_from_start")[1:])
+    assert np.isnan(thick(distance)[0][1][0])
+    assert "of continued runs: from where they start" in words(figure)
+
+
+def test_a_run_that_continues_a_continued_run_is_offset_by_both() -> None:
+    runs = noise_runs()
+    again = {"experiment": "then_gd", "lr": 0.1, "batch_size": None, "step": 60}
+    runs.append((runs[0][0], run_settings(experiment="last", batch_size=1000, start_from=again)))
+    assert thick(draw(_noise, runs).axes[0])[7][0][0] == 100
+    # The origin may be outside the comparison: its own start is then not known.
+    alone = [(runs[5][0], runs[5][1])]
+    assert thick(draw(_noise, alone).axes[0])[0][0][0] == 40
+
+
+def test_parameter_norms_and_the_size_of_the_noise_are_in_the_footer() -> None:
+    runs = noise_runs(seeds=(1, 2, 3))
+    text = words(draw(_noise, runs))
+    norms = [
+        column(tables["trace"], "parameter_norm")[-1] for tables, settings in runs if settings["experiment"] == "gd"
+    ]
+    assert (
+        f"norm of all parameters at the last update, median over the seeds: {np.median(norms):.4g} (GD, lr 0.1)" in text
+    )
+    assert "standard deviation of the noise, median over the seeds: 0.0141 (GD, lr 0.1, noise of variance" in text
+    assert "0.0002 (GD, lr 0.1, noise of standard deviation" in text
+    assert "v_max, median over the seeds: 0.02 (GD" in text
+    for part in ("N = 1,000 training and 200 validation images", "BatchNorm in eval mode", "lrs 0.1, 0.01"):
+        assert part in text, part
+
+
+def test_noise_that_leads_nowhere_is_told() -> None:
+    lost = {"trace": trace_table(lost=0), "evaluation": evaluation_table(lost=0)}
+    figure = draw(_noise, [(lost, run_settings(optimizer=noise(10.0), batch_size=1000))])
+    text = words(figure)
+    for part in ("no run was evaluated", "no run made a step", "no run has two gradients", "at update 0"):
+        assert part in text, part
+    figure = draw(
+        _noise, [({"trace": trace_table(), "evaluation": evaluation_table(validation=False)}, run_settings())]
+    )
+    assert "the data set has no validation images" in words(figure)
+
+
+def test_models_have_a_column_each() -> None:
+    runs = noise_runs()
+    runs += [(tables, {**settings, "model": "mlp"}) for tables, settings in noise_runs()]
+    figure = draw(_noise, runs)
+    assert len(figure.axes) == 8
+    nothing_leaves(figure)
+
+
+# -- schedules ---------------------------------------------------------------------------------------------------------
+
+CYCLICAL = {"name": "cyclical", "milestones": [], "factor": 0.1, "cyclical": {"lowest": 0.1, "period": 30}}
+TRAPEZOID = {"name": "trapezoid", "milestones": [], "factor": 0.1, "trapezoid": {"warmup": 10, "cooldown": 20}}
+STEP = {"name": "step", "milestones": [30, 45], "factor": 0.1}
+
+
+def schedule_runs(*, seeds: tuple[int, ...] = (1, 2), **lost: int) -> Runs:
+    """Of each schedule the middle rate is best on the validation set; on the test set it would be the largest."""
+    runs: Runs = []
+    for schedule in (CYCLICAL, TRAPEZOID, STEP):
+        for lr, rate in (("0.1", 0.01), ("0.3", 0.04), ("1", 0.02)):
+            for seed in seeds:
+                gone = lost.get(f"{schedule['name']}_{lr.replace('.', '_')}") if seed == seeds[0] else None
+                table = evaluation_table(rate=rate, seed=seed, lost=gone)
+                best = pa.array([float(lr)] * len(table))
+                table = table.set_column(table.schema.get_field_index("test_accuracy"), "test_accuracy", best)
+                rates = float(lr) * np.linspace(1.0, 0.1, 60)
+                tables = {"trace": trace_table(lr=rates.tolist(), seed=seed, lost=gone), "evaluation": table}
+                runs.append((tables, run_settings(schedule=schedule, lr=lr, seed=seed, experiment=schedule["name"])))
+    return runs
+
+
+def test_each_schedule_is_drawn_with_the_rate_that_validates_best() -> None:
+    runs = schedule_runs()
+    figure = draw(_schedules, runs)
+    loss, accuracy, lr = figure.axes
+    assert legends(figure)[0] == [
+        "cyclical, peak lr 0.3", "trapezoid, peak lr 0.3", "step-wise, peak lr 0.3", "other peak learning rates",
+    ]  # fmt: skip
+    for panel, name, factor in ((loss, "train_loss", 1.0), (accuracy, "validation_accuracy", 100.0)):
+        assert len(grey(panel)) == 3 * 2 * 2
+        expected = [factor * column(evaluation_table(rate=0.04, seed=seed), name) for seed in (1, 2)]
+        for epochs, values in thick(panel):
+            np.testing.assert_allclose(epochs, np.arange(6) * 0.5)
+            np.testing.assert_allclose(values, np.median(expected, axis=0))
+    for epochs, values in thick(lr):
+        np.testing.assert_allclose(epochs, np.arange(60) / 20)
+        np.testing.assert_allclose(values, 0.3 * np.linspace(1.0, 0.1, 60))
+    text = words(figure)
+    own = [100 * column(evaluation_table(rate=0.04, seed=seed), "validation_accuracy")[-1] for seed in (1, 2)]
+    stated = f"validation {np.mean(own):.2f} ± {np.std(own, ddof=1):.2f} %, test 30.00 ± 0.00 % (2 seeds)"
+    for name in ("cyclical", "trapezoid", "step-wise"):
+        assert f"{name}: peak lr 0.3 (tried 0.1, 0.3, 1): {stated}" in text
+    for part in (
+        "cyclical: lowest 0.1, period 30",
+        "step-wise: milestones 30/45, factor 0.1",
+        "The test set has no say",
+    ):
+        assert part in text, part
+    nothing_leaves(figure)
+
+
+def test_a_rate_that_was_lost_is_grey_and_a_schedule_without_a_choice_says_so() -> None:
+    runs = schedule_runs(cyclical_0_3=20, step_0_1=20, step_0_3=20, step_1=20)
+    figure = draw(_schedules, runs)
+    assert legends(figure)[0] == [
+        "cyclical, peak lr 1", "trapezoid, peak lr 0.3", "other peak learning rates", "a run diverged",
+    ]  # fmt: skip
+    text = words(figure)
+    assert "step-wise: none of the learning rates 0.1, 0.3, 1 can be chosen" in text
+    assert "DIVERGED: cyclical, lr 0.3, tiny_vgg, seed 1 at update 20" in text
+    assert sum(line.get_marker() == "x" and len(line.get_xdata()) == 1 for line in figure.axes[0].lines) == 4
+    nothing_leaves(figure)
+
+
+def test_a_single_seed_and_missing_splits_are_stated_as_they_are() -> None:
+    runs = schedule_runs(seeds=(1,))
+    text = words(draw(_schedules, runs))
+    assert "test 30.00 % (1 seed)" in text
+    assert "±" not in text
+    for tables, _ in runs:
+        tables["evaluation"] = evaluation_table(test=False)
+    assert "test not measured" in words(draw(_schedules, runs))
+    for tables, _ in runs:
+        tables["evaluation"] = evaluation_table(validation=False)
+    figure = draw(_schedules, runs)
+    assert "can be chosen: runs diverged or have no validation accuracy" in words(figure)
+    assert "the data set has no validation images" in words(figure)
+    assert len(grey(figure.axes[0])) == 9
+    for tables, _ in runs:
+        tables["evaluation"], tables["trace"] = evaluation_table(lost=0), trace_table(lost=0)
+    text = words(draw(_schedules, runs))
+    assert text.count("no run was evaluated") == 2
+    assert "no run made a step" in text
+
+
+def test_schedules_of_one_name_are_told_apart_by_their_options_and_networks_by_columns() -> None:
+    other = {**STEP, "milestones": [20]}
+    runs = schedule_runs()[-6:]
+    runs += [
+        (tables, {**settings, "schedule": other, "experiment": "early"}) for tables, settings in schedule_runs()[-6:]
+    ]
+    assert legends(draw(_schedules, runs))[0][:2] == [
+        "step-wise (milestones 30/45, factor 0.1), peak lr 0.3", "step-wise (milestones 20, factor 0.1), peak lr 0.3",
+    ]  # fmt: skip
+    both = [(tables, {**settings, "model": model}) for model in ("mlp", "vgg") for tables, settings in schedule_runs()]
+    figure = draw(_schedules, both)
+    assert len(figure.axes) == 6
+    assert "vgg, trapezoid: peak lr 0.3 (tried 0.1, 0.3, 1)" in words(figure)
+    nothing_leaves(figure)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_optional_tables_go_to_the_runs_that_have_them(tmp_path: Path) -> None:
+    runs = role_runs([(10, "0.1"), (50, "0.1"), (250, "0.1")])
+    runs[1][0]["hvp"] = hvp_table([20.0, 10.0])
+    by_kind: dict[str, list[str]] = {}
+    for place, (tables, _) in enumerate(runs):
+        for kind, table in tables.items():
+            path = tmp_path / str(place) / f"{kind}.arrow"
+            write_table(path, kind, table, provenance={})
+            by_kind.setdefault(kind, []).append(str(path))
+    paths = tables_by_run(ROLES[0], by_kind)
+    assert [sorted(own) for own in paths] == [["trace"], ["hvp", "trace"], ["trace"]]
+    written = []
+    for name in ("a", "b"):
+        pdf, png = tmp_path / f"{name}.pdf", tmp_path / f"{name}.png"
+        plot_comparison(ROLES[0], paths, settings=[settings for _, settings in runs], pdf=pdf, png=png)
+        written.append((pdf.read_bytes(), png.read_bytes()))
+    assert written[0] == written[1]
+
+
+def test_a_spectral_sheet_is_written(tmp_path: Path) -> None:
+    paths = {kind: tmp_path / f"{kind}.arrow" for kind in ("hvp", "trace")}
+    write_table(paths["hvp"], "hvp", hvp_table([20.0, 10.0]), provenance={})
+    write_table(paths["trace"], "trace", trace_table(), provenance={})
+    plot_figure(SPECTRAL[1], paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
+    assert (tmp_path / "a.pdf").stat().st_size > 1000
+    with pytest.raises(ValueError, match=r"must hold \['hvp', 'trace'\], got none for \['hvp'\]"):
+        plot_figure(
+            SPECTRAL[0],
+            {"trace": paths["trace"]},
+            settings=run_settings(),
+            pdf=tmp_path / "b.pdf",
+            png=tmp_path / "b.png",
+        )
+
+
+def test_empty_traces_are_no_error() -> None:
+    empty = {"trace": as_table("trace", []), "evaluation": as_table("evaluation", [])}
+    for module in (_roles, _noise, _schedules):
+        figure = draw(module, [(empty, run_settings())])
+        assert "no run" in words(figure)
