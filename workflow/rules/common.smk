@@ -53,6 +53,10 @@ JUDGED = [
     "linesearch",
     "walk",
 ]  # papers whose claims are tested, by rules judge_<paper>
+# The largest eigenvalue where runs start: the same for all learning rates.
+SHARPNESS = (
+    f"{RESULTS}/{{experiment}}/{{model}}/sharpness_bs{{batch_size}}_seed{{seed}}.json"
+)
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 
@@ -119,6 +123,35 @@ def parent_checkpoints(wildcards):
     """Return the checkpoints of the run that a run continues, by name; nothing for one from random parameters."""
     parent = settings.parent_run(CONFIG, **run_of(wildcards))
     return {"start": f"{RUN}/checkpoints".format(**asdict(parent))} if parent else {}
+
+
+def any_run(wildcards):
+    """Return a run of the wildcards, which name everything but its learning rate."""
+    named = ("experiment", "model", "batch_size", "seed")
+    found = {name: wildcards[name] for name in named}
+    return found | {"lr": settings.format_lr(experiment_of(wildcards)["lr"][0])}
+
+
+def parent_of_any(wildcards):
+    """Return the checkpoints of the run that runs continue whatever their learning rate, by name."""
+    parent = settings.parent_run(CONFIG, **any_run(wildcards))
+    return {"start": f"{RUN}/checkpoints".format(**asdict(parent))} if parent else {}
+
+
+def starting_settings(wildcards):
+    """Return the slice of the config that the start of a run depends on, and a little more."""
+    whole = settings.training_slice(CONFIG, **any_run(wildcards))
+    # What says how a run goes on from its start: Snakemake need not measure that again.
+    plain = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0}
+    fixed = {"lr": 1.0, "steps": 1, "segments": [[0, 1]], "optimizer": plain}
+    return {**whole, **fixed, "schedule": {"name": "constant"}}
+
+
+def sharpness_file(wildcards):
+    """Return the file that says what a run's learning rates are multiples of, by name; nothing if it is 1."""
+    if experiment_of(wildcards)["lr_unit"] == "absolute":
+        return {}
+    return {"sharpness": SHARPNESS.format(**run_of(wildcards))}
 
 
 def probe_settings(wildcards):
@@ -214,6 +247,7 @@ def drawn_with(run, spec):
     block = experiment_of(run)
     shown = {
         "steps": block["steps"],
+        "lr_unit": block["lr_unit"],
         "optimizer": settings.optimizer_in_use(block["optimizer"]),
         "schedule": settings.optimizer_in_use(block["schedule"]),
         "start_from": continued(block),

@@ -1,6 +1,34 @@
+rule measure_sharpness:
+    input:
+        unpack(parent_of_any),
+        dataset=dataset_file,
+    output:
+        ensure(SHARPNESS, non_empty=True),
+    log:
+        f"{LOGS}/measure_sharpness/{{experiment}}_{{model}}_bs{{batch_size}}_seed{{seed}}.log",
+    wildcard_constraints:
+        experiment=experiments_with(imported_lines=False),
+    conda:
+        "../../envs/sgdline.yaml"
+    threads: threads_of
+    resources:
+        gpu=1,
+    params:
+        settings=starting_settings,
+        code=digest("measure_sharpness.py", "sgdline.train.update_rules.sgd"),
+        model_code=lambda wildcards: entry_digest(
+            CONFIG["models"][wildcards.model]["entry"]
+        ),
+    message:
+        "Measuring the sharpness at the start of {wildcards.experiment}/{wildcards.model}: batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/measure_sharpness.py"
+
+
 rule train_run:
     input:
         unpack(parent_checkpoints),
+        unpack(sharpness_file),
         dataset=dataset_file,
     output:
         trace=ensure(f"{RUN}/trace.arrow", non_empty=True),

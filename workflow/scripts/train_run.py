@@ -13,7 +13,7 @@ Output `trace`: table `trace`, one row per update.
 | status | ok or non_finite (the run diverged) | |
 
 A run with isotropic noise says in the table's metadata how large it is: noise_variance (v_max, W-M8), noise_deviation
-and noise_batch_size.
+and noise_batch_size. One whose learning rates are multiples of 1/lambda_max says lambda_max: sharpness.
 
 Output `checkpoints`: folder of safetensors files, one per reached boundary.
 """
@@ -36,5 +36,6 @@ if __name__ == "__main__":
                 "model_code": snakemake.params.model_code,
             },
             start=snakemake.input.get("start"),
+            sharpness=snakemake.input.get("sharpness"),
             threads=snakemake.threads,
         )

@@ -127,7 +127,8 @@ def training_slice(
     Returns:
         dict: `model` (entry, kwargs), `lr`, `batch_size`, `seed`, `steps`, `segments` (list of [first, after last]),
             `threads`, `drop_last`, `optimizer`, `schedule`, `augmentation`; where they are not null, `micro_batch`, and
-            `start_from`: `training` (the training slice of the run that this one continues) and `step`.
+            `start_from`: `training` (the training slice of the run that this one continues) and `step`; and `lr_unit`
+            unless it is absolute.
 
     Raises:
         SgdlineError: If the configuration has no such experiment or model.
@@ -147,6 +148,7 @@ def training_slice(
         "schedule": _named_options(block["schedule"]),
         **{key: copy.deepcopy(block[key]) for key in kept},
         **({} if block["micro_batch"] is None else {"micro_batch": block["micro_batch"]}),
+        **({} if block["lr_unit"] == "absolute" else {"lr_unit": block["lr_unit"]}),
         **({} if start is None else {"start_from": start}),
     }
 

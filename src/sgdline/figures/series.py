@@ -70,7 +70,7 @@ def strategy_looks(
 
     rates = provenance(line_strategies).get("sgd_lr", {})
     optimizer = settings["optimizer"]["name"]
-    own = "SGD original, " + ("scheduled lr" if scheduled else f"lr {settings['lr']}")
+    own = "SGD original, " + ("scheduled lr" if scheduled else f"lr {style.lr_text(settings)}")
     known = {
         "optimum": StrategyLook("optimum", "full-batch minimum (s_opt)", "optimum"),
         "direction_batch_minimum": StrategyLook(

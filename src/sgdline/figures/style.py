@@ -236,7 +236,7 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
         f"experiment {settings['experiment']}",
         f"model {facts.get('model', settings['model'])}",
         f"data set {facts.get('dataset', settings['dataset'])}",
-        f"lr {settings['lr']}",
+        f"lr {lr_text(settings)}",
         f"batch size {settings['batch_size']}",
         f"seed {settings['seed']}",
         *describe_optimizer(settings["optimizer"]),
@@ -250,6 +250,11 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
     if diverged is not None:
         measured.append(f"THE RUN DIVERGED AT UPDATE {diverged}")
     return ["  ·  ".join(run), "  ·  ".join(measured)]
+
+
+def lr_text(settings: Mapping[str, Any]) -> str:
+    """Return a run's learning rate as its config gives it, as a multiple of 1/lambda_max where it is one."""
+    return f"{settings['lr']}" if settings.get("lr_unit", "absolute") == "absolute" else f"{settings['lr']}/λ₀"
 
 
 def describe_optimizer(optimizer: Mapping[str, Any]) -> list[str]:

@@ -127,6 +127,11 @@ class Trainer:
         self._augmentation = settings["augmentation"]
         self._check_batch_sizes(samples, batch_size, drop_last=bool(settings["drop_last"]))
         self.previous_gradient: Tensor | None = None
+        self._sharpness: float | None = None if settings.get("lr_unit") == "sharpness" else 1.0
+
+    def set_sharpness(self, largest_eigenvalue: float) -> None:
+        """Say what the learning rates of a run with `lr_unit: sharpness` are multiples of the inverse of."""
+        self._sharpness = largest_eigenvalue
 
     def _check_batch_sizes(self, samples: int, batch_size: int, *, drop_last: bool) -> None:
         sizes = [batch_size] if drop_last or samples % batch_size == 0 else [batch_size, samples % batch_size]
@@ -175,12 +180,15 @@ class Trainer:
         Cost: none but the copies; before the first update of a run with noise, one epoch of gradients.
         """
         self._measure_noise()
-        previous = self.previous_gradient
+        previous, device = self.previous_gradient, self.vector.value.device
+        found = {} if self._noise is None else self._noise.state(device)
+        if self._settings.get("lr_unit") == "sharpness":
+            found["sharpness"] = torch.tensor([self._known_sharpness()], dtype=torch.float64, device=device)
         return Checkpoint(
             step=step,
             parameters=self.vector.value.clone(),
             buffers=buffers_of(self.model),
-            rule=self._rule.state() | ({} if self._noise is None else self._noise.state(self.vector.value.device)),
+            rule=self._rule.state() | found,
             previous_gradient=None if previous is None else previous.clone(),
         )
 
@@ -205,6 +213,8 @@ class Trainer:
         self._rule.load(checkpoint.rule)
         if self._noise is not None:
             self._noise.load(checkpoint.rule)
+        if "sharpness" in checkpoint.rule and self._settings.get("lr_unit") == "sharpness":
+            self._sharpness = float(checkpoint.rule["sharpness"])
         self.previous_gradient = checkpoint.previous_gradient
 
     def continue_from(self, checkpoint: Checkpoint) -> None:
@@ -217,7 +227,15 @@ class Trainer:
 
     def facts(self) -> dict[str, Any]:
         """Return what the trace's metadata has to say about numbers that the run found by itself."""
-        return {} if self._noise is None else self._noise.facts()
+        found = {} if self._noise is None else self._noise.facts()
+        return (
+            found if self._settings.get("lr_unit") != "sharpness" else {**found, "sharpness": self._known_sharpness()}
+        )
+
+    def _known_sharpness(self) -> float:
+        if self._sharpness is None:
+            raise RuntimeError("the largest eigenvalue has to be set first")
+        return self._sharpness
 
     def updates(self, start: int, stop: int) -> Iterator[Update]:
         """Yield the updates start <= t < stop, each at theta_t; the parameters move when the next one is asked for.
@@ -352,7 +370,7 @@ class Trainer:
             self.vector.value,
             self._rule_gradient(gradient, step=step, samples=len(batch.targets)),
             step=step,
-            lr=self._schedule(step),
+            lr=self._schedule(step) / self._known_sharpness(),
             landscape=landscape,
         )
         return Update(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ def train_run(
     settings: Mapping[str, Any],
     facts: Mapping[str, Any],
     start: str | Path | None = None,
+    sharpness: str | Path | None = None,
     threads: int = 1,
 ) -> None:
     """Train one run and write its trace and its checkpoints.
@@ -51,6 +53,7 @@ def train_run(
         settings: The run's training slice (sgdline.config.training_slice).
         facts: Provenance for the table's metadata.
         start: Checkpoints of the run that this one continues; needed if `settings` holds `start_from`.
+        sharpness: File of rule measure_sharpness; needed if `settings` holds `lr_unit: sharpness`.
         threads: CPU threads to use.
 
     Raises:
@@ -59,7 +62,10 @@ def train_run(
     device = set_up_torch(threads)
     trainer = Trainer(settings, load_images(dataset, device=device), device=device)
     facts = {**facts, **run_facts(dataset, settings, device=device, threads=threads)}
-    origin = _origin(start, settings)
+    if sharpness is not None:
+        facts["sharpness"] = json.loads(Path(sharpness).read_text(encoding="utf-8"))["largest_eigenvalue"]
+        trainer.set_sharpness(facts["sharpness"])
+    origin = origin_of(start, settings)
     if origin is not None:
         facts["parent_digest"] = file_digest(origin)
     bounds = [0, *(stop for _, stop in settings["segments"])]
@@ -104,7 +110,7 @@ def train_run(
     unfinished.replace(checkpoints)
 
 
-def _origin(start: str | Path | None, settings: Mapping[str, Any]) -> Path | None:
+def origin_of(start: str | Path | None, settings: Mapping[str, Any]) -> Path | None:
     """Return the checkpoint that a run starts from; None if it starts from random parameters."""
     block = settings.get("start_from")
     if block is None:

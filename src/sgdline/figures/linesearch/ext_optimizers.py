@@ -76,7 +76,10 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 def _label(settings: Mapping[str, Any]) -> str:
     optimizer = settings["optimizer"]
     name = optimizer["name"]
-    parts = [_NAMES.get(name, name), f"lr {settings['lr']}" if name == "sgd" else f"μ {settings['lr']}"]
+    parts = [
+        _NAMES.get(name, name),
+        f"lr {style.lr_text(settings)}" if name == "sgd" else f"μ {style.lr_text(settings)}",
+    ]
     shared = {key: entry for key, entry in optimizer.items() if entry and key not in ("name", name, "noise")}
     return ", ".join(parts + _options(shared) + style.describe_noise(optimizer))
 

@@ -55,7 +55,7 @@ def draw_batch_sizes(tables: Mapping[str, pa.Table], *, settings: Mapping[str, A
     )
     panels = figure.subplots(2, 2).ravel().tolist()
     scheduled = len(np.unique(style.numbers(tables["trace"], "lr"))) > 1
-    rate = "the run's scheduled lr" if scheduled else f"lr {settings['lr']}"
+    rate = "the run's scheduled lr" if scheduled else f"lr {style.lr_text(settings)}"
     for panel, method, name in (
         (panels[0], "sgd", f"SGD, {rate}"),
         (panels[1], "pal", f"PAL, mu = {settings['analysis']['pal_measuring_step']:g}"),

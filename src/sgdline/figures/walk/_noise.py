@@ -87,7 +87,7 @@ def _label(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], start: i
     samples = provenance(tables["evaluation"]).get("samples")
     whole = isinstance(samples, int) and settings["batch_size"] >= samples
     name = "GD" if whole else f"SGD, batch {settings['batch_size']}"
-    parts = [name, f"lr {settings['lr']}", *style.describe_optimizer(settings["optimizer"])]
+    parts = [name, f"lr {style.lr_text(settings)}", *style.describe_optimizer(settings["optimizer"])]
     label = ", ".join(parts)
     origin = settings.get("start_from")
     return label if origin is None else f"{origin['experiment']} from {start} on: {label}"

@@ -143,7 +143,7 @@ def footer(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[
     ]
     lost = [(block, style.divergence_step(own)) for own, block in zip(tables, settings, strict=True)]
     told = [
-        f"{block['model']}, lr {block['lr']}, seed {block['seed']} at update {step}"
+        f"{block['model']}, lr {style.lr_text(block)}, seed {block['seed']} at update {step}"
         for block, step in lost
         if step is not None
     ]

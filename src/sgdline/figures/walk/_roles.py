@@ -163,7 +163,9 @@ def _footer(columns: Sequence[_Column], doubles: int) -> list[str]:
         lines.append("no Hessian eigenvalue was measured: whether a step overshoots (lr·λ above 2) is not known here")
     if doubles:
         lines.append(f"{style.counted(doubles, 'run')} of another experiment left out: the same setting and seed again")
-    plain = (replace(run, label=f"lr {run.settings['lr']}, batch size {run.settings['batch_size']}") for run in runs)
+    plain = (
+        replace(run, label=f"lr {style.lr_text(run.settings)}, batch size {run.settings['batch_size']}") for run in runs
+    )
     return lines + comparing.losses(plain)
 
 

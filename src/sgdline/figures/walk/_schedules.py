@@ -118,7 +118,8 @@ def _footer(
             where = f"{network}, {schedule}" if len(columns) > 1 else schedule
             lines.append(f"{where}: {_outcome([run for run in own if run.label == schedule], choice)}")
     return lines + comparing.losses(
-        comparing.Run(run.tables, run.settings, f"{run.label}, lr {run.settings['lr']}", run.lost_at) for run in runs
+        comparing.Run(run.tables, run.settings, f"{run.label}, lr {style.lr_text(run.settings)}", run.lost_at)
+        for run in runs
     )
 
 

@@ -1,0 +1,75 @@
+"""The largest eigenvalue of the full-batch Hessian where runs start, for learning rates in units of its inverse.
+
+No probe: it is measured before the training. Runs that differ in their learning rate only share it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sgdline.data.images import load_images
+from sgdline.engine.plan import Plan
+from sgdline.errors import SgdlineError
+from sgdline.probes.hvp import Probe
+from sgdline.runtime import set_up_torch
+from sgdline.train.checkpoints import load_checkpoint
+from sgdline.train.loop import Trainer
+from sgdline.train.run import origin_of
+
+logger = logging.getLogger(__name__)
+
+# The measuring set as lines take it; a learning rate needs no more digits.
+_SETTINGS = {"samples": None, "batch_norm": "train", "augment": False, "tolerance": 1e-3, "max_products": 1000}
+
+
+def measure_sharpness(
+    dataset: str | Path,
+    *,
+    output: str | Path,
+    settings: Mapping[str, Any],
+    start: str | Path | None = None,
+    threads: int = 1,
+) -> None:
+    """Measure lambda_max at theta_0, BatchNorm with the statistics of each chunk, and write it as JSON.
+
+    Args:
+        dataset: Prepared data set.
+        output: File to write: `largest_eigenvalue`, `smallest_eigenvalue`, `residual` of the largest, `products`.
+        settings: The training slice of any of the runs.
+        start: Checkpoints of the run that these continue, if they do.
+        threads: CPU threads to use.
+
+    Raises:
+        SgdlineError: If data set or model are unfit, or no positive eigenvalue was found to the tolerance.
+
+    Cost: that of one row of the hvp probe.
+    """
+    device = set_up_torch(threads)
+    images = load_images(dataset, device=device)
+    trainer = Trainer(settings, images, device=device)
+    origin = origin_of(start, settings)
+    if origin is not None:
+        trainer.continue_from(load_checkpoint(origin.parent, settings["start_from"]["step"], device=device))
+    spectrum = Probe(trainer, images, settings, _SETTINGS, Plan()).spectrum()
+    if spectrum is None or not spectrum.largest.converged or spectrum.largest.value <= 0.0:
+        found = "none that is finite" if spectrum is None else f"{spectrum.largest.value:g}"
+        raise SgdlineError(
+            f"lr_unit: sharpness needs a positive largest eigenvalue of the Hessian where the run starts, got {found}. "
+            "Set lr_unit: absolute and give learning rates as they are."
+        )
+    document = {
+        "largest_eigenvalue": spectrum.largest.value,
+        "smallest_eigenvalue": spectrum.smallest.value,
+        "residual": spectrum.largest.residual,
+        "products": spectrum.products,
+    }
+    logger.info("Largest eigenvalue %g after %d products.", spectrum.largest.value, spectrum.products)
+    target = Path(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(target.name + ".writing")
+    unfinished.write_text(json.dumps(document, sort_keys=True) + "\n", encoding="utf-8")
+    unfinished.replace(target)
