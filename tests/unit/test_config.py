@@ -19,6 +19,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sgdline.chosen_updates import is_chosen
 from sgdline.config import ConfigError, load_schema, resolve_config, run_path, runs, toys
 from sgdline.engine.plan import PRECISIONS, Plan
 from sgdline.errors import SgdlineError
@@ -59,6 +60,10 @@ def faults_of(overlay: str) -> tuple[str, ...]:
 
 def line_overlay(text: str) -> str:
     return f"experiments: {{digits: {{probes: {{line: {text}}}}}}}"
+
+
+def interp_overlay(text: str) -> str:
+    return f"experiments: {{digits: {{probes: {{interp: {text}}}}}}}"
 
 
 def experiment_overlay(text: str) -> str:
@@ -339,6 +344,26 @@ BROKEN = [
         line_overlay("{precision: float64, plan: {in_place: true}}"),
         "experiments.digits.probes.line.plan.in_place",
         ["false beside precision: float64"],
+    ),
+    # the interpolation probe: 240 steps of 16 updates an epoch
+    (interp_overlay("{alphas: 2}"), "experiments.digits.probes.interp.alphas", ["from 3 to 1001", "got 2"]),
+    (interp_overlay("{epochs: all}"), "experiments.digits.probes.interp.epochs", ["null, or a list of epochs"]),
+    (interp_overlay("{epochs: []}"), "experiments.digits.probes.interp.epochs", ["at least 1 entry"]),
+    (interp_overlay("{epochs: [0]}"), "experiments.digits.probes.interp.epochs[0]", ["of at least 1", "got 0"]),
+    (interp_overlay("{epochs: [1, 1]}"), "experiments.digits.probes.interp.epochs[1]", ["got 1 twice"]),
+    (interp_overlay("{epochs: [15, 16]}"), "experiments.digits.probes.interp.epochs[1]", ["run (15), got 16"]),
+    (interp_overlay("{updates: 0}"), "experiments.digits.probes.interp.updates", ["of at least 1", "null"]),
+    (interp_overlay("{augment: true}"), "experiments.digits.probes.interp.augment", ["Set crop_padding or flip"]),
+    (
+        interp_overlay("{every: 30, epochs: [3, 5], updates: 2}"),
+        "experiments.digits.probes.interp.every",
+        ["an update to measure in the chosen epochs", "got 30 with 240 steps"],
+    ),
+    (interp_overlay("{plan: {threads: 2}}"), "experiments.digits.probes.interp.plan.threads", ["threads (1)"]),
+    (
+        "datasets: {digits: {train: 1025}}\nexperiments: {digits: {probes: {line: {batch_norm: eval}, interp: {}}}}",
+        "experiments.digits.batch_size[0]",
+        ["probes.interp.batch_norm is train", "1024 or 1026"],
     ),
     (experiment_overlay("{analysis: {window: 0.6}}"), "experiments.digits.analysis.window", ["interval (0.5)"]),
     (experiment_overlay("{analysis: {window: 0.01}}"), "experiments.digits.analysis.window", ["resolution (0.012)"]),
@@ -732,3 +757,32 @@ def test_fixed_augmentation_needs_an_augmentation():
         resolve_config(config, schema=SCHEMA)
     config["experiments"]["digits"]["augmentation"] = {"flip": True}
     resolve_config(config, schema=SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs", "updates"),
+    [(1, None, None), (7, [2], None), (15, [1, 3], 1), (16, [15], 1), (17, [4], 3), (17, [3, 4], 2), (239, None, 4)],
+)
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_intervals_that_the_config_lets_pass_are_measured(
+    every: int, epochs: list[int] | None, updates: int | None, drop_last: bool
+) -> None:
+    config = copy.deepcopy(SINGLE)
+    config["datasets"]["digits"]["train"] = 1000  # epochs of 15 updates and a rest
+    block: dict[str, Any] = {"every": every, "epochs": epochs, "updates": updates}
+    config["experiments"]["digits"] |= {"probes": {"interp": block}, "figures": [], "drop_last": drop_last}
+    if any(is_chosen(step, **block, updates_per_epoch=15 if drop_last else 16) for step in range(240)):
+        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+    else:
+        with pytest.raises(ConfigError, match=r"interp\.every must leave an update to measure"):
+            resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+
+
+def test_an_epoch_may_be_reached_with_some_batch_sizes_only() -> None:
+    config = copy.deepcopy(SINGLE)
+    probes = {"interp": {"epochs": [15, 60]}}
+    config["experiments"]["digits"] |= {"probes": probes, "figures": [], "batch_size": [64, 256]}
+    resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+    config["experiments"]["digits"]["batch_size"] = [64]
+    with pytest.raises(ConfigError, match=r"interp\.epochs\[1\] must be at most the epochs of the run \(15\), got 60"):
+        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)

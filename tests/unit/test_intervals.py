@@ -38,7 +38,11 @@ def trace_table(steps: Sequence[int], *, per_epoch: int = 4, **columns: Sequence
 
 
 def interp_table(
-    curves: Sequence[Any], *, steps: Sequence[int] | None = None, per_epoch: int = 4, status: Sequence[str] | None = None
+    curves: Sequence[Any],
+    *,
+    steps: Sequence[int] | None = None,
+    per_epoch: int = 4,
+    status: Sequence[str] | None = None,
 ) -> pa.Table:
     steps = range(len(curves)) if steps is None else steps
     rows = {

@@ -172,22 +172,20 @@ def test_both_sources_give_the_same_intervals(dataset: Path, tmp_path: Path) -> 
     rows = {}
     for source in ("interp", "line"):
         files = [tmp_path / f"{source}_{kind}.arrow" for kind in ("intervals", "interval_epochs")]
-        measure_intervals(
-            tmp_path / f"{source}.arrow", tmp_path / "trace.arrow", *files, source=source, provenance={}
-        )
+        measure_intervals(tmp_path / f"{source}.arrow", tmp_path / "trace.arrow", *files, source=source, provenance={})
         kinds = ("intervals", "interval_epochs")
         rows[source] = [read_table(file, kind).to_pylist() for file, kind in zip(files, kinds, strict=True)]
-    for ours, theirs in zip(*(sum(tables, []) for tables in rows.values()), strict=True):
+    (intervals, epochs), (read, averaged) = rows["interp"], rows["line"]
+    for ours, theirs in zip(intervals + epochs, read + averaged, strict=True):
         assert ours.keys() == theirs.keys()
         for column, value in ours.items():
             if column == "train_loss" or isinstance(value, float):
                 np.testing.assert_allclose(value, theirs[column], rtol=0, atol=1e-6, err_msg=column)
             elif column != "alphas":
                 assert value == theirs[column], column
-    whole = rows["line"][0]
-    assert all(row["status"] == "ok" for row in whole)
-    assert {row["interior_minimum"] for row in whole} == {True, False}
-    assert [row["start_loss"] for row in whole[1:]] == [row["end_loss"] for row in whole[:-1]]
+    assert all(row["status"] == "ok" for row in read)
+    assert {row["interior_minimum"] for row in read} == {True, False}
+    assert [row["start_loss"] for row in read[1:]] == [row["end_loss"] for row in read[:-1]]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from sgdline.chosen_updates import is_chosen
 from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
 from sgdline.config._runs import format_lr, measured_steps, segment_bounds
 from sgdline.config._schema import Schema, Walker
@@ -701,24 +702,19 @@ def _check_interp(experiment: Block, config: Block, path: KeyPath, faults: Fault
         return
     lengths = [images // size if experiment.get("drop_last") else -(-images // size) for size in sizes]
     most = -(-steps // min(lengths))
-    chosen = list(_sound(interp.get("epochs"), int))
-    for position, epoch in chosen:
+    for position, epoch in _sound(interp.get("epochs"), int):
         if epoch > most:
             faults.add(
                 (*here, "epochs", Index(position)),
                 f"must be at most the epochs of the run ({most}), got {epoch}. Raise steps, or remove it.",
             )
-    every, epochs, updates = interp.get("every"), [epoch for _, epoch in chosen] or None, interp.get("updates")
-    if every is None or faults.under(here):
+    if faults.under(here):
         return
-    for length in lengths:
-        if any(
-            (epochs is None or step // length + 1 in epochs) and (updates is None or step % length < updates)
-            for step in measured_steps(steps, every)
-        ):
-            return
+    choice = {key: interp[key] for key in ("every", "epochs", "updates")}
+    if any(is_chosen(step, **choice, updates_per_epoch=length) for length in lengths for step in range(steps)):
+        return
     rule = "must leave an update to measure in the chosen epochs"
-    faults.add((*here, "every"), f"{rule}, got {every} with {steps} steps. Lower it, or choose other epochs.")
+    faults.add((*here, "every"), f"{rule}, got {choice['every']} with {steps} steps. Lower it, or choose other epochs.")
 
 
 def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) -> None:

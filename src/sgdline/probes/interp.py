@@ -17,43 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sgdline.chosen_updates import is_chosen
 from sgdline.data.images import ImageData
 from sgdline.engine.lines import LineEngine, mean_losses
 from sgdline.engine.plan import Plan
 from sgdline.probes.line import cross_entropy, depends_on_parameters_only, unit_direction
-from sgdline.probes.measuring_images import MeasuringImages, measuring_images
+from sgdline.probes.measuring_images import measuring_images
 from sgdline.tables.kinds.interp import INTERP
 from sgdline.train.loop import Trainer, Update
 
 TABLE = INTERP
-
-
-def interp_images(images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any]) -> MeasuringImages:
-    """Return what is measured: the training set, cut and augmented as for lines.
-
-    Args:
-        images: The data set.
-        run: The training slice.
-        settings: The config's interp block.
-    """
-    return measuring_images(images, run, {"validation": False, "augment": settings["augment"]})
-
-
-def is_due(step: int, settings: Mapping[str, Any], updates_per_epoch: int) -> bool:
-    """Return whether the interval of an update is to be measured.
-
-    Args:
-        step: The update, from 0.
-        settings: The config's interp block: every n-th update of the run, of these epochs (counted from 1), of each
-            only the first so many updates.
-        updates_per_epoch: Updates of an epoch.
-    """
-    epoch, position = divmod(step, updates_per_epoch)
-    return (
-        step % settings["every"] == 0
-        and (settings["epochs"] is None or epoch + 1 in settings["epochs"])
-        and (settings["updates"] is None or position < settings["updates"])
-    )
 
 
 def signed_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -107,7 +80,7 @@ class Probe:
         self._alphas = np.arange(count) / (count - 1)
         loss = signed_cross_entropy if settings["accuracy"] else cross_entropy
         self._engine = LineEngine(trainer.model, loss, batch_norm=settings["batch_norm"], plan=plan)
-        measured = interp_images(images, run, settings)
+        measured = measuring_images(images, run, {**settings, "validation": False})
         self._train = self._engine.prepare(
             measured.train.inputs,
             measured.train.targets,
@@ -128,7 +101,8 @@ class Probe:
 
     def due(self, step: int) -> bool:
         """Return whether the interval of this update is to be measured."""
-        return is_due(step, self._settings, self._trainer.updates_per_epoch)
+        choice = {key: self._settings[key] for key in ("every", "epochs", "updates")}
+        return is_chosen(step, **choice, updates_per_epoch=self._trainer.updates_per_epoch)
 
     def measure(self, update: Update) -> list[dict[str, Any]]:
         """Measure the interval of one update.

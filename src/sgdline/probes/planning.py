@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sgdline.chosen_updates import is_chosen
 from sgdline.data.images import ImageData, load_images
 from sgdline.engine.network import draws_random_numbers
 from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.engine.trial import Subject, Wishes, Work, choose_plan
-from sgdline.probes.interp import interp_images, is_due
 from sgdline.probes.line import cross_entropy, unit_direction
 from sgdline.probes.measuring_images import measuring_images
 from sgdline.runtime import set_up_torch
@@ -115,7 +115,7 @@ def _first_interval(
     trainer: Trainer, images: ImageData, run: Mapping[str, Any], block: Mapping[str, Any], update: Update
 ) -> tuple[Subject, Work]:
     """Return the first interval of the interpolation probe, and what its largest segment has ahead."""
-    measured = interp_images(images, run, block)
+    measured = measuring_images(images, run, {**block, "validation": False})
     subject = Subject(
         model=trainer.model,
         loss=cross_entropy,
@@ -128,8 +128,12 @@ def _first_interval(
         # A schedule may begin at a rate of 0.
         interval=(update.lr or float(run["lr"])) * update.direction_norm,
     )
-    due = [sum(is_due(step, block, trainer.updates_per_epoch) for step in range(*part)) for part in run["segments"]]
-    return subject, Work(lines=max(due), positions=int(block["alphas"]), samples=len(measured.train))
+    choice = {key: block[key] for key in ("every", "epochs", "updates")}
+    lines = [
+        sum(is_chosen(step, **choice, updates_per_epoch=trainer.updates_per_epoch) for step in range(start, stop))
+        for start, stop in run["segments"]
+    ]
+    return subject, Work(lines=max(lines), positions=int(block["alphas"]), samples=len(measured.train))
 
 
 TRIALS: dict[str, Trial] = {"line": _first_line, "interp": _first_interval}
