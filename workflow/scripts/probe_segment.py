@@ -46,6 +46,31 @@ Output for `evaluation`: table `evaluation`, one row per measured update.
 | step, epoch | the update | |
 | train_loss, validation_loss, test_loss | BatchNorm with its running statistics | nats |
 | train_accuracy, validation_accuracy, test_accuracy | share of the samples, 0 to 1 | |
+
+Output for `hvp`: table `hvp`, one row per measured update.
+
+| column | content | unit |
+|---|---|---|
+| step, epoch, lr | the update | |
+| train_loss | over the measuring set | nats |
+| largest_eigenvalue, smallest_eigenvalue, spectral_norm | of the Hessian of that loss | nats per squared length |
+| lr_times_largest | learning rate times largest eigenvalue | |
+| largest_residual, smallest_residual | norm(Hv - lambda v) / abs(lambda) | |
+| largest_converged, smallest_converged, converged | within the tolerance; both | |
+| products | Hessian-vector products that it took | |
+| validation_loss, validation_accuracy | BatchNorm with its running statistics | nats; 0 to 1 |
+| status | ok / not_converged / non_finite | |
+
+Output for `hessian_covariance`: table `hessian_covariance`, one row per measured update.
+
+| column | content | shape, unit |
+|---|---|---|
+| step, epoch, lr | the update | |
+| train_loss, gradient_norm | over the measuring set | nats, nats per length |
+| identity_error | largest absolute entry of H less the other side of W-M10 | nats per squared length |
+| hessian_eigenvalues, covariance_eigenvalues | the largest ones, descending | k |
+| cosine, subspace_overlap | of the top eigenvectors, of the k leading ones | 0 to 1 |
+| status | ok / non_finite | |
 """
 
 from sgdline.runtime import job

@@ -91,6 +91,8 @@ def resolve_config(
             _check_mline_probe(experiment, path, faults)
             _check_own_direction(experiment, resolved, path, faults)
             _check_interp(experiment, resolved, path, faults)
+            for probe in ("hvp", "hessian_covariance"):
+                _check_hessian_probe(probe, experiment, resolved, path, faults)
             _check_import(experiment, path, faults)
             for probe, block in _mapping(experiment, "probes").items():
                 _check_plan(block, experiment, (*path, "probes", probe), faults)
@@ -617,6 +619,37 @@ def _check_own_direction(experiment: Block, config: Block, path: KeyPath, faults
                 (*path, "probes", "own_direction", "batch_sizes", Index(position)),
                 f"must be at most the training images of {dataset} ({images}), got {size}. Remove it.",
             )
+
+
+def _check_hessian_probe(probe: str, experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    """Its measuring set is the first part of the training images."""
+    block, dataset = _entry(experiment, "probes", probe), experiment.get("dataset")
+    if not isinstance(block, Mapping):
+        return
+    here = (*path, "probes", probe)
+    augmentation = _mapping(experiment, "augmentation")
+    if block.get("augment") is True and augmentation.get("crop_padding") == 0 and augmentation.get("flip") is False:
+        faults.add(
+            (*here, "augment"), "must be false without an augmentation, got true. Set crop_padding or flip as well."
+        )
+    images = _images(_entry(config, "datasets", dataset), "train") if isinstance(dataset, str) else None
+    samples = block.get("samples")
+    if images is not None and isinstance(samples, int) and samples > images:
+        faults.add(
+            (*here, "samples"),
+            f"must be at most the training images of {dataset} ({images}), got {samples}. Lower it, or set it to null.",
+        )
+    elif probe == "hvp" and block.get("batch_norm") == "train":
+        count = samples if isinstance(samples, int) else images
+        micro_batch = experiment.get("micro_batch")
+        for position, batch_size in _sound(experiment.get("batch_size"), int):
+            size = min(batch_size, micro_batch) if isinstance(micro_batch, int) else batch_size
+            if count is not None and (size == 1 or count % size == 1):
+                faults.add(
+                    (*path, "batch_size", Index(position)),
+                    f"must not leave a chunk of one sample when probes.hvp.batch_norm is train, got {batch_size} with "
+                    f"{count} samples. Change probes.hvp.samples, or use another batch size.",
+                )
 
 
 def _check_import(experiment: Block, path: KeyPath, faults: Faults) -> None:

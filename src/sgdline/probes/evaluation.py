@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
+from torch import nn
 
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.engine.network import restored
@@ -28,6 +29,51 @@ TABLE = EVALUATION
 
 # Without gradients a pass keeps the activations of one layer at a time: less memory than a training step.
 _BATCHES_PER_PASS = 4
+
+
+class Evaluator:
+    """Evaluates a network on some splits of a data set and leaves it as it was."""
+
+    def __init__(self, model: nn.Module, parts: Mapping[str, ImageSet], run: Mapping[str, Any]) -> None:
+        """Take the splits by name.
+
+        Args:
+            model: The network.
+            parts: Its splits, those without images included.
+            run: Its training slice.
+        """
+        self._model = model
+        self._parts = parts
+        self._seed = int(run["seed"])
+        self._samples_per_pass = _BATCHES_PER_PASS * chunk_size(run)
+
+    def measure(self) -> dict[str, float]:
+        """Return `<split>_loss` and `<split>_accuracy` of every split that has images.
+
+        Cost: one forward pass of all splits.
+        """
+        found = {}
+        with torch.no_grad(), kept_generators(next(self._model.parameters()).device), restored(self._model):
+            self._model.eval()
+            for name, part in self._parts.items():
+                if len(part):
+                    found[f"{name}_loss"], found[f"{name}_accuracy"] = self._evaluated(name, part)
+        return found
+
+    def _evaluated(self, name: str, part: ImageSet) -> tuple[float, float]:
+        """Return the mean loss in nats and the share of samples whose largest output is that of their class."""
+        loss = torch.zeros((), dtype=torch.float64, device=part.targets.device)
+        correct = torch.zeros((), dtype=torch.int64, device=part.targets.device)
+        for index, first in enumerate(range(0, len(part), self._samples_per_pass)):
+            rows = slice(first, first + self._samples_per_pass)
+            targets = part.targets[rows]
+            # A network may draw random numbers in eval mode too; equal rows whatever the number of segments.
+            seed_masks(derive_seed(self._seed, f"evaluation_masks_{name}", index), targets.device)
+            outputs = self._model(part.inputs[rows])
+            loss += functional.cross_entropy(outputs, targets, reduction="none").double().sum()
+            # The largest of outputs with a NaN is the NaN: no answer, whatever class it stands for.
+            correct += ((outputs.argmax(1) == targets) & ~outputs.isnan().any(1)).sum()
+        return float(loss) / len(part), int(correct) / len(part)
 
 
 class Probe:
@@ -45,11 +91,9 @@ class Probe:
             settings: The config's evaluation block.
             plan: Not used; passes are plain ones.
         """
-        self._trainer = trainer
         self._parts = {"train": images.train, "validation": images.validation, "test": images.test}
         self._every = int(settings["every"])
-        self._seed = int(run["seed"])
-        self._samples_per_pass = _BATCHES_PER_PASS * chunk_size(run)
+        self._evaluator = Evaluator(trainer.model, self._parts, run)
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
@@ -73,26 +117,4 @@ class Probe:
 
         Cost: one forward pass of all splits.
         """
-        row: dict[str, Any] = {"step": update.step, "epoch": update.epoch}
-        model, device = self._trainer.model, self._trainer.vector.value.device
-        with torch.no_grad(), kept_generators(device), restored(model):
-            model.eval()
-            for name, part in self._parts.items():
-                if len(part):
-                    row[f"{name}_loss"], row[f"{name}_accuracy"] = self._evaluated(name, part)
-        return [row]
-
-    def _evaluated(self, name: str, part: ImageSet) -> tuple[float, float]:
-        """Return the mean loss in nats and the share of samples whose largest output is that of their class."""
-        loss = torch.zeros((), dtype=torch.float64, device=part.targets.device)
-        correct = torch.zeros((), dtype=torch.int64, device=part.targets.device)
-        for index, first in enumerate(range(0, len(part), self._samples_per_pass)):
-            rows = slice(first, first + self._samples_per_pass)
-            targets = part.targets[rows]
-            # A network may draw random numbers in eval mode too; equal rows whatever the number of segments.
-            seed_masks(derive_seed(self._seed, f"evaluation_masks_{name}", index), targets.device)
-            outputs = self._trainer.model(part.inputs[rows])
-            loss += functional.cross_entropy(outputs, targets, reduction="none").double().sum()
-            # The largest of outputs with a NaN is the NaN: no answer, whatever class it stands for.
-            correct += ((outputs.argmax(1) == targets) & ~outputs.isnan().any(1)).sum()
-        return float(loss) / len(part), int(correct) / len(part)
+        return [{"step": update.step, "epoch": update.epoch, **self._evaluator.measure()}]

@@ -1,0 +1,389 @@
+"""Hessian products, eigenvalues and gradient covariances against dense float64 matrices that share no code with them.
+
+The dense Hessians are central differences of gradients, each chunk on a fresh copy of the network; where there is no
+BatchNorm, torch.func.hessian as well (with BatchNorm in train mode it is wrong, see docs/development.md).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.linalg
+import torch
+import torch.nn.functional as functional
+from networks import NETWORKS, images, make_network
+from small_runs import prepare_digits, training_settings
+from torch import Tensor, nn
+
+from sgdline.data.images import ImageData, ImageSet, load_images
+from sgdline.engine.eigenvalues import SMALLEST_BUDGET, spectrum_ends
+from sgdline.engine.hessian import Chunk, FullBatchHessian
+from sgdline.engine.plan import Plan
+from sgdline.models.parameters import ParameterVector
+from sgdline.probes import hessian_covariance, hvp
+from sgdline.seeds import derive_seed
+from sgdline.train.loop import Trainer
+
+CPU = torch.device("cpu")
+SEED, SIZE, SAMPLES = 3, 32, 90
+HVP: dict[str, Any] = {"every": 4, "samples": None, "batch_norm": "train", "augment": False}
+HVP |= {"tolerance": 1e-6, "max_products": 2000}
+COVARIANCE: dict[str, Any] = {"every": 4, "samples": None, "batch_norm": "train", "augment": False, "top": 4}
+MODELS: dict[str, dict[str, Any]] = {
+    "plain": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [3], "batch_norm": False}},
+    "batch_norm": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [3]}},
+    "dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [5], "batch_norm": False, "dropout": 0.4}},
+}
+Matrix = npt.NDArray[np.float64]
+
+
+def chunks_of(inputs: Tensor, targets: Tensor, size: int = SIZE) -> list[Chunk]:
+    return [
+        Chunk(inputs[first : first + size], targets[first : first + size], derive_seed(SEED, "probe_masks", index))
+        for index, first in enumerate(range(0, len(targets), size))
+    ]
+
+
+def naive_gradient(
+    network: nn.Module, chunks: Sequence[Chunk], move: Callable[[nn.Module], None], *, train_mode: bool = True
+) -> dict[str, Tensor]:
+    """Gradient of sum over samples / N at moved parameters, every chunk on a fresh float64 copy."""
+    total: dict[str, Tensor] = {}
+    samples = sum(len(chunk.targets) for chunk in chunks)
+    for chunk in chunks:
+        own = copy.deepcopy(network).double()
+        own.train(train_mode)
+        with torch.no_grad():
+            move(own)
+        trained = {name: p for name, p in own.named_parameters() if p.requires_grad}
+        torch.manual_seed(chunk.mask_seed)
+        loss = nn.CrossEntropyLoss(reduction="sum")(own(chunk.inputs.double()), chunk.targets) / samples
+        for name, part in zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True):
+            total[name] = total.get(name, torch.zeros_like(part)) + part
+    return total
+
+
+def differences(network: nn.Module, chunks: Sequence[Chunk], *, train_mode: bool = True) -> Matrix:
+    """Dense Hessian by central differences, in the order of named_parameters. Shape (p, p)."""
+    rows = []
+    for name, parameter in network.named_parameters():
+        for index in np.ndindex(*parameter.shape):
+
+            def shift(own: nn.Module, by: float, name: str = name, index: tuple[int, ...] = index) -> None:
+                own.get_parameter(name)[index] += by
+
+            ends = [
+                naive_gradient(network, chunks, lambda own, by=by: shift(own, by), train_mode=train_mode)
+                for by in (1e-6, -1e-6)
+            ]
+            rows.append(torch.cat([((ends[0][key] - ends[1][key]) / 2e-6).reshape(-1) for key in ends[0]]))
+    return torch.stack(rows).numpy()
+
+
+def run_of(dataset: Path, model: str, *, double: bool = True) -> tuple[Trainer, ImageData, dict[str, Any], Any]:
+    """A run in float64 (a ReLU's kink makes float32 gradients jump) at its update 5, and that update."""
+    training = training_settings(model=MODELS[model], seed=SEED, lr=0.3)
+    data = load_images(dataset, device=CPU)
+    if double:
+        train, validation = (ImageSet(part.inputs.double(), part.targets) for part in (data.train, data.validation))
+        data = dataclasses.replace(data, train=train, validation=validation, black=data.black.double())
+    trainer = Trainer(training, data, device=CPU)
+    if double:
+        trainer.vector.release()
+        trainer.model.double()
+        trainer.vector = ParameterVector(trainer.model)
+    update = next(each for each in trainer.updates(0, 6) if each.step == 5)  # the network stands at theta_5
+    return trainer, data, training, update
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 training images in chunks of 32: the last one has 26."""
+    return prepare_digits(tmp_path_factory.mktemp("dataset"), train=SAMPLES)
+
+
+# -- products ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("train_mode", [True, False])
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_products_are_differences_of_gradients(name: str, train_mode: bool) -> None:
+    network = make_network(name).double()
+    inputs, targets = images(23)
+    chunks = chunks_of(inputs.double(), targets, size=10)  # 10, 10 and 3
+    vector = ParameterVector(network)
+    draws = torch.Generator().manual_seed(7)
+    direction = torch.randn(vector.size, generator=draws, dtype=torch.float64)
+    direction /= direction.norm()
+    hessian = FullBatchHessian(network, vector, chunks, train_mode=train_mode)
+    with hessian.opened():
+        loss, product = hessian.loss_and_product(direction)
+    along = vector.split(direction)
+
+    def moved(by: float) -> Callable[[nn.Module], None]:
+        def move(own: nn.Module) -> None:
+            for key, part in along.items():
+                own.get_parameter(key).add_(part, alpha=by)
+
+        return move
+
+    ends = [naive_gradient(network, chunks, moved(by), train_mode=train_mode) for by in (1e-6, -1e-6)]
+    found = vector.split(product)
+    scale = float(product.norm())
+    assert scale > 1e-3
+    for key, part in found.items():
+        expected = (ends[0][key] - ends[1][key]) / 2e-6
+        torch.testing.assert_close(part, expected, rtol=0, atol=1e-7 * max(scale, 1.0))
+    losses = []
+    for chunk in chunks:
+        own = copy.deepcopy(network)
+        own.train(train_mode)
+        torch.manual_seed(chunk.mask_seed)
+        losses.append(functional.cross_entropy(own(chunk.inputs), chunk.targets, reduction="none"))
+    assert loss == pytest.approx(float(torch.cat(losses).detach().mean()), rel=1e-12)
+
+
+# -- ends of spectra ---------------------------------------------------------------------------------------------------
+
+SPECTRA: dict[str, Matrix] = {
+    "positive": np.linspace(0.5, 9.0, 150) ** 2,
+    "negative": -(np.linspace(0.5, 9.0, 150) ** 2),
+    "smallest_dominates": np.concatenate([np.linspace(-0.1, 0.1, 140), [-7.0, -3.0, 2.0]]),
+    "largest_dominates": np.concatenate([np.linspace(-0.01, 0.01, 140), [50.0, 20.0, -0.02]]),
+    "tie": np.concatenate([np.linspace(-0.5, 0.5, 140), [3.0, -3.0]]),
+    "low_rank": np.concatenate([np.zeros(145), [4.0, -1.0, 0.5]]),
+    "identity": np.full(40, 2.5),
+    "repeated": np.concatenate([np.linspace(-1, 1, 100), [5.0, 5.0, -2.0, -2.0]]),
+    "two": np.array([-3.0, 1.0]),
+    "five": np.array([0.1, -0.2, 0.3, 4.0, -5.0]),
+}
+
+
+def symmetric(spectrum: Matrix, seed: int = 0) -> Matrix:
+    basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((len(spectrum),) * 2))[0]
+    matrix: Matrix = basis * spectrum @ basis.T
+    return (matrix + matrix.T) / 2
+
+
+@pytest.mark.parametrize("name", sorted(SPECTRA))
+def test_ends_are_those_of_the_dense_spectrum(name: str) -> None:
+    matrix = symmetric(SPECTRA[name])
+    start = np.random.default_rng(1).standard_normal(len(matrix))
+    calls: list[Matrix] = []
+
+    def product(vector: Matrix) -> Matrix:
+        calls.append(vector)
+        return matrix @ vector
+
+    kept = start.copy()
+    found = spectrum_ends(product, start, tolerance=1e-8, max_products=1000)
+    values = np.linalg.eigvalsh(matrix)
+    assert found is not None
+    assert found.largest.value == pytest.approx(values[-1], abs=1e-7 * np.abs(values).max())
+    assert found.smallest.value == pytest.approx(values[0], abs=1e-7 * np.abs(values).max())
+    assert found.spectral_norm == pytest.approx(np.abs(values).max(), rel=1e-7)
+    assert (found.largest.converged, found.smallest.converged) == (True, True)
+    assert found.products == len(calls)
+    assert np.array_equal(start, kept)
+    assert spectrum_ends(product, start, tolerance=1e-8, max_products=1000) == found
+
+
+def test_an_end_that_does_not_converge_is_an_estimate_and_said_to_be_one() -> None:
+    values = np.linspace(-1.0, 1.0, 3000)
+    calls = 0
+
+    def product(vector: Matrix) -> Matrix:
+        nonlocal calls
+        calls += 1
+        return values * vector
+
+    start = np.random.default_rng(1).standard_normal(len(values))
+    found = spectrum_ends(product, start, tolerance=1e-9, max_products=SMALLEST_BUDGET)
+    assert found is not None
+    assert calls == found.products <= 2 * SMALLEST_BUDGET
+    for end in (found.largest, found.smallest):
+        assert not end.converged
+        assert end.residual is not None
+        assert end.residual > 1e-9
+        assert 0.9 < abs(end.value) < 1  # a Rayleigh quotient never leaves the spectrum
+        assert np.abs(values - end.value).min() <= end.residual * abs(end.value)
+    assert found.smallest.value < 0 < found.largest.value
+
+
+def test_the_ends_converge_each_for_itself() -> None:
+    values = np.concatenate([np.linspace(-1.0, 1.0, 3000), [40.0]])
+    start = np.random.default_rng(1).standard_normal(len(values))
+    found = spectrum_ends(lambda v: values * v, start, tolerance=1e-9, max_products=SMALLEST_BUDGET)
+    assert found is not None
+    assert (found.largest.converged, found.smallest.converged) == (True, False)
+    assert found.spectral_norm == pytest.approx(40.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("wild", [np.nan, np.inf])
+@pytest.mark.parametrize("at", [1, 2, 30])
+def test_products_that_are_not_finite_give_no_spectrum(wild: float, at: int) -> None:
+    values, calls = np.linspace(-1.0, 1.0, 200), 0
+
+    def product(vector: Matrix) -> Matrix:
+        nonlocal calls
+        calls += 1
+        image = values * vector
+        if calls == at:
+            image[3] = wild
+        return image
+
+    assert spectrum_ends(product, np.ones(200), tolerance=1e-6, max_products=500) is None
+    assert calls == at
+
+
+def test_an_operator_that_is_zero_has_the_eigenvalue_zero() -> None:
+    found = spectrum_ends(lambda v: 0 * v, np.ones(30), tolerance=1e-3, max_products=100)
+    assert found is not None
+    assert (found.largest.value, found.smallest.value, found.spectral_norm) == (0.0, 0.0, 0.0)
+    assert (found.largest.residual, found.largest.converged, found.products) == (None, True, 1)
+
+
+# -- the probe hvp -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "batch_norm"), [("plain", "train"), ("batch_norm", "train"), ("batch_norm", "eval"), ("dropout", "train")]
+)
+@pytest.mark.parametrize("samples", [None, 45])
+def test_rows_have_the_ends_of_the_dense_hessian(
+    dataset: Path, model: str, batch_norm: str, samples: int | None
+) -> None:
+    trainer, data, training, update = run_of(dataset, model)
+    block = {**HVP, "batch_norm": batch_norm, "samples": samples}
+    [row] = hvp.Probe(trainer, data, training, block, Plan()).measure(update)
+    count = samples or SAMPLES
+    chunks = chunks_of(data.train.inputs[:count], data.train.targets[:count])
+    assert len(chunks[-1].targets) < SIZE
+    dense = differences(trainer.model, chunks, train_mode=batch_norm == "train")
+    assert np.abs(dense - dense.T).max() < 1e-7 * np.abs(dense).max()
+    values = np.linalg.eigvalsh((dense + dense.T) / 2)
+    scale = np.abs(values).max()
+    assert row["largest_eigenvalue"] == pytest.approx(values[-1], abs=1e-6 * scale)
+    assert row["smallest_eigenvalue"] == pytest.approx(values[0], abs=1e-6 * scale)
+    assert row["spectral_norm"] == pytest.approx(scale, rel=1e-6)
+    assert row["lr_times_largest"] == update.lr * row["largest_eigenvalue"]
+    assert (row["converged"], row["status"]) == (True, "ok")
+    assert row["largest_residual"] * abs(row["largest_eigenvalue"]) <= 1e-6 * scale * 1.001
+    # A mean of the chunks' means, which weighs the samples of the last chunk more, is another matrix.
+    means = sum(differences(trainer.model, [chunk], train_mode=batch_norm == "train") for chunk in chunks)
+    wrong = np.linalg.eigvalsh((means + means.T) / 2 / len(chunks))
+    assert abs(wrong[-1] - values[-1]) > 1e-4 * scale
+
+
+def test_the_dense_hessian_is_that_of_torch_without_batch_norm(dataset: Path) -> None:
+    trainer, data, _, _ = run_of(dataset, "plain")
+    dense = differences(trainer.model, chunks_of(data.train.inputs, data.train.targets))
+    np.testing.assert_allclose(dense, func_hessian(trainer.model, data.train.inputs, data.train.targets), atol=1e-7)
+
+
+def func_hessian(
+    network: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    scalar: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
+) -> Matrix:
+    """torch.func.hessian of a scalar of outputs and targets, in the order of named_parameters."""
+    shapes = {name: p.shape for name, p in network.named_parameters()}
+    flat = torch.cat([p.detach().contiguous().reshape(-1) for p in network.parameters()])
+
+    def at(vector: Tensor) -> Tensor:
+        parts = torch.split(vector, [shape.numel() for shape in shapes.values()])
+        named = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+        return scalar(torch.func.functional_call(network, named, (inputs,)), targets)
+
+    return torch.func.hessian(at)(flat).numpy()
+
+
+def test_in_float32_the_rows_are_the_same_to_its_precision(dataset: Path) -> None:
+    trainer, data, training, update = run_of(dataset, "batch_norm", double=False)
+    [row] = hvp.Probe(trainer, data, training, {**HVP, "tolerance": 1e-4}, Plan()).measure(update)
+    values = np.linalg.eigvalsh(differences(trainer.model, chunks_of(data.train.inputs, data.train.targets)))
+    scale = np.abs(values).max()
+    assert row["largest_eigenvalue"] == pytest.approx(values[-1], abs=1e-4 * scale)
+    assert row["smallest_eigenvalue"] == pytest.approx(values[0], abs=1e-4 * scale)
+    assert row["status"] == "ok"
+
+
+def test_at_a_saddle_the_spectral_norm_is_not_the_largest_eigenvalue(dataset: Path) -> None:
+    trainer, data, training, update = run_of(dataset, "plain")
+    # All outputs near a wrong class: the Gauss-Newton part vanishes, what is left has both signs alike.
+    found = None
+    for seed in range(20):
+        draws = torch.Generator().manual_seed(seed)
+        trainer.vector.value.copy_(0.2 * torch.randn(trainer.vector.size, generator=draws, dtype=torch.float64))
+        trainer.vector.value[-10:] = torch.linspace(-3.0, 3.0, 10, dtype=torch.float64)
+        values = np.linalg.eigvalsh(differences(trainer.model, chunks_of(data.train.inputs, data.train.targets)))
+        if -values[0] > 1.05 * values[-1]:
+            found = values
+            break
+    assert found is not None
+    [row] = hvp.Probe(trainer, data, training, HVP, Plan()).measure(update)
+    assert row["largest_eigenvalue"] == pytest.approx(found[-1], rel=1e-5)
+    assert row["smallest_eigenvalue"] == pytest.approx(found[0], rel=1e-5)
+    assert row["spectral_norm"] == -row["smallest_eigenvalue"] > 1.04 * row["largest_eigenvalue"] > 0
+
+
+# -- the probe hessian_covariance --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "batch_norm"), [("plain", "train"), ("batch_norm", "eval")])
+def test_covariance_rows_agree_with_naive_loops(dataset: Path, model: str, batch_norm: str) -> None:
+    trainer, data, training, update = run_of(dataset, model, double=False)
+    block = {**COVARIANCE, "batch_norm": batch_norm, "samples": 40}  # chunks of 32 and 8
+    [row] = hessian_covariance.Probe(trainer, data, training, block, Plan()).measure(update)
+    network = copy.deepcopy(trainer.model).double()
+    network.train(batch_norm == "train")
+    inputs, targets = data.train.inputs[:40].double(), data.train.targets[:40]
+    hessian = differences(network, chunks_of(inputs, targets), train_mode=batch_norm == "train")
+    gradients, terms = [], []
+    for image, label in zip(inputs, targets, strict=True):
+        outputs = network(image[None])
+        parts = torch.autograd.grad(functional.cross_entropy(outputs, label[None]), list(network.parameters()))
+        gradients.append(torch.cat([part.reshape(-1) for part in parts]).numpy())
+        probability = lambda logits, label: logits.softmax(1)[0, label]  # noqa: E731
+        curvature = func_hessian(network, image[None], label, probability)
+        terms.append(curvature / float(outputs.detach().softmax(1)[0, label]))
+    mean = np.mean(gradients, axis=0)
+    covariance = np.cov(np.array(gradients).T, bias=True)
+    assert np.abs(hessian - (covariance + np.outer(mean, mean) - np.mean(terms, axis=0))).max() < 1e-7
+    assert row["identity_error"] < 1e-8
+    assert row["gradient_norm"] == pytest.approx(np.linalg.norm(mean), rel=1e-10)
+    values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+    own_values, own_vectors = np.linalg.eigh(covariance)
+    np.testing.assert_allclose(row["hessian_eigenvalues"], values[::-1][:4], rtol=1e-7)
+    np.testing.assert_allclose(row["covariance_eigenvalues"], own_values[::-1][:4], rtol=1e-10)
+    assert row["cosine"] == pytest.approx(abs(vectors[:, -1] @ own_vectors[:, -1]), abs=1e-6)
+    angles = scipy.linalg.subspace_angles(vectors[:, -4:], own_vectors[:, -4:])
+    assert row["subspace_overlap"] == pytest.approx(np.mean(np.cos(angles) ** 2), abs=1e-6)
+    assert 0 < row["subspace_overlap"] < 1
+    losses = functional.cross_entropy(network(inputs), targets)
+    assert row["train_loss"] == pytest.approx(float(losses.detach()), rel=1e-12)
+
+
+@pytest.mark.parametrize("model", ["plain", "dropout"])
+def test_the_matrices_themselves(dataset: Path, model: str) -> None:
+    trainer, data, _, _ = run_of(dataset, model)
+    chunks = chunks_of(data.train.inputs, data.train.targets)
+    dense = differences(trainer.model, chunks)  # before the probe's function: it moves no buffers of this network
+    found = hessian_covariance.curvature(trainer.model, chunks)
+    np.testing.assert_allclose(found.hessian, dense, atol=1e-7)
+    right_side = found.covariance + np.outer(found.mean_gradient, found.mean_gradient) - found.probability_term
+    np.testing.assert_allclose(found.hessian, right_side, rtol=0, atol=1e-8)
+    assert np.abs(found.probability_term).max() > 0.01
+    # As few samples per chunk as one likes; masks belong to chunks.
+    if model == "plain":
+        finer = hessian_covariance.curvature(trainer.model, chunks_of(data.train.inputs, data.train.targets, size=7))
+        for name in ("mean_gradient", "hessian", "covariance", "probability_term"):
+            np.testing.assert_allclose(getattr(finer, name), getattr(found, name), rtol=0, atol=1e-12)
