@@ -109,8 +109,9 @@ class Walker:
         schema = self._dereferenced(schema)
         if "oneOf" in schema:
             fitting = [branch for branch in map(self._dereferenced, schema["oneOf"]) if _fits_kind(value, branch)]
-            if fitting and isinstance(value, Mapping):
-                return self._walk_variant(value, fitting, path)
+            sort = _sort_key(fitting[0]) if fitting and isinstance(value, Mapping) else None
+            if sort is not None:
+                return self._walk_variant(value, fitting, sort, path)
             if len(fitting) == 1:
                 return self.walk(value, fitting[0], path)
             return self._refuse(value, schema, path)
@@ -127,10 +128,9 @@ class Walker:
         return True, value
 
     def _walk_variant(
-        self, value: Mapping[Any, Any], branches: list[Schema], path: KeyPath
+        self, value: Mapping[Any, Any], branches: list[Schema], key: str, path: KeyPath
     ) -> tuple[bool, dict[str, Any] | None]:
         """Walk a mapping that is of one of several sorts; a key that is constant in each of them tells which one."""
-        key = next(key for key, part in branches[0]["properties"].items() if "const" in part)
         known = {branch["properties"][key]["const"]: branch for branch in branches}
         rule = {"enum": list(known)}
         if key not in value:
@@ -357,6 +357,11 @@ def _kinds(schema: Schema) -> frozenset[str]:
 
 def _kinds_of(values: list[Any]) -> frozenset[str]:
     return frozenset("integer" for value in values if isinstance(value, int) and not isinstance(value, bool))
+
+
+def _sort_key(branch: Schema) -> str | None:
+    """Return the key whose constant says that a mapping is of this sort; None if it has none."""
+    return next((key for key, part in branch["properties"].items() if "const" in part), None)
 
 
 def _fits_kind(value: Any, schema: Schema) -> bool:
