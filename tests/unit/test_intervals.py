@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from line_tables import make_line_table
+from published_pickles import LR, synthetic_lines, write_run
 
 from sgdline.analysis.intervals import measure_intervals, measure_valleys
+from sgdline.data.published_lines import import_lines
 from sgdline.errors import SgdlineError
 from sgdline.tables import kind_of, provenance, read_table, write_table
 
@@ -334,6 +336,22 @@ def test_lines_that_do_not_serve_have_no_numbers(tmp_path: Path, positions: Any)
     assert rows[6]["end_loss"] == pytest.approx(float(WAVE(0.6)))
     assert np.isfinite(rows[6]["train_loss"]).sum() == 10  # up to 0.54 there is nothing, at 0.6 there is
     assert [(row["intervals"], row["left_out"]) for row in epochs] == [(2, 5)]
+
+
+def test_lines_of_the_published_sampler_have_intervals_too(tmp_path: Path) -> None:
+    lines = synthetic_lines()
+    files = {name: tmp_path / f"{name}.arrow" for name in ("line", "trace")}
+    import_lines(write_run(tmp_path / "run", lines), **files, interval=0.5, provenance={})
+    outputs = tmp_path / "intervals.arrow", tmp_path / "interval_epochs.arrow"
+    measure_intervals(files["line"], files["trace"], *outputs, source="line", provenance={})
+    rows = read_table(outputs[0], "intervals").to_pylist()
+    assert len(rows) == len(lines)
+    for row, line in zip(rows, lines, strict=True):
+        exact = line.full(ALPHAS * LR * line.direction_norm)
+        # Chords of the grid of 0.006 lie up to 10 / 8 * 0.006^2 above the curve.
+        np.testing.assert_allclose(row["train_loss"], exact, rtol=0, atol=1e-4)
+        assert (row["status"], row["barrier"], row["gradient_cosine"]) == ("ok", False, None)
+        assert row["height"] == pytest.approx((exact[0] + exact[-1]) / 2 - exact.min(), abs=1e-4)
 
 
 def test_a_step_at_the_very_end_of_a_line_is_reached(tmp_path: Path) -> None:
