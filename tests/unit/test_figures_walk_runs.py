@@ -256,6 +256,8 @@ def test_other_optimizers_have_their_own_curve_and_networks_their_own_columns() 
     assert legends(draw(_roles, runs))[0] == [
         "batch size 10, plain SGD", "batch size 10, momentum 0.9", "batch size 50, plain SGD",
     ]  # fmt: skip
+    runs = role_runs([(10, "0.1")]) + role_runs([(10, "0.1")], schedule=STEP, experiment="falling")
+    assert legends(draw(_roles, runs))[0] == ["batch size 10, constant schedule", "batch size 10, step schedule"]
     figure = draw(_roles, role_runs([(10, "0.1"), (50, "0.1")]) + role_runs([(10, "0.1"), (50, "0.2")], model="mlp"))
     assert len(figure.axes) == 8
     nothing_leaves(figure)

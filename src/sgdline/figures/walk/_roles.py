@@ -83,9 +83,15 @@ def draw(tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping
 
 
 def _method(own: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> str:
-    """Return what tells a run's optimizer from the others'; nothing where all are alike."""
-    words = [", ".join(style.describe_optimizer(block["optimizer"])) or "plain SGD" for block in settings]
-    return ", ".join(style.describe_optimizer(own["optimizer"])) or "plain SGD" if len(set(words)) > 1 else ""
+    """Return what tells a run's optimizer and schedule from the others'; nothing where all are alike."""
+
+    def optimizer(block: Mapping[str, Any]) -> str:
+        return ", ".join(style.describe_optimizer(block["optimizer"])) or "plain SGD"
+
+    def schedule(block: Mapping[str, Any]) -> str:
+        return f"{block['schedule']['name']} schedule"
+
+    return ", ".join(told(own) for told in (optimizer, schedule) if len({told(block) for block in settings}) > 1)
 
 
 def _distinct(runs: Sequence[comparing.Run]) -> tuple[list[comparing.Run], int]:
