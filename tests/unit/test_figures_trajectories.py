@@ -298,6 +298,12 @@ def test_the_largest_eigenvalue_stands_beside_the_cosine(hvp: pa.Table, note: li
     assert all(part in text for part in note)
 
 
+def test_an_eigenvalue_that_did_not_converge_says_so() -> None:
+    hvp = eigenvalues(t20=17.0, t30=16.0).append_column("largest_converged", pa.array([True, False]))
+    note = _trajectory.curvature_note(hvp, make_walk()["trace"], first=20, last=39)
+    assert note == ["lr · λ_max = 1.7 (update 20) to 1.6 (update 30, not converged)"]
+
+
 # -- runs that fail ----------------------------------------------------------------------------------------------------
 
 

@@ -122,7 +122,7 @@ def curvature_note(hvp: pa.Table, trace: pa.Table, *, first: int, last: int) -> 
     """Return a note with the learning rate times the largest eigenvalue of the Hessian, or none if it is not known.
 
     Args:
-        hvp: Table with the columns step and largest_eigenvalue.
+        hvp: Table with the columns step and largest_eigenvalue, and largest_converged if it knows.
         trace: Table `trace` of the same run.
         first: First update shown.
         last: Last update shown; without an eigenvalue among them the newest one before counts.
@@ -135,8 +135,11 @@ def curvature_note(hvp: pa.Table, trace: pa.Table, *, first: int, last: int) -> 
     inside = usable[steps[usable] >= first]
     chosen = [inside[0], inside[-1]] if inside.size else usable[-1:].tolist()
     rates = dict(zip(trace["step"].to_pylist(), style.numbers(trace, "lr").tolist(), strict=True))
+    columns = hvp.column_names
+    converged = hvp["largest_converged"].to_pylist() if "largest_converged" in columns else [True] * len(steps)
     products = [
-        f"{rates[steps[row]] * eigenvalues[row]:.3g} (update {steps[row]:.0f})"
+        f"{rates[steps[row]] * eigenvalues[row]:.3g} (update {steps[row]:.0f}"
+        + (")" if converged[row] else ", not converged)")
         for row in dict.fromkeys(chosen)
         if steps[row] in rates
     ]
