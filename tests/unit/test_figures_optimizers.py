@@ -142,6 +142,14 @@ def test_one_seed_is_one_thick_curve() -> None:
     assert "median" not in words(figure)
 
 
+def test_noise_and_a_summed_gradient_are_named() -> None:
+    noisy = {**SGD, "gradient": "sum", "noise": {"factor": 0.01, "reading": "standard_deviation", "batch_size": "auto"}}
+    figure = draw([(make_run(), run_settings()), (make_run(), run_settings(noisy))])
+    assert legend(figure) == ["SGD, lr 0.1", "SGD, lr 0.1, gradient sum, noise of standard deviation 0.01 v_max"]
+    assert style.describe_optimizer(noisy) == ["gradient sum", "noise of standard deviation 0.01 v_max"]
+    assert style.describe_optimizer(SGD) == []
+
+
 def test_settings_have_a_look_and_a_name_each_and_models_a_column() -> None:
     runs = []
     for model in ("mlp", "tiny_resnet"):

@@ -816,9 +816,11 @@ def _check_chunks(experiment: Block, config: Block, path: KeyPath, faults: Fault
     rule = f"must not leave a chunk of one sample when probes.{probe}.batch_norm is train"
     micro_batch = experiment.get("micro_batch")
     for position, batch_size in _sound(experiment.get("batch_size"), int):
-        divided = isinstance(micro_batch, int) and micro_batch < batch_size
-        size, other = (int(micro_batch or 0), "micro_batch") if divided else (batch_size, "batch size")
-        here: KeyPath = (*path, "micro_batch") if divided else (*path, "batch_size", Index(position))
+        size = batch_size if micro_batch is None else min(batch_size, micro_batch)
+        here: KeyPath = (*path, "batch_size", Index(position))
+        other = "batch size"
+        if size < batch_size:
+            here, other = (*path, "micro_batch"), "micro_batch"
         if size == 1:
             faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.{probe}.batch_norm: eval.")
             continue
