@@ -74,7 +74,7 @@ def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
     assert compared.with_suffix(".pdf").exists()
     with (smoke.folder / "results/smoke/tables/claims.csv").open() as file:
         claims = list(csv.DictReader(file))
-    assert {row["claim"] for row in claims} == {"C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6"}
+    assert {row["claim"] for row in claims} == {"C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6", "W1", "W2"}
     assert {row["verdict"] for row in claims} <= {"holds", "fails", "undetermined"}
     assert "N = 256" in (smoke.folder / "results/smoke/tables/summary.md").read_text()
     assert not list(smoke.folder.glob("results/**/*.part")) + list(smoke.folder.glob("results/**/*.writing"))
@@ -121,8 +121,8 @@ class TestReruns:
 
     def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
         block = "models:\n  tiny_mobilenet_w4:\n    entry: sgdline.models:tiny_mobilenet\n    kwargs:\n      width: 4\n"
-        edited.edit("config/smoke.yaml", "models:\n  ", block + "  ")
-        edited.edit("config/smoke.yaml", "    models: [", "    models: [tiny_mobilenet_w4, ")
+        edited.edit("config/smoke.yaml", "models:\n  tiny_vgg_w4:", block + "  tiny_vgg_w4:")
+        edited.edit("config/smoke.yaml", "    models: [mlp_w32", "    models: [tiny_mobilenet_w4, mlp_w32")
         jobs = edited.planned(*SMOKE)
         assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"]) == (2, 1, 10)  # once with each optimizer
         assert jobs["plot_figure"] == FIGURES
