@@ -19,6 +19,7 @@ RUN = "results/smoke/smoke/tiny_resnet_w4/lr0.1_bs32_seed1"
 OVERLAYS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("config/**/*.yaml") if path.name != "config.yaml")
 CONFIGS = ["config/config.yaml", *OVERLAYS]
 FIGURES = 10  # of a run
+CLAIMS = {"judge_linesearch": 1, "gather_claims": 1}
 ANALYSIS = {
     "fit_lines",
     "measure_lines",
@@ -132,7 +133,7 @@ class TestReruns:
         edited.edit("src/sgdline/analysis/fits.py", "def fit_lines(", "_UNUSED = 1\n\n\ndef fit_lines(")
         jobs = edited.planned(*SMOKE)
         # Two figures read fits.
-        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, "judge_linesearch": 1}
+        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, **CLAIMS}
 
     def test_a_new_column_makes_its_table_and_what_follows(self, edited: Workflow) -> None:
         column = 'required("step", pa.int64()),'
@@ -143,7 +144,7 @@ class TestReruns:
         new.write_text((edited.folder / "src/sgdline/tables/kinds/trace.py").read_text())
         jobs = edited.planned(*SMOKE)
         # measure_same_position takes its polynomials from the same module as fit_lines.
-        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, "judge_linesearch": 1}
+        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, **CLAIMS}
 
     def test_an_edited_kernel_makes_probes_and_what_follows(self, edited: Workflow) -> None:
         edited.edit(
@@ -162,7 +163,7 @@ class TestReruns:
     def test_another_window_makes_the_analysis_only(self, edited: Workflow) -> None:
         edited.edit("config/smoke.yaml", "    analysis:\n", "    analysis:\n      window: 0.15\n")
         jobs = edited.planned(*SMOKE)
-        assert set(jobs) == ANALYSIS | {"plot_figure", "judge_linesearch"}
+        assert set(jobs) == ANALYSIS | {"plot_figure", *CLAIMS}
 
     def test_an_edited_figure_makes_this_figure_only(self, edited: Workflow) -> None:
         edited.edit("src/sgdline/figures/linesearch/ext_variance.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
