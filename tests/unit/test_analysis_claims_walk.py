@@ -134,7 +134,7 @@ def test_batches_are_compared_after_the_same_number_of_updates() -> None:
 
 
 def test_runs_of_another_rate_seed_or_experiment_are_not_compared() -> None:
-    others = [{"lr": 0.2}, {"seed": 2}, {"experiment": "other"}, {"model": "vgg"}]
+    others = [{"lr": 0.2}, {"seed": 2}, {"experiment": "other"}, {"model": "vgg"}, {"continued": True}]
     for change in others:
         assert judged_walks([run(batch_size=10), run(batch_size=100, **change)]) == []
 
@@ -176,6 +176,7 @@ def test_w6_compares_noise_with_gradient_descent() -> None:
     assert claims_of([plain, noisy(0.01, trace=broken)])["W6-loss"].value == math.inf
     assert claims_of([noisy(0.0, trace=broken), noisy(0.01)])["W6-loss"].verdict == "undetermined"
     assert judged_walks([plain, noisy(0.01, seed=2)]) == []
+    assert judged_walks([noisy(0.0, continued=True), noisy(0.01)]) == []
     assert judged_walks([noisy(0.01)]) == []
 
 
@@ -203,6 +204,7 @@ def files(tmp_path: Path) -> list[WalkTables]:
                     seed=seed,
                     optimizer={"name": "sgd"},
                     whole_batches=False,
+                    continued=False,
                     trace=folder / "trace.arrow",
                     **extra,
                 )
@@ -243,6 +245,15 @@ def test_tables_and_page(tmp_path: Path, files: list[WalkTables]) -> None:
     assert other[2] == page
     for name in ("claims.csv", "pooled.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_many_epochs_are_thinned_on_the_page(tmp_path: Path, files: list[WalkTables]) -> None:
+    measured = files[0].interval_epochs
+    assert measured is not None
+    write_table(measured, "interval_epochs", epochs(**{f"e{epoch}": 0.5 for epoch in range(1, 51)}), provenance={})
+    _, _, page = judged_files(tmp_path / "a", files)
+    rows = [line for line in page.splitlines() if line.startswith("| mlp | 0.1 | 10 | 1 | ") and "| 0.5 |" in line]
+    assert [line.split(" | ")[4] for line in rows] == ["1", "8", "15", "22", "29", "36", "43", "50"]
 
 
 def test_no_runs_and_missing_tables(tmp_path: Path, files: list[WalkTables]) -> None:

@@ -366,6 +366,7 @@ def walk_run(run):
         "lr": float(run.lr),
         "optimizer": settings.optimizer_in_use(experiment_of(run)["optimizer"]),
         "whole_batches": run.batch_size == images,
+        "continued": experiment_of(run)["start_from"] is not None,
     }
 
 

@@ -95,11 +95,13 @@ def of_runs(runs: Sequence[Run], *, keys: Sequence[str] = ("batch_size", "seed")
     names = {"lr": "lr", "batch_size": "batch size", "seed": "seed"}
 
     def listed(key: str, name: str) -> str:
-        found = list(dict.fromkeys(str(run.settings[key]) for run in runs))
+        shown = style.lr_text if key == "lr" else lambda settings: str(settings[key])
+        found = list(dict.fromkeys(shown(run.settings) for run in runs))
         return f"{name if len(found) == 1 else name + 's'} {', '.join(found)}"
 
     entries = (("experiment", "experiment"), ("dataset", "data set"), ("model", "model"))
-    return "  ·  ".join(listed(key, name) for key, name in (*entries, *((key, names[key]) for key in keys)))
+    words = [listed(key, name) for key, name in (*entries, *((key, names[key]) for key in keys))]
+    return "  ·  ".join([*words, *style.lr_unit_note([run.settings for run in runs])])
 
 
 def on_what(runs: Sequence[Run], split: str) -> str:

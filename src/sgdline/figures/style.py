@@ -240,6 +240,7 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
         f"batch size {settings['batch_size']}",
         f"seed {settings['seed']}",
         *describe_optimizer(settings["optimizer"]),
+        *lr_unit_note([settings]),
     ]
     measured = [f"full-batch loss over {count}", f"BatchNorm in {mode} mode", positions]
     if facts.get("imported"):
@@ -255,6 +256,13 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
 def lr_text(settings: Mapping[str, Any]) -> str:
     """Return a run's learning rate as its config gives it, as a multiple of 1/lambda_max where it is one."""
     return f"{settings['lr']}" if settings.get("lr_unit", "absolute") == "absolute" else f"{settings['lr']}/λ₀"
+
+
+def lr_unit_note(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the learning rates of runs are multiples of, where it is not 1."""
+    if all(block.get("lr_unit", "absolute") == "absolute" for block in settings):
+        return []
+    return ["λ₀: largest eigenvalue of the Hessian at the start"]
 
 
 def describe_optimizer(optimizer: Mapping[str, Any]) -> list[str]:

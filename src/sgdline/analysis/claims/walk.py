@@ -24,8 +24,9 @@ W6-loss      The noise leaves the loss higher: the smallest over the noise level
              the last tenth of the updates to that of gradient descent is above 1. The batch is the whole training set.
 W6-distance  It leads farther away: the same with the distance from initialisation at the last update.
 
-A rank correlation of -0.8 or 0.8 allows one exchange of neighbours among four values; of two values it is 1 or -1. A
-claim whose number does not exist is undetermined, and so are the claims of a run that diverged.
+Runs that continue another one are not compared. A rank correlation of -0.8 or 0.8 allows one exchange of neighbours
+among four values; of two values it is 1 or -1. A claim whose number does not exist is undetermined, and so are the
+claims of a run that diverged.
 
 ASSUME: papers.md says "falls" and "rises"; rank correlations and the 10 updates of W1 are our reading of these words.
 
@@ -127,6 +128,7 @@ class WalkRun:
     seed: int
     optimizer: Mapping[str, Any]  # the config's block
     whole_batches: bool  # every batch is the whole training set
+    continued: bool = False  # it started from another run's parameters
     trace: pa.Table  # of kind trace
     intervals: pa.Table | None = None  # of kind intervals, if they were measured
     interval_epochs: pa.Table | None = None  # of kind interval_epochs, likewise
@@ -170,15 +172,16 @@ def judged_walks(runs: Sequence[WalkRun]) -> list[JudgedRun]:
     """
     ordered = sorted(runs, key=_sort_key)
     judged = [_entry(run, interval_claims(run)) for run in ordered if run.intervals is not None]
-    for group in _groups(ordered, lambda run: (run.experiment, run.model, run.lr, run.seed, _plain(run))):
+    fresh = [run for run in ordered if not run.continued]
+    for group in _groups(fresh, lambda run: (run.experiment, run.model, run.lr, run.seed, _plain(run))):
         if len({run.batch_size for run in group}) > 1:
             claims = (_batch_claim("W3", group, _mean_cosine), _batch_claim("W4", group, _distance))
             judged.append(_entry(group[0], claims, batch_size=None))
-    for group in _groups(ordered, lambda run: (run.experiment, run.model, run.batch_size, run.seed, _plain(run))):
+    for group in _groups(fresh, lambda run: (run.experiment, run.model, run.batch_size, run.seed, _plain(run))):
         measured = [run for run in group if run.interval_epochs is not None]
         if len({run.lr for run in measured}) > 1:
             judged.append(_entry(group[0], (_height_claim(measured),), lr=None))
-    for group in _groups(ordered, lambda run: (run.model, run.lr, run.batch_size, run.seed, run.whole_batches)):
+    for group in _groups(fresh, lambda run: (run.model, run.lr, run.batch_size, run.seed, run.whole_batches)):
         noisy = [run for run in group if _noise(run) > 0]
         plain = [run for run in group if _noise(run) == 0 and _plain_gd(run)]
         if group[0].whole_batches and noisy and plain:

@@ -33,6 +33,7 @@ from sgdline.tables.kinds.interval_epochs import INTERVAL_EPOCHS
 from sgdline.tables.kinds.intervals import INTERVALS
 from sgdline.tables.kinds.trace import TRACE
 
+_MOST_EPOCHS = 8  # rows of a run in the table of epochs
 _PART = 50  # updates at either end of a run over which cosines are averaged, as in papers.md section 8
 
 
@@ -47,6 +48,7 @@ class WalkTables:
     seed: int
     optimizer: Mapping[str, Any]
     whole_batches: bool
+    continued: bool
     trace: Path
     intervals: Path | None = None  # None: none were measured
     interval_epochs: Path | None = None
@@ -82,6 +84,7 @@ def _read(run: WalkTables) -> WalkRun:
         seed=run.seed,
         optimizer=run.optimizer,
         whole_batches=run.whole_batches,
+        continued=run.continued,
         trace=read_table(run.trace, TRACE),
         intervals=None if run.intervals is None else read_table(run.intervals, INTERVALS),
         interval_epochs=None if run.interval_epochs is None else read_table(run.interval_epochs, INTERVAL_EPOCHS),
@@ -175,7 +178,9 @@ def _epoch_table(runs: Sequence[WalkRun]) -> list[str]:
 
 
 def _epoch_cells(epochs: pa.Table | None) -> list[list[str]]:
-    rows = [] if epochs is None else epochs.to_pylist()
+    every = [] if epochs is None else epochs.to_pylist()
+    # With one update an epoch there are as many epochs as updates.
+    places = np.unique(np.linspace(0, len(every) - 1, min(len(every), _MOST_EPOCHS)).round().astype(np.int64))
     return [
         [
             str(row["epoch"]),
@@ -186,5 +191,5 @@ def _epoch_cells(epochs: pa.Table | None) -> list[list[str]]:
             *(number(row[f"height_{name}"]) for name in ("mean", "std", "variance")),
             number(row["start_height_mean"]),
         ]
-        for row in rows
+        for row in (every[place] for place in places)
     ]

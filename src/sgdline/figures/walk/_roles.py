@@ -111,7 +111,7 @@ def _column(runs: Sequence[comparing.Run], network: str, *, varied: str) -> _Col
     names = {"lr": "lr", "batch_size": "batch size"}
     labels = {}
     for run in own:
-        name = f"{names[varied]} {run.settings[varied]}" + (f", {run.label}" if run.label else "")
+        name = f"{names[varied]} {_shown(varied, run)}" + (f", {run.label}" if run.label else "")
         labels[id(run)] = name
     sharpness = {
         name: _sharpness([run for run in own if labels[id(run)] == name]) for name in dict.fromkeys(labels.values())
@@ -119,7 +119,11 @@ def _column(runs: Sequence[comparing.Run], network: str, *, varied: str) -> _Col
     labelled = [replace(run, label=labels[id(run)] + sharpness[labels[id(run)]]) for run in own]
     distinct = list(dict.fromkeys(run.label for run in labelled))
     looks = dict(zip(distinct, comparing.ordered_looks(len(distinct)), strict=True))
-    return _Column(network, f"{names[fixed]} {kept}", names[varied], labelled, looks)
+    return _Column(network, f"{names[fixed]} {_shown(fixed, own[0])}", names[varied], labelled, looks)
+
+
+def _shown(key: str, run: comparing.Run) -> str:
+    return style.lr_text(run.settings) if key == "lr" else str(run.settings[key])
 
 
 def _most_varied(runs: Sequence[comparing.Run], *, fixed: str, varied: str) -> Any:
@@ -165,7 +169,7 @@ def _footer(columns: Sequence[_Column], doubles: int) -> list[str]:
             f"lr·λ: learning rate times the largest eigenvalue of the Hessian of the loss over {over}, BatchNorm in "
             f"{modes} mode, at the first → last measured update; about: not converged"
         )
-    else:
+    elif any(run.settings.get("lr_unit", "absolute") == "absolute" for run in runs):
         lines.append("no Hessian eigenvalue was measured: whether a step overshoots (lr·λ above 2) is not known here")
     if doubles:
         lines.append(f"{style.counted(doubles, 'run')} of another experiment left out: the same setting and seed again")
