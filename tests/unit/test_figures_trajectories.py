@@ -322,8 +322,25 @@ def test_a_run_that_diverges_is_drawn_up_to_its_end() -> None:
 def test_a_run_lost_at_once_says_so() -> None:
     figure = walk_figure(make_walk(lost=0))
     text = words(figure)
-    for part in ("no loss is finite: the run diverged at update 0", "no cosine is known", "no distance is known"):
+    for part in (
+        "no two losses in a row are finite: the run diverged at update 0",
+        "no cosine is known",
+        "no distance is known",
+    ):
         assert part in text
+
+
+def test_one_finite_loss_and_a_huge_distance_leave_no_empty_panel() -> None:
+    tables = make_walk(steps=2, lost=1)
+    losses = [[2.3] + [math.nan] * 10, [math.nan] * 11]
+    tables["intervals"] = replaced(tables["intervals"], "train_loss", losses)
+    tables["intervals"] = replaced(tables["intervals"], "status", ["non_finite", "non_finite"])
+    tables["trace"] = replaced(tables["trace"], "distance_from_start", [0.0, 2e30])
+    figure = walk_figure(tables)
+    assert "no two losses in a row are finite: the run diverged at update 1" in words(figure)
+    figure.draw_without_rendering()
+    assert figure.axes[2].yaxis.get_offset_text().get_text() == ""
+    assert "2e+30" in [label.get_text() for label in figure.axes[2].get_yticklabels()]
 
 
 def test_an_epoch_that_was_not_measured_says_so() -> None:

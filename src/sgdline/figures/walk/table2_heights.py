@@ -85,4 +85,4 @@ def _ratio(larger: _pooled.Setting, smaller: _pooled.Setting, epoch: int) -> tup
         return _table.NO_VALUE
     ratio = means[0] / means[1]
     power = math.log(ratio) / math.log(larger.lr / smaller.lr)
-    return ((f"{ratio:.2f}", ""), (f"{power:.2f}", " exponent"))
+    return ((f"{ratio:.2f}", ""), (f"{power:.2f}".replace("-", "\N{MINUS SIGN}"), " exponent"))
