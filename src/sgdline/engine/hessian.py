@@ -18,6 +18,10 @@ from sgdline.seeds import kept_generators, seed_masks
 
 # Words of torch's errors about layers without a second derivative, or without a deterministic one.
 _NO_SECOND_DERIVATIVE = ("deterministic", "derivative for", "differentiate twice")
+_WITHOUT_SECOND_DERIVATIVE = (
+    "The network must have second derivatives that are deterministic on this device, got: {} Replace that layer, run "
+    "on the CPU or leave the probe out."
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class FullBatchHessian:
         self._chunks = chunks
         self._train_mode = train_mode
         self.samples = sum(len(chunk.targets) for chunk in chunks)
+        self._checked = False
         if train_mode and len(chunks[-1].targets) == 1 and has_batch_norm(model):
             raise SgdlineError(
                 "The last chunk of a measuring set must hold at least two samples for BatchNorm in train mode, got 1 "
@@ -92,7 +97,8 @@ class FullBatchHessian:
         buffers = buffers_of(self._model)
         with second_derivatives():
             for chunk in self._chunks:
-                chunk_loss, products = _chunk_product(self._model, chunk, parameters, along)
+                chunk_loss, products = _chunk_product(self._model, chunk, parameters, along, check=not self._checked)
+                self._checked = True
                 for name, product in products.items():
                     parts[name].add_(product)
                 loss_sum += chunk_loss
@@ -101,14 +107,39 @@ class FullBatchHessian:
 
 
 def _chunk_product(
-    model: nn.Module, chunk: Chunk, parameters: dict[str, nn.Parameter], along: dict[str, Tensor]
+    model: nn.Module, chunk: Chunk, parameters: dict[str, nn.Parameter], along: dict[str, Tensor], *, check: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the sum of a chunk's losses and the product of that sum's Hessian; the graph ends with the function."""
     seed_masks(chunk.mask_seed, chunk.inputs.device)
     losses = functional.cross_entropy(model(chunk.inputs), chunk.targets, reduction="none")
     gradients = _gradients(losses.sum(), parameters, create_graph=True)
     slope = torch.stack([(gradients[name] * along[name]).sum() for name in parameters]).sum()
+    if check:
+        refuse_cut_graphs(slope)
     return losses.detach().double().sum(), _gradients(slope, parameters)
+
+
+def refuse_cut_graphs(gradient: Tensor) -> None:
+    """Refuse a gradient with a part that cannot be differentiated: torch would leave that part out without a word.
+
+    The node with which torch marks the end of such a graph raises its error only if something is asked for behind it,
+    and a parameter never is.
+
+    Args:
+        gradient: Any function of gradients that were made with create_graph.
+
+    Raises:
+        SgdlineError: If a layer's gradient is marked as once differentiable.
+    """
+    seen, ahead = set(), [gradient.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "torch::autograd::Error":
+            raise SgdlineError(_WITHOUT_SECOND_DERIVATIVE.format("a layer whose gradient is once differentiable."))
+        ahead += [following for following, _ in node.next_functions]
 
 
 @contextmanager
@@ -123,10 +154,7 @@ def second_derivatives() -> Iterator[None]:
     except RuntimeError as error:
         if not any(words in str(error) for words in _NO_SECOND_DERIVATIVE):
             raise
-        raise SgdlineError(
-            "The network must have second derivatives that are deterministic on this device, got: "
-            f"{str(error).splitlines()[0]} Replace that layer, run on the CPU or leave the probe out."
-        ) from error
+        raise SgdlineError(_WITHOUT_SECOND_DERIVATIVE.format(str(error).splitlines()[0])) from error
 
 
 def _gradients(scalar: Tensor, parameters: dict[str, nn.Parameter], *, create_graph: bool = False) -> dict[str, Tensor]:

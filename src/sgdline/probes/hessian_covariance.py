@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from sgdline.data.images import ImageData
 from sgdline.engine.batchnorm import has_batch_norm
-from sgdline.engine.hessian import Chunk, second_derivatives
+from sgdline.engine.hessian import Chunk, refuse_cut_graphs, second_derivatives
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of, count_parameters, restore_buffers, trainable_parameters
@@ -180,22 +180,22 @@ def _gradients(values: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     rows = []
     for units in torch.split(torch.eye(len(values), dtype=values.dtype, device=values.device), _ROWS_PER_PASS):
         parts = torch.autograd.grad(
-            values,
-            parameters,
-            grad_outputs=units,
-            is_grads_batched=True,
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
+            values, parameters, grad_outputs=units, is_grads_batched=True, retain_graph=True, allow_unused=True
         )
-        rows.append(torch.cat([part.reshape(len(units), -1) for part in parts], 1))
+        here = [
+            units.new_zeros(len(units), parameter.numel()) if part is None else part.reshape(len(units), -1)
+            for part, parameter in zip(parts, parameters, strict=True)
+        ]
+        rows.append(torch.cat(here, 1))
     return torch.cat(rows)
 
 
 def _hessian(scalar: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     """Return the Hessian of a scalar, row by row. Shape (p, p)."""
     parts = torch.autograd.grad(scalar, parameters, create_graph=True, allow_unused=True, materialize_grads=True)
-    return _gradients(torch.cat([part.reshape(-1) for part in parts]), parameters)
+    gradient = torch.cat([part.reshape(-1) for part in parts])
+    refuse_cut_graphs(gradient)
+    return _gradients(gradient, parameters)
 
 
 def _compared(found: Curvature, *, top: int) -> dict[str, Any]:
