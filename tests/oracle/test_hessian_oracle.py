@@ -368,7 +368,8 @@ def test_at_a_saddle_the_spectral_norm_is_not_the_largest_eigenvalue(dataset: Pa
 def test_covariance_rows_agree_with_naive_loops(dataset: Path, model: str, batch_norm: str) -> None:
     trainer, data, training, update = run_of(dataset, model, double=False)
     block = {**COVARIANCE, "batch_norm": batch_norm, "samples": 40}  # chunks of 32 and 8
-    [row] = hessian_covariance.Probe(trainer, data, training, block, Plan()).measure(update)
+    probe = hessian_covariance.Probe(trainer, data, training, block, Plan())
+    [row] = probe.measure(update)
     network = copy.deepcopy(trainer.model).double()
     network.train(batch_norm == "train")
     inputs, targets = data.train.inputs[:40].double(), data.train.targets[:40]
@@ -383,6 +384,7 @@ def test_covariance_rows_agree_with_naive_loops(dataset: Path, model: str, batch
         terms.append(curvature / float(outputs.detach().softmax(1)[0, label]))
     mean = np.mean(gradients, axis=0)
     covariance = np.cov(np.array(gradients).T, bias=True)
+    assert probe.facts()["parameters"] == len(mean)
     assert np.abs(hessian - (covariance + np.outer(mean, mean) - np.mean(terms, axis=0))).max() < 1e-7
     assert row["identity_error"] < 1e-8
     assert row["gradient_norm"] == pytest.approx(np.linalg.norm(mean), rel=1e-10)

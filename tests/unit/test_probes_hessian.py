@@ -378,8 +378,8 @@ def test_one_sample_has_no_covariance_to_compare(dataset: Path) -> None:
 
 def faults_of(text: str) -> tuple[str, ...]:
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-    experiment = config["experiments"]["digits_hessian"]
-    config |= {"experiments": {"digits_hessian": experiment | yaml.safe_load(text)}, "comparisons": {}}
+    experiment = config["experiments"]["walk_covariance"]
+    config |= {"experiments": {"walk_covariance": experiment | yaml.safe_load(text)}, "comparisons": {}}
     with pytest.raises(ConfigError) as caught:
         resolve_config(config, schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"))
     return caught.value.faults
@@ -418,7 +418,7 @@ def faults_of(text: str) -> tuple[str, ...]:
 )
 def test_faulty_settings_are_one_fault(text: str, expected: str) -> None:
     [fault] = faults_of(text)
-    assert fault.startswith(f"experiments.digits_hessian.{expected}")
+    assert fault.startswith(f"experiments.walk_covariance.{expected}")
 
 
 @pytest.mark.parametrize("text", ["probes: {hvp: {samples: 129, batch_norm: eval}}", "probes: {hvp: {samples: 128}}"])

@@ -93,7 +93,12 @@ class Probe:
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
         sizes = [len(chunk.targets) for chunk in self._chunks]
-        return {"batch_norm": self._settings["batch_norm"], "samples": sum(sizes), "chunk_sizes": sizes}
+        return {
+            "batch_norm": self._settings["batch_norm"],
+            "samples": sum(sizes),
+            "chunk_sizes": sizes,
+            "parameters": count_parameters(self._trainer.model),  # what random directions are compared in
+        }
 
     def due(self, step: int) -> bool:
         """Return whether matrices are to be measured at this update."""
