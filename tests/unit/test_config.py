@@ -30,6 +30,8 @@ SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 OVERLAYS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")
 FIGURES = frozenset(available())
 COMPARING = frozenset(figure for figure in FIGURES if spec(figure).compares)
+VARIATIONS = ("fashion_mnist_walk",)  # of the default's experiments: they say nothing without it
+PROBES = {figure: spec(figure).probes for figure in FIGURES}
 TOY_FIGURES = {figure: kind for figure in FIGURES if (kind := spec(figure).toy) is not None}
 
 with (ROOT / "config/config.yaml").open(encoding="utf-8") as _file:
@@ -54,7 +56,14 @@ def faults_of(overlay: str) -> tuple[str, ...]:
     """Return the faults of the default configuration with an overlay in YAML on top."""
     config = merged(SINGLE, yaml.load(overlay, Loader=yaml.FullLoader))
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING, toy_figures=TOY_FIGURES)
+        resolve_config(
+            config,
+            schema=SCHEMA,
+            known_figures=FIGURES,
+            figure_probes=PROBES,
+            comparing=COMPARING,
+            toy_figures=TOY_FIGURES,
+        )
     return caught.value.faults
 
 
@@ -117,6 +126,8 @@ def test_overlays_merge_and_resolve(path: Path) -> None:
     overlay = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.FullLoader)
     resolved = resolve_config(merged(DEFAULT, overlay), schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
     assert resolved["run"] == [*overlay["experiments"], *overlay.get("toys", {})]
+    if path.stem in VARIATIONS:
+        return
     assert resolved["results"] not in ("results", "")
     assert "digits" not in {key.experiment for key in runs(resolved)}
     # Started in a folder without config/config.yaml, Snakemake reads the overlay alone: it must give the same runs.
@@ -392,7 +403,7 @@ BROKEN = [
     (
         "comparisons: {a: {figure: walk/fig36_quadratic, experiments: [digits]}}",
         "comparisons.a.figure",
-        ["compares runs", "linesearch/ext_optimizers"],
+        ["compares runs", "got 'walk/fig36_quadratic'"],
     ),
     # toys
     ("run: [quadratc]", "run[0]", ["of a toy", "Did you mean 'quadratic'?"]),
@@ -505,7 +516,7 @@ def test_figures_need_their_probes() -> None:
     drawn = config["experiments"]["digits"]["figures"]
     config["experiments"]["digits"]["probes"] = {}
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, figure_probes=PROBES, comparing=COMPARING)
     assert len(caught.value.faults) == len(drawn)
     assert all("no probes.line in this experiment" in fault for fault in caught.value.faults)
     free = {figure: () for figure in FIGURES}

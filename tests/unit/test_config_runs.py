@@ -210,7 +210,7 @@ def test_a_probe_without_the_entry_plan_has_none() -> None:
     assert planned_by(CONFIG, "digits", "line") == "line"
     assert planned_by(CONFIG, "digits", "mline") == "line"
     assert planned_by(CONFIG, "digits", "evaluation") is None
-    assert planned_by(CONFIG, "digits_intervals", "interp") == "interp"
+    assert planned_by(CONFIG, "walk_gd", "interp") == "interp"
 
 
 def test_many_lines_are_measured_as_single_ones() -> None:

@@ -51,7 +51,7 @@ def resolve_config(
         config: The merged YAML files, as Snakemake hands them over. Left as it is.
         schema: The document that `load_schema` returned.
         known_figures: Ids of the figures that can be drawn; None leaves the ids unchecked.
-        figure_probes: Figure id -> probes that it draws; a figure without an entry draws the line probe.
+        figure_probes: Figure id -> probes that it draws; a figure without an entry needs none.
         comparing: Ids of the figures that compare runs: entries of `comparisons` draw them, and experiments do not.
         sample_figures: Ids of the figures that need the loss of every sample.
         toy_figures: Figure id -> kind of toy that it draws: entries of `toys` draw them, and experiments do not; None
@@ -887,7 +887,7 @@ def _check_figures(
                 f"must have the loss of every sample, got {figure} with probes.line.sample_losses: false. Set it to "
                 "true, or remove the figure.",
             )
-        needed = probes.get(figure, ("line",))
+        needed = probes.get(figure, ())
         missing = [probe for probe in needed if not _measures(experiment, probe)]
         if missing and not faults.under((*path, "probes")):
             faults.add(
