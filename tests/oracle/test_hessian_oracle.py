@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ from sgdline.engine.hessian import Chunk, FullBatchHessian
 from sgdline.engine.plan import Plan
 from sgdline.models.parameters import ParameterVector
 from sgdline.probes import hessian_covariance, hvp
+from sgdline.probes.sharpness import measure_sharpness
 from sgdline.seeds import derive_seed
+from sgdline.train.checkpoints import save_checkpoint
 from sgdline.train.loop import Trainer
 
 CPU = torch.device("cpu")
@@ -415,3 +418,35 @@ def test_the_matrices_themselves(dataset: Path, model: str) -> None:
         finer = hessian_covariance.curvature(trainer.model, chunks_of(data.train.inputs, data.train.targets, size=7))
         for name in ("mean_gradient", "hessian", "covariance", "probability_term"):
             np.testing.assert_allclose(getattr(finer, name), getattr(found, name), rtol=0, atol=1e-12)
+
+
+# -- where runs start --------------------------------------------------------------------------------------------------
+
+
+def largest_of(trainer: Trainer, data: ImageData) -> float:
+    dense = differences(trainer.model, chunks_of(data.train.inputs, data.train.targets))
+    return float(np.linalg.eigvalsh((dense + dense.T) / 2)[-1])
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_learning_rates_are_in_units_of_the_dense_hessian_at_the_start(
+    dataset: Path, model: str, tmp_path: Path
+) -> None:
+    training = training_settings(model=MODELS[model], seed=SEED, lr_unit="sharpness")
+    training |= {"augmentation": {"crop_padding": 1, "flip": True}}  # of the training, not of the measurement
+    measure_sharpness(dataset, output=tmp_path / "start.json", settings=training)
+    found = json.loads((tmp_path / "start.json").read_text())
+    data = load_images(dataset, device=CPU)
+    parent = Trainer(training_settings(model=MODELS[model], seed=SEED, lr=0.3), data, device=CPU)
+    at_start = largest_of(parent, data)
+    assert at_start > 0.1
+    assert found["largest_eigenvalue"] == pytest.approx(at_start, rel=1e-3)
+
+    # A continued run: the Hessian where it begins.
+    list(parent.updates(0, 8))
+    save_checkpoint(tmp_path, parent.checkpoint(8))
+    child = {**training, "start_from": {"training": training_settings(model=MODELS[model], seed=SEED), "step": 8}}
+    measure_sharpness(dataset, output=tmp_path / "later.json", settings=child, start=tmp_path)
+    later = json.loads((tmp_path / "later.json").read_text())["largest_eigenvalue"]
+    assert later == pytest.approx(largest_of(parent, data), rel=1e-3)
+    assert abs(later / at_start - 1) > 0.01

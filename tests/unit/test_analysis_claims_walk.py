@@ -177,6 +177,9 @@ def test_w6_compares_noise_with_gradient_descent() -> None:
     assert claims_of([noisy(0.0, trace=broken), noisy(0.01)])["W6-loss"].verdict == "undetermined"
     assert judged_walks([plain, noisy(0.01, seed=2)]) == []
     assert judged_walks([noisy(0.0, continued=True), noisy(0.01)]) == []
+    assert judged_walks([plain, noisy(0.01, lr_unit="sharpness")]) == []  # the same number, another rate
+    both = [noisy(factor, lr_unit="sharpness") for factor in (0.0, 0.01)]
+    assert [len(judged.claims) for judged in judged_walks(both)] == [2]
     assert judged_walks([noisy(0.01)]) == []
 
 

@@ -177,6 +177,26 @@ LINE: dict[str, Any] = {"line": {}}
             "optimizer.noise.batch_size",
             ["got auto, which is 600 here"],
         ),
+        # units of the learning rate
+        ("child", {"lr_unit": "sharpnes"}, "lr_unit", ["absolute, sharpness", "Did you mean 'sharpness'?"]),
+        (
+            "child",
+            {"lr_unit": "sharpness", "optimizer": {"name": "pal"}},
+            "lr_unit",
+            ["absolute when the optimizer is pal, got sharpness", "a measuring step"],
+        ),
+        (
+            "child",
+            {"lr_unit": "sharpness", "optimizer": {"name": "fbpal_sgd"}},
+            "lr_unit",
+            ["absolute when the optimizer is fbpal_sgd, got sharpness"],
+        ),
+        (
+            "child",
+            {"lr_unit": "sharpness", "import_lines": "lines", "probes": LINE, "start_from": None},
+            "lr_unit",
+            ["absolute where lines are imported, got sharpness"],
+        ),
         # schedules
         ("child", {"schedule": {"name": "cosine"}}, "schedule.name", ["cyclical", "got 'cosine'"]),
         (
@@ -357,3 +377,13 @@ def test_the_check_and_the_training_mean_the_same_mini_batches(batch_size: int, 
     else:
         resolved(raw)
         assert IsotropicNoise(noise, seed=1, batch_size=batch_size, samples=samples).batch_size == own
+
+
+def test_the_training_slice_names_the_unit_of_the_learning_rate_unless_it_is_absolute() -> None:
+    for unit, found in ((None, None), ("absolute", None), ("sharpness", "sharpness")):
+        complete = resolved(with_changes("child", **({} if unit is None else {"lr_unit": unit})))
+        assert complete["experiments"]["child"]["lr_unit"] == (unit or "absolute")
+        own = training_slice(complete, "child", "mlp", 0.05, 64, 2)
+        assert own.get("lr_unit") == found
+        assert own["lr"] == 0.05
+        assert "lr_unit" not in own["start_from"]["training"]

@@ -520,6 +520,19 @@ def test_ratios_are_taken_within_a_pair_only() -> None:
     assert pairs(*twice) == [["0.3", "0.1"], ["0.1"]]
 
 
+def test_rates_in_units_of_the_inverse_sharpness_pair_among_themselves() -> None:
+    units = ("absolute", "sharpness")  # of two experiments
+    blocks = [run_settings(lr=lr, lr_unit=unit, experiment=unit) for unit in units for lr in ("0.5", "1")]
+    tables = [epochs_of({1: [height]}) for height in (0.1, 0.2, 0.1, 0.4)]
+    figure = drawn(table2_heights.draw, tables, settings=blocks)
+    lines = table_lines(figure)
+    assert [line.split("|")[1] for line in lines if line.startswith("mlp|")] == ["1", "0.5", "1/λ₀", "0.5/λ₀"]
+    assert [line.split("|")[1:3] for line in lines if line.startswith("ratio|")] == [
+        ["1 : 0.5", "2.00"], ["1/λ₀ : 0.5/λ₀", "4.00"],
+    ]  # fmt: skip
+    assert "lrs 0.5, 1, 0.5/λ₀, 1/λ₀" in " ".join(text.get_text() for text in figure.texts)
+
+
 def test_names_are_no_longer_than_it_takes() -> None:
     def heads(*blocks: dict[str, Any]) -> list[str]:
         return _pooled.names(_pooled.pool([epochs_of({1: [0.1]}) for _ in blocks], blocks))[0]

@@ -250,6 +250,18 @@ def test_a_label_has_lr_times_the_largest_eigenvalue_where_it_was_measured() -> 
     assert "(lr·λ 2 → 2)" in legends(draw(_roles, [runs[1]]))[0][0]
 
 
+def test_rates_in_units_of_the_inverse_sharpness_say_so_and_are_settings_of_their_own() -> None:
+    sharp = role_runs([(10, "0.1"), (50, "0.1"), (250, "0.1"), (50, "0.4")], lr_unit="sharpness")
+    figure = draw(_roles, role_runs([(10, "0.1"), (50, "0.4")], experiment="plain") + sharp)
+    assert figure.axes[0].get_title(loc="left").startswith("tiny_vgg, lr 0.1/λ₀: cosine")
+    assert legends(figure) == [
+        ["batch size 10", "batch size 50", "batch size 250"], ["lr 0.1/λ₀", "lr 0.4", "lr 0.4/λ₀"],
+    ]  # fmt: skip
+    assert "left out" not in words(figure)
+    assert "lrs 0.1/λ₀, 0.4, 0.4/λ₀" in words(figure)
+    nothing_leaves(figure)
+
+
 def test_other_optimizers_have_their_own_curve_and_networks_their_own_columns() -> None:
     runs = role_runs([(10, "0.1"), (50, "0.1")])
     runs += role_runs([(10, "0.1")], optimizer={**SGD, "momentum": 0.9}, experiment="momentum")
@@ -436,6 +448,19 @@ def test_each_schedule_is_drawn_with_the_rate_that_validates_best() -> None:
     ):
         assert part in text, part
     nothing_leaves(figure)
+
+
+def test_peak_rates_are_chosen_among_those_of_one_unit() -> None:
+    runs = schedule_runs(seeds=(1,))
+    sharp = [(tables, {**settings, "lr_unit": "sharpness"}) for tables, settings in runs]
+    figure = draw(_schedules, sharp)
+    assert legends(figure)[0][0] == "cyclical, peak lr 0.3/λ₀"
+    assert "trapezoid: peak lr 0.3/λ₀ (tried 0.1, 0.3, 1)" in words(figure)
+    both = runs[:3] + sharp[:2]
+    assert legends(draw(_schedules, both))[0][:2] == [
+        "cyclical, absolute lr, peak lr 0.3", "cyclical, lr in 1/λ₀, peak lr 0.3/λ₀",
+    ]  # fmt: skip
+    assert "lr in 1/λ₀: peak lr 0.3/λ₀ (tried 0.1, 0.3)" in words(draw(_schedules, both))
 
 
 def test_a_rate_that_was_lost_is_grey_and_a_schedule_without_a_choice_says_so() -> None:

@@ -364,6 +364,7 @@ def walk_run(run):
     images = settings.training_images(CONFIG, run.experiment)
     return asdict(run) | {
         "lr": float(run.lr),
+        "lr_unit": experiment_of(run)["lr_unit"],
         "optimizer": settings.optimizer_in_use(experiment_of(run)["optimizer"]),
         "whole_batches": run.batch_size == images,
         "continued": experiment_of(run)["start_from"] is not None,

@@ -6,6 +6,8 @@ rule measure_sharpness:
         ensure(SHARPNESS, non_empty=True),
     log:
         f"{LOGS}/measure_sharpness/{{experiment}}_{{model}}_bs{{batch_size}}_seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure_sharpness/{{experiment}}_{{model}}_bs{{batch_size}}_seed{{seed}}.tsv"
     wildcard_constraints:
         experiment=experiments_with(imported_lines=False),
     conda:

@@ -85,6 +85,7 @@ def resolve_config(
             _check_training(experiment, resolved, path, faults)
             _check_schedule(experiment, path, faults)
             _check_optimizer(experiment, path, faults)
+            _check_lr_unit(experiment, path, faults)
             _check_summed_gradient(experiment, resolved, path, faults)
             _check_noise(experiment, resolved, path, faults)
             _check_line_probe(experiment, resolved, path, faults)
@@ -486,6 +487,20 @@ def _check_optimizer(experiment: Block, path: KeyPath, faults: Faults) -> None:
             if optimizer.get(key):
                 where = (*path, "optimizer", key)
                 faults.add(where, f"must be 0 when the optimizer is pal, got {optimizer[key]:g}. {hint}")
+
+
+def _check_lr_unit(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    if experiment.get("lr_unit") != "sharpness":
+        return
+    name = _entry(experiment, "optimizer", "name")
+    if experiment.get("import_lines") is not None:
+        rule = "must be absolute where lines are imported, got sharpness. There is no network to measure it on."
+        faults.add((*path, "lr_unit"), rule)
+    elif name not in (None, "sgd"):
+        faults.add(
+            (*path, "lr_unit"),
+            f"must be absolute when the optimizer is {name}, got sharpness. Its lr is a measuring step, a length.",
+        )
 
 
 def _check_summed_gradient(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:

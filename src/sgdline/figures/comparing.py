@@ -95,8 +95,7 @@ def of_runs(runs: Sequence[Run], *, keys: Sequence[str] = ("batch_size", "seed")
     names = {"lr": "lr", "batch_size": "batch size", "seed": "seed"}
 
     def listed(key: str, name: str) -> str:
-        shown = style.lr_text if key == "lr" else lambda settings: str(settings[key])
-        found = list(dict.fromkeys(shown(run.settings) for run in runs))
+        found = list(dict.fromkeys(style.setting_text(run.settings, key) for run in runs))
         return f"{name if len(found) == 1 else name + 's'} {', '.join(found)}"
 
     entries = (("experiment", "experiment"), ("dataset", "data set"), ("model", "model"))

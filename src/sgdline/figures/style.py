@@ -255,7 +255,17 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
 
 def lr_text(settings: Mapping[str, Any]) -> str:
     """Return a run's learning rate as its config gives it, as a multiple of 1/lambda_max where it is one."""
-    return f"{settings['lr']}" if settings.get("lr_unit", "absolute") == "absolute" else f"{settings['lr']}/λ₀"
+    return f"{settings['lr']}{lr_unit(settings)}"
+
+
+def lr_unit(settings: Mapping[str, Any]) -> str:
+    """Return what stands behind a learning rate of the config: λ₀ is the largest eigenvalue where the run starts."""
+    return "" if settings.get("lr_unit", "absolute") == "absolute" else "/λ₀"
+
+
+def setting_text(settings: Mapping[str, Any], key: str) -> str:
+    """Return one of a run's settings as figures show it, a learning rate with its unit."""
+    return lr_text(settings) if key == "lr" else str(settings[key])
 
 
 def lr_unit_note(settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -126,7 +126,7 @@ def _first_interval(
         mask_seeds=measured.mask_seeds("train"),
         direction=trainer.vector.split(unit_direction(update)),
         # A schedule may begin at a rate of 0.
-        interval=(update.lr or float(run["lr"])) * update.direction_norm,
+        interval=(update.lr or trainer.in_unit(float(run["lr"]))) * update.direction_norm,
     )
     choice = {key: block[key] for key in ("every", "epochs", "updates")}
     lines = [

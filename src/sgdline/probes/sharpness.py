@@ -55,11 +55,13 @@ def measure_sharpness(
     if origin is not None:
         trainer.continue_from(load_checkpoint(origin.parent, settings["start_from"]["step"], device=device))
     spectrum = Probe(trainer, images, settings, _SETTINGS, Plan()).spectrum()
-    if spectrum is None or not spectrum.largest.converged or spectrum.largest.value <= 0.0:
-        found = "none that is finite" if spectrum is None else f"{spectrum.largest.value:g}"
+    if spectrum is None or not spectrum.largest.converged or not spectrum.largest.value > 0.0:
+        found = "no finite one" if spectrum is None else f"{spectrum.largest.value:g}"
+        if spectrum is not None and not spectrum.largest.converged:
+            found += f", not converged after {spectrum.products} products"
         raise SgdlineError(
-            f"lr_unit: sharpness needs a positive largest eigenvalue of the Hessian where the run starts, got {found}. "
-            "Set lr_unit: absolute and give learning rates as they are."
+            "lr_unit must be absolute where the largest eigenvalue of the Hessian at the start of a run is not known "
+            f"to be positive, got sharpness ({found}). Set lr_unit: absolute and give learning rates as they are."
         )
     document = {
         "largest_eigenvalue": spectrum.largest.value,

@@ -127,11 +127,25 @@ class Trainer:
         self._augmentation = settings["augmentation"]
         self._check_batch_sizes(samples, batch_size, drop_last=bool(settings["drop_last"]))
         self.previous_gradient: Tensor | None = None
-        self._sharpness: float | None = None if settings.get("lr_unit") == "sharpness" else 1.0
+        self._in_sharpness = settings.get("lr_unit") == "sharpness"
+        self._sharpness: float | None = None  # lambda_max, once it is known
 
     def set_sharpness(self, largest_eigenvalue: float) -> None:
-        """Say what the learning rates of a run with `lr_unit: sharpness` are multiples of the inverse of."""
+        """Say what the learning rates of a run with `lr_unit: sharpness` are multiples of the inverse of.
+
+        Args:
+            largest_eigenvalue: lambda_max where the run starts, above 0.
+        """
         self._sharpness = largest_eigenvalue
+
+    def in_unit(self, lr: float) -> float:
+        """Return the learning rate that a number of the config stands for: lr, or lr/lambda_max."""
+        return lr / self._known_sharpness() if self._in_sharpness else lr
+
+    def _known_sharpness(self) -> float:
+        if self._sharpness is None:
+            raise RuntimeError("the largest eigenvalue has to be set first")
+        return self._sharpness
 
     def _check_batch_sizes(self, samples: int, batch_size: int, *, drop_last: bool) -> None:
         sizes = [batch_size] if drop_last or samples % batch_size == 0 else [batch_size, samples % batch_size]
@@ -182,7 +196,7 @@ class Trainer:
         self._measure_noise()
         previous, device = self.previous_gradient, self.vector.value.device
         found = {} if self._noise is None else self._noise.state(device)
-        if self._settings.get("lr_unit") == "sharpness":
+        if self._in_sharpness:
             found["sharpness"] = torch.tensor([self._known_sharpness()], dtype=torch.float64, device=device)
         return Checkpoint(
             step=step,
@@ -213,7 +227,7 @@ class Trainer:
         self._rule.load(checkpoint.rule)
         if self._noise is not None:
             self._noise.load(checkpoint.rule)
-        if "sharpness" in checkpoint.rule and self._settings.get("lr_unit") == "sharpness":
+        if "sharpness" in checkpoint.rule:
             self._sharpness = float(checkpoint.rule["sharpness"])
         self.previous_gradient = checkpoint.previous_gradient
 
@@ -227,15 +241,7 @@ class Trainer:
 
     def facts(self) -> dict[str, Any]:
         """Return what the trace's metadata has to say about numbers that the run found by itself."""
-        found = {} if self._noise is None else self._noise.facts()
-        return (
-            found if self._settings.get("lr_unit") != "sharpness" else {**found, "sharpness": self._known_sharpness()}
-        )
-
-    def _known_sharpness(self) -> float:
-        if self._sharpness is None:
-            raise RuntimeError("the largest eigenvalue has to be set first")
-        return self._sharpness
+        return {} if self._noise is None else self._noise.facts()
 
     def updates(self, start: int, stop: int) -> Iterator[Update]:
         """Yield the updates start <= t < stop, each at theta_t; the parameters move when the next one is asked for.
@@ -370,7 +376,7 @@ class Trainer:
             self.vector.value,
             self._rule_gradient(gradient, step=step, samples=len(batch.targets)),
             step=step,
-            lr=self._schedule(step) / self._known_sharpness(),
+            lr=self.in_unit(self._schedule(step)),
             landscape=landscape,
         )
         return Update(

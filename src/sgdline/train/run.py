@@ -62,7 +62,10 @@ def train_run(
     device = set_up_torch(threads)
     trainer = Trainer(settings, load_images(dataset, device=device), device=device)
     facts = {**facts, **run_facts(dataset, settings, device=device, threads=threads)}
-    if sharpness is not None:
+    if settings.get("lr_unit") == "sharpness":
+        if sharpness is None:
+            raise ValueError("sharpness must be the file of rule measure_sharpness, got None")
+        # Rows of an interrupted job belong to the rates that they were made with.
         facts["sharpness"] = json.loads(Path(sharpness).read_text(encoding="utf-8"))["largest_eigenvalue"]
         trainer.set_sharpness(facts["sharpness"])
     origin = origin_of(start, settings)

@@ -132,6 +132,7 @@ class WalkRun:
     trace: pa.Table  # of kind trace
     intervals: pa.Table | None = None  # of kind intervals, if they were measured
     interval_epochs: pa.Table | None = None  # of kind interval_epochs, likewise
+    lr_unit: str = "absolute"  # or sharpness: lr is a multiple of 1/lambda_max at the run's start
 
     @property
     def diverged(self) -> bool:
@@ -181,7 +182,7 @@ def judged_walks(runs: Sequence[WalkRun]) -> list[JudgedRun]:
         measured = [run for run in group if run.interval_epochs is not None]
         if len({run.lr for run in measured}) > 1:
             judged.append(_entry(group[0], (_height_claim(measured),), lr=None))
-    for group in _groups(fresh, lambda run: (run.model, run.lr, run.batch_size, run.seed, run.whole_batches)):
+    for group in _groups(fresh, _start):
         noisy = [run for run in group if _noise(run) > 0]
         plain = [run for run in group if _noise(run) == 0 and _plain_gd(run)]
         if group[0].whole_batches and noisy and plain:
@@ -191,6 +192,10 @@ def judged_walks(runs: Sequence[WalkRun]) -> list[JudgedRun]:
 
 def _sort_key(run: WalkRun) -> tuple[Any, ...]:
     return (run.experiment, run.model, run.lr, run.batch_size, run.seed)
+
+
+def _start(run: WalkRun) -> tuple[Any, ...]:
+    return (run.model, run.lr_unit, run.lr, run.batch_size, run.seed, run.whole_batches)
 
 
 def _entry(run: WalkRun, claims: tuple[Claim, ...], **compared: None) -> JudgedRun:

@@ -52,6 +52,7 @@ class WalkTables:
     trace: Path
     intervals: Path | None = None  # None: none were measured
     interval_epochs: Path | None = None
+    lr_unit: str = "absolute"
 
 
 def judge_walks(
@@ -85,6 +86,7 @@ def _read(run: WalkTables) -> WalkRun:
         optimizer=run.optimizer,
         whole_batches=run.whole_batches,
         continued=run.continued,
+        lr_unit=run.lr_unit,
         trace=read_table(run.trace, TRACE),
         intervals=None if run.intervals is None else read_table(run.intervals, INTERVALS),
         interval_epochs=None if run.interval_epochs is None else read_table(run.interval_epochs, INTERVAL_EPOCHS),
@@ -103,7 +105,10 @@ def _page(walks: Sequence[WalkRun], judged: Sequence[JudgedRun]) -> str:
 
 
 def _experiment(experiment: str, runs: Sequence[WalkRun], judged: Sequence[JudgedRun]) -> list[str]:
-    section = [f"## {experiment}", "", "### Runs", "", *_run_table(runs), ""]
+    section = [f"## {experiment}", ""]
+    if runs[0].lr_unit == "sharpness":
+        section += ["Learning rates are multiples of 1 over the Hessian's largest eigenvalue where a run starts.", ""]
+    section += ["### Runs", "", *_run_table(runs), ""]
     measured = [run for run in runs if run.interval_epochs is not None]
     if measured:
         section += ["### Intervals by epoch", "", *_epoch_table(measured), ""]

@@ -98,10 +98,12 @@ def names(found: Sequence[Setting]) -> tuple[list[str], list[list[str]]]:
     heads = {"model": "model", "lr": "lr", "batch_size": "batch", "dataset": "data set", "experiment": "experiment"}
     shown = ["model", "lr"]
     shown += [key for key in ("batch_size", "dataset") if len({str(setting.block[key]) for setting in found}) > 1]
-    labels = [tuple(str(setting.block[key]) for key in shown) for setting in found]
+    labels = [tuple(style.setting_text(setting.block, key) for key in shown) for setting in found]
     if len(set(labels)) < len(labels):
         shown.append("experiment")
-    return [heads[key] for key in shown], [[str(setting.block[key]) for key in shown] for setting in found]
+    return [heads[key] for key in shown], [
+        [style.setting_text(setting.block, key) for key in shown] for setting in found
+    ]
 
 
 def lr_pairs(found: Sequence[Setting]) -> list[list[Setting]]:
@@ -119,14 +121,14 @@ def lr_pairs(found: Sequence[Setting]) -> list[list[Setting]]:
 
 def _but_lr(setting: Setting) -> str:
     keys = ("dataset", "model", "batch_size", "optimizer")
-    return json.dumps([setting.block[key] for key in keys], sort_keys=True)
+    return json.dumps([style.lr_unit(setting.block), *(setting.block[key] for key in keys)], sort_keys=True)
 
 
 def footer(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what a comparison is of, what it was measured on, and which runs were lost."""
 
     def listed(key: str, name: str) -> str:
-        found = list(dict.fromkeys(str(block[key]) for block in settings))
+        found = list(dict.fromkeys(style.setting_text(block, key) for block in settings))
         return f"{name if len(found) == 1 else name + 's'} {', '.join(found)}"
 
     facts = [provenance(own["interval_epochs"]) for own in tables]

@@ -99,7 +99,7 @@ def _distinct(runs: Sequence[comparing.Run]) -> tuple[list[comparing.Run], int]:
     found: dict[tuple[Any, ...], comparing.Run] = {}
     for run in runs:
         names = ("dataset", "model", "lr", "batch_size", "seed")
-        found.setdefault((*(run.settings[name] for name in names), run.label), run)
+        found.setdefault((*(style.setting_text(run.settings, name) for name in names), run.label), run)
     return list(found.values()), len(runs) - len(found)
 
 
@@ -107,11 +107,14 @@ def _column(runs: Sequence[comparing.Run], network: str, *, varied: str) -> _Col
     """Return the runs at the lr (or batch size) that has most batch sizes (or lrs)."""
     fixed = "lr" if varied == "batch_size" else "batch_size"
     kept = _most_varied(runs, fixed=fixed, varied=varied)
-    own = sorted((run for run in runs if run.settings[fixed] == kept), key=lambda run: float(run.settings[varied]))
+    own = sorted(
+        (run for run in runs if style.setting_text(run.settings, fixed) == kept),
+        key=lambda run: float(run.settings[varied]),
+    )
     names = {"lr": "lr", "batch_size": "batch size"}
     labels = {}
     for run in own:
-        name = f"{names[varied]} {_shown(varied, run)}" + (f", {run.label}" if run.label else "")
+        name = f"{names[varied]} {style.setting_text(run.settings, varied)}" + (f", {run.label}" if run.label else "")
         labels[id(run)] = name
     sharpness = {
         name: _sharpness([run for run in own if labels[id(run)] == name]) for name in dict.fromkeys(labels.values())
@@ -119,19 +122,17 @@ def _column(runs: Sequence[comparing.Run], network: str, *, varied: str) -> _Col
     labelled = [replace(run, label=labels[id(run)] + sharpness[labels[id(run)]]) for run in own]
     distinct = list(dict.fromkeys(run.label for run in labelled))
     looks = dict(zip(distinct, comparing.ordered_looks(len(distinct)), strict=True))
-    return _Column(network, f"{names[fixed]} {_shown(fixed, own[0])}", names[varied], labelled, looks)
+    return _Column(network, f"{names[fixed]} {kept}", names[varied], labelled, looks)
 
 
-def _shown(key: str, run: comparing.Run) -> str:
-    return style.lr_text(run.settings) if key == "lr" else str(run.settings[key])
-
-
-def _most_varied(runs: Sequence[comparing.Run], *, fixed: str, varied: str) -> Any:
-    """Return the value of `fixed` that has most values of `varied`."""
+def _most_varied(runs: Sequence[comparing.Run], *, fixed: str, varied: str) -> str:
+    """Return the value of `fixed`, as text, that has most values of `varied`."""
     # ASSUME: in a full product all have equally many; the middle one then shows both directions from it.
-    pairs = {(run.settings[fixed], run.settings[varied]) for run in runs}
+    numbers = {style.setting_text(run.settings, fixed): float(run.settings[fixed]) for run in runs}
+    pairs = {(style.setting_text(run.settings, fixed), style.setting_text(run.settings, varied)) for run in runs}
     counts = Counter(value for value, _ in pairs)
-    best = sorted((value for value, count in counts.items() if count == max(counts.values())), key=float)
+    most = max(counts.values())
+    best = sorted((value for value in counts if counts[value] == most), key=lambda value: (numbers[value], value))
     return best[(len(best) - 1) // 2]
 
 

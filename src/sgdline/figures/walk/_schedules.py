@@ -68,8 +68,14 @@ def draw(tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping
 
 
 def _schedule_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the schedule of each run: its name, with its options where two differ in them alone."""
+    """Return the schedule of each run: its name, with its options where two differ in them alone.
+
+    Where some learning rates are multiples of 1/lambda_max and others are not, each kind has its own choice.
+    """
     names = [_NAMES.get(block["schedule"]["name"], block["schedule"]["name"]) for block in settings]
+    if len({style.lr_unit(block) for block in settings}) > 1:
+        kinds = ["lr in 1/λ₀" if style.lr_unit(block) else "absolute lr" for block in settings]
+        names = [f"{name}, {kind}" for name, kind in zip(names, kinds, strict=True)]
     words = [_options(block["schedule"]) for block in settings]
     options: dict[str, set[str]] = {}
     for name, own in zip(names, words, strict=True):
@@ -134,8 +140,9 @@ def _outcome(runs: Sequence[comparing.Run], choice: Choice) -> str:
     own = [run for run in runs if float(run.settings["lr"]) == choice.lr]
     tested = mean_and_std([last_value(run.tables["evaluation"], "test_accuracy") for run in own])
     return (
-        f"peak lr {best.lr:g} (tried {tried}): validation {_percent(best.accuracy, best.accuracy_std)}, test "
-        f"{_percent(*tested)} ({style.counted(best.runs, 'seed')})"
+        f"peak lr {best.lr:g}{style.lr_unit(own[0].settings)} (tried {tried}): "
+        f"validation {_percent(best.accuracy, best.accuracy_std)}, test {_percent(*tested)} "
+        f"({style.counted(best.runs, 'seed')})"
     )
 
 
@@ -163,7 +170,8 @@ def _draw_column(
     lr.set_xlabel("epoch")
     own_looks = {label: look for label, look in looks.items() if any(run.label == label for run in chosen)}
     for label, look in own_looks.items():
-        loss.plot([], [], **look, label=label if several else f"{label}, peak lr {choices[label].lr:g}")
+        peak = next(style.lr_text(run.settings) for run in chosen if run.label == label)
+        loss.plot([], [], **look, label=label if several else f"{label}, peak lr {peak}")
     if others:
         loss.plot([], [], **_OTHERS, label="other peak learning rates")
     if any(run.lost_at is not None for run in others):

@@ -53,7 +53,11 @@ def draw(tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping
             rows.append(_table.Row(tuple(next(words)), cells, ruled=bool(rows) and place == 0))
         for larger, smaller in pairwise(group):
             cells = tuple(_ratio(larger, smaller, epoch) for epoch in epochs)
-            names = ("ratio", f"{larger.block['lr']} : {smaller.block['lr']}", *[""] * (len(heads) - 2))
+            names = (
+                "ratio",
+                f"{style.lr_text(larger.block)} : {style.lr_text(smaller.block)}",
+                *[""] * (len(heads) - 2),
+            )
             rows.append(_table.Row(names, cells, quiet=True))
     shown = [setting.epochs[epoch].intervals for setting in found for epoch in epochs if epoch in setting.epochs]
     counts = sorted({count for count in shown if count}) or [0]
