@@ -178,7 +178,7 @@ LINE: dict[str, Any] = {"line": {}}
             ["got auto, which is 600 here"],
         ),
         # units of the learning rate
-        ("child", {"lr_unit": "sharpnes"}, "lr_unit", ["absolute, sharpness", "Did you mean 'sharpness'?"]),
+        ("child", {"lr_unit": "sharpnes"}, "lr_unit", ["absolute or sharpness", "Did you mean 'sharpness'?"]),
         (
             "child",
             {"lr_unit": "sharpness", "optimizer": {"name": "pal"}},
