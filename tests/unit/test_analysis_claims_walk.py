@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -244,6 +245,10 @@ def test_tables_and_page(tmp_path: Path, files: list[WalkTables]) -> None:
     assert "- W3 (the cosine of consecutive gradients falls with the batch size) holds in 2 of 2 runs" in page
     assert "nan" not in page
     assert "None" not in page
+    assert "multiples of 1 over" not in page
+    sharp = [dataclasses.replace(run, lr_unit="sharpness") for run in files]
+    said = "Learning rates are multiples of 1 over the Hessian's largest eigenvalue where a run starts."
+    assert judged_files(tmp_path / "sharp", sharp)[2] == page.replace("## walk\n", f"## walk\n\n{said}\n", 1)
     other = judged_files(tmp_path / "b", files[::-1])
     assert other[2] == page
     for name in ("claims.csv", "pooled.csv"):
