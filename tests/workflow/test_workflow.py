@@ -41,7 +41,11 @@ def test_lint_and_format_are_clean(fresh: Workflow) -> None:
 def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
     jobs = fresh.planned("--configfile", config)
     assert {"prepare_dataset", "train_run", "probe_segment", "gather_segments", "plot_figure"} <= set(jobs)
-    assert jobs["probe_segment"] >= jobs["train_run"] >= jobs["fit_lines"] <= jobs["plan_probe"]
+    if "walk" in config:
+        assert {"measure_intervals", "judge_walk"} <= set(jobs)
+        assert jobs["train_run"] > jobs["measure_intervals"] <= jobs["plan_probe"]
+    else:
+        assert jobs["probe_segment"] >= jobs["train_run"] >= jobs["fit_lines"] <= jobs["plan_probe"]
 
 
 def test_the_slurm_profile_plans_the_same_jobs(fresh: Workflow) -> None:
