@@ -156,7 +156,7 @@ class TestReruns:
         )
         jobs = edited.planned(*SMOKE)
         assert "train_run" not in jobs
-        assert jobs["probe_segment"] == 8  # line and mline
+        assert jobs["probe_segment"] == 10  # line, mline and interp
         assert set(jobs) >= ANALYSIS
 
     def test_an_edited_model_makes_its_own_run_only(self, edited: Workflow) -> None:
