@@ -625,7 +625,7 @@ def _few(entries: Collection[Any]) -> str:
 
 def _check_own_direction(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
     block, dataset = _entry(experiment, "probes", "own_direction"), experiment.get("dataset")
-    images = _images(_entry(config, "datasets", dataset), "train") if isinstance(dataset, str) else None
+    images = _training_images(experiment, config)
     if not isinstance(block, Mapping) or images is None:
         return
     for position, size in _sound(block.get("batch_sizes"), int):
@@ -642,12 +642,8 @@ def _check_hessian_probe(probe: str, experiment: Block, config: Block, path: Key
     if not isinstance(block, Mapping):
         return
     here = (*path, "probes", probe)
-    augmentation = _mapping(experiment, "augmentation")
-    if block.get("augment") is True and augmentation.get("crop_padding") == 0 and augmentation.get("flip") is False:
-        faults.add(
-            (*here, "augment"), "must be false without an augmentation, got true. Set crop_padding or flip as well."
-        )
-    images = _images(_entry(config, "datasets", dataset), "train") if isinstance(dataset, str) else None
+    _check_augment(experiment, block, here, faults)
+    images = _training_images(experiment, config)
     samples = block.get("samples")
     if images is not None and isinstance(samples, int) and samples > images:
         faults.add(
@@ -743,8 +739,8 @@ def _check_interp(experiment: Block, config: Block, path: KeyPath, faults: Fault
     _check_augment(experiment, interp, here, faults)
     if interp.get("batch_norm") == "train":
         _check_chunks(experiment, config, path, faults, probe="interp")
-    dataset, steps = experiment.get("dataset"), experiment.get("steps")
-    images = _images(_entry(config, "datasets", dataset), "train") if isinstance(dataset, str) else None
+    steps = experiment.get("steps")
+    images = _training_images(experiment, config)
     sizes = [size for _, size in _sound(experiment.get("batch_size"), int) if images and 0 < size <= images]
     if steps is None or images is None or not sizes or faults.under(path):
         return

@@ -45,8 +45,8 @@ import pyarrow.compute as pc
 
 from sgdline.analysis.batch_sizes import batch_slopes
 from sgdline.analysis.claims.judging import Claim, Statement, judge
+from sgdline.analysis.claims.pages import finite, median
 from sgdline.analysis.columns import as_floats, measurable
-from sgdline.analysis.curves import FloatArray
 from sgdline.analysis.divergence import diverged_at
 from sgdline.analysis.power_law import fit_power_law
 from sgdline.analysis.strategies import common_improvement, middle_half
@@ -123,17 +123,17 @@ def claim_parabolic(line_fits: pa.Table) -> Claim:
     """Return C1: median over lines of MAE_2 / MAE_1, below 0.2."""
     straight, parabola = mae_by_step(line_fits, 1), mae_by_step(line_fits, 2)
     ratios = [parabola[step] / error for step, error in straight.items() if error > 0 and step in parabola]
-    return judge(STATEMENTS["C1"], _median(np.array(ratios)), observations=len(ratios))
+    return judge(STATEMENTS["C1"], median(np.array(ratios)), observations=len(ratios))
 
 
 def claim_constant_ratio(line_metrics: pa.Table) -> Claim:
     """Return C2: quartiles of M10 within a factor 2 of the median over the middle half of the run's lines."""
     ratios = as_floats(line_metrics, "line_search_ratio")
-    middle = _finite(ratios[middle_half(len(ratios))])
+    middle = finite(ratios[middle_half(len(ratios))])
     factor = math.nan
     if middle.size >= 4:
-        low, median, high = (float(value) for value in np.quantile(middle, [0.25, 0.5, 0.75]))
-        factor = max(high / median, median / low) if low > 0 else math.inf
+        low, central, high = (float(value) for value in np.quantile(middle, [0.25, 0.5, 0.75]))
+        factor = max(high / central, central / low) if low > 0 else math.inf
     return judge(STATEMENTS["C2"], factor, observations=middle.size)
 
 
@@ -184,8 +184,8 @@ def claim_inverse_batch_size(line_batch_sizes: pa.Table | None) -> Claim:
     if line_batch_sizes is not None:
         sizes, slopes = batch_slopes(line_batch_sizes)
         if len(sizes) >= 3:
-            exponents = _finite(np.array([fit_power_law(sizes, own).exponent for own in slopes], dtype=np.float64))
-    return judge(STATEMENTS["C4"], _median(exponents), observations=exponents.size)
+            exponents = finite(np.array([fit_power_law(sizes, own).exponent for own in slopes], dtype=np.float64))
+    return judge(STATEMENTS["C4"], median(exponents), observations=exponents.size)
 
 
 def claim_step_follows_gradient(line_metrics: pa.Table, trace: pa.Table) -> Claim:
@@ -206,11 +206,11 @@ def claim_shapes_settle(line_metrics: pa.Table) -> Claim:
     counts = measurable(line_metrics)
     distances[~(counts & np.append(counts[1:], True))] = np.nan  # of a pair both lines count
     quarter = len(distances) // 4
-    first = _finite(distances[:_FIRST_LINES])
-    last = _finite(distances[len(distances) - quarter :])
+    first = finite(distances[:_FIRST_LINES])
+    last = finite(distances[len(distances) - quarter :])
     change = math.nan
-    if len(distances) - quarter >= _FIRST_LINES and quarter and _median(first) > 0:
-        change = _median(last) / _median(first)
+    if len(distances) - quarter >= _FIRST_LINES and quarter and median(first) > 0:
+        change = median(last) / median(first)
     return judge(STATEMENTS["C6"], change, observations=first.size + last.size)
 
 
@@ -244,15 +244,6 @@ def run_claims(
     if diverged_at(trace) is None:
         return claims
     return tuple(dataclasses.replace(claim, verdict="undetermined") for claim in claims)
-
-
-def _finite(values: FloatArray) -> FloatArray:
-    return values[np.isfinite(values)]
-
-
-def _median(values: FloatArray) -> float:
-    finite = _finite(values)
-    return float(np.median(finite)) if finite.size else math.nan
 
 
 def mae_by_step(line_fits: pa.Table, degree: int) -> dict[int, float]:
