@@ -11,7 +11,7 @@ sys.path.insert(0, Path(workflow.basedir).joinpath("src").as_posix())
 
 from sgdline import config as settings
 from sgdline import figures
-from sgdline.digests import code_digest, entry_digest
+from sgdline.digests import code_digest, entry_digest, names_in
 from sgdline.errors import SgdlineError
 from sgdline.runtime import share_package
 
@@ -184,11 +184,13 @@ def plan_file(wildcards):
 
 
 def segment_files(wildcards):
-    """Return a run's segment tables of one probe, in order."""
+    """Return a run's segment tables of one probe, in order; a sequential probe has one."""
     folder = RUN.format(**wildcards)
+    sequential = "SEQUENTIAL" in (names_in(f"sgdline.probes.{wildcards.probe}") or [])
+    segments = 1 if sequential else experiment_of(wildcards)["segments"]
     return [
         f"{folder}/{wildcards.probe}/segment{segment}.arrow"
-        for segment in range(experiment_of(wildcards)["segments"])
+        for segment in range(segments)
     ]
 
 

@@ -7,6 +7,14 @@ fills, and a class `Probe` with
     facts() -> dict             what the table's metadata has to say
     due(step) -> bool           whether to measure at an update
     measure(update) -> list     rows of the table, at least one; must leave the trainer bit for bit as it was
+
+and, where a measurement needs more than one update,
+
+    SEQUENTIAL = True           of the module: the whole run is one segment, whatever the experiment's `segments`
+    observe(update)             called at every finite update before it is measured, in order, also where an
+                                interrupted job has its rows; must leave the trainer as it was
+    finish() -> list            rows of a run that reached its end, `step` being its number of updates; the trainer is
+                                at the last parameters
 """
 
 from __future__ import annotations
@@ -55,7 +63,7 @@ def probe_segment(
         plan: How to make forward passes (rule plan_probe); the simplest way if None.
         output: Table to write.
         settings: The probe's slice of the config (sgdline.config.probe_slice).
-        segment: Number of the segment, from 0.
+        segment: Number of the segment, from 0; a sequential probe has the whole run in one.
         facts: Provenance for the table's metadata.
         threads: CPU threads to use.
 
@@ -65,9 +73,10 @@ def probe_segment(
     device = set_up_torch(threads)
     images = load_images(dataset, device=device)
     training, probe, tolerance = settings["training"], settings["probe"], settings["replay_tolerance"]
-    start, stop = training["segments"][segment]
     trainer = Trainer(training, images, device=device)
     module = import_module(f"sgdline.probes.{probe}")
+    sequential = bool(getattr(module, "SEQUENTIAL", False))
+    start, stop = (0, training["steps"]) if sequential else training["segments"][segment]
     report = PlanReport(Plan()) if plan is None else read_plan(plan)
     measuring = module.Probe(trainer, images, training, settings["settings"], report.plan)
     facts = {**facts, **run_facts(dataset, training, device=device, threads=threads), **measuring.facts()}
@@ -87,8 +96,15 @@ def probe_segment(
             logger.info("Keeping %d rows of an interrupted job.", len(known))
         label = f"{probe} {start} to {stop}"
         for update in progress(trainer.updates(start, stop), total=stop - start, label=label):
-            if update.finite and measuring.due(update.step) and update.step not in known:
+            if not update.finite:
+                break
+            if hasattr(measuring, "observe"):
+                measuring.observe(update)
+            if measuring.due(update.step) and update.step not in known:
                 writer.append(measuring.measure(update))
+        else:
+            if hasattr(measuring, "finish") and stop not in known:
+                writer.append(measuring.finish())
         drift = None
         if has_checkpoint(checkpoints, stop):
             drift = _drift(trainer.checkpoint(stop), load_checkpoint(checkpoints, stop, device=device))
