@@ -108,10 +108,10 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, *, step: int) -> None:
 # --- what is measured -------------------------------------------------------------------------------------------------
 
 
-def test_the_file_has_both_ends_and_what_they_took(measured: Path) -> None:
+def test_the_file_has_the_eigenvalue_and_what_it_took(measured: Path) -> None:
     found = json.loads(measured.read_text())
-    assert set(found) == {"largest_eigenvalue", "smallest_eigenvalue", "residual", "products"}
-    assert found["smallest_eigenvalue"] < found["largest_eigenvalue"]
+    assert set(found) == {"largest_eigenvalue", "residual", "products"}
+    assert found["largest_eigenvalue"] > 0
     assert 0 <= found["residual"] < 1e-2
     assert found["products"] > 10
     assert [path.name for path in measured.parent.iterdir()] == ["sharpness.json"]

@@ -30,12 +30,18 @@ experiments:
     <<: *edge
     lr: [0.25]
     start_from: {experiment: edge, lr: 1.5}
+  batches:
+    <<: *edge
+    batch_size: [80, 40]
+    lr: [0.5]
+    steps: 3
 """
 CONFIG = ("--configfile", "config/sharp.yaml")
 FOLDER = "results/edge/net"
-MEASURED = f"{FOLDER}/sharpness_bs96_seed1.json"
+MEASURED = "results/sharpness/few/net/chunk40_seed1.json"
 TRACES = [f"{FOLDER}/lr{lr}_bs96_seed1/trace.arrow" for lr in ("0.5", "1.5")]
 CHILD = "results/child/net/lr0.25_bs96_seed1/trace.arrow"
+BATCHES = [f"results/batches/net/lr0.5_bs{size}_seed1/trace.arrow" for size in (80, 40)]
 PLAIN = "results/plain/net/lr0.5_bs96_seed1/trace.arrow"
 
 
@@ -44,6 +50,8 @@ def test_all_rates_share_a_measurement_that_a_new_one_leaves_alone(fresh: Workfl
     edge = (*TRACES, *CONFIG)
     assert fresh.planned(*edge) == {"prepare_dataset": 1, "measure_sharpness": 1, "train_run": 2}
     assert fresh.planned(PLAIN, *CONFIG) == {"prepare_dataset": 1, "train_run": 1}
+    # Chunks of 40 are chunks of 40, whatever the batch: they start where the others do.
+    assert fresh.planned(*TRACES, *BATCHES, *CONFIG) == {"prepare_dataset": 1, "measure_sharpness": 1, "train_run": 4}
     # The run to continue has a unit of its own.
     assert fresh.planned(CHILD, *CONFIG) == {"prepare_dataset": 1, "measure_sharpness": 2, "train_run": 2}
     fresh.snakemake("--cores", "1", *TRACES, CHILD, *CONFIG)

@@ -15,6 +15,11 @@ from sgdline.digests import code_digest, entry_digest, names_in
 from sgdline.errors import SgdlineError
 from sgdline.runtime import share_package
 
+# Snakemake 9 limits how many jobs start per second, and each look at the limit orders another one a second later: after
+# some hundred jobs it looks at all ready jobs without a pause, a sixth of two cores. Jobs on this machine need no limit.
+if workflow.scheduling_settings is not None and workflow.local_exec:
+    workflow.scheduling_settings.max_jobs_per_timespan = None
+
 # The package comes with the workflow: scripts find it without an installation, in any environment, on any node.
 share_package()
 
@@ -53,10 +58,8 @@ JUDGED = [
     "linesearch",
     "walk",
 ]  # papers whose claims are tested, by rules judge_<paper>
-# The largest eigenvalue where runs start: the same for all learning rates.
-SHARPNESS = (
-    f"{RESULTS}/{{experiment}}/{{model}}/sharpness_bs{{batch_size}}_seed{{seed}}.json"
-)
+# The largest eigenvalue where runs start: the same for all that start alike.
+SHARPNESS = f"{RESULTS}/sharpness/{{start}}.json"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 
@@ -85,6 +88,7 @@ wildcard_constraints:
     ),
     comparison=one_of(CONFIG["comparisons"]),
     toy=one_of(CONFIG["toys"]),
+    start=r"[^/]+/[^/]+/[^/]+",
     paper="[a-z0-9]+",
     figure="[a-z0-9_]+",
 
@@ -109,9 +113,9 @@ def digest(script, *roots):
     return code_digest(SCRIPTS / script, *roots)
 
 
-def run_of(wildcards):
-    """Return the wildcards that name a run, as they stand."""
-    return {field.name: wildcards[field.name] for field in fields(settings.RunKey)}
+def run_of(run):
+    """Return what names a run, as it stands; from wildcards or a key."""
+    return {field.name: getattr(run, field.name) for field in fields(settings.RunKey)}
 
 
 def training_settings(wildcards):
@@ -125,33 +129,70 @@ def parent_checkpoints(wildcards):
     return {"start": f"{RUN}/checkpoints".format(**asdict(parent))} if parent else {}
 
 
-def any_run(wildcards):
-    """Return a run of the wildcards, which name everything but its learning rate."""
-    named = ("experiment", "model", "batch_size", "seed")
-    found = {name: wildcards[name] for name in named}
-    return found | {"lr": settings.format_lr(experiment_of(wildcards)["lr"][0])}
+def chunk_of(run):
+    """Return how many samples share a forward pass in the training of a run."""
+    return min(int(run.batch_size), experiment_of(run)["micro_batch"] or sys.maxsize)
 
 
-def parent_of_any(wildcards):
-    """Return the checkpoints of the run that runs continue whatever their learning rate, by name."""
-    parent = settings.parent_run(CONFIG, **any_run(wildcards))
-    return {"start": f"{RUN}/checkpoints".format(**asdict(parent))} if parent else {}
+def start_of(run):
+    """Return the name of where a run starts: runs that differ in how they go on from there share it."""
+    block, parent = experiment_of(run), settings.parent_run(CONFIG, **run_of(run))
+    name = f"{block['dataset']}/{run.model}/chunk{chunk_of(run)}_seed{run.seed}"
+    if parent is None:
+        return name
+    own = f"lr{parent.lr}_bs{parent.batch_size}_step{continued(block)['step']}"
+    return f"{name}_from_{parent.experiment}_{own}"
+
+
+def sharp_runs():
+    """Return one run for each start whose largest eigenvalue some learning rates are multiples of the inverse of."""
+    every = settings.runs(CONFIG | {"run": list(CONFIG["experiments"])})
+    sharp = [run for run in every if experiment_of(run)["lr_unit"] == "sharpness"]
+    return {start_of(run): run for run in reversed(sharp)}
+
+
+def parent_of_start(wildcards):
+    """Return the checkpoints of the run that runs of this start continue, by name; nothing for random parameters."""
+    return parent_checkpoints(SHARP_RUNS[wildcards.start])
 
 
 def starting_settings(wildcards):
-    """Return the slice of the config that the start of a run depends on, and a little more."""
-    whole = settings.training_slice(CONFIG, **any_run(wildcards))
+    """Return the slice of the config that the start of a run and the chunks to measure it on depend on."""
+    run = SHARP_RUNS[wildcards.start]
+    whole = settings.training_slice(CONFIG, **asdict(run))
+    whole.pop("micro_batch", None)
     # What says how a run goes on from its start: Snakemake need not measure that again.
-    plain = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0}
-    fixed = {"lr": 1.0, "steps": 1, "segments": [[0, 1]], "optimizer": plain}
-    return {**whole, **fixed, "schedule": {"name": "constant"}}
+    fixed = {"lr": 1.0, "steps": 1, "segments": [[0, 1]], "drop_last": True}
+    fixed["augmentation"] = {"crop_padding": 0, "flip": False}
+    fixed["optimizer"] = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0}
+    return {
+        **whole,
+        **fixed,
+        "batch_size": chunk_of(run),
+        "schedule": {"name": "constant"},
+    }
+
+
+def start_code(wildcards):
+    """Return the digest of the factory of a start's network."""
+    return entry_digest(CONFIG["models"][SHARP_RUNS[wildcards.start].model]["entry"])
+
+
+def start_dataset(wildcards):
+    """Return the prepared data set of a start."""
+    return dataset_file(SHARP_RUNS[wildcards.start])
+
+
+def start_threads(wildcards):
+    """Return the CPU threads of the job that measures a start."""
+    return threads_of(SHARP_RUNS[wildcards.start])
 
 
 def sharpness_file(wildcards):
     """Return the file that says what a run's learning rates are multiples of, by name; nothing if it is 1."""
     if experiment_of(wildcards)["lr_unit"] == "absolute":
         return {}
-    return {"sharpness": SHARPNESS.format(**run_of(wildcards))}
+    return {"sharpness": SHARPNESS.format(start=start_of(wildcards))}
 
 
 def probe_settings(wildcards):
@@ -465,3 +506,6 @@ def imported_files(wildcards):
     from sgdline.data.published_lines import folder_digest
 
     return folder_digest(experiment_of(wildcards)["import_lines"])
+
+
+SHARP_RUNS = sharp_runs()

@@ -1,28 +1,24 @@
 rule measure_sharpness:
     input:
-        unpack(parent_of_any),
-        dataset=dataset_file,
+        unpack(parent_of_start),
+        dataset=start_dataset,
     output:
         ensure(SHARPNESS, non_empty=True),
     log:
-        f"{LOGS}/measure_sharpness/{{experiment}}_{{model}}_bs{{batch_size}}_seed{{seed}}.log",
+        f"{LOGS}/measure_sharpness/{{start}}.log",
     benchmark:
-        f"{BENCHMARKS}/measure_sharpness/{{experiment}}_{{model}}_bs{{batch_size}}_seed{{seed}}.tsv"
-    wildcard_constraints:
-        experiment=experiments_with(imported_lines=False),
+        f"{BENCHMARKS}/measure_sharpness/{{start}}.tsv"
     conda:
         "../../envs/sgdline.yaml"
-    threads: threads_of
+    threads: start_threads
     resources:
         gpu=1,
     params:
         settings=starting_settings,
         code=digest("measure_sharpness.py", "sgdline.train.update_rules.sgd"),
-        model_code=lambda wildcards: entry_digest(
-            CONFIG["models"][wildcards.model]["entry"]
-        ),
+        model_code=start_code,
     message:
-        "Measuring the sharpness at the start of {wildcards.experiment}/{wildcards.model}: batch {wildcards.batch_size}, seed {wildcards.seed}"
+        "Measuring the sharpness of the start {wildcards.start}"
     script:
         "../scripts/measure_sharpness.py"
 

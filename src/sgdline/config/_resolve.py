@@ -29,7 +29,7 @@ _SOURCES = {
     "svhn": (3, 73257, 26032),
 }
 # Folders beside those of the experiments.
-_RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "tables", "toys")
+_RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "sharpness", "tables", "toys")
 _FINEST_GRID = 100_000  # grid points on each side of 0
 _ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
 _WHOLE_SET_MINI_BATCH = 100  # sgdline.train.noise, which imports torch

@@ -79,6 +79,59 @@ def spectrum_ends(
 
     Source: papers.md 5.2, W-M7 (clean variant). Oracle in the tests: numpy.linalg.eigvalsh of the dense Hessian.
     """
+    found = _outermost(product, start, tolerance=tolerance, max_products=max_products, enough=lambda value: False)
+    if found is None:
+        return None
+    ends, count = found
+    (smallest, its_residual), (largest, residual) = min(ends), max(ends)
+    norm = max(abs(largest), abs(smallest))
+    return Spectrum(
+        _judged(largest, residual, within=tolerance * norm),
+        _judged(smallest, its_residual, within=tolerance * norm),
+        count,
+    )
+
+
+def largest_eigenvalue(
+    product: Callable[[Vector], Vector], start: Vector, *, tolerance: float, max_products: int
+) -> tuple[Eigenvalue, int] | None:
+    """Find the algebraically largest eigenvalue alone: half the work of both ends wherever it is positive and largest.
+
+    Args:
+        product: As for `spectrum_ends`.
+        start: As for `spectrum_ends`.
+        tolerance: As for `spectrum_ends`.
+        max_products: As for `spectrum_ends`.
+
+    Returns:
+        The eigenvalue and the number of products that it took; None if a product is not finite.
+
+    Source: papers.md 5.2, W-M7 (clean variant).
+    """
+    found = _outermost(product, start, tolerance=tolerance, max_products=max_products, enough=lambda value: value > 0.0)
+    if found is None:
+        return None
+    ends, count = found
+    value, residual = max(ends)
+    return _judged(value, residual, within=tolerance * max(abs(end) for end, _ in ends)), count
+
+
+def _judged(value: float, error: float, *, within: float) -> Eigenvalue:
+    return Eigenvalue(value, error / abs(value) if value else None, error <= within)
+
+
+def _outermost(
+    product: Callable[[Vector], Vector],
+    start: Vector,
+    *,
+    tolerance: float,
+    max_products: int,
+    enough: Callable[[float], bool],
+) -> tuple[list[tuple[float, float]], int] | None:
+    """Return the eigenvalue of largest absolute value and, unless that is enough, the other end, and the products.
+
+    Each comes with the norm of its residual; None if a product is not finite.
+    """
     count = 0
 
     def counted(vector: Vector) -> Vector:
@@ -89,26 +142,21 @@ def spectrum_ends(
             raise _NonFiniteError
         return image
 
+    found: list[tuple[float, float]] = []
     try:
         if not counted(start).any():  # a generic vector in the kernel: H is 0, and ARPACK has nothing to go on
-            zero = Eigenvalue(0.0, None, True)
-            return Spectrum(zero, zero, count)
-        found: list[tuple[float, float]] = []  # eigenvalue, norm of its residual
+            return [(0.0, 0.0)], count
         shift = 0.0
         for _ in range(2):
             vector = _dominant_vector(counted, start, shift=shift, tolerance=tolerance, max_products=max_products)
             image = counted(vector)
             shift = float(vector @ image)
             found.append((shift, float(np.linalg.norm(image - shift * vector))))
+            if enough(shift):
+                break
     except _NonFiniteError:
         return None
-    (smallest, its_residual), (largest, residual) = sorted(found)
-    norm = max(abs(largest), abs(smallest))
-
-    def judged(value: float, error: float) -> Eigenvalue:
-        return Eigenvalue(value, error / abs(value) if value else None, error <= tolerance * norm)
-
-    return Spectrum(judged(largest, residual), judged(smallest, its_residual), count)
+    return found, count
 
 
 def _dominant_vector(

@@ -10,13 +10,13 @@ Source: papers.md 5.2, W-M7; 5.3, fig3 and fig6.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 
 from sgdline.data.images import ImageData
-from sgdline.engine.eigenvalues import Spectrum, Vector, spectrum_ends
+from sgdline.engine.eigenvalues import Eigenvalue, Spectrum, Vector, largest_eigenvalue, spectrum_ends
 from sgdline.engine.hessian import FullBatchHessian
 from sgdline.engine.plan import Plan
 from sgdline.probes.evaluation import Evaluator
@@ -26,6 +26,7 @@ from sgdline.tables.kinds.hvp import HVP
 from sgdline.train.loop import Trainer, Update
 
 TABLE = HVP
+T = TypeVar("T")
 
 
 class Probe:
@@ -111,12 +112,17 @@ class Probe:
             }
         ]
 
-    def spectrum(self) -> Spectrum | None:
-        """Return the ends of the spectrum at the present parameters; None without finite products."""
-        return self._measured()[0]
+    def largest(self) -> tuple[Eigenvalue, int] | None:
+        """Return the largest eigenvalue at the present parameters and the products that it took; None if not finite."""
+        return self._found(largest_eigenvalue)[0]
 
     def _measured(self) -> tuple[Spectrum | None, float, int]:
         """Return the ends of the spectrum, L(theta) and the number of products that it took."""
+        found, losses = self._found(spectrum_ends)
+        return found, losses[0], len(losses)
+
+    def _found(self, search: Callable[..., T]) -> tuple[T, list[float]]:
+        """Return what a search finds in the Hessian at the present parameters, and the loss at every product."""
         losses: list[float] = []
 
         def product(vector: Vector) -> Vector:
@@ -125,10 +131,10 @@ class Probe:
             return image.cpu().numpy()
 
         with self._hessian.opened():
-            found = spectrum_ends(
+            found = search(
                 product,
                 self._start,
                 tolerance=float(self._settings["tolerance"]),
                 max_products=int(self._settings["max_products"]),
             )
-        return found, losses[0], len(losses)
+        return found, losses
