@@ -193,6 +193,15 @@ def pick_device() -> torch.device:
         time.sleep(0.2)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically, its folder included."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(target.name + ".writing")
+    unfinished.write_text(text, encoding="utf-8", newline="\n")
+    unfinished.replace(target)
+
+
 def file_digest(path: str | Path) -> str:
     """Return a digest of a file's content, sixteen hexadecimal digits."""
     with Path(path).open("rb") as file:

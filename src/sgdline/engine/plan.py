@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sgdline.errors import SgdlineError
+from sgdline.runtime import write_text
 
 PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
 
@@ -83,11 +84,7 @@ class PlanReport:
 
 def write_plan(path: str | Path, report: PlanReport) -> None:
     """Write a plan in one atomic step."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(target.name + ".writing")
-    unfinished.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(target)
+    write_text(path, json.dumps(asdict(report), indent=2) + "\n")
 
 
 def read_plan(path: str | Path) -> PlanReport:

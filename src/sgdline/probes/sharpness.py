@@ -15,7 +15,7 @@ from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.probes.hvp import Probe
-from sgdline.runtime import set_up_torch
+from sgdline.runtime import set_up_torch, write_text
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.loop import Trainer
 from sgdline.train.run import origin_of
@@ -66,8 +66,4 @@ def measure_sharpness(
     largest, products = measured
     document = {"largest_eigenvalue": largest.value, "residual": largest.residual, "products": products}
     logger.info("Largest eigenvalue %g after %d products.", largest.value, products)
-    target = Path(output)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(target.name + ".writing")
-    unfinished.write_text(json.dumps(document, sort_keys=True) + "\n", encoding="utf-8")
-    unfinished.replace(target)
+    write_text(output, json.dumps(document, sort_keys=True) + "\n")

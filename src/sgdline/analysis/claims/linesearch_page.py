@@ -27,11 +27,11 @@ from sgdline.analysis.claims.pages import (
     seed_table,
     statement_list,
     write_claims,
-    write_text,
 )
 from sgdline.analysis.columns import as_floats
 from sgdline.analysis.curves import FloatArray
 from sgdline.analysis.divergence import diverged_at
+from sgdline.runtime import write_text
 from sgdline.tables import provenance, read_table
 from sgdline.tables.kinds.line import LINE
 from sgdline.tables.kinds.line_batch_sizes import LINE_BATCH_SIZES

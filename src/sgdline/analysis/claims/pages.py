@@ -15,6 +15,7 @@ import pandas as pd
 
 from sgdline.analysis.claims.judging import Claim, PooledClaim, Statement, pool_claims
 from sgdline.analysis.curves import FloatArray
+from sgdline.runtime import write_text
 
 _RUN_COLUMNS = ("experiment", "model", "lr", "batch_size", "seed")
 CLAIM_COLUMNS = (*_RUN_COLUMNS, *(field.name for field in dataclasses.fields(Claim)))
@@ -106,15 +107,6 @@ def median(values: FloatArray) -> float:
     """Return the median of the finite values; NaN if there are none."""
     some = finite(values)
     return float(np.median(some)) if some.size else math.nan
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically, its folder included."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(target.name + ".writing")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.replace(target)
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -24,10 +24,10 @@ from sgdline.analysis.claims.pages import (
     seed_table,
     statement_list,
     write_claims,
-    write_text,
 )
 from sgdline.analysis.claims.walk import STATEMENTS, WalkRun, judged_walks
 from sgdline.analysis.columns import as_floats
+from sgdline.runtime import write_text
 from sgdline.tables import read_table
 from sgdline.tables.kinds.interval_epochs import INTERVAL_EPOCHS
 from sgdline.tables.kinds.intervals import INTERVALS
