@@ -207,6 +207,39 @@ rule judge_walk:
         "../scripts/judge_walk.py"
 
 
+rule judge_curious:
+    input:
+        trace=run_tables("trace", runs_of("curious")),
+        one_step_metrics=run_tables(
+            "one_step_metrics", runs_with("curious", "one_step")
+        ),
+        fixed_batches=run_tables("fixed_batches", runs_with("curious", "fixed_batches")),
+        alignment=run_tables("alignment", runs_with("curious", "alignment")),
+        averages=run_tables("averages", runs_with("curious", "averages")),
+    output:
+        claims=f"{RESULTS}/tables/curious/claims.csv",
+        pooled=f"{RESULTS}/tables/curious/claims_over_seeds.csv",
+        summary=ensure(f"{RESULTS}/tables/curious/summary.md", non_empty=True),
+    log:
+        f"{LOGS}/judge_curious.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        runs=[curious_run(run) for run in runs_of("curious")],
+        measured={
+            "trace": list(range(len(runs_of("curious")))),
+            "one_step_metrics": places_with("curious", "one_step"),
+            "fixed_batches": places_with("curious", "fixed_batches"),
+            "alignment": places_with("curious", "alignment"),
+            "averages": places_with("curious", "averages"),
+        },
+        code=digest("judge_curious.py"),
+    message:
+        "Testing the claims of curious on its runs"
+    script:
+        "../scripts/judge_curious.py"
+
+
 rule gather_claims:
     input:
         claims=expand(f"{RESULTS}/tables/{{paper}}/claims.csv", paper=JUDGED),

@@ -54,10 +54,8 @@ ANALYSES = {
     "line": ("line_fits", "line_metrics", "line_distances", "line_strategies"),
     "mline": ("mline_metrics",),
 }
-JUDGED = [
-    "linesearch",
-    "walk",
-]  # papers whose claims are tested, by rules judge_<paper>
+# Papers whose claims are tested, by rules judge_<paper>.
+JUDGED = ["linesearch", "walk", "curious"]
 # The largest eigenvalue where runs start: the same for all that start alike.
 SHARPNESS = f"{RESULTS}/sharpness/{{start}}.json"
 LOGS = f"{RESULTS}/logs"
@@ -412,6 +410,34 @@ def walk_run(run):
         "whole_batches": run.batch_size == images,
         "continued": experiment_of(run)["start_from"] is not None,
     }
+
+
+def curious_run(run):
+    """Return what the claims of curious have to know of a run beside its tables."""
+    block = experiment_of(run)
+    return asdict(run) | {
+        "dataset": block["dataset"],
+        "lr": float(run.lr),
+        "lr_unit": block["lr_unit"],
+        "steps": block["steps"],
+        "optimizer": settings.optimizer_in_use(block["optimizer"]),
+        "schedule": settings.optimizer_in_use(block["schedule"]),
+        "start_from": continued(block),
+    }
+
+
+def runs_with(paper, probe):
+    """Return the runs of a paper that measure a probe."""
+    return [run for run in runs_of(paper) if probe in experiment_of(run)["probes"]]
+
+
+def places_with(paper, probe):
+    """Return where these are among all runs of the paper."""
+    return [
+        index
+        for index, run in enumerate(runs_of(paper))
+        if probe in experiment_of(run)["probes"]
+    ]
 
 
 def keeps_samples(run):
