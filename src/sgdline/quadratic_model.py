@@ -15,11 +15,14 @@ Source: papers.md 3.2, F1 to F6 and F8 to F13; F7 is `sgdline.equivalent_steps`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
-Floats = npt.ArrayLike
+Floats = float | Sequence[float] | npt.NDArray[Any]
 
 
 # -- one run at a constant learning rate ------------------------------------------------------------------------------
@@ -91,8 +94,7 @@ def excess_loss(eigenvalues: Floats, variances: Floats) -> FloatArray:
 
     Source: papers.md 3.2, F11.
     """
-    found: FloatArray = 0.5 * np.sum(np.asarray(eigenvalues) * np.asarray(variances), axis=-1, dtype=np.float64)
-    return found
+    return np.asarray(0.5 * np.sum(np.asarray(eigenvalues) * np.asarray(variances), axis=-1), dtype=np.float64)
 
 
 # -- averages of the stationary iterates ------------------------------------------------------------------------------
@@ -447,7 +449,8 @@ def epochwise_variance(
     if np.any(p > n):
         raise ValueError(f"updates must be at most batches_per_epoch = {n}, got {np.max(p):g}")
     with np.errstate(divide="ignore", invalid="ignore"):
-        ends = added(np.float64(n)) / _rest(a, 2.0 * n)
+        whole = np.asarray(n, dtype=np.float64)
+        ends = added(whole) / _rest(a, 2 * whole)
     found: FloatArray = _power(a, 2 * p) * np.where(a == 0.0, 0.0, ends) + added(p)
     return found
 
