@@ -13,43 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgdline import quadratic_model as model
+from sgdline.quadratic_model import Average
 
 FloatArray = npt.NDArray[np.float64]
 
 # What is left of the start, relative to the stationary variance, when the first average is taken.
 _FORGOTTEN = 1e-6
-
-
-@dataclass(frozen=True)
-class Average:
-    """The iterate itself (none of the numbers), its EMA (`decay`), or a mean of `count` iterates, `spacing` apart."""
-
-    name: str  # iterate | ema | two_point | swa
-    decay: float | None = None
-    count: int | None = None
-    spacing: int | None = None
-
-    @property
-    def reach(self) -> int:
-        """Updates from its first iterate to its last one; 0 for what is updated along the way."""
-        return 0 if self.count is None or self.spacing is None else (self.count - 1) * self.spacing
-
-    def variance(self, relative_lr: FloatArray, *, momentum: float = 0.0) -> FloatArray:
-        """Return its stationary variance in units of sigma^2, see `sgdline.quadratic_model`."""
-        if momentum == 0.0:
-            if self.decay is not None:
-                return model.ema_variance(relative_lr, 1.0, decay=self.decay)
-            if self.count is not None and self.spacing is not None:
-                return model.swa_variance(relative_lr, 1.0, count=self.count, spacing=self.spacing)
-            return model.stationary_variance(relative_lr, 1.0)
-        if self.decay is not None:
-            return model.momentum_ema_variance(relative_lr, 1.0, momentum=momentum, decay=self.decay)
-        if self.count is not None and self.spacing is not None:
-            return model.momentum_swa_variance(
-                relative_lr, 1.0, momentum=momentum, count=self.count, spacing=self.spacing
-            )
-        return model.momentum_variance(relative_lr, 1.0, momentum=momentum)
 
 
 @dataclass(frozen=True)

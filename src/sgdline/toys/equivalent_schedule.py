@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdline import equivalent_steps as equivalent
+from sgdline.quadratic_model import Average
 from sgdline.tables.kinds.equivalent_schedule import EQUIVALENT_SCHEDULE
 from sgdline.toys import _chains
 
@@ -83,7 +84,7 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
     return columns
 
 
-def _weights(average: _chains.Average, updates: int) -> FloatArray:
+def _weights(average: Average, updates: int) -> FloatArray:
     if average.decay is not None:
         return equivalent.ema_weights(average.decay, updates)
     assert average.count is not None
@@ -91,7 +92,7 @@ def _weights(average: _chains.Average, updates: int) -> FloatArray:
     return equivalent.swa_weights(average.count, updates, spacing=average.spacing)
 
 
-def _closed_form(average: _chains.Average, relative_lr: float, remaining: int) -> float:
+def _closed_form(average: Average, relative_lr: float, remaining: int) -> float:
     if average.decay is not None:
         return equivalent.ema_step(relative_lr, average.decay, remaining)
     assert average.count is not None
