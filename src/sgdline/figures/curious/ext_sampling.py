@@ -120,11 +120,5 @@ def _draw_ratios(panel: Axes, table: pa.Table, averages: Sequence[Average]) -> N
     panel.set_xlabel("a·N/B")
     panel.set_ylabel("simulated without / predicted with")
     style.plain_log(panel)
-    style.title(
-        panel,
-        "what sampling without replacement leaves",
-        [
-            "dotted: a·N/B = 1. Far to its right iterates and far points lose nothing, EMA and SWA",
-            "only what a window takes of an epoch",
-        ],
-    )
+    notes = ["dotted: a·N/B = 1; far to its right EMA and SWA still average much of one epoch"]
+    style.title(panel, "what sampling without replacement leaves", notes, width=100)

@@ -76,9 +76,9 @@ def _footer(table: pa.Table, settings: Mapping[str, Any]) -> list[str]:
     words += f"  ·  {style.counted(lost, 'schedule')} without a finite last iterate" if lost else ""
     return [
         f"toy {settings['toy']}  ·  quadratic batch losses of one Hessian, independent minimisers of variance σ² = 1",
-        rf"{style.counted(settings['updates'], 'update')} from {settings['start']:g} $\sigma$, the same batches for both "
-        f"runs  ·  {style.counted(settings['chains'], 'chain')}  ·  seed {settings['seed']}  ·  no network, no data, no "
-        "BatchNorm",
+        rf"{style.counted(settings['updates'], 'update')} from {settings['start']:g} $\sigma$, the same batches for "
+        f"both runs  ·  {style.counted(settings['chains'], 'chain')}  ·  seed {settings['seed']}  ·  no network, no "
+        "data, no BatchNorm",
         words,
     ]
 
