@@ -48,6 +48,7 @@ RUN_LABEL = "{experiment}_{model}_lr{lr}_bs{batch_size}_seed{seed}"
 ANALYSES = {
     "line": ("line_fits", "line_metrics", "line_distances", "line_strategies"),
     "mline": ("mline_metrics",),
+    "one_step": ("one_step_metrics",),
 }
 JUDGED = [
     "linesearch",
