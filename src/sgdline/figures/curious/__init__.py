@@ -1,0 +1,1 @@
+"""Figures after Sandler, Zhmoginov, Vladymyrov and Miller 2023, "Training trajectories, mini-batch losses ..."."""
