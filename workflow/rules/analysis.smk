@@ -152,6 +152,25 @@ rule measure_intervals:
         "../scripts/measure_intervals.py"
 
 
+rule measure_one_step:
+    input:
+        one_step=f"{RUN}/one_step.arrow",
+    output:
+        ensure(f"{RUN}/one_step_metrics.arrow", non_empty=True),
+    log:
+        f"{LOGS}/measure_one_step/{RUN_LABEL}.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        labels=run_labels,
+        steps=lambda wildcards: experiment_of(wildcards)["steps"],
+        code=digest("measure_one_step.py"),
+    message:
+        "Measuring single steps of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/measure_one_step.py"
+
+
 rule judge_linesearch:
     input:
         trace=run_tables("trace", measured_runs()),

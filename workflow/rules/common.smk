@@ -53,6 +53,7 @@ RUN_LABEL = "{experiment}_{model}_lr{lr}_bs{batch_size}_seed{seed}"
 ANALYSES = {
     "line": ("line_fits", "line_metrics", "line_distances", "line_strategies"),
     "mline": ("mline_metrics",),
+    "one_step": ("one_step_metrics",),
 }
 # Papers whose claims are tested, by rules judge_<paper>.
 JUDGED = ["linesearch", "walk", "curious"]

@@ -94,6 +94,7 @@ def resolve_config(
             _check_interp(experiment, resolved, path, faults)
             for probe in ("hvp", "hessian_covariance"):
                 _check_hessian_probe(probe, experiment, resolved, path, faults)
+            _check_one_step(experiment, resolved, path, faults)
             _check_import(experiment, path, faults)
             for probe, block in _mapping(experiment, "probes").items():
                 _check_plan(block, experiment, (*path, "probes", probe), faults)
@@ -686,6 +687,25 @@ def _check_hessian_probe(probe: str, experiment: Block, config: Block, path: Key
                     f"must not leave a chunk of one sample when probes.hvp.batch_norm is train, got {batch_size} with "
                     f"{count} samples. Change probes.hvp.samples, or use another batch size.",
                 )
+
+
+def _check_one_step(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    """A batch and the others that it is compared with share no image."""
+    block = _entry(experiment, "probes", "one_step")
+    if not isinstance(block, Mapping):
+        return
+    here = (*path, "probes", "one_step")
+    lowest, highest = block.get("lowest"), block.get("highest")
+    if lowest is not None and highest is not None and lowest >= highest:
+        faults.add((*here, "lowest"), f"must be below highest ({format_lr(highest)}), got {format_lr(lowest)}.")
+    images, others = _training_images(experiment, config), block.get("other_batches")
+    sizes = [size for _, size in _sound(experiment.get("batch_size"), int)]
+    if images is not None and others is not None and sizes and (others + 1) * max(sizes) > images:
+        faults.add(
+            (*here, "other_batches"),
+            f"must leave {others + 1} batches of {max(sizes)} within the {images} training images, got {others}. "
+            "Lower it, or use smaller batches.",
+        )
 
 
 def _check_import(experiment: Block, path: KeyPath, faults: Faults) -> None:

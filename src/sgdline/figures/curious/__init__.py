@@ -1,1 +1,1 @@
-"""Figures after arXiv 2301.02312, on trajectories of SGD and averages of its iterates; their numbering is ours."""
+"""Figures after Sandler, Zhmoginov, Vladymyrov and Miller 2023 (arXiv 2301.02312); their ids are ours."""
