@@ -476,6 +476,31 @@ def _check_schedule(experiment: Block, path: KeyPath, faults: Faults) -> None:
             f"must have a warmup and a cooldown of 1 to steps ({steps}) updates together, got {warmup} and {cooldown}. "
             + ("Shorten one of them." if warmup + cooldown else "Lengthen one, or set schedule.name: constant."),
         )
+    if name == "equivalent":
+        _check_equivalent(_mapping(schedule, "equivalent"), steps, (*path, "schedule", "equivalent"), faults)
+
+
+def _check_equivalent(block: Block, steps: int, path: KeyPath, faults: Faults) -> None:
+    """The average must be one that the run is long enough for; its steps are checked where they are made."""
+    average, parameter, spacing = (block.get(key) for key in ("average", "parameter", "spacing"))
+    if average is None or parameter is None or spacing is None:
+        return
+    here, got = (*path, "parameter"), f"got {format_lr(parameter)}"
+    if average == "ema":
+        if parameter >= 1:
+            faults.add(here, f"must be a decay below 1 when the average is ema, {got}. Write 0.99, for example.")
+        return
+    what, least = ("a number of iterates", 2) if average == "swa" else ("a distance in updates", 1)
+    if parameter != int(parameter) or parameter < least:
+        faults.add(here, f"must be {what} of at least {least} when the average is {average}, {got}.")
+        return
+    reach = int(parameter - 1) * spacing if average == "swa" else int(parameter)
+    if reach > steps:
+        faults.add(
+            here,
+            f"must be an average within the run's {steps} steps, {got}, which reaches back {reach} updates. Lower it, "
+            "or raise steps.",
+        )
 
 
 def _check_optimizer(experiment: Block, path: KeyPath, faults: Faults) -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from sgdline.equivalent_steps import ema_weights, equivalent_steps, swa_weights, two_point_weights
+from sgdline.errors import SgdlineError
+
 Schedule = Callable[[int], float]
 
 
@@ -51,11 +56,49 @@ def trapezoid(lr: float, settings: Mapping[str, Any], steps: int) -> Schedule:
     return rate
 
 
+def equivalent(lr: float, settings: Mapping[str, Any], steps: int) -> Schedule:
+    """Return the schedule whose last iterate is an average of the iterates at the constant rate `lr`.
+
+    lr_t = lr * a_t / a, a_t the steps of `sgdline.equivalent_steps` for the constant step a = relative_lr. Exact for
+    plain SGD with the same batches where the loss is quadratic with the one eigenvalue h = a / lr.
+
+    Raises:
+        SgdlineError: If the run is shorter than the average, or a step leaves [0, 2], where SGD is unstable.
+
+    Source: papers.md 3.2, F7.
+    """
+    block = settings["equivalent"]
+    relative_lr, parameter = float(block["relative_lr"]), float(block["parameter"])
+    try:
+        if block["average"] == "ema":
+            weights = ema_weights(parameter, steps)
+        elif block["average"] == "swa":
+            weights = swa_weights(int(parameter), steps, spacing=int(block["spacing"]))
+        else:
+            weights = two_point_weights(int(parameter), steps)
+    except ValueError as error:
+        raise SgdlineError(
+            f"schedule.equivalent must be an average that the run is long enough for: {error}."
+        ) from error
+    relative = equivalent_steps(weights, relative_lr)
+    outside = np.flatnonzero(~((relative >= 0.0) & (relative <= 2.0)))  # NaN is outside
+    if outside.size:
+        first = int(outside[0])
+        raise SgdlineError(
+            f"The steps of schedule.equivalent must lie in [0, 2], got {relative[first]:.3g} at update {first} for the "
+            f"average {block['average']} with parameter {parameter:g} and relative_lr {relative_lr:g}. Set relative_lr "
+            "to at most 1."
+        )
+    rates: list[float] = (lr * relative / relative_lr).tolist()
+    return lambda step: rates[step]
+
+
 SCHEDULES: dict[str, Callable[[float, Mapping[str, Any], int], Schedule]] = {
     "constant": constant,
     "step": step_decay,
     "cyclical": cyclical,
     "trapezoid": trapezoid,
+    "equivalent": equivalent,
 }
 
 

@@ -1,0 +1,362 @@
+"""Averages of a run's iterates, evaluated as a user would use them: EMA, SWA and two points.
+
+theta_t is the iterate after t updates. EMA: y_0 = theta_0 and y_t = decay * y_{t-1} + (1 - decay) * theta_t at every
+update. SWA: the mean of the last `count` iterates, `swa_spacing` updates apart, theta_t the last of them. Two points:
+(theta_t + theta_{t-k})/2. All of them are accumulated in float64 and rounded once.
+
+BatchNorm's running statistics belong to the weights that the network had, not to their average. Before each evaluation
+they are re-estimated over the training set, and the raw iterate is treated the same way. Then everything is evaluated
+as the probe `evaluation` does.
+
+Source: papers.md 3.3, C-M6.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sgdline.data.batches import BatchOrder
+from sgdline.data.images import ImageData
+from sgdline.engine.hessian import Chunk
+from sgdline.engine.network import restored
+from sgdline.engine.plan import Plan
+from sgdline.errors import SgdlineError
+from sgdline.models.parameters import buffers_of, restore_buffers
+from sgdline.probes.evaluation import Evaluator
+from sgdline.probes.measuring_chunks import measuring_chunks
+from sgdline.seeds import kept_generators, seed_masks
+from sgdline.tables.kinds.averages import AVERAGES
+from sgdline.train.loop import Trainer, Update
+from sgdline.train.vectors import norm
+
+logger = logging.getLogger(__name__)
+
+TABLE = AVERAGES
+SEQUENTIAL = True
+
+_ACCUMULATOR_BYTES = 8  # float64
+
+
+@dataclass(frozen=True)
+class Average:
+    """One average of iterates."""
+
+    name: str  # ema | swa | two_point
+    parameter: float  # decay, count or distance
+    spacing: int | None  # of swa
+    value: Tensor  # (p,), float64
+
+
+@dataclass
+class _Window:
+    """The iterates of one SWA that is evaluated at update `last`."""
+
+    first: int
+    last: int
+    count: int
+    total: Tensor | None = None  # (p,), float64: their sum so far
+
+
+class RunningAverages:
+    """Averages of iterates at known updates, made on the way.
+
+    Held at a time: one vector per EMA; the sums of those SWA whose window has begun; of the iterates themselves those
+    that a later two-point average needs, in their own dtype and once for all averages that need them.
+    """
+
+    def __init__(
+        self,
+        evaluations: Iterable[int],
+        *,
+        ema: Sequence[float] = (),
+        swa: Sequence[int] = (),
+        spacing: int = 1,
+        two_point: Sequence[int] = (),
+    ) -> None:
+        """Plan what has to be held.
+
+        Args:
+            evaluations: Updates t at which averages are asked for.
+            ema: Decays.
+            swa: Numbers of iterates in a mean.
+            spacing: Updates between two iterates of a mean.
+            two_point: Distances k in updates.
+        """
+        due = sorted(set(evaluations))
+        self._spacing = spacing
+        self._decays = tuple(ema)
+        self._counts = tuple(swa)
+        self._distances = tuple(two_point)
+        self._windows = [
+            _Window(last - (count - 1) * spacing, last, count)
+            for last in due
+            for count in swa
+            if last >= (count - 1) * spacing
+        ]
+        self._needed: dict[int, int] = {}  # iterate -> last update at which it is needed; `due` ascends
+        for last in due:
+            self._needed |= {last - distance: last for distance in two_point if last >= distance}
+        self._emas: list[Tensor] = []
+        self._opening: dict[int, list[_Window]] = {}
+        for window in self._windows:
+            self._opening.setdefault(window.first, []).append(window)
+        self._open: list[_Window] = []
+        self._snapshots: dict[int, Tensor] = {}
+
+    def observe(self, step: int, theta: Tensor) -> None:
+        """Take over the iterate of an update; updates come one after the other, from 0.
+
+        Args:
+            step: Number of updates done, t.
+            theta: theta_t, left as it is. Shape (p,).
+        """
+        self._open = [window for window in self._open if window.last >= step]
+        self._snapshots = {past: kept for past, kept in self._snapshots.items() if self._needed[past] >= step}
+        if not self._emas:
+            self._emas = [theta.double() for _ in self._decays]
+            if theta.dtype == torch.float64:
+                self._emas = [ema.clone() for ema in self._emas]
+        else:
+            for decay, ema in zip(self._decays, self._emas, strict=True):
+                ema.mul_(decay).add_(theta, alpha=1.0 - decay)
+        for window in self._opening.pop(step, []):
+            window.total = torch.zeros_like(theta, dtype=torch.float64)
+            self._open.append(window)
+        for window in self._open:
+            if (step - window.first) % self._spacing == 0:
+                assert window.total is not None
+                window.total += theta
+        if step in self._needed:
+            self._snapshots[step] = theta.clone()
+
+    def at(self, step: int, theta: Tensor) -> Iterator[Average]:
+        """Yield the averages that end at the update observed last, shortest first; one vector at a time.
+
+        Args:
+            step: t, one of the evaluations.
+            theta: theta_t. Shape (p,).
+        """
+        for decay, ema in zip(self._decays, self._emas, strict=True):
+            yield Average("ema", decay, None, ema)
+        for count in self._counts:
+            for window in self._open:
+                if window.last == step and window.count == count:
+                    assert window.total is not None
+                    yield Average("swa", count, self._spacing, window.total / count)
+        for distance in self._distances:
+            if step - distance in self._snapshots:
+                past = self._snapshots[step - distance]
+                yield Average("two_point", distance, None, (theta.double() + past) / 2)
+
+    @property
+    def held(self) -> int:
+        """Number of vectors of p numbers that are held now."""
+        return len(self._emas) + len(self._open) + len(self._snapshots)
+
+    def largest_held(self, parameters: int, *, parameter_bytes: int) -> tuple[int, int]:
+        """Return the largest number of vectors held at a time over the whole run, and the largest sum of their bytes.
+
+        Known before the run: it follows from the evaluations.
+
+        Args:
+            parameters: p.
+            parameter_bytes: Bytes of an entry of theta.
+        """
+        spans = [(window.first, window.last, _ACCUMULATOR_BYTES) for window in self._windows]
+        spans += [(first, last, parameter_bytes) for first, last in self._needed.items()]
+        changes: dict[int, list[tuple[int, int]]] = {}
+        for first, last, width in spans:
+            changes.setdefault(first, []).append((1, width))
+            changes.setdefault(last + 1, []).append((-1, -width))
+        steps = sorted(changes)
+        counts = accumulate(sum(count for count, _ in changes[step]) for step in steps)
+        widths = accumulate(sum(width for _, width in changes[step]) for step in steps)
+        fixed = len(self._decays)
+        most = fixed + max(counts, default=0)
+        return most, parameters * (_ACCUMULATOR_BYTES * fixed + max(widths, default=0))
+
+
+def _statistics_layers(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Return the BatchNorm layers that have running statistics."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+    ]
+
+
+def reestimate_batch_norm(model: nn.Module, chunks: Sequence[Chunk]) -> None:
+    """Set BatchNorm's running statistics to those of the present parameters over a set of images.
+
+    One pass in train mode, without gradient. Each layer averages the statistics of its chunks with the number of
+    samples as weights: its momentum at a chunk of n samples is n over the samples seen so far, the chunk included. With
+    equal chunks this is torch's cumulative average (momentum None); that one would give a smaller last chunk the weight
+    of a whole one. Variances are, as in training, the unbiased ones within a chunk.
+
+    Args:
+        model: The network, left in train mode with its new statistics. Layers that stay in eval mode keep theirs.
+        chunks: The images.
+
+    Raises:
+        SgdlineError: If BatchNorm would see a chunk of one sample.
+
+    Source: papers.md C-M6.
+    """
+    model.train()
+    layers = [layer for layer in _statistics_layers(model) if layer.training]
+    if not layers:
+        return
+    if any(len(chunk.targets) == 1 for chunk in chunks):
+        raise SgdlineError(
+            "Every chunk of the training set must hold at least two samples to re-estimate BatchNorm's statistics for "
+            "probes.averages, got one of 1. Change batch_size or micro_batch, or the data set's train."
+        )
+    with torch.no_grad(), _weighted_by_samples(layers):
+        for layer in layers:
+            layer.reset_running_stats()  # a statistic that is no number would outlive the weight 0
+        for chunk in chunks:
+            seed_masks(chunk.mask_seed, chunk.targets.device)
+            model(chunk.inputs)
+
+
+@contextmanager
+def _weighted_by_samples(layers: Sequence[nn.modules.batchnorm._BatchNorm]) -> Iterator[None]:
+    """Let running statistics be means over the samples that layers have seen; put their momenta back at the end."""
+    seen = dict.fromkeys(layers, 0)
+
+    def weigh(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        count = len(inputs[0])
+        seen[layer] += count
+        layer.momentum = count / seen[layer]
+
+    momenta = [layer.momentum for layer in layers]
+    hooks = [layer.register_forward_pre_hook(weigh) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
+class Probe:
+    """Evaluates averages of iterates at every n-th update and at the end; see sgdline.probes.segment."""
+
+    def __init__(
+        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+    ) -> None:
+        """Take the splits of the data set and plan what has to be held.
+
+        Args:
+            trainer: The run to measure.
+            images: Its data set.
+            run: Its training slice.
+            settings: The config's averages block.
+            plan: Not used; passes are plain ones.
+        """
+        self._trainer = trainer
+        self._parts = {"train": images.train, "validation": images.validation, "test": images.test}
+        self._steps, self._every = int(run["steps"]), int(settings["every"])
+        self._order = BatchOrder(
+            len(images.train), batch_size=int(run["batch_size"]), seed=0, drop_last=bool(run["drop_last"])
+        )
+        self._evaluator = Evaluator(trainer.model, self._parts, run)
+        whole = {"samples": None, "augment": False}
+        self._chunks = measuring_chunks(images, run, whole, probe="averages")
+        self._has_statistics = bool(_statistics_layers(trainer.model))
+        self._running = RunningAverages(
+            [*range(0, self._steps, self._every), self._steps],
+            ema=settings["ema"],
+            swa=settings["swa"],
+            spacing=settings["swa_spacing"],
+            two_point=settings["two_point"],
+        )
+        theta = trainer.vector.value
+        self._buffers: dict[str, Tensor] = {}
+        self._held, self._bytes = self._running.largest_held(theta.numel(), parameter_bytes=theta.element_size())
+        logger.info("At most %d vectors of %.3g MB in all are held at a time.", self._held, self._bytes / 1e6)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the table's metadata has to say about the measurement."""
+        return {
+            "batch_norm": "eval" if self._has_statistics else "none",
+            "statistics": "re-estimated" if self._has_statistics else "none",
+            "samples": len(self._parts["train"]),
+            "validation_samples": len(self._parts["validation"]),
+            "test_samples": len(self._parts["test"]),
+            "chunk_sizes": [len(chunk.targets) for chunk in self._chunks],
+            "updates_per_epoch": self._trainer.updates_per_epoch,
+            "vectors_held": self._held,
+            "vectors_mb": self._bytes / 1e6,
+        }
+
+    def due(self, step: int) -> bool:
+        """Return whether to evaluate at this update."""
+        return step % self._every == 0
+
+    def observe(self, update: Update) -> None:
+        """Take over theta_t.
+
+        Cost: one addition of p numbers per vector held; at most the `vectors_held` of the metadata at a time.
+        """
+        self._running.observe(update.step, self._trainer.vector.value)
+
+    def measure(self, update: Update) -> list[dict[str, Any]]:
+        """Evaluate theta_t and the averages that end there.
+
+        Returns:
+            Rows of the table `averages`: the iterate, then each average for which the run is long enough; null for a
+            split without images.
+
+        Raises:
+            SgdlineError: If BatchNorm would see a chunk of one sample.
+
+        Cost: per row one forward pass of all splits, and one of the training set for BatchNorm.
+        """
+        return self._rows(update.step, update.epoch)
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Evaluate the last iterate and the averages that end there."""
+        self._running.observe(self._steps, self._trainer.vector.value)
+        return self._rows(self._steps, self._order.epoch(self._steps))
+
+    def _rows(self, step: int, epoch: float) -> list[dict[str, Any]]:
+        model, theta = self._trainer.model, self._trainer.vector.value
+        here, self._buffers = theta.clone(), buffers_of(model)
+        rows = []
+        with torch.no_grad(), kept_generators(theta.device), restored(model):
+            place: dict[str, Any] = {"step": step, "epoch": epoch}
+            rows.append({**place, "average": "iterate", "distance_from_iterate": 0.0, **self._evaluated()})
+            for average in self._running.at(step, here):
+                theta.copy_(average.value)  # the only rounding
+                rows.append(
+                    {
+                        **place,
+                        "average": average.name,
+                        "parameter": average.parameter,
+                        "spacing": average.spacing,
+                        "distance_from_iterate": norm(average.value - here),
+                        **self._evaluated(),
+                    }
+                )
+        return rows
+
+    def _evaluated(self) -> dict[str, Any]:
+        """Return losses, accuracies and status at the present parameters, BatchNorm's statistics re-estimated."""
+        if self._has_statistics:
+            # A network may have more buffers that move in train mode: no row is to depend on those before it.
+            restore_buffers(self._trainer.model, self._buffers)
+            reestimate_batch_norm(self._trainer.model, self._chunks)
+        found = self._evaluator.measure()
+        losses = torch.tensor([found[name] for name in found if name.endswith("_loss")])
+        return {**found, "status": "ok" if bool(losses.isfinite().all()) else "non_finite"}
