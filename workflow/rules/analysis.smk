@@ -171,6 +171,25 @@ rule measure_one_step:
         "../scripts/measure_one_step.py"
 
 
+rule predict_gains:
+    input:
+        averages=f"{RUN}/averages.arrow",
+        spectrum=f"{RUN}/spectrum.arrow",
+    output:
+        ensure(f"{RUN}/predicted_gains.arrow", non_empty=True),
+    log:
+        f"{LOGS}/predict_gains/{RUN_LABEL}.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        labels=run_labels,
+        code=digest("predict_gains.py"),
+    message:
+        "Predicting gains of averages of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+    script:
+        "../scripts/predict_gains.py"
+
+
 rule judge_linesearch:
     input:
         trace=run_tables("trace", measured_runs()),

@@ -480,6 +480,8 @@ def analysis_files():
         if interval_source(run):
             for kind in ("intervals", "interval_epochs"):
                 found += run_tables(kind, [run])
+        if {"averages", "spectrum"} <= set(experiment_of(run)["probes"]):
+            found += run_tables("predicted_gains", [run])
     return found + run_tables("line_batch_sizes", sampled_runs()) + toy_files()
 
 

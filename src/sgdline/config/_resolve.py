@@ -15,6 +15,7 @@ from sgdline.config._runs import format_lr, measured_steps, segment_bounds
 from sgdline.config._schema import Schema, Walker
 from sgdline.config._toys import check_toys
 from sgdline.digests import names_in
+from sgdline.engine.lanczos_budget import smallest_budget
 
 Block = Mapping[str, Any]
 
@@ -92,9 +93,10 @@ def resolve_config(
             _check_mline_probe(experiment, path, faults)
             _check_own_direction(experiment, resolved, path, faults)
             _check_interp(experiment, resolved, path, faults)
-            for probe in ("hvp", "hessian_covariance"):
+            for probe in ("hvp", "hessian_covariance", "stationarity", "spectrum"):
                 _check_hessian_probe(probe, experiment, resolved, path, faults)
             _check_one_step(experiment, resolved, path, faults)
+            _check_followed_runs(experiment, resolved, path, faults)
             _check_import(experiment, path, faults)
             for probe, block in _mapping(experiment, "probes").items():
                 _check_plan(block, experiment, (*path, "probes", probe), faults)
@@ -676,7 +678,7 @@ def _check_hessian_probe(probe: str, experiment: Block, config: Block, path: Key
             (*here, "samples"),
             f"must be at most the training images of {dataset} ({images}), got {samples}. Lower it, or set it to null.",
         )
-    elif probe == "hvp" and block.get("batch_norm") == "train":
+    elif probe != "hessian_covariance" and block.get("batch_norm") == "train":
         count = samples if isinstance(samples, int) else images
         micro_batch = experiment.get("micro_batch")
         for position, batch_size in _sound(experiment.get("batch_size"), int):
@@ -684,8 +686,43 @@ def _check_hessian_probe(probe: str, experiment: Block, config: Block, path: Key
             if count is not None and (size == 1 or count % size == 1):
                 faults.add(
                     (*path, "batch_size", Index(position)),
-                    f"must not leave a chunk of one sample when probes.hvp.batch_norm is train, got {batch_size} with "
-                    f"{count} samples. Change probes.hvp.samples, or use another batch size.",
+                    f"must not leave a chunk of one sample when probes.{probe}.batch_norm is train, got {batch_size} "
+                    f"with {count} samples. Change probes.{probe}.samples, or use another batch size.",
+                )
+
+
+def _check_followed_runs(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    """Lags and starts must lie within the run, and Lanczos needs its products."""
+    probes, steps = _mapping(experiment, "probes"), experiment.get("steps")
+    if isinstance(steps, int):
+        for position, lag in _sound(_entry(probes, "alignment", "lags"), int):
+            if lag >= steps:
+                faults.add(
+                    (*path, "probes", "alignment", "lags", Index(position)),
+                    f"must be below the experiment's steps ({steps}), got {lag}. Remove it.",
+                )
+        start = _entry(probes, "stationarity", "start")
+        if isinstance(start, int) and start >= steps:
+            faults.add(
+                (*path, "probes", "stationarity", "start"),
+                f"must be below the experiment's steps ({steps}), got {start}. Lower it.",
+            )
+    for probe, key in (("stationarity", "eigenvectors"), ("spectrum", "eigenvalues")):
+        count, products = _entry(probes, probe, key), _entry(probes, probe, "max_products")
+        if isinstance(count, int) and isinstance(products, int) and products < smallest_budget(count):
+            faults.add(
+                (*path, "probes", probe, "max_products"),
+                f"must be at least {smallest_budget(count)} for {count} {key}, got {products}. Raise it, or ask for "
+                f"fewer {key}.",
+            )
+    images = _training_images(experiment, config)
+    if "spectrum" in probes and images is not None:
+        for position, batch_size in _sound(experiment.get("batch_size"), int):
+            if images // batch_size == 1:
+                faults.add(
+                    (*path, "batch_size", Index(position)),
+                    f"must leave at least two whole batches of {images} training images for the probe spectrum, got "
+                    f"{batch_size}. Lower it, or leave the probe out.",
                 )
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 
 # Lanczos vectors between two restarts: memory is so many vectors of p float64. With 10 of them and a loose tolerance an
 # eigenvalue inside of the spectrum was once taken for the smallest one.

@@ -20,7 +20,7 @@ from sgdline.data.images import ImageData
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.probes.gradients import batch_gradient
-from sgdline.probes.measuring_images import measuring_images
+from sgdline.probes.training_chunks import training_chunks
 from sgdline.seeds import derive_seed, generator
 from sgdline.tables.kinds.own_direction import OWN_DIRECTION
 from sgdline.train.landscape import Landscape
@@ -61,7 +61,7 @@ class Probe:
                 f"probes.own_direction.batch_sizes must be at most the {samples} training images, got "
                 f"{self._sizes[-1]}. Remove it."
             )
-        self._chunks = _chunks(images, run)
+        self._chunks = training_chunks(images, run)
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
@@ -135,23 +135,3 @@ def _batch_sizes(asked: Literal["auto"] | Sequence[int], samples: int) -> list[i
             "sizes yourself."
         )
     return sizes
-
-
-def _chunks(images: ImageData, run: Mapping[str, Any]) -> list[Batch]:
-    """Return the training set in chunks of the run's forward passes, as lines are measured on it.
-
-    ASSUME: the full-batch gradient is one of what batches are drawn from. Where the run augments its batches, every
-    image comes with one fixed draw, the same as on lines with `augment: true`.
-    """
-    measured = measuring_images(images, run, {"validation": False, "augment": True})
-    size, seeds = measured.chunk_size, measured.mask_seeds("train")
-    rows = torch.arange(len(measured.train))
-    return [
-        Batch(
-            measured.train.inputs[index * size : (index + 1) * size],
-            measured.train.targets[index * size : (index + 1) * size],
-            rows[index * size : (index + 1) * size],
-            seed,
-        )
-        for index, seed in enumerate(seeds)
-    ]

@@ -11,6 +11,7 @@ fills, and a class `Probe` with
 and, where a measurement needs more than one update,
 
     SEQUENTIAL = True           of the module: the whole run is one segment, whatever the experiment's `segments`
+    begin(checkpoint)           called once with the state before the first update, when the trainer is there
     observe(update)             called at every finite update before it is measured, in order, also where an
                                 interrupted job has its rows; must leave the trainer as it was
     finish() -> list            rows of a run that reached its end, `step` being its number of updates; the trainer is
@@ -90,7 +91,10 @@ def probe_segment(
             logger.warning("The run diverged before update %d: nothing to measure in this segment.", start)
             writer.finish({"replay_drift": None})
             return
-        trainer.load(load_checkpoint(checkpoints, start, device=device))
+        checkpoint = load_checkpoint(checkpoints, start, device=device)
+        trainer.load(checkpoint)
+        if hasattr(measuring, "begin"):
+            measuring.begin(checkpoint)
         known = set(writer.recovered["step"].to_pylist())
         if known:
             logger.info("Keeping %d rows of an interrupted job.", len(known))

@@ -82,20 +82,23 @@ def draws_seed(run: Mapping[str, Any]) -> int:
 class Trainer:
     """A network, its data and its update rule, movable to any checkpoint of the run."""
 
-    def __init__(self, settings: Mapping[str, Any], images: ImageData, *, device: torch.device) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], images: ImageData, *, device: torch.device, draws: int | None = None
+    ) -> None:
         """Build the network and the update rule.
 
         Args:
             settings: The run's training slice (sgdline.config.training_slice).
             images: Data set, resident on `device`.
             device: Where to train.
+            draws: Seed of batches, augmentation, masks and noise; that of the run if None.
 
         Raises:
             SgdlineError: If the network cannot be built, cannot take the images or does not fit the classes.
         """
         self._settings = settings
         self._seed = int(settings["seed"])
-        self._draws = draws_seed(settings)
+        self._draws = draws_seed(settings) if draws is None else draws
         self._images = images
         self._train = images.train
         shape, classes = images.image_shape, images.num_classes

@@ -1,4 +1,4 @@
-"""What the paper on training trajectories and averages says, as numbers with a verdict, for one run and for runs compared.
+"""What the paper on training trajectories and averages says, as numbers with a verdict, for a run and for runs compared.
 
 Of one run, from whichever of these it measures:
 
@@ -240,7 +240,7 @@ def _losses(averages: pa.Table, which: Average | None, column: str) -> dict[int,
 
 
 def _late_gain(averages: pa.Table, which: Average, column: str, *, steps: int) -> tuple[float, int]:
-    """Return the mean over the second half of a run of the iterate's value less that of an average, and their number."""
+    """Return by how much an average lies below the iterate in the second half of a run, in the mean, and of how many."""
     iterate, average = _losses(averages, None, column), _losses(averages, which, column)
     gains = [iterate[step] - average[step] for step in average if step in iterate and 2 * step >= steps]
     return (float(np.mean(gains)) if gains else math.nan), len(gains)
@@ -283,7 +283,9 @@ def judged_runs(runs: Sequence[CuriousRun]) -> list[JudgedRun]:
     """
     ordered = sorted(runs, key=lambda run: (run.experiment, run.model, run.lr, run.batch_size, run.seed))
     judged = [_entry(run, claims) for run in ordered if (claims := run_claims(run))]
-    compared = [_entry(base, claims, lr=None) for base, others in _families(ordered) if (claims := _compared(base, others))]
+    compared = [
+        _entry(base, claims, lr=None) for base, others in _families(ordered) if (claims := _compared(base, others))
+    ]
     return judged + sorted(compared, key=lambda entry: (entry.experiment, entry.model, entry.batch_size, entry.seed))
 
 
@@ -297,7 +299,16 @@ def _families(runs: Iterable[CuriousRun]) -> list[tuple[CuriousRun, list[Curious
     groups: dict[str, list[CuriousRun]] = defaultdict(list)
     for run in runs:
         if run.start_from is not None and run.averages is not None:
-            same = (run.dataset, run.model, run.batch_size, run.seed, run.steps, run.lr_unit, run.optimizer, run.start_from)
+            same = (
+                run.dataset,
+                run.model,
+                run.batch_size,
+                run.seed,
+                run.steps,
+                run.lr_unit,
+                run.optimizer,
+                run.start_from,
+            )
             groups[json.dumps(same, sort_keys=True)].append(run)
     found = []
     for group in groups.values():
@@ -308,7 +319,8 @@ def _families(runs: Iterable[CuriousRun]) -> list[tuple[CuriousRun, list[Curious
 
 
 def _is_base(run: CuriousRun) -> bool:
-    assert run.start_from is not None and run.averages is not None
+    assert run.start_from is not None
+    assert run.averages is not None
     same = math.isclose(run.lr, float(run.start_from["lr"]), rel_tol=_SAME_LR)
     return same and run.schedule["name"] == "constant" and _has_averages(run.averages)
 
