@@ -1,4 +1,4 @@
-"""What the paper on training trajectories and averages says, as numbers with a verdict, for a run and for runs compared.
+"""What the paper on training trajectories and averages says, as numbers with a verdict, for single and compared runs.
 
 Of one run, from whichever of these it measures:
 
@@ -240,7 +240,7 @@ def _losses(averages: pa.Table, which: Average | None, column: str) -> dict[int,
 
 
 def _late_gain(averages: pa.Table, which: Average, column: str, *, steps: int) -> tuple[float, int]:
-    """Return by how much an average lies below the iterate in the second half of a run, in the mean, and of how many."""
+    """Return the mean of how far an average is below the iterate in the second half of a run, and of how many."""
     iterate, average = _losses(averages, None, column), _losses(averages, which, column)
     gains = [iterate[step] - average[step] for step in average if step in iterate and 2 * step >= steps]
     return (float(np.mean(gains)) if gains else math.nan), len(gains)
