@@ -62,10 +62,13 @@ class Family:
         return sorted(found, key=lambda kind: (kind.parameter or 0.0, kind.spacing or 0))
 
     def relative_lr(self, kind: Kind) -> float | None:
-        """Return a = lr*h for which the schedule that stands for an average was made; None without such a run."""
-        if kind not in self.scheduled:
-            return None
-        return float(self.scheduled[kind][0].settings["schedule"]["equivalent"]["relative_lr"])
+        """Return a = lr*h that the schedule made for an average supposes; without one, that of all other schedules.
+
+        None where no schedule says it, or several say different things.
+        """
+        runs = [*self.scheduled.get(kind, [])] or [run for group in self.scheduled.values() for run in group]
+        found = {float(run.settings["schedule"]["equivalent"]["relative_lr"]) for run in runs}
+        return found.pop() if len(found) == 1 else None
 
 
 def families(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[str, Any]]) -> list[Family]:

@@ -31,6 +31,8 @@ SPEC = FigureSpec(
 _RAW: dict[str, Any] = {"color": "#555555", "linestyle": "-", "linewidth": 1.5}
 _RATE_COLOR = "#D55E00"
 _RATE_STYLES: tuple[Any, ...] = ((0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1)))
+_MODEL: dict[str, Any] = {"linestyle": (0, (1, 2.5)), "linewidth": 1.1, "zorder": 1}
+_START_SHARE = 0.1  # weight of the first iterate from which on an EMA has no stationary variance yet
 _MOST_RATES = 4  # curves over the updates; all rates are points of the curve over lr'
 _NOTE_WIDTH = 92
 _STATUSES = {
@@ -171,13 +173,13 @@ def _draw_rates(
     _rate_ticks(panel, lrs)
     for kind, look in looks.items():
         _draw_equivalent(panel, family, kind, look, rates[kind], value, factor)
-        relative = family.relative_lr(kind)
-        if relative is not None:
-            at = _predicted(kind, family.lr, relative)
-            panel.axvline(
-                at, color=look["color"], linestyle=(0, (1, 2.5)), linewidth=1.1, zorder=1,
-                label=f"model's rate for {_continuations.kind_text(kind)}, a = {relative:g}",
-            )  # fmt: skip
+        predicted = _predicted(family, kind)
+        if predicted is not None:
+            panel.axvline(predicted, color=look["color"], **_MODEL)
+    relatives = {family.relative_lr(kind) for kind in looks if _predicted(family, kind) is not None}
+    if relatives:
+        listed = ", ".join(f"{relative:g}" for relative in sorted(filter(None, relatives)))
+        panel.plot([], [], color="#555555", **_MODEL, label=f"rate in the model at a = {listed}")
     panel.set_xlabel("constant learning rate lr'" + style.lr_unit(family.runs[0].settings))
     panel.set_ylabel(label)
     if not np.isfinite(middles).any():
@@ -264,11 +266,17 @@ def _equivalent(
     return found, over_seeds(found)
 
 
-def _predicted(kind: Kind, lr: float, relative_lr: float) -> float:
+def _predicted(family: Family, kind: Kind) -> float | None:
+    """Return the equivalent rate in the quadratic model; None where a = lr*h is not known or the start still counts."""
     from sgdline.analysis.equivalent_lr import predicted_rate
 
-    assert kind.parameter is not None
-    return predicted_rate(kind.average, kind.parameter, lr=lr, relative_lr=relative_lr, spacing=kind.spacing or 1)
+    relative_lr = family.relative_lr(kind)
+    if relative_lr is None or kind.parameter is None:
+        return None
+    if kind.average == "ema" and kind.parameter**family.steps > _START_SHARE:
+        return None
+    spacing = kind.spacing or 1
+    return predicted_rate(kind.average, kind.parameter, lr=family.lr, relative_lr=relative_lr, spacing=spacing)
 
 
 def _outcome(family: Family, kind: Kind, rate: EquivalentRates) -> str:
@@ -284,14 +292,14 @@ def _outcome(family: Family, kind: Kind, rate: EquivalentRates) -> str:
         spread = f" (a factor of {rate.spread:.2f} either way)" if math.isfinite(rate.spread) else ""
         words = (
             f"equivalent lr {rate.lr:.3g}{spread} in {rate.found} of {seeds}, measured rates beside it "
-            f" {rate.lower:g} and {rate.upper:g}"
+            f"{rate.lower:g} and {rate.upper:g}"
         )
         if rate.statuses.get("several"):
             words += f", the largest of several in {style.counted(rate.statuses['several'], 'seed')}"
         others.insert(0, words)
-    relative = family.relative_lr(kind)
-    if relative is not None:
-        others.append(f"quadratic model {_predicted(kind, family.lr, relative):.3g} at a = {relative:g}")
+    predicted = _predicted(family, kind)
+    if predicted is not None:
+        others.append(f"quadratic model {predicted:.3g} at a = {family.relative_lr(kind):g}")
     return f"{name}: {'; '.join(others)}" if others else f"{name}: no run reached its end"
 
 

@@ -154,7 +154,8 @@ def _draw_updates(panel: Axes, family: Family, value: str, factor: float, label:
         if curves:
             drawn = True
             middle = curves[0] if len(curves) == 1 else comparing.median(curves)
-            panel.plot(middle.places, middle.values, **look, label=text)
+            marker = "o" if np.isfinite(middle.values).sum() < 3 else None
+            panel.plot(middle.places, middle.values, **look, marker=marker, markersize=4.0, label=text)
     panel.set_xlabel("update t")
     panel.set_ylabel(label)
     panel.set_xlim(-0.02 * family.steps, 1.02 * family.steps)

@@ -78,7 +78,7 @@ def _entries(family: Family) -> dict[tuple[str, str], _Entry]:
     for label, runs in family.others.items():
         found["schedule", f"iterate, {label}"] = _Entry(runs, ITERATE)
     for kind, runs in family.scheduled.items():
-        found["schedule", f"iterate, that for {_continuations.kind_text(kind)}"] = _Entry(runs, ITERATE)
+        found["schedule", f"iterate, made for {_continuations.kind_text(kind)}"] = _Entry(runs, ITERATE)
     return found
 
 
@@ -94,12 +94,12 @@ def _cell(entry: _Entry, own: Mapping[tuple[str, str], _Entry], column: str) -> 
     seeds = style.counted(len(values), "seed") + (f" of {len(entry.runs)}" if len(values) < len(entry.runs) else "")
     baseline = next(iter(own.values()))
     if entry is baseline:
-        return (first, (seeds.partition(" ")[0], seeds.partition(" ")[1] + seeds.partition(" ")[2]))
+        return (first, ("", f" ({seeds})"))
     before = _by_seed(baseline, column)
     gains = [value - before[seed] for seed, value in values.items() if seed in before]
     gain, spread = mean_and_std(gains)
     if not math.isfinite(gain):
-        return (first, ("", seeds))
+        return (first, ("", f" ({seeds})"))
     words = f" ± {spread:.2f}" if math.isfinite(spread) else ""
     return (first, (f"{gain:+.2f}".replace("-", "\N{MINUS SIGN}"), f"{words} ({seeds})"))
 
