@@ -3,7 +3,7 @@
 At theta each of K fixed batches B gives the gradient g_B, and phi_B(eta) = L_B(theta - eta*g_B) is measured at
 eta = 0 and on a logarithmic grid around the learning rate; psi_B(eta) is the mean loss after the same step over other
 batches of the training set, and the validation set is measured at the same places. Around its minimum phi_B is measured
-once more on an even grid. phi_B is measured in float64: a second difference of a millionth of its range is to be seen.
+once more on an even grid, in float64: a second difference of a millionth of its range is to be seen.
 
 The last position is that of the trained network, after the last update.
 
@@ -96,10 +96,10 @@ class Probe:
         Returns:
             One row of the table `one_step` per batch.
 
-        Cost: per batch one gradient; per step size one forward pass over the batch in float64 and one over other
-            batches and validation set; per quadratic point one over the batch in float64. Besides, one over the
-            training set. On the default's tiny_resnet (8x8, batches of 64, 8 others, 256 validation images) 3 to 7 s of
-            one CPU core per position.
+        Cost: per batch one gradient; per step size one forward pass over the batch, the other batches and the
+            validation set; per quadratic point one over the batch in float64. Besides, one over the training set.
+            On the default's tiny_resnet (8x8, 8 batches of 64, 4 others each, 256 validation images) 2 to 4 s of one
+            CPU core per position.
         """
         return self._rows(update.step, update.epoch, update.lr)
 
@@ -121,18 +121,18 @@ class Probe:
         places = step_sizes.tolist()
         row: dict[str, Any] = {"gradient_norm": norm(gradient), "step_sizes": step_sizes}
         finite = math.isfinite(start) and math.isfinite(row["gradient_norm"])
-        own = self._losses.prepared([batch], engine=self._exact)
-        others = self._losses.prepared(self._batches.others(index, count=self._others))
-        with self._exact.line(direction) as line:
-            row["own_loss"] = self._losses.batch_means(line, places, own)[:, 0]
-            lowest = grid_minimum(step_sizes, row["own_loss"]) if finite else None
-            if lowest is not None and lowest.place > 0.0:
-                even = np.linspace(0.0, 2.0 * lowest.place, self._quadratic_points)
-                found = self._losses.batch_means(line, even.tolist(), own)[:, 0]
-                row |= {"quadratic_step_sizes": even, "quadratic_own_loss": found}
+        everything = self._losses.prepared([batch, *self._batches.others(index, count=self._others)])
         with self._losses.engine.line(direction) as line:
-            row["other_loss"] = self._losses.batch_means(line, places, others).mean(axis=1)
+            losses = self._losses.batch_means(line, places, everything)
+            row |= {"own_loss": losses[:, 0].copy(), "other_loss": losses[:, 1:].mean(axis=1)}
             if self._losses.validation is not None:
                 row["validation_loss"] = mean_losses(line.losses(places, self._losses.validation)).cpu().numpy()
+        lowest = grid_minimum(step_sizes, row["own_loss"]) if finite else None
+        if lowest is not None and lowest.place > 0.0:
+            even = np.linspace(0.0, 2.0 * lowest.place, self._quadratic_points)
+            own = self._losses.prepared([batch], engine=self._exact)
+            with self._exact.line(direction) as line:
+                found = self._losses.batch_means(line, even.tolist(), own)[:, 0]
+            row |= {"quadratic_step_sizes": even, "quadratic_own_loss": found}
         status = "non_finite" if lowest is None else "ok" if lowest.place > 0.0 else "flat"
         return {**row, "status": status}

@@ -109,8 +109,8 @@ def _draw_start(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table]) ->
 
 
 def _draw_gap(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> None:
-    title = "(c) convexity gap: largest excess over the straight line between the ends, as a share of the range"
-    panel.set_ylabel("convexity gap")
+    title = "(c) segments against the straight line between their ends: convexity gap above it, sag below it"
+    panel.set_ylabel("share of the range")
     series.mark_run(panel, tables, run_steps=settings["steps"])
     steps, gaps = _by_batch(table, "step")[:, 0], _by_batch(table, "convexity_gap")
     known = np.isfinite(gaps)
@@ -118,16 +118,28 @@ def _draw_gap(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table], sett
         style.title(panel, title)
         style.say(panel, style.absence("no segment is finite", tables))
         return
-    panel.plot(steps, gaps, linestyle="", marker="o", markersize=3.0, markerfacecolor="none", color="#777777")
-    panel.plot([], [], linestyle="", marker="o", markersize=3.0, markerfacecolor="none", color="#777777",
-               label="gap of one batch on one segment, at its end")  # fmt: skip
+    panel.axhline(0.0, color="#888888", linewidth=0.8, zorder=0.8)
+    look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3.0, "markerfacecolor": "none"}
+    panel.plot(steps, gaps, **look, color="#777777")
+    panel.plot([], [], **look, color="#777777", label="gap of one batch on one segment, at its end")
     some = known.any(axis=1)
-    panel.plot(steps[some], np.nanmean(gaps[some], axis=1), **{**_batches.OWN, "color": "#000000"},
-               label="mean gap over the batches")  # fmt: skip
-    panel.set_ylim(-0.02, max(1.15 * float(gaps[known].max()), 0.1))
+    mean = np.nanmean(gaps[some], axis=1)
+    panel.plot(steps[some], mean, **{**_batches.OWN, "color": "#000000"}, label="mean gap over the batches")
+    sags = _sags(table).reshape(gaps.shape)[some]
+    panel.plot(steps[some], np.nanmean(sags, axis=1), **_batches.VALIDATION, label="mean sag over the batches")
+    low, high = float(np.nanmin(np.nanmean(sags, axis=1))), float(gaps[known].max())
+    panel.set_ylim(1.15 * low - 0.02, 1.15 * high + 0.05)
     none = 100 * float((gaps[known] == 0.0).mean())
-    notes = [
-        f"no excess on {none:.3g} % of {int(known.sum()):,} segments and batches",
-        f"largest {gaps[known].max():.2g}",
-    ]
+    notes = [f"no gap on {none:.3g} % of {int(known.sum()):,} curves", f"largest gap {high:.2g}"]
     style.title(panel, title, notes, width=120)
+
+
+def _sags(table: pa.Table) -> _batches.FloatArray:
+    """Return how far each curve hangs below its chord, at most 0, as a share of its range. Shape (rows,)."""
+    losses, alphas = _batches.curves(table, "segment_loss"), _batches.curves(table, "alphas")
+    if not losses.size:
+        return np.full(len(table), np.nan)
+    chords = (1.0 - alphas) * losses[:, :1] + alphas * losses[:, -1:]
+    ranges = np.ptp(losses, axis=1)
+    sags: _batches.FloatArray = (losses - chords).min(axis=1) / np.where(ranges > 0, ranges, np.nan)
+    return sags
