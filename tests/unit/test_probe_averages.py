@@ -202,11 +202,10 @@ def test_nothing_is_held_longer_than_an_evaluation_needs_it(
         needed = {
             past for past in range(step + 1) if any(late >= step and late - past in two_point for late in evaluations)
         }
-        open_windows = [
-            (late, count) for late in evaluations for count in swa if 0 <= late - (count - 1) * spacing <= step <= late
-        ]
-        assert running.held == 1 + len(needed) + len(open_windows)
-        held.append((running.held, 7 * (8 + 8 * len(open_windows) + 4 * len(needed))))
+        first = {late - (count - 1) * spacing: late for late in sorted(evaluations) for count in swa}
+        begun = {start for start, late in first.items() if 0 <= start <= step <= late}
+        assert running.held == 1 + len(needed) + len(begun)
+        held.append((running.held, 7 * (8 + 8 * len(begun) + 4 * len(needed))))
         if step in evaluations:
             found = {
                 (entry.name, entry.parameter): float(entry.value[0])
