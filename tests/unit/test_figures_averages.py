@@ -309,6 +309,16 @@ def test_the_table_tells_lost_runs_and_takes_the_validation_set_without_a_test_s
     assert texts[texts.index("iterate, constant lr 0.4") + 1 :][:3] == ["90.00", " ± 0.00", ""]
 
 
+@pytest.mark.parametrize("module", [fig_ema_vs_lr, fig_two_point, table_accuracy])
+def test_runs_of_which_nothing_is_left_still_have_a_sheet(module: ModuleType) -> None:
+    alone = run({ITERATE: (0.2, 0.9)}, lr=0.4, schedule=equivalent("ema", 0.9))  # no baseline at all
+    lost = [run({ITERATE: (0.2, 0.9), EMA: (0.1, 0.9)}, lr=0.4, lost=5), run({ITERATE: (0.2, 0.9)}, lr=0.1, lost=5)]
+    stepped = run({ITERATE: (0.2, 0.9)}, lr=0.4, schedule={"name": "step", "milestones": [20], "factor": 0.1})
+    assert "tiny_vgg" in words(draw(module, [alone]))
+    assert "seed 1 at update 5" in words(draw(module, lost))
+    assert "tiny_vgg" in words(draw(module, [stepped]))
+
+
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 

@@ -202,11 +202,10 @@ def test_nothing_is_held_longer_than_an_evaluation_needs_it(
         needed = {
             past for past in range(step + 1) if any(late >= step and late - past in two_point for late in evaluations)
         }
-        open_windows = [
-            (late, count) for late in evaluations for count in swa if 0 <= late - (count - 1) * spacing <= step <= late
-        ]
-        assert running.held == 1 + len(needed) + len(open_windows)
-        held.append((running.held, 7 * (8 + 8 * len(open_windows) + 4 * len(needed))))
+        first = {late - (count - 1) * spacing: late for late in sorted(evaluations) for count in swa}
+        begun = {start for start, late in first.items() if 0 <= start <= step <= late}
+        assert running.held == 1 + len(needed) + len(begun)
+        held.append((running.held, 7 * (8 + 8 * len(begun) + 4 * len(needed))))
         if step in evaluations:
             found = {
                 (entry.name, entry.parameter): float(entry.value[0])
@@ -221,3 +220,54 @@ def test_nothing_is_held_longer_than_an_evaluation_needs_it(
                     assert found.pop(("two_point", distance)) == (value + path[step - distance]) / 2
             assert set(found) == {("ema", 0.5)}
     assert (most, most_bytes) == (max(count for count, _ in held), max(width for _, width in held))
+
+
+class Restless(nn.Module):
+    """Moves a buffer of its own in every pass, which its outputs depend on."""
+
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.norm = nn.Linear(64, 10), nn.BatchNorm1d(10)
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.count += 1
+        return self.norm(self.head(images.flatten(1))) * (1 + 0.1 * self.count)  # type: ignore[no-any-return]
+
+
+def test_a_row_does_not_depend_on_those_before_it(dataset: Path) -> None:
+    found = []
+    for ema in ([], [0.5, 0.9]):
+        images = load_images(dataset, device=CPU)
+        training = training_settings()
+        trainer = Trainer(training, images, device=CPU)
+        torch.manual_seed(0)
+        trainer.model = Restless()
+        trainer.vector = type(trainer.vector)(trainer.model)
+        probe = Probe(trainer, images, training, {**SETTINGS, "ema": ema}, Plan())
+        found.append([row for row in _rows(trainer, probe) if row["average"] != "ema"])
+    assert found[0] == found[1]
+    assert [row["average"] for row in found[0]] == ["iterate", "iterate", "swa", "two_point"]
+
+
+def test_losses_that_are_no_numbers_have_a_status(dataset: Path) -> None:
+    model = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [8], "batch_norm": False}}
+    trainer, probe = trainer_of(dataset, model=model)
+    rows = []
+    for update in trainer.updates(0, 3):
+        if update.step == 1:
+            before = trainer.vector.value.clone()
+            trainer.vector.value[-10:] = math.inf
+        probe.observe(update)
+        if update.step == 1:
+            trainer.vector.value.copy_(before)
+        if probe.due(update.step):
+            rows += probe.measure(update)
+    status = {(row["step"], row["average"]): row["status"] for row in rows}
+    assert status == {
+        (0, "iterate"): "ok", (0, "ema"): "ok", (2, "iterate"): "ok", (2, "ema"): "non_finite",
+        (2, "swa"): "non_finite", (2, "two_point"): "non_finite",
+    }  # fmt: skip
+    assert trainer.vector.value.isfinite().all()

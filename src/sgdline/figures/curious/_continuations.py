@@ -98,7 +98,7 @@ def _family(runs: Sequence[comparing.Run]) -> Family:
     start = runs[0].settings.get("start_from")
     parent = None if start is None else float(start["lr"])
     same = [lr for lr in lrs if parent is not None and math.isclose(lr, parent, rel_tol=_SAME_LR)]
-    baseline = (same or lrs or [parent if parent is not None else math.nan])[0]
+    baseline = (same or lrs or [max(float(run.settings["lr"]) for run in runs)])[0]
     rates = {lr: _by_seed([run for run in constant if float(run.settings["lr"]) == lr]) for lr in lrs}
     scheduled: dict[Kind, list[comparing.Run]] = {}
     others: dict[str, list[comparing.Run]] = {}

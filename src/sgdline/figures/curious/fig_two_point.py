@@ -87,7 +87,7 @@ def _half(family: Family) -> float | None:
 
 def _shown(family: Family) -> list[comparing.Run]:
     half = _half(family)
-    return [*family.baseline, *(family.rates[half] if half is not None else [])]
+    return [*family.baseline, *(family.rates[half] if half is not None else [])] or family.runs
 
 
 def _draw_distances(panel: Axes, family: Family, value: str, factor: float, label: str, name: str) -> None:
