@@ -71,6 +71,40 @@ Output for `hessian_covariance`: table `hessian_covariance`, one row per measure
 | hessian_eigenvalues, covariance_eigenvalues | the largest ones, descending | k |
 | cosine, subspace_overlap | of the top eigenvectors, of the k leading ones | 0 to 1 |
 | status | ok / non_finite | |
+
+Output for `alignment`: table `alignment`, one row per measured update and fixed batch.
+
+| column | content | shape, unit |
+|---|---|---|
+| step, epoch, lr, batch | the update, and which of the fixed batches | |
+| lag_cosines | of the batch's gradients now and some updates ago (C-M4) | lags, -1 to 1 |
+| other_batches_cosine, full_cosine | mean over the other batches; with the full-batch gradient | -1 to 1 |
+| gradient_norm, full_gradient_norm | of the batch, of the full batch | nats per length |
+| status | ok / zero_gradient / non_finite | |
+
+Output for `stationarity`: table `stationarity`, one row per measured update from t0 on, and one of the run's end.
+
+| column | content | shape, unit |
+|---|---|---|
+| step, epoch, lr, updates | the update, and updates since t0 | |
+| squared_distance, projections | of theta_t - theta_t0, on eigenvectors of the Hessian at t0 (C-M5) | k, length |
+| twin_squared_distance, twin_projections | of a twin with other batches, from the run | k, length |
+| rejoined_squared_distance, rejoined_projections | of a twin that sees the run's batches again | k, length |
+| eigenvalues, residuals, train_loss, products | at t0, in its row alone | k, nats per squared length |
+| status | ok / not_converged / non_finite | |
+
+Output for `spectrum`: table `spectrum`, one row per measured update.
+
+| column | content | shape, unit |
+|---|---|---|
+| step, epoch, lr, train_loss | the update, and the loss over the measuring set | nats |
+| eigenvalues, residuals | the largest ones of the Hessian, descending | k, nats per squared length |
+| gradient_means, gradient_variances | of v_i . g_B over the batches | k, nats per length, squared |
+| noise_variances | of the batches' minimisers along v_i | k, squared length |
+| gradient_covariance_trace, explained_share | of all directions; the share of these | ; 0 to 1 |
+| hessian_trace, hessian_trace_error | Hutchinson's estimate, and its standard error | nats per squared length |
+| batches, products, converged | what it took; within the tolerance | |
+| status | ok / not_converged / non_finite | |
 """
 
 from sgdline.runtime import job

@@ -212,7 +212,7 @@ def _draw_agreement(panel: Axes, gains: _Gains, tables: Mapping[str, pa.Table], 
         halves = [np.geomspace(1e-9, 1.0, 60) * abs(end) for end in (shown.min(), shown.max())]
         line = np.concatenate([-halves[0][::-1], halves[1]])
     panel.plot(line, line, color="#333333", linewidth=0.9, label="predicted = measured")
-    notes = ["second half of the run; filled: each sample once an epoch, hollow: batches with replacement"]
+    notes = ["second half of the run", "filled: each sample once an epoch, hollow: with replacement"]
     style.title(panel, title, notes, width=_NOTE_WIDTH)
 
 
@@ -238,7 +238,7 @@ def _draw_along_run(panel: Axes, gains: _Gains, tables: Mapping[str, pa.Table], 
         return
     panel.axhline(0.0, color="#999999", linewidth=0.6)
     _symmetric_log(panel, gains, axes="y")
-    notes = ["solid: measured, dashed: model, each sample once an epoch, dotted: model, batches with replacement"]
+    notes = ["solid: measured", "model dashed: each sample once an epoch, dotted: with replacement"]
     style.title(panel, title, notes, width=_NOTE_WIDTH)
 
 

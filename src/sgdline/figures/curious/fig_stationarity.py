@@ -36,7 +36,7 @@ _LONGEST_MODEL = 2000  # lags at which the model's correlation is drawn
 _MOST_EIGENVECTORS = 8  # that are drawn; more do not keep apart
 _TOTAL: dict[str, Any] = {"color": "#000000", "linestyle": "-", "linewidth": 2.0}
 _FLAT: dict[str, Any] = {"color": "#777777", "linestyle": (0, (5, 1.5)), "linewidth": 1.6}
-_GUIDE: dict[str, Any] = {"color": "#999999", "linestyle": (0, (1, 1.5)), "linewidth": 1.1}
+_GUIDE: dict[str, Any] = {"color": "#999999", "linewidth": 1.1}
 _TWIN: dict[str, Any] = {"color": "#D55E00", "linestyle": "-", "linewidth": 1.8}
 _REJOINED: dict[str, Any] = {"color": "#0072B2", "linestyle": "-", "linewidth": 1.8}
 _MODEL: dict[str, Any] = {"color": "#333333", "linestyle": (0, (4, 1.5)), "linewidth": 1.1}
@@ -224,9 +224,13 @@ def _draw_distance(panel: Axes, walk: _Walk, tables: Mapping[str, pa.Table]) -> 
         own = displacements[:, place]
         panel.plot(lags * walk.every, np.where(own > 0, own, np.nan), **look, label=walk.label(place))
     last = np.flatnonzero(positive)[-1]
-    panel.plot(times, means[last] * times / times[last], **_GUIDE, label="∝ t: free diffusion")
-    panel.set_xscale("log")
     panel.set_yscale("log")
+    bounds = panel.get_ylim()  # the guides go on below all that was measured
+    for power, dots, label in ((1, (1, 1.5), "∝ t: diffusion"), (2, (3, 2, 1, 2), "∝ t²: steady drift")):
+        guide = means[last] * (times / times[last]) ** power
+        panel.plot(times, guide, **_GUIDE, linestyle=(0, dots), label=label)
+    panel.set_xscale("log")
+    panel.set_ylim(bounds)
     notes = [f"whole: from t₀, means over {_BINS_PER_DECADE} bins per decade", "eigenvectors: mean over all starts"]
     style.title(panel, title, notes, width=_NOTE_WIDTH)
 
@@ -321,7 +325,7 @@ def _draw_twins(panel: Axes, walk: _Walk, tables: Mapping[str, pa.Table], model:
     measured = np.concatenate([twin, rejoined, own, again])
     measured = measured[np.isfinite(measured) & (measured > 0)]
     # The model's curve goes on below all that was measured.
-    panel.set_ylim(bottom=0.3 * float(np.quantile(measured, 0.001)))
+    panel.set_ylim(0.3 * float(np.quantile(measured, 0.001)), 5.0 * float(measured.max()))
     lost = int(np.isnan(twin).sum())
     notes += [f"a twin diverged: {style.counted(lost, 'row')} without it"] if lost else []
     if walk.momentum:
