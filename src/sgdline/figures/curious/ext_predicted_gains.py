@@ -30,7 +30,7 @@ Key = tuple[str, float, int | None]  # average, parameter, spacing
 _NOTE_WIDTH = 84
 _KINDS = ("ema", "swa", "two_point")
 _NAMES = {"ema": "EMA", "swa": "SWA", "two_point": "two points"}
-_LINEAR = 1e-3  # of the largest gain: below it the axes of gains are linear
+_LINEAR = 1e-2  # of the largest gain: below it the axes of gains are linear
 _COLORS = {"ema": "#0072B2", "swa": "#D55E00", "two_point": "#1B9E77"}
 _MARKERS = {"ema": "o", "swa": "s", "two_point": "^"}
 _MEASURED: dict[str, Any] = {"color": "#000000", "marker": "o", "linestyle": ""}
@@ -80,11 +80,9 @@ class _Gains:
         """Return which rows are of an average."""
         return np.array([own == key for own in self.keys], dtype=bool)
 
-    def all_finite(self) -> FloatArray:
-        """Return every gain that is a number, measured or predicted."""
-        every = np.concatenate([self.measured, self.stationary, self.epochwise])
-        found: FloatArray = every[np.isfinite(every)]
-        return found
+    def every(self, rows: npt.NDArray[np.bool_] | slice = slice(None)) -> FloatArray:
+        """Return every gain of some rows, measured or predicted."""
+        return np.concatenate([self.measured[rows], self.stationary[rows], self.epochwise[rows]])
 
 
 def _label(key: Key) -> str:
@@ -130,14 +128,19 @@ def _late(gains: _Gains, *, run_steps: int) -> npt.NDArray[np.bool_]:
     return gains.steps >= run_steps / 2
 
 
-def _symmetric_log(panel: Axes, gains: _Gains, *, axes: str) -> None:
-    """Make axes of gains logarithmic on both sides of 0, with room at the ends."""
-    finite = gains.all_finite()
-    largest = float(np.abs(finite).max())
-    threshold = max(_LINEAR * largest, 1e-12)
+def _symmetric_log(panel: Axes, gains: FloatArray, *, axes: str) -> None:
+    """Make axes of gains logarithmic on both sides of 0, linear around it.
+
+    Args:
+        panel: Where to.
+        gains: All that is drawn there.
+        axes: "x", "y" or both.
+    """
+    finite = gains[np.isfinite(gains)]
+    threshold = max(_LINEAR * float(np.abs(finite).max()), 1e-12)
     for axis in axes:
         set_scale = panel.set_xscale if axis == "x" else panel.set_yscale
-        set_scale("symlog", linthresh=threshold, linscale=0.6)
+        set_scale("symlog", linthresh=threshold, linscale=1.0)
 
 
 def _draw_averages(panel: Axes, gains: _Gains, tables: Mapping[str, pa.Table], *, run_steps: int) -> None:
@@ -164,7 +167,7 @@ def _draw_averages(panel: Axes, gains: _Gains, tables: Mapping[str, pa.Table], *
             if predicted.size:
                 label = name if place == 0 else None
                 panel.plot([place + shift], [predicted.mean()], **look, markersize=6.5, label=label)
-    _symmetric_log(panel, gains, axes="y")
+    _symmetric_log(panel, gains.every(late), axes="y")
     panel.set_xlim(-0.6, len(keys) - 0.4)
     panel.set_xticks(range(len(keys)), [_label(key) for key in keys], rotation=35, ha="right", rotation_mode="anchor")
     notes = [f"means over {'/'.join(str(count) for count in sorted(counts))} evaluations"]
@@ -202,13 +205,13 @@ def _draw_agreement(panel: Axes, gains: _Gains, tables: Mapping[str, pa.Table], 
     shown = shown[np.isfinite(shown)]
     panel.axhline(0.0, color="#999999", linewidth=0.5)
     if shown.min() > 0:
-        _symmetric_log(panel, gains, axes="y")
+        _symmetric_log(panel, gains.every(late), axes="y")
         panel.set_xscale("log")
         ends = (0.7 * float(shown.min()), 1.4 * float(shown.max()))
         line = np.geomspace(*ends, 100)
         panel.set_xlim(*ends)
     else:
-        _symmetric_log(panel, gains, axes="xy")
+        _symmetric_log(panel, gains.every(late), axes="xy")
         halves = [np.geomspace(1e-9, 1.0, 60) * abs(end) for end in (shown.min(), shown.max())]
         line = np.concatenate([-halves[0][::-1], halves[1]])
     panel.plot(line, line, color="#333333", linewidth=0.9, label="predicted = measured")
@@ -237,7 +240,7 @@ def _draw_along_run(panel: Axes, gains: _Gains, tables: Mapping[str, pa.Table], 
         style.say(panel, style.absence("no average was evaluated", tables))
         return
     panel.axhline(0.0, color="#999999", linewidth=0.6)
-    _symmetric_log(panel, gains, axes="y")
+    _symmetric_log(panel, gains.every(), axes="y")
     notes = ["solid: measured", "model dashed: each sample once an epoch, dotted: with replacement"]
     style.title(panel, title, notes, width=_NOTE_WIDTH)
 
