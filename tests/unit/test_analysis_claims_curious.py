@@ -156,6 +156,8 @@ def test_other_starts_seeds_and_lost_runs_are_not_compared() -> None:
     assert len(judged_runs([base, *(run(**{**vars(other), "seed": 2}) for other in others)])) == 1
     lost = run(**{**vars(base), "trace": trace(lost=True)})
     assert {claim.verdict for entry in judged_runs([lost, *others]) for claim in entry.claims} == {"undetermined"}
+    # A seed without schedules has that claim all the same: seeds are pooled.
+    assert [claim.verdict for claim in judged_runs(family())[1].claims] == ["holds", "undetermined"]
     # Outside of the measured rates nothing is extrapolated.
     low = run(**{**vars(base), "averages": averages(gains={("two_point", 100.0): 0.6})})
     a9 = by_name(judged_runs([low, *others[:2]])[1].claims)["A9"]

@@ -326,14 +326,12 @@ def _is_base(run: CuriousRun) -> bool:
 
 
 def _compared(base: CuriousRun, others: Sequence[CuriousRun]) -> tuple[Claim, ...]:
-    assert base.averages is not None
-    claims = []
     rates = [run for run in others if run.schedule["name"] == "constant" and run.lr != base.lr]
-    if rates:
-        claims.append(_two_point_claim(base, rates))
     scheduled = [run for run in others if run.schedule["name"] == "equivalent" and run.lr == base.lr]
-    if scheduled:
-        claims.append(_schedule_claim(base, scheduled))
+    if not rates and not scheduled:
+        return ()
+    # Both of every seed, whatever it was compared with: claims are pooled over seeds.
+    claims = [_two_point_claim(base, rates), _schedule_claim(base, scheduled)]
     if base.diverged:
         claims = [dataclasses.replace(claim, verdict="undetermined") for claim in claims]
     return tuple(claims)
