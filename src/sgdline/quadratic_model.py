@@ -16,6 +16,7 @@ Source: papers.md 3.2, F1 to F6 and F8 to F13; F7 is `sgdline.equivalent_steps`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,46 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 Floats = float | Sequence[float] | npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Average:
+    """The iterate itself (none of the numbers), its EMA (`decay`), or a mean of `count` iterates, `spacing` apart."""
+
+    name: str  # iterate | ema | two_point | swa
+    decay: float | None = None
+    count: int | None = None  # 2 for two points
+    spacing: int | None = None  # updates
+
+    @property
+    def reach(self) -> int:
+        """Updates from its first iterate to its last one; 0 for what is updated along the way."""
+        return 0 if self.count is None or self.spacing is None else (self.count - 1) * self.spacing
+
+    def variance(self, relative_lr: Floats, noise_variance: Floats = 1.0, *, momentum: float = 0.0) -> FloatArray:
+        """Return its stationary variance, by default in units of sigma^2.
+
+        Args:
+            relative_lr: a = lr*h.
+            noise_variance: sigma^2.
+            momentum: beta.
+
+        Returns:
+            Of the broadcast shape; NaN where there is no stationary state.
+        """
+        if momentum == 0.0:
+            if self.decay is not None:
+                return ema_variance(relative_lr, noise_variance, decay=self.decay)
+            if self.count is not None and self.spacing is not None:
+                return swa_variance(relative_lr, noise_variance, count=self.count, spacing=self.spacing)
+            return stationary_variance(relative_lr, noise_variance)
+        if self.decay is not None:
+            return momentum_ema_variance(relative_lr, noise_variance, momentum=momentum, decay=self.decay)
+        if self.count is not None and self.spacing is not None:
+            return momentum_swa_variance(
+                relative_lr, noise_variance, momentum=momentum, count=self.count, spacing=self.spacing
+            )
+        return momentum_variance(relative_lr, noise_variance, momentum=momentum)
 
 
 # -- one run at a constant learning rate ------------------------------------------------------------------------------

@@ -394,7 +394,7 @@ BROKEN = [
     (experiment_overlay("{batch_size: [1]}"), "experiments.digits.batch_size[0]", ["batch_norm: eval"]),
     (experiment_overlay("{figures: [linesearch/fig3]}"), "experiments.digits.figures[0]", ["fig3_distance_matrix"]),
     (experiment_overlay("{figures: [Fig 2]}"), "experiments.digits.figures[0]", ["id of a figure"]),
-    (experiment_overlay("{figures: [sparse/fig1]}"), "experiments.digits.figures[0]", ["Known figures: linesearch"]),
+    (experiment_overlay("{figures: [sparse/fig1]}"), "experiments.digits.figures[0]", ["Known figures: "]),
     (
         experiment_overlay("{figures: [walk/fig36_quadratic]}"),
         "experiments.digits.figures[0]",
@@ -412,8 +412,12 @@ BROKEN = [
     ("toys: {Quadratic: {toy: quadratic_descent}}", "toys.Quadratic", ["'quadratic'", "upper and lower case"]),
     ("toys: {a/b: {toy: quadratic_descent}}", "toys['a/b']", ["a name used in file names", "Did you mean 'a_b'?"]),
     ("toys: {quadratic: {toy: quadratic}}", "toys.quadratic.toy", ["quadratic_descent", "got 'quadratic'. Did you"]),
-    ("toys: {quadratic: {toy: [1]}}", "toys.quadratic.toy", ["must be quadratic_descent, got the list [1]"]),
-    ("toys: {new: {steps: 3}}", "toys.new.toy", ["is missing. It must be quadratic_descent."]),
+    (
+        "toys: {quadratic: {toy: [1]}}",
+        "toys.quadratic.toy",
+        ["must be one of quadratic_descent, ", ", got the list [1]"],
+    ),
+    ("toys: {new: {steps: 3}}", "toys.new.toy", ["is missing. It must be one of quadratic_descent, "]),
     ("toys: {new: quadratic_descent}", "toys.new", ["a mapping with the key toy", "got 'quadratic_descent'"]),
     ("toys: []", "toys", ["a mapping", "got the list []"]),
     ("toys: {quadratic: {step: 3}}", "toys.quadratic.step", ["not a known key", "Did you mean 'steps'?"]),
@@ -429,6 +433,33 @@ BROKEN = [
     ),
     ("toys: {quadratic: {relative_lr: [1, 1.0]}}", "toys.quadratic.relative_lr[1]", ["twice", "Remove one"]),
     ("toys: {quadratic: {relative_lr: [0]}}", "toys.quadratic.relative_lr[0]", ["a number above 0"]),
+    (
+        "toys: {m: {toy: averaged_variance, relative_lr: [2]}}",
+        "toys.m.relative_lr[0]",
+        ["a number from 0.0005 to below 2", "got 2"],
+    ),
+    ("toys: {m: {toy: momentum_variance, momentum: [1]}}", "toys.m.momentum[0]", ["from 0 to 0.999", "got 1"]),
+    (
+        "toys: {m: {toy: equivalent_schedule, updates: 59}}",
+        "toys.m.two_point_distance[0]",
+        ["within the 59 updates, got one that reaches 60 back", "Raise updates"],
+    ),
+    (
+        "toys: {m: {toy: equivalent_schedule, swa_spacing: [1, 10]}}",
+        "toys.m.swa_spacing[1]",
+        ["within the 400 updates, got one that reaches 590 back"],
+    ),
+    ("toys: {m: {toy: quadratic_spectrum, lr: 0.2}}", "toys.m.lr", ["below 2/largest_eigenvalue = 0.2", "got 0.2"]),
+    (
+        "toys: {m: {toy: quadratic_spectrum, smallest_eigenvalue: 11}}",
+        "toys.m.smallest_eigenvalue",
+        ["at most largest_eigenvalue = 10, got 11. Swap them."],
+    ),
+    (
+        "toys: {m: {toy: quadratic_spectrum, updates: 100}}",
+        "toys.m.two_point_distance",
+        ["at most updates = 100, got 2000"],
+    ),
     ("toys: {quadratic: {figures: [fig36]}}", "toys.quadratic.figures[0]", ["draws the toy", "walk/fig36_quadratic"]),
     (
         "toys: {quadratic: {figures: [linesearch/fig2_lines]}}",
@@ -589,13 +620,15 @@ def test_a_toy_is_of_the_kind_that_it_names() -> None:
     assert resolved["toys"]["c"]["steps"] == 30
     jsonschema.Draft202012Validator(schema).validate(resolved)
     blocks = {"a": {"toy": "die", "tosses": 5}, "b": {"toy": "coin", "tosses": 0}, "c": {"toy": "dice"}, "d": {}}
+    built_in = [branch["$ref"].split("/")[-1].removesuffix("_toy") for branch in SCHEMA["$defs"]["toy"]["oneOf"]]
+    kinds_listed = f"{', '.join([*built_in, 'coin'])} or die"
     with pytest.raises(ConfigError) as caught:
         resolve_config({**SINGLE, "toys": blocks}, schema=schema)
     assert caught.value.faults == (
         "toys.a.tosses is not a known key. Known keys here: sides, toy.",
         "toys.b.tosses must be a whole number of at least 1, got 0.",
-        "toys.c.toy must be one of quadratic_descent, coin or die, got 'dice'. Did you mean 'die'?",
-        "toys.d.toy is missing. It must be one of quadratic_descent, coin or die.",
+        f"toys.c.toy must be one of {kinds_listed}, got 'dice'. Did you mean 'die'?",
+        f"toys.d.toy is missing. It must be one of {kinds_listed}.",
     )
 
 

@@ -152,6 +152,7 @@ def test_rooms_without_torch_stay_without_it() -> None:
     modules = ["config", "tables", "runtime", "digests", "interpolation", "analysis.claims.linesearch_page"]
     modules += ["analysis.claims.walk_page", "analysis.distances", "analysis.fits", "analysis.metrics", "figures"]
     modules += ["data.prepare", "probes.gather", "engine.plan", "engine.positions", "toys", "toys.quadratic_descent"]
+    modules += ["quadratic_model", "toys.averaged_variance", "toys.quadratic_spectrum", "toys.equivalent_schedule"]
     program = "import sys\n" + "\n".join(f"import sgdline.{name}" for name in modules)
     program += "\nprint([name for name in ('torch', 'torchvision', 'snakemake') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

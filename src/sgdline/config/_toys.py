@@ -79,5 +79,46 @@ def _check_quadratic_descent(block: Block, path: KeyPath, faults: Faults) -> Non
         )
 
 
+def _check_equivalent_schedule(block: Block, path: KeyPath, faults: Faults) -> None:
+    if faults.under(path):
+        return
+    reaches = {("two_point_distance", place): distance for place, distance in enumerate(block["two_point_distance"])}
+    for place, spacing in enumerate(block["swa_spacing"]):
+        reaches["swa_spacing", place] = (block["swa_count"] - 1) * spacing
+    for (key, place), reach in reaches.items():
+        if reach > block["updates"]:
+            faults.add(
+                (*path, key, Index(place)),
+                f"must leave the average within the {block['updates']} updates, got one that reaches {reach} back. "
+                "Raise updates, or lower this.",
+            )
+
+
+def _check_quadratic_spectrum(block: Block, path: KeyPath, faults: Faults) -> None:
+    if faults.under(path):
+        return
+    largest, smallest, lr = block["largest_eigenvalue"], block["smallest_eigenvalue"], block["lr"]
+    if smallest > largest:
+        faults.add(
+            (*path, "smallest_eigenvalue"),
+            f"must be at most largest_eigenvalue = {largest:g}, got {smallest:g}. Swap them.",
+        )
+    if lr * largest >= 2.0:
+        faults.add(
+            (*path, "lr"),
+            f"must be below 2/largest_eigenvalue = {2.0 / largest:g}, got {lr:g}. Lower it: SGD would diverge.",
+        )
+    if block["two_point_distance"] > block["updates"]:
+        faults.add(
+            (*path, "two_point_distance"),
+            f"must be at most updates = {block['updates']}, got {block['two_point_distance']}. Raise updates, or lower "
+            "this.",
+        )
+
+
 # Kind of toy -> what its settings must fulfil together.
-_SETTINGS: dict[str, Callable[[Block, KeyPath, Faults], None]] = {"quadratic_descent": _check_quadratic_descent}
+_SETTINGS: dict[str, Callable[[Block, KeyPath, Faults], None]] = {
+    "quadratic_descent": _check_quadratic_descent,
+    "equivalent_schedule": _check_equivalent_schedule,
+    "quadratic_spectrum": _check_quadratic_spectrum,
+}

@@ -1,0 +1,170 @@
+"""Figures of the quadratic model: they draw their table, say how well it agrees, and nothing overlaps."""
+
+from __future__ import annotations
+
+import copy
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sgdline.figures import plot_figure, spec, style
+from sgdline.figures.curious import _averages
+from sgdline.quadratic_model import Average
+from sgdline.tables.kind import kind_of
+from sgdline.toys import simulate_toy
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+FIGURES = {
+    "theory_variance": "averaged_variance",
+    "theory_momentum": "momentum_variance",
+    "ext_sampling": "epoch_sampling",
+    "theory_schedule": "equivalent_schedule",
+    "fig_model_trajectory": "quadratic_spectrum",
+}
+QUICK: dict[str, dict[str, Any]] = {
+    "averaged_variance": {"chains": 100, "snapshots": 2},
+    "momentum_variance": {"chains": 100, "snapshots": 2},
+    "epoch_sampling": {"relative_lr": [0.02, 0.1, 1.0], "chains": 100, "snapshots": 2, "batches_per_epoch": 20},
+    "equivalent_schedule": {"chains": 3},
+    "quadratic_spectrum": {"updates": 400, "two_point_distance": 100, "chains": 40, "points": 20, "directions": 5},
+}
+
+
+def settings_of(figure: str, **changes: Any) -> dict[str, Any]:
+    toy = FIGURES[figure]
+    keys = SCHEMA["$defs"][f"{toy}_toy"]["properties"]
+    defaults = {key: entry["default"] for key, entry in keys.items() if "default" in entry}
+    return {"toy": "a_name", **copy.deepcopy(defaults), **QUICK[toy], **changes}
+
+
+def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
+    settings = settings_of(figure, **changes)
+    toy = FIGURES[figure]
+    columns = import_module(f"sgdline.toys.{toy}").simulate(settings)
+    table = pa.table(columns, schema=kind_of(toy).schema)
+    with style.applied():
+        drawn = import_module(f"sgdline.figures.curious.{figure}").draw({toy: table}, settings=settings)
+        drawn.draw_without_rendering()
+    return drawn, table
+
+
+def words(panel: Axes) -> str:
+    return " ".join([panel.get_title(loc="left"), *(text.get_text() for text in panel.texts)])
+
+
+def assert_nothing_overlaps(figure: Figure) -> None:
+    boxes = [panel.get_tightbbox() for panel in figure.axes]
+    boxes += [legend.get_window_extent() for legend in figure.legends]
+    boxes += [text.get_window_extent() for text in figure.texts]
+    sheet = figure.bbox
+    for box in boxes:
+        assert box is not None
+        assert box.x0 >= sheet.x0 - 1
+        assert box.x1 <= sheet.x1 + 1
+        assert box.y0 >= sheet.y0 - 1
+        assert box.y1 <= sheet.y1 + 1
+    for place, one in enumerate(boxes):
+        for other in boxes[place + 1 :]:
+            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
+            assert apart, (one, other)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
+    entry = spec(f"curious/{figure}")
+    toy = FIGURES[figure]
+    assert (entry.subject, entry.toy, entry.tables, entry.probes) == ("toy", toy, (toy,), ())
+    assert (ROOT / f"workflow/report/curious/{figure}.rst").read_text().strip()
+    assert f"`curious/{figure}`" in (ROOT / "config/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("figure", "changes"),
+    [
+        ("theory_variance", {}),
+        ("theory_variance", {"relative_lr": [0.3], "ema_decay": [], "two_point_distance": [], "swa_spacing": []}),
+        ("theory_variance", {"ema_decay": [0.5, 0.9, 0.95], "two_point_distance": [1, 50], "relative_lr": [0.01, 1.9]}),
+        ("theory_momentum", {}),
+        ("theory_momentum", {"momentum": [0.0, 0.5, 0.9, 0.95], "two_point_distance": [], "relative_lr": [0.1]}),
+        ("ext_sampling", {}),
+        ("ext_sampling", {"relative_lr": [1.0], "ema_decay": [], "two_point_distance": [], "swa_spacing": []}),
+        ("theory_schedule", {}),
+        ("theory_schedule", {"ema_decay": [], "two_point_distance": [], "swa_spacing": []}),
+        (
+            "theory_schedule",
+            {"ema_decay": [0.0], "two_point_distance": [1], "swa_count": 5, "swa_spacing": [2], "updates": 9},
+        ),
+        ("fig_model_trajectory", {}),
+        ("fig_model_trajectory", {"noise": "equal", "start": 0.0, "directions": 1, "ema_decay": 0.0}),
+        ("fig_model_trajectory", {"updates": 3, "two_point_distance": 3, "points": 2, "chains": 4}),
+    ],
+)
+def test_nothing_overlaps_or_leaves_the_sheet(figure: str, changes: dict[str, Any]) -> None:
+    drawn, _ = draw(figure, **changes)
+    assert_nothing_overlaps(drawn)
+    footer = drawn.texts[1].get_text()
+    assert "a_name" in footer
+    assert "no BatchNorm" in footer.replace("\n", " ")
+    for panel in drawn.axes:  # none empty
+        assert panel.lines or panel.collections or panel.texts
+
+
+def test_the_table_of_variances_is_written_out() -> None:
+    figure, table = draw("theory_variance")
+    variance, equivalent, agreement, numbers = figure.axes
+    written = [text.get_text() for text in numbers.texts]
+    for predicted, simulated in zip(table["predicted"].to_pylist(), table["simulated"].to_pylist(), strict=True):
+        assert f"{predicted:#.4g} | {simulated:#.4g}" in written
+    worst = np.abs(style.numbers(table, "simulated") / style.numbers(table, "predicted") - 1.0).max()
+    assert f"largest deviation {100 * worst:.2g} % of 25 values" in words(agreement)
+    assert variance.get_xscale() == variance.get_yscale() == equivalent.get_yscale() == "log"
+    [rows] = [_averages.rows_of(table, Average("ema", decay=0.95))]
+    marks = [line for line in variance.lines if line.get_marker() == "s" and len(line.get_xdata())]
+    np.testing.assert_array_equal(marks[0].get_ydata(), style.numbers(table, "simulated")[rows])
+
+
+def test_schedules_are_drawn_over_the_updates_still_to_go() -> None:
+    figure, table = draw("theory_schedule")
+    ema, *_ = figure.axes
+    rows = _averages.rows_of(table, Average("ema", decay=0.97), relative_lr=0.3)
+    curves = [line for line in ema.lines if line.get_linestyle() != "None"]
+    np.testing.assert_array_equal(curves[1].get_ydata(), style.numbers(table, "step")[rows])
+    np.testing.assert_array_equal(curves[1].get_xdata(), np.arange(400, 0, -1))
+    low, high = ema.get_xlim()
+    assert low > high  # time runs to the right
+    outside = sum(status != "ok" for status in table["status"].to_pylist())
+    assert outside
+    assert any("outside [0, 2]" in words(panel) for panel in figure.axes[:3])
+    assert "wanted: below 1e-12" in figure.texts[1].get_text().replace("\n", " ")
+
+
+def test_sampling_tells_how_often_directions_settle_within_an_epoch() -> None:
+    figure, table = draw("ext_sampling")
+    assert "a·N/B of the simulated rates: 0.4, 2, 20" in figure.texts[1].get_text().replace("\n", " ")
+    ratios = figure.axes[-1]
+    assert ratios.get_xlabel() == "a·N/B"
+    rows = _averages.rows_of(table, Average("iterate"), sampling="without_replacement")
+    curve = next(line for line in ratios.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(
+        curve.get_ydata(), style.numbers(table, "simulated")[rows] / style.numbers(table, "predicted")[rows]
+    )
+
+
+def test_equal_tables_give_equal_files(tmp_path: Path) -> None:
+    settings = settings_of("fig_model_trajectory")
+    simulate_toy("quadratic_spectrum", tmp_path / "s.arrow", settings=settings, provenance={})
+    for name in ("one", "two"):
+        plot_figure(
+            "curious/fig_model_trajectory", {"quadratic_spectrum": tmp_path / "s.arrow"}, settings=settings,
+            pdf=tmp_path / f"{name}.pdf", png=tmp_path / f"{name}.png",
+        )  # fmt: skip
+    assert (tmp_path / "one.pdf").read_bytes() == (tmp_path / "two.pdf").read_bytes()
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
