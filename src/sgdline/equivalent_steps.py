@@ -74,8 +74,9 @@ def two_point_weights(distance: int, steps: int) -> FloatArray:
 def equivalent_steps(weights: FloatArray, relative_lr: float) -> FloatArray:
     """Return the steps with which SGD's last iterate is an average of the iterates at a constant step.
 
-    Steps that nothing of the average depends on are the constant one: those before the first iterate that counts, if
-    the constant step is 1 and every iterate forgets all but its own batch.
+    Before the first iterate that counts, steps are the constant one, also where nothing of the average depends on them.
+    An iterate whose weight is below the smallest float64 does not count: in an EMA of decay b those more than
+    745/(-ln b) updates back.
 
     Args:
         weights: Of x_0 to x_T in the average, adding up to 1. Shape (T + 1,).
@@ -95,12 +96,12 @@ def equivalent_steps(weights: FloatArray, relative_lr: float) -> FloatArray:
     for index in range(steps, -1, -1):
         tail = weights[index] + kept * tail
         later[index] = tail
-    batch_weights = relative_lr * later[1:]
+    # S_t is the weight of everything up to x_{t+1}, which the iterates before x_{t+1} share with later[t + 1]. Summing
+    # up W_j instead would add the smallest float64 many times over in a long run.
+    before = np.cumsum(weights)[:-1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        # later[0] is W_init, the weight of x_0.
-        found: FloatArray = batch_weights / (later[0] + np.cumsum(batch_weights))
-    nothing_yet = np.cumsum(np.abs(batch_weights)) + abs(later[0]) == 0.0
-    return np.where(nothing_yet, relative_lr, found)
+        found: FloatArray = relative_lr * later[1:] / (later[1:] + before)
+    return np.where(before == 0.0, relative_lr, found)
 
 
 def ema_step(relative_lr: float, decay: float, remaining: int) -> float:

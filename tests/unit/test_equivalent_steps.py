@@ -79,3 +79,20 @@ def test_ends_of_the_schedules() -> None:
 def test_above_a_step_of_1_weights_may_be_negative_and_steps_leave_the_unit_interval() -> None:
     found = equivalent_steps(two_point_weights(3, 200), 1.6)
     assert found.min() < 0.0 or found.max() > 1.0
+
+
+@pytest.mark.parametrize("relative_lr", [0.02, 0.3, 0.5])
+def test_long_runs_do_not_end_in_the_smallest_numbers(relative_lr: float) -> None:
+    """Far back r^m is below the smallest float64: the closed forms still hold."""
+    steps = 40_000
+    remaining = np.arange(steps - 1, -1, -1)
+    for weights, closed in (
+        (swa_weights(50, steps), swa_step(relative_lr, 50, steps)),
+        (two_point_weights(50, steps), two_point_step(relative_lr, 50, steps)),
+    ):
+        found = equivalent_steps(weights, relative_lr)
+        np.testing.assert_allclose(found[remaining >= 50], closed, rtol=1e-12)
+    found = equivalent_steps(ema_weights(0.999, steps), relative_lr)
+    expected = [ema_step(relative_lr, 0.999, int(left)) for left in remaining]
+    # The first update's share of x_0 is small by then; a = 0.02 is the slowest.
+    np.testing.assert_allclose(found, expected, rtol=1e-9)

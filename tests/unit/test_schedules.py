@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sgdline.errors import SgdlineError
 from sgdline.train.schedules import Schedule, make_schedule
 
 
@@ -58,3 +60,54 @@ def test_a_trapezoid_turned_round_is_one_with_its_ends_exchanged(data: st.DataOb
     assert rates == [other(steps - 1 - step) for step in range(steps)]
     assert rates.count(0.3) >= steps - warmup - cooldown
     assert 0 < min(rates) <= max(rates) == 0.3
+
+
+def _averages(iterates: list[np.ndarray], average: str, parameter: float, spacing: int) -> np.ndarray:
+    """Return an average of x_0 to x_T by its own definition."""
+    if average == "ema":
+        mean = iterates[0]
+        for iterate in iterates[1:]:
+            mean = parameter * mean + (1 - parameter) * iterate
+        return mean
+    if average == "swa":
+        return np.mean(iterates[::-1][: (int(parameter) - 1) * spacing + 1 : spacing], axis=0)
+    return (iterates[-1] + iterates[-1 - int(parameter)]) / 2
+
+
+@pytest.mark.parametrize(
+    ("average", "parameter", "spacing"),
+    [("ema", 0.97, 1), ("ema", 0.5, 1), ("swa", 60, 1), ("swa", 12, 7), ("two_point", 60, 1), ("two_point", 1, 1)],
+)
+@pytest.mark.parametrize("relative_lr", [0.05, 0.3, 1.0])
+def test_the_last_iterate_of_the_equivalent_schedule_is_the_average(
+    average: str, parameter: float, spacing: int, relative_lr: float
+) -> None:
+    """Linear regression on batches whose inputs all have the same covariance: one eigenvalue, many minimisers."""
+    rng = np.random.default_rng(1)
+    steps, curvature = 200, 2.5
+    lr = relative_lr / curvature
+    block = {"average": average, "parameter": parameter, "spacing": spacing, "relative_lr": relative_lr}
+    scheduled = schedule("equivalent", lr=lr, steps=steps, **block)
+    orthogonal = [np.linalg.qr(rng.standard_normal((4, 3)))[0] * np.sqrt(4 * curvature) for _ in range(steps)]
+    answers = rng.standard_normal((steps, 4))
+
+    def descend(rate: Schedule) -> list[np.ndarray]:
+        path = [np.full(3, 5.0)]
+        for step, (inputs, targets) in enumerate(zip(orthogonal, answers, strict=True)):
+            gradient = inputs.T @ (inputs @ path[-1] - targets) / len(targets)
+            path.append(path[-1] - rate(step) * gradient)
+        return path
+
+    expected = _averages(descend(schedule("constant", lr=lr)), average, parameter, spacing)
+    np.testing.assert_allclose(descend(scheduled)[-1], expected, rtol=0, atol=1e-12)
+    rates = [scheduled(step) for step in range(steps)]
+    assert min(rates) >= 0
+    assert max(rates) <= lr / relative_lr * (1 + 1e-12)
+
+
+def test_steps_that_leave_their_bounds_are_refused() -> None:
+    block = {"average": "two_point", "parameter": 3, "spacing": 1, "relative_lr": 1.9}
+    with pytest.raises(SgdlineError, match=r"must lie in \[0, 2\], got .* at update \d+ for the average two_point"):
+        schedule("equivalent", steps=40, **block)
+    with pytest.raises(SgdlineError, match="long enough"):
+        schedule("equivalent", steps=2, **block | {"relative_lr": 0.5})

@@ -55,21 +55,12 @@ class Average:
     value: Tensor  # (p,), float64
 
 
-@dataclass
-class _Window:
-    """The iterates of one SWA that is evaluated at update `last`."""
-
-    first: int
-    last: int
-    count: int
-    total: Tensor | None = None  # (p,), float64: their sum so far
-
-
 class RunningAverages:
     """Averages of iterates at known updates, made on the way.
 
-    Held at a time: one vector per EMA; the sums of those SWA whose window has begun; of the iterates themselves those
-    that a later two-point average needs, in their own dtype and once for all averages that need them.
+    Held at a time: one vector per EMA; a sum for every iterate with which the window of an SWA has begun, whatever the
+    number of windows that begin with it; of the iterates themselves those that a later two-point average needs, in
+    their own dtype and once for all averages that need them.
     """
 
     def __init__(
@@ -93,22 +84,16 @@ class RunningAverages:
         due = sorted(set(evaluations))
         self._spacing = spacing
         self._decays = tuple(ema)
-        self._counts = tuple(swa)
+        self._reaches = {count: (count - 1) * spacing for count in swa}
         self._distances = tuple(two_point)
-        self._windows = [
-            _Window(last - (count - 1) * spacing, last, count)
-            for last in due
-            for count in swa
-            if last >= (count - 1) * spacing
-        ]
-        self._needed: dict[int, int] = {}  # iterate -> last update at which it is needed; `due` ascends
+        # First iterate of a sum, or an iterate to keep -> the last update at which it is needed; `due` ascends.
+        self._summed: dict[int, int] = {}
+        self._kept: dict[int, int] = {}
         for last in due:
-            self._needed |= {last - distance: last for distance in two_point if last >= distance}
+            self._summed |= {last - reach: last for reach in self._reaches.values() if last >= reach}
+            self._kept |= {last - distance: last for distance in two_point if last >= distance}
         self._emas: list[Tensor] = []
-        self._opening: dict[int, list[_Window]] = {}
-        for window in self._windows:
-            self._opening.setdefault(window.first, []).append(window)
-        self._open: list[_Window] = []
+        self._sums: dict[int, Tensor] = {}
         self._snapshots: dict[int, Tensor] = {}
 
     def observe(self, step: int, theta: Tensor) -> None:
@@ -118,27 +103,23 @@ class RunningAverages:
             step: Number of updates done, t.
             theta: theta_t, left as it is. Shape (p,).
         """
-        self._open = [window for window in self._open if window.last >= step]
-        self._snapshots = {past: kept for past, kept in self._snapshots.items() if self._needed[past] >= step}
+        self._sums = {first: total for first, total in self._sums.items() if self._summed[first] >= step}
+        self._snapshots = {past: kept for past, kept in self._snapshots.items() if self._kept[past] >= step}
         if not self._emas:
-            self._emas = [theta.double() for _ in self._decays]
-            if theta.dtype == torch.float64:
-                self._emas = [ema.clone() for ema in self._emas]
+            self._emas = [theta.to(torch.float64, copy=True) for _ in self._decays]
         else:
             for decay, ema in zip(self._decays, self._emas, strict=True):
                 ema.mul_(decay).add_(theta, alpha=1.0 - decay)
-        for window in self._opening.pop(step, []):
-            window.total = torch.zeros_like(theta, dtype=torch.float64)
-            self._open.append(window)
-        for window in self._open:
-            if (step - window.first) % self._spacing == 0:
-                assert window.total is not None
-                window.total += theta
-        if step in self._needed:
+        if step in self._summed:
+            self._sums[step] = torch.zeros_like(theta, dtype=torch.float64)
+        for first, total in self._sums.items():
+            if (step - first) % self._spacing == 0:
+                total += theta
+        if step in self._kept:
             self._snapshots[step] = theta.clone()
 
     def at(self, step: int, theta: Tensor) -> Iterator[Average]:
-        """Yield the averages that end at the update observed last, shortest first; one vector at a time.
+        """Yield the averages that end at the update observed last, in the order of the lists; one vector at a time.
 
         Args:
             step: t, one of the evaluations.
@@ -146,11 +127,9 @@ class RunningAverages:
         """
         for decay, ema in zip(self._decays, self._emas, strict=True):
             yield Average("ema", decay, None, ema)
-        for count in self._counts:
-            for window in self._open:
-                if window.last == step and window.count == count:
-                    assert window.total is not None
-                    yield Average("swa", count, self._spacing, window.total / count)
+        for count, reach in self._reaches.items():
+            if step - reach in self._sums:
+                yield Average("swa", count, self._spacing, self._sums[step - reach] / count)
         for distance in self._distances:
             if step - distance in self._snapshots:
                 past = self._snapshots[step - distance]
@@ -159,7 +138,7 @@ class RunningAverages:
     @property
     def held(self) -> int:
         """Number of vectors of p numbers that are held now."""
-        return len(self._emas) + len(self._open) + len(self._snapshots)
+        return len(self._emas) + len(self._sums) + len(self._snapshots)
 
     def largest_held(self, parameters: int, *, parameter_bytes: int) -> tuple[int, int]:
         """Return the largest number of vectors held at a time over the whole run, and the largest sum of their bytes.
@@ -170,8 +149,8 @@ class RunningAverages:
             parameters: p.
             parameter_bytes: Bytes of an entry of theta.
         """
-        spans = [(window.first, window.last, _ACCUMULATOR_BYTES) for window in self._windows]
-        spans += [(first, last, parameter_bytes) for first, last in self._needed.items()]
+        spans = [(first, last, _ACCUMULATOR_BYTES) for first, last in self._summed.items()]
+        spans += [(first, last, parameter_bytes) for first, last in self._kept.items()]
         changes: dict[int, list[tuple[int, int]]] = {}
         for first, last, width in spans:
             changes.setdefault(first, []).append((1, width))
