@@ -137,7 +137,9 @@ def _symmetric_log(panel: Axes, gains: FloatArray, *, axes: str) -> None:
         axes: "x", "y" or both.
     """
     finite = gains[np.isfinite(gains)]
-    threshold = max(_LINEAR * float(np.abs(finite).max()), 1e-12)
+    largest = max(float(np.abs(finite).max(initial=0.0)), 1e-12)
+    # A power of ten: its label, the first one beside 0, then keeps its distance from it.
+    threshold = 10.0 ** np.ceil(np.log10(_LINEAR * largest) - 1e-9)
     for axis in axes:
         set_scale = panel.set_xscale if axis == "x" else panel.set_yscale
         set_scale("symlog", linthresh=threshold, linscale=1.0)
@@ -240,7 +242,7 @@ def _draw_along_run(panel: Axes, gains: _Gains, tables: Mapping[str, pa.Table], 
         style.say(panel, style.absence("no average was evaluated", tables))
         return
     panel.axhline(0.0, color="#999999", linewidth=0.6)
-    _symmetric_log(panel, gains.every(), axes="y")
+    _symmetric_log(panel, gains.every(late) if late.any() else gains.every(), axes="y")
     notes = ["solid: measured", "model dashed: each sample once an epoch, dotted: with replacement"]
     style.title(panel, title, notes, width=_NOTE_WIDTH)
 
