@@ -41,7 +41,10 @@ def test_lint_and_format_are_clean(fresh: Workflow) -> None:
 def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
     jobs = fresh.planned("--configfile", config)
     assert {"prepare_dataset", "train_run", "probe_segment", "gather_segments", "plot_figure"} <= set(jobs)
-    if "walk" in config:
+    if "curious" in config:
+        assert {"measure_one_step", "predict_gains", "judge_curious"} <= set(jobs)
+        assert jobs["probe_segment"] == jobs["gather_segments"] > jobs["train_run"]
+    elif "walk" in config:
         assert {"measure_intervals", "judge_walk"} <= set(jobs)
         assert jobs["train_run"] > jobs["measure_intervals"] <= jobs["plan_probe"]
     else:
@@ -79,7 +82,8 @@ def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
     assert compared.with_suffix(".pdf").exists()
     with (smoke.folder / "results/smoke/tables/claims.csv").open() as file:
         claims = list(csv.DictReader(file))
-    assert {row["claim"] for row in claims} == {"C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6", "W1", "W2"}
+    expected = {"C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6", "W1", "W2", "A7-saturates"}
+    assert {row["claim"] for row in claims} == expected | {f"A{number}" for number in range(1, 11)}
     assert {row["verdict"] for row in claims} <= {"holds", "fails", "undetermined"}
     assert "N = 256" in (smoke.folder / "results/smoke/tables/summary.md").read_text()
     assert not list(smoke.folder.glob("results/**/*.part")) + list(smoke.folder.glob("results/**/*.writing"))
@@ -121,15 +125,15 @@ class TestReruns:
         edited.edit("config/smoke.yaml", "lr: [0.1]", "lr: [0.1, 0.2]")
         jobs = edited.planned(*SMOKE)
         assert "prepare_dataset" not in jobs
-        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["fit_lines"]) == (3, 2, 18, 2)
-        assert (jobs["plot_figure"], jobs["plot_comparison"], jobs["judge_linesearch"]) == (2 * FIGURES, 1, 1)
+        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["fit_lines"]) == (2, 1, 10, 1)
+        assert (jobs["plot_figure"], jobs["plot_comparison"], jobs["judge_linesearch"]) == (FIGURES, 1, 1)
 
     def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
         block = "models:\n  tiny_mobilenet_w4:\n    entry: sgdline.models:tiny_mobilenet\n    kwargs:\n      width: 4\n"
         edited.edit("config/smoke.yaml", "models:\n  tiny_vgg_w4:", block + "  tiny_vgg_w4:")
-        edited.edit("config/smoke.yaml", "    models: [mlp_w32", "    models: [tiny_mobilenet_w4, mlp_w32")
+        edited.edit("config/smoke.yaml", "    models: [tiny_resnet_w4", "    models: [tiny_mobilenet_w4, tiny_resnet_w4")
         jobs = edited.planned(*SMOKE)
-        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"]) == (2, 1, 10)  # once with each optimizer
+        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"]) == (1, 1, 8)
         assert jobs["plot_figure"] == FIGURES
         assert "prepare_dataset" not in jobs
 
@@ -137,7 +141,7 @@ class TestReruns:
         edited.edit("src/sgdline/analysis/fits.py", "def fit_lines(", "_UNUSED = 1\n\n\ndef fit_lines(")
         jobs = edited.planned(*SMOKE)
         # Two figures read fits.
-        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, **CLAIMS}
+        assert jobs == {"fit_lines": 1, "measure_same_position": 1, "plot_figure": 2, **CLAIMS}
 
     def test_a_new_column_makes_its_table_and_what_follows(self, edited: Workflow) -> None:
         column = 'required("step", pa.int64()),'
@@ -148,7 +152,7 @@ class TestReruns:
         new.write_text((edited.folder / "src/sgdline/tables/kinds/trace.py").read_text())
         jobs = edited.planned(*SMOKE)
         # measure_same_position takes its polynomials from the same module as fit_lines.
-        assert jobs == {"fit_lines": 2, "measure_same_position": 2, "plot_figure": 4, **CLAIMS}
+        assert jobs == {"fit_lines": 1, "measure_same_position": 1, "plot_figure": 2, **CLAIMS}
 
     def test_an_edited_kernel_makes_probes_and_what_follows(self, edited: Workflow) -> None:
         edited.edit(
@@ -156,13 +160,13 @@ class TestReruns:
         )
         jobs = edited.planned(*SMOKE)
         assert "train_run" not in jobs
-        assert jobs["probe_segment"] == 10  # line, mline and interp
+        assert jobs["probe_segment"] == 6  # line, mline and interp
         assert set(jobs) >= ANALYSIS
 
     def test_an_edited_model_makes_its_own_run_only(self, edited: Workflow) -> None:
         edited.edit("src/sgdline/models/mlp.py", "def mlp(", "_UNUSED = 1\n\n\ndef mlp(")
         jobs = edited.planned(*SMOKE)
-        assert (jobs["train_run"], jobs["probe_segment"]) == (2, 10)
+        assert (jobs["train_run"], jobs["probe_segment"]) == (4, 10)  # those of curious and the one of fbpal_sgd
 
     def test_another_window_makes_the_analysis_only(self, edited: Workflow) -> None:
         edited.edit("config/smoke.yaml", "    analysis:\n", "    analysis:\n      window: 0.15\n")
@@ -171,13 +175,13 @@ class TestReruns:
 
     def test_an_edited_figure_makes_this_figure_only(self, edited: Workflow) -> None:
         edited.edit("src/sgdline/figures/linesearch/ext_variance.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
-        assert edited.planned(*SMOKE) == {"plot_figure": 2}
+        assert edited.planned(*SMOKE) == {"plot_figure": 1}
 
     def test_a_planning_option_makes_plans_and_an_equal_plan_keeps_the_lines(self, edited: Workflow) -> None:
         edited.edit("config/smoke.yaml", "precision: float32", "precision: float32\n        memory_gb: 2")
         jobs = edited.planned(*SMOKE)
         # Snakemake cannot know yet that the plans will be the same.
-        assert (jobs["plan_probe"], jobs["probe_segment"]) == (2, 8)  # line and mline share a plan
+        assert (jobs["plan_probe"], jobs["probe_segment"]) == (1, 4)  # line and mline share a plan
         assert "train_run" not in jobs
         edited.snakemake("--cores", "2", "--until", "plan_probe", *SMOKE)
         assert edited.planned(*SMOKE) == {}
@@ -187,7 +191,7 @@ class TestReruns:
         edited.snakemake("--cores", "2", "--until", "plan_probe", *SMOKE)
         jobs = edited.planned(*SMOKE)
         assert "plan_probe" not in jobs
-        assert jobs["probe_segment"] == 8
+        assert jobs["probe_segment"] == 4
 
     def test_another_trial_makes_the_plans_but_no_other_kernel(self, edited: Workflow) -> None:
         edited.edit("src/sgdline/engine/trial.py", "def choose_plan(", "_UNUSED = 1\n\n\ndef choose_plan(")
@@ -198,7 +202,7 @@ class TestReruns:
         edited.edit("config/smoke.yaml", "tolerance: 0.003", "tolerance: 0.002")
         jobs = edited.planned(*SMOKE)
         assert "train_run" not in jobs
-        assert jobs["probe_segment"] == 8
+        assert jobs["probe_segment"] == 4
 
 
 OWN_MODEL = '''
