@@ -20,6 +20,10 @@ include: "workflow/rules/toys.smk"
 include: "workflow/rules/figures.smk"
 
 
+onstart:
+    lift_rate_limit()
+
+
 localrules:
     all_figures,
     all_tables,

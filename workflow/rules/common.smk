@@ -15,11 +15,6 @@ from sgdline.digests import code_digest, entry_digest, names_in
 from sgdline.errors import SgdlineError
 from sgdline.runtime import share_package
 
-# Snakemake 9 limits how many jobs start per second, and each look at the limit orders another one a second later: after
-# some hundred jobs it looks at all ready jobs without a pause, a sixth of two cores. Jobs on this machine need no limit.
-if workflow.scheduling_settings is not None and workflow.local_exec:
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 # The package comes with the workflow: scripts find it without an installation, in any environment, on any node.
 share_package()
 
@@ -61,6 +56,16 @@ JUDGED = ["linesearch", "walk", "curious"]
 SHARPNESS = f"{RESULTS}/sharpness/{{start}}.json"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
+
+
+def lift_rate_limit():
+    """Let jobs on this machine start without a limit per second.
+
+    Snakemake 9 has one, and each look at it orders another look a second later: after some hundred jobs it goes through
+    all ready jobs without a pause.
+    """
+    if workflow.local_exec and hasattr(workflow, "scheduler"):
+        workflow.scheduler.job_rate_limiter = None
 
 
 def one_of(names):
