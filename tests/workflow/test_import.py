@@ -67,8 +67,7 @@ def test_a_trained_experiment_beside_it_is_trained(published: Workflow) -> None:
     tables = [f"results/{run}/line.arrow" for run in (RUN, RUN.replace("published/resnet20", "trained/mlp"))]
     jobs = published.planned(*tables, *CORES)
     assert jobs == {
-        "import_lines": 1, "prepare_dataset": 1, "train_run": 1, "plan_probe": 1, "probe_segment": 1,
-        "gather_segments": 1,
+        "import_lines": 1, "prepare_dataset": 1, "train_run": 1, "plan_probe": 1, "probe_run": 1,
     }  # fmt: skip
 
 

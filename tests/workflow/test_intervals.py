@@ -68,7 +68,7 @@ def test_either_source_gives_both_tables(made: Workflow) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
     assert provenance(read_table(run_folder(made, "measured") / "interp.arrow", "interp"))["replay_drift"] == 0.0
     sparse = made.planned(*ARGUMENTS, "--config", "run=[sparse]")
-    assert (sparse["probe_segment"], sparse["measure_lines"]) == (1, 1)
+    assert (sparse["probe_run"], sparse["measure_lines"]) == (1, 1)
     assert "measure_intervals" not in sparse
 
 

@@ -516,10 +516,13 @@ def figure_files():
     return [f"{stem}.{suffix}" for stem in found for suffix in ("png", "pdf")]
 
 
-def experiments_with(*, imported_lines):
-    """Return a regular expression of the experiments whose lines are imported, or of all others."""
+def experiments_with(*, imported_lines, several_segments=None):
+    """Return a regular expression of the experiments whose lines are imported, or of the others; by segments if asked."""
     return one_of(
-        name for name in CONFIG["experiments"] if (name in IMPORTED) == imported_lines
+        name
+        for name, block in CONFIG["experiments"].items()
+        if (name in IMPORTED) == imported_lines
+        and several_segments in (None, block["segments"] > 1)
     )
 
 

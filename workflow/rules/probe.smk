@@ -39,7 +39,7 @@ rule probe_segment:
     benchmark:
         f"{BENCHMARKS}/probe_segment/{RUN_LABEL}_{{probe}}_{{segment}}.tsv"
     wildcard_constraints:
-        experiment=experiments_with(imported_lines=False),
+        experiment=experiments_with(imported_lines=False, several_segments=True),
     conda:
         "../../envs/sgdline.yaml"
     threads: threads_of
@@ -62,6 +62,20 @@ rule probe_segment:
         "../scripts/probe_segment.py"
 
 
+# A run of one segment needs no gathering.
+use rule probe_segment as probe_run with:
+    output:
+        ensure(f"{RUN}/{{probe}}.arrow", non_empty=True),
+    log:
+        f"{LOGS}/probe_run/{RUN_LABEL}_{{probe}}.log",
+    benchmark:
+        f"{BENCHMARKS}/probe_run/{RUN_LABEL}_{{probe}}.tsv"
+    wildcard_constraints:
+        experiment=experiments_with(imported_lines=False, several_segments=False),
+    message:
+        "Probing {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+
+
 rule gather_segments:
     input:
         segments=segment_files,
@@ -70,7 +84,7 @@ rule gather_segments:
     log:
         f"{LOGS}/gather_segments/{RUN_LABEL}_{{probe}}.log",
     wildcard_constraints:
-        experiment=experiments_with(imported_lines=False),
+        experiment=experiments_with(imported_lines=False, several_segments=True),
     conda:
         "../../envs/sgdline.yaml"
     params:

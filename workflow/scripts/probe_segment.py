@@ -119,7 +119,7 @@ if __name__ == "__main__":
             plan=snakemake.input.get("plan"),
             output=snakemake.output[0],
             settings=snakemake.params.settings,
-            segment=int(snakemake.wildcards.segment),
+            segment=int(snakemake.wildcards.get("segment", 0)),  # rule probe_run: all of the run
             facts={
                 **snakemake.params.labels,
                 "slice": snakemake.params.settings,
