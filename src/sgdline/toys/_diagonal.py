@@ -312,7 +312,7 @@ class FeatureRank:
     """
 
     def __init__(self, inputs: FloatArray) -> None:
-        self._triangle: FloatArray = np.linalg.qr(inputs, mode="r")
+        self._triangle: FloatArray = np.linalg.qr(inputs)[1]
         values = np.linalg.svd(inputs, compute_uv=False)
         full = inputs.shape[0] >= inputs.shape[1]
         self._spread = float(values[-1] / values[0]) if full else 0.0
