@@ -124,6 +124,8 @@ def draw_path(panel: Axes, descent: Descent, *, mirrored: bool, until: int | Non
         until: Last update to draw; None draws all.
         label: Whether it enters the legend.
     """
+    from matplotlib.patheffects import withStroke
+
     points = descent.mirrored if mirrored else descent.points
     shown = points[:, : np.searchsorted(descent.updates, until, side="right")] if until is not None else points
     arguments = look(descent.kind)
@@ -131,6 +133,7 @@ def draw_path(panel: Axes, descent: Descent, *, mirrored: bool, until: int | Non
     panel.plot(
         *shown, **{**arguments, "linewidth": 0.6 if marked else arguments["linewidth"]}, alpha=0.85,
         marker="." if marked else None, markersize=2.2, zorder=2 if marked else 3,
+        path_effects=None if marked else [withStroke(linewidth=3.4, foreground=_DARK_FLOW)],
     )  # fmt: skip
     if label:  # grey behind the white line, that it shows on white
         panel.plot([], [], color=_DARK_FLOW if descent.kind == "flow" else arguments["color"], linewidth=2.0,
@@ -139,6 +142,8 @@ def draw_path(panel: Axes, descent: Descent, *, mirrored: bool, until: int | Non
 
 def mark_points(panel: Axes, table: pa.Table, found: Sequence[Descent]) -> None:
     """Mark the start, the sparse solution and the end of the flow."""
+    from matplotlib.patheffects import withStroke
+
     solution = next(row for row in table.to_pylist() if row["part"] == "solution")
     flow = next(descent for descent in found if descent.kind == "flow")
     places = {
@@ -149,8 +154,9 @@ def mark_points(panel: Axes, table: pa.Table, found: Sequence[Descent]) -> None:
     for name, (first, second) in places.items():
         panel.plot(first, second, marker="o", markersize=5.0, color="#FFFFFF", markeredgecolor="#000000", zorder=5)
         panel.annotate(
-            name, (first, second), xytext=(5, -10), textcoords="offset points", fontsize=8.0, color="#FFFFFF", zorder=6
-        )
+            name, (first, second), xytext=(5, -10), textcoords="offset points", fontsize=8.0, zorder=6,
+            path_effects=[withStroke(linewidth=2.0, foreground="#FFFFFF")],
+        )  # fmt: skip
 
 
 def draw_losses(panel: Axes, found: Sequence[Descent], measure: str, *, updates: int) -> None:
