@@ -394,7 +394,7 @@ BROKEN = [
     (experiment_overlay("{batch_size: [1]}"), "experiments.digits.batch_size[0]", ["batch_norm: eval"]),
     (experiment_overlay("{figures: [linesearch/fig3]}"), "experiments.digits.figures[0]", ["fig3_distance_matrix"]),
     (experiment_overlay("{figures: [Fig 2]}"), "experiments.digits.figures[0]", ["id of a figure"]),
-    (experiment_overlay("{figures: [sparse/fig1]}"), "experiments.digits.figures[0]", ["Known figures: "]),
+    (experiment_overlay("{figures: [unknown/xyz1]}"), "experiments.digits.figures[0]", ["Known figures: "]),
     (
         experiment_overlay("{figures: [walk/fig36_quadratic]}"),
         "experiments.digits.figures[0]",

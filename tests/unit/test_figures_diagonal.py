@@ -1,0 +1,156 @@
+"""Figures of the diagonal linear networks: nothing overlaps, losses and divergence are told."""
+
+from __future__ import annotations
+
+import copy
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from matplotlib.figure import Figure
+
+from sgdline.figures import plot_figure, spec, style
+from sgdline.tables.kind import kind_of
+from sgdline.toys import simulate_toy
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+FIGURES = {
+    "fig_diag_sgd": "diagonal_networks",
+    "fig_diag_gd": "diagonal_networks",
+    "fig_diag_2d_train": "diagonal_plane",
+    "fig_diag_2d_test": "diagonal_plane",
+    "fig_diag_2d_animation": "diagonal_plane",
+    "ext_diag_extras": "diagonal_extras",
+}
+SMALL: dict[str, Any] = {
+    "samples": 12, "dimensions": 15, "nonzero": 3, "test_samples": 40, "updates": 1000, "index_seeds": [1, 2, 3],
+    "perturbed_starts": 1,
+}  # fmt: skip
+OWN: dict[str, dict[str, Any]] = {
+    "diagonal_networks": {"evaluations": 60},
+    "diagonal_plane": {"resolution": 15, "kept_first": 50, "kept_later": 20},
+    "diagonal_extras": {"evaluations": 12, "projection_steps": 30},
+}
+LOST = {"method": "sgd", "lr": 4.0, "decay_at": 0.5, "decay_factor": 2.0}
+GENTLE = [
+    {"method": "sgd", "lr": 0.05, "decay_at": None, "decay_factor": 1.0},
+    {"method": "sgd", "lr": 0.15, "decay_at": 0.5, "decay_factor": 3.0},
+    {"method": "gd", "lr": 0.5, "decay_at": 0.3, "decay_factor": 3.0},
+]
+
+
+def settings_of(figure: str, **changes: Any) -> dict[str, Any]:
+    toy = FIGURES[figure]
+    keys = SCHEMA["$defs"][f"{toy}_toy"]["properties"]
+    defaults = {key: entry["default"] for key, entry in keys.items() if "default" in entry}
+    return {"toy": "a_name", **copy.deepcopy(defaults), **SMALL, **OWN[toy], "settings": GENTLE, **changes}
+
+
+def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
+    settings = settings_of(figure, **changes)
+    toy = FIGURES[figure]
+    columns = import_module(f"sgdline.toys.{toy}").simulate(settings)
+    table = pa.table(columns, schema=kind_of(toy).schema)
+    with style.applied():
+        drawn = import_module(f"sgdline.figures.sparse.{figure}").draw({toy: table}, settings=settings)
+        drawn.draw_without_rendering()
+    return drawn, table
+
+
+def assert_nothing_overlaps(figure: Figure) -> None:
+    boxes = [panel.get_tightbbox() for panel in figure.axes]
+    boxes += [legend.get_window_extent() for legend in figure.legends]
+    boxes += [text.get_window_extent() for text in figure.texts]
+    sheet = figure.bbox
+    for box in boxes:
+        assert box is not None
+        assert box.x0 >= sheet.x0 - 1
+        assert box.x1 <= sheet.x1 + 1
+        assert box.y0 >= sheet.y0 - 1
+        assert box.y1 <= sheet.y1 + 1
+    for place, one in enumerate(boxes):
+        for other in boxes[place + 1 :]:
+            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
+            assert apart, (one, other)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
+    entry = spec(f"sparse/{figure}")
+    assert (entry.subject, entry.toy, entry.tables) == ("toy", FIGURES[figure], (FIGURES[figure],))
+    caption = (ROOT / f"workflow/report/sparse/{figure}.rst").read_text()
+    assert "arXiv 2210.05337" in caption.replace("\n", " ")
+    assert f"`sparse/{figure}`" in (ROOT / "config/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("figure", "settings"),
+    [
+        *((figure, [*GENTLE[:2], LOST]) for figure in FIGURES),
+        ("fig_diag_gd", GENTLE),
+        *((figure, [LOST]) for figure in ("fig_diag_sgd", "fig_diag_2d_animation", "ext_diag_extras")),
+    ],
+)
+def test_nothing_overlaps_or_leaves_the_sheet(figure: str, settings: list[dict[str, Any]]) -> None:
+    drawn, _ = draw(figure, settings=settings)
+    assert_nothing_overlaps(drawn)
+    footer = drawn.texts[1].get_text().replace("\n", " ")
+    assert "a_name" in footer
+    assert "no BatchNorm" in footer
+    assert "DIVERGED CHAINS" in footer
+    lost = "SGD 4, 50 %: 3 of 3 + 1 of 1" if FIGURES[figure] != "diagonal_plane" else "SGD, lr 4, /2 at 50 %: 4 of 4"
+    assert (lost in footer) == (LOST in settings)
+    for panel in drawn.axes:
+        assert panel.lines or panel.collections or panel.texts
+
+
+def test_medians_leave_diverged_chains_out() -> None:
+    figure, table = draw("fig_diag_sgd", settings=[GENTLE[0], LOST])
+    train = figure.axes[0]
+    rows = table.to_pylist()
+    iterations = sorted({row["iteration"] for row in rows})
+    losses = np.array([row["train_loss"] for row in rows if row["setting"] == 0]).reshape(4, -1)
+    thick = [line for line in train.lines if line.get_linewidth() == 1.7 and len(line.get_xdata()) > 2]
+    assert len(thick) == 1  # of the setting that is lost there is none
+    np.testing.assert_array_equal(thick[0].get_xdata(), iterations)
+    np.testing.assert_allclose(thick[0].get_ydata(), np.median(losses[:3], axis=0))  # not the changed start
+    assert any(line.get_marker() == "x" for line in train.lines)
+    written = [text.get_text() for text in figure.axes[-1].texts]
+    assert {"0 of 3 + 0 of 1", "3 of 3 + 1 of 1"} <= set(written)
+
+
+def test_decays_and_phases_are_marked() -> None:
+    figure, _ = draw("fig_diag_sgd")
+    for panel in figure.axes[:4]:
+        upright = {tuple(line.get_xdata()) for line in panel.lines if len(line.get_xdata()) == 2}
+        assert {(300, 300), (500, 500)} <= upright
+    bars = [line for line in figure.axes[0].lines if line.get_linewidth() == 5.0]
+    assert [list(bar.get_xdata()) for bar in bars] == [[250.0, 500], [150.0, 300]]
+
+
+def test_the_plane_draws_signed_and_mirrored_descents() -> None:
+    figure, table = draw("fig_diag_2d_train")
+    rows = [row for row in table.to_pylist() if row["part"] == "descent" and row["chain"] == 0]
+    for panel, prefix in zip(figure.axes[:2], ("", "mirrored_"), strict=True):
+        drawn = [line for line in panel.lines if len(line.get_xdata()) > 10]
+        assert len(drawn) == len(rows) == 4
+        for line, row in zip(drawn, rows, strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), row[f"{prefix}first_coordinate"])
+            np.testing.assert_array_equal(line.get_ydata(), row[f"{prefix}second_coordinate"])
+
+
+def test_equal_tables_give_equal_files(tmp_path: Path) -> None:
+    settings = settings_of("fig_diag_sgd")
+    simulate_toy("diagonal_networks", tmp_path / "s.arrow", settings=settings, provenance={})
+    for name in ("one", "two"):
+        plot_figure(
+            "sparse/fig_diag_sgd", {"diagonal_networks": tmp_path / "s.arrow"}, settings=settings,
+            pdf=tmp_path / f"{name}.pdf", png=tmp_path / f"{name}.png",
+        )  # fmt: skip
+    assert (tmp_path / "one.pdf").read_bytes() == (tmp_path / "two.pdf").read_bytes()
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
