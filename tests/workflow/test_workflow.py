@@ -131,7 +131,9 @@ class TestReruns:
     def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
         block = "models:\n  tiny_mobilenet_w4:\n    entry: sgdline.models:tiny_mobilenet\n    kwargs:\n      width: 4\n"
         edited.edit("config/smoke.yaml", "models:\n  tiny_vgg_w4:", block + "  tiny_vgg_w4:")
-        edited.edit("config/smoke.yaml", "    models: [tiny_resnet_w4", "    models: [tiny_mobilenet_w4, tiny_resnet_w4")
+        edited.edit(
+            "config/smoke.yaml", "    models: [tiny_resnet_w4", "    models: [tiny_mobilenet_w4, tiny_resnet_w4"
+        )
         jobs = edited.planned(*SMOKE)
         assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"]) == (1, 1, 8)
         assert jobs["plot_figure"] == FIGURES
