@@ -227,7 +227,6 @@ def _singular_values(values_or_matrix: ArrayLike) -> Matrix | None:
     if 0 in operand.shape:
         return np.zeros(0)
     try:
-        found: Matrix = np.linalg.svd(operand, compute_uv=False)
+        return np.asarray(np.linalg.svd(operand, compute_uv=False), dtype=np.float64)
     except np.linalg.LinAlgError:  # it did not converge
         return None
-    return found

@@ -151,7 +151,7 @@ def test_numbers_that_are_not_finite_give_no_number() -> None:
 def test_misuse_says_what_to_do() -> None:
     with pytest.raises(ValueError, match=r"\(samples, units\).*\(2, 3, 4\)"):
         sparsity_coefficient(np.ones((2, 3, 4)), threshold=0.9)
-    with pytest.raises(ValueError, match="threshold must be from 0 to 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"threshold must be from 0 to 1, got 1\.5"):
         sparsity_coefficient(np.ones((2, 3)), threshold=1.5)
     with pytest.raises(ValueError, match="tolerance must be at least 0"):
         numerical_rank([1.0], tolerance=-1.0)
