@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from sgdline.analysis.stabilization import Stabilisation
+
 SPEC = FigureSpec(
     id="sparse/_deep",
     title="Training loss, test error and feature sparsity: small steps and phases of large ones",
@@ -33,6 +35,7 @@ _COLUMNS = 3
 _NOTE_WIDTH = 62
 _LABEL_INCHES = 0.075  # of a letter of a legend
 _MARK: dict[str, Any] = {"linestyle": ":", "linewidth": 0.9, "alpha": 0.8, "zorder": 0}
+_LEVEL: dict[str, Any] = {"linewidth": 4.5, "alpha": 0.3, "zorder": 0, "solid_capstyle": "butt"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Panel:
     unit: str  # of the y axis
     curves: Sequence[comparing.Curve]  # one of each run
     logarithmic: bool = False
+    levels: Sequence[Stabilisation | None] = ()  # of each run: where its loss stays while steps are large
     absent: str = "no run was measured"
 
 
@@ -123,10 +127,26 @@ def error(run: comparing.Run, split: str) -> comparing.Curve:
 def training_panels(runs: Sequence[comparing.Run], split: str) -> list[Panel]:
     """Return training loss, its mark of stabilisation included, and the error over a split."""
     losses = [comparing.evaluated(run, "train_loss", against="epoch", positive=True) for run in runs]
+    levels = [stabilised(run) for run in runs]
     return [
-        Panel("loss over the training set", "training loss (nats)", losses, logarithmic=True),
+        Panel("loss over the training set", "training loss (nats)", losses, logarithmic=True, levels=levels),
         Panel(f"error over the {split} set", f"{split} error (%)", [error(run, split) for run in runs]),
     ]
+
+
+def stabilised(run: comparing.Run) -> Stabilisation | None:
+    """Return how stable the training loss is while steps are large (S-M3), in epochs; None without such a phase.
+
+    Where the run begins at another run's parameters or diverged within the phase there is nothing to measure either.
+    """
+    # Here and not above: reading a spec does not need it.
+    from sgdline.analysis.stabilization import stabilisation
+
+    decay, curve = decay_epoch(run), comparing.evaluated(run, "train_loss", against="epoch")
+    epochs = style.numbers(run.tables["trace"], "epoch")
+    if decay is None or len(curve.places) == 0 or not 0.0 < decay < epochs.max():
+        return None
+    return stabilisation(curve.places, curve.values, decay=decay, length=float(epochs.max()))
 
 
 def layers_of(runs: Sequence[comparing.Run]) -> list[str]:
@@ -175,6 +195,23 @@ def feature_notes(runs: Sequence[comparing.Run]) -> list[str]:
     ]
 
 
+def level_notes(runs: Sequence[comparing.Run]) -> list[str]:
+    """Return the footer's lines on the training loss in phases of large steps, medians over the seeds (S-M3)."""
+    lines = []
+    for label in dict.fromkeys(run.label for run in runs):
+        found = [level for run in runs if run.label == label and (level := stabilised(run)) is not None]
+        if not found:
+            continue
+        loss, drift, drop = (
+            float(np.median([getattr(entry, name) for entry in found])) for name in ("level", "drift", "drop")
+        )
+        words = f"{label}: level {loss:.2g} nats, moving by {drift:+.2f} decades"
+        lines.append(words + (f", {drop:.2g} times lower just behind the phase" if math.isfinite(drop) else ""))
+    if not lines:
+        return []
+    return ["training loss in the second half of a phase of large steps, thick bars: " + "; ".join(lines)]
+
+
 def training_notes(runs: Sequence[comparing.Run]) -> list[str]:
     """Return the footer's lines on what all runs are trained with, and on those that were lost."""
     options = {"  ·  ".join(style.describe_optimizer(run.settings["optimizer"])) or "plain SGD" for run in runs}
@@ -184,7 +221,7 @@ def training_notes(runs: Sequence[comparing.Run]) -> list[str]:
         rule = "behind it lr falls by the released code's rule"
     phased = any(run.settings["schedule"]["name"] == "piecewise" for run in runs)
     lines = [" or ".join(sorted(options)) + ("  ·  dotted: end of a phase of large steps, " + rule if phased else "")]
-    return lines + comparing.losses(runs)
+    return lines + level_notes(runs) + comparing.losses(runs)
 
 
 def sheet(
@@ -267,6 +304,9 @@ def _draw_panel(
         style.plain_log(axes)
     else:
         notes += _cut(axes, panel.curves, end=end)
+    for run, level in zip(runs, panel.levels, strict=False):
+        if level is not None and math.isfinite(level.level):
+            axes.plot([level.start, level.end], [level.level] * 2, color=looks[run.label]["color"], **_LEVEL)
     for run in runs:
         decay = decay_epoch(run)
         if decay is not None:
