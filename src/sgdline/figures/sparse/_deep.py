@@ -205,6 +205,9 @@ def level_notes(runs: Sequence[comparing.Run]) -> list[str]:
         loss, drift, drop = (
             float(np.median([getattr(entry, name) for entry in found])) for name in ("level", "drift", "drop")
         )
+        if not math.isfinite(loss):
+            lines.append(f"{label}: too few evaluations")
+            continue
         words = f"{label}: level {loss:.2g} nats, moving by {drift:+.2f} decades"
         lines.append(words + (f", {drop:.2g} times lower just behind the phase" if math.isfinite(drop) else ""))
     if not lines:
