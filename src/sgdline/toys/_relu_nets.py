@@ -1,7 +1,7 @@
 """Small ReLU networks trained one sample at a time, many of them at once; shared by the toys that have one.
 
-Of C networks with layers of the same widths every one has weights, a learning rate and an order of samples of its own. No
-number of a network depends on which others are trained beside it.
+Of C networks with layers of the same widths every one has weights, a learning rate and an order of samples of its own.
+No number of a network depends on which others are trained beside it.
 
 Source: papers.md 4.1 and 4.3.
 """
@@ -79,8 +79,8 @@ def linear_defaults(generator: torch.Generator, inputs: int, units: int, *, bias
 def sample_order(seed: int, *, samples: int, iterations: int) -> IntArray:
     """Draw the sample of every iteration as the released code does. Shape (iterations,).
 
-    Each one is `numpy.random.choice(samples, size=1, replace=False)` of the legacy generator, which is the first entry of
-    a permutation of all samples: its stream, and not a plain draw of an index.
+    Each one is `numpy.random.choice(samples, size=1, replace=False)` of the legacy generator, which is the first entry
+    of a permutation of all samples: its stream, and not a plain draw of an index.
     """
     generator = np.random.RandomState(seed)
     return np.fromiter((generator.permutation(samples)[0] for _ in range(iterations)), np.int64, count=iterations)
@@ -109,9 +109,9 @@ def learning_rates(runs: Sequence[Mapping[str, Any]], *, iterations: int) -> Flo
             1 for none), `warm_up_exponent`.
         iterations: T.
 
-    Source: papers.md 4.3. Up to iteration floor(f T) the rate is lr + (w - 1) lr (i/T)^e: it warms up towards the end of
-    the run and not towards the decay (7.2, P8), where it has reached lr (1 + (w - 1) f^e). From that iteration on it is
-    its last value over the divisor.
+    Source: papers.md 4.3. Up to iteration floor(f T) the rate is lr + (w - 1) lr (i/T)^e: it warms up towards the end
+    of the run and not towards the decay (7.2, P8), where it has reached lr (1 + (w - 1) f^e). From that iteration on
+    it is this value over the divisor.
     """
     rates = np.empty((iterations, len(runs)))
     places = np.arange(iterations)
@@ -361,8 +361,8 @@ def simulate_runs(
 
     Returns:
         Rows by evaluation, run and chain. Chains of one name have the same start and the same order in all runs:
-        `published`; `perturbed`, whose start differs from the published one's by a relative `perturbation`; `seed`, with
-        another start and another order.
+        `published`; `perturbed`, whose start differs from the published one's by a relative `perturbation`; `seed`,
+        with another start and another order.
 
     Source: papers.md 4.1, 4.3 and 7.2, P13.
     """
