@@ -116,9 +116,36 @@ def _check_quadratic_spectrum(block: Block, path: KeyPath, faults: Faults) -> No
         )
 
 
+def _check_diagonal(block: Block, path: KeyPath, faults: Faults) -> None:
+    if faults.under(path):
+        return
+    if block["nonzero"] > block["dimensions"]:
+        faults.add(
+            (*path, "nonzero"),
+            f"must be at most dimensions = {block['dimensions']}, got {block['nonzero']}. Lower it.",
+        )
+    for place, setting in enumerate(block["settings"]):
+        if setting["decay_at"] is None and setting["decay_factor"] != 1.0:
+            faults.add(
+                (*path, "settings", Index(place), "decay_factor"),
+                f"must be 1 without decay_at, got {setting['decay_factor']:g}. Say when the step is divided: decay_at.",
+            )
+
+
+def _check_diagonal_plane(block: Block, path: KeyPath, faults: Faults) -> None:
+    _check_diagonal(block, path, faults)
+    for name in ("first_range", "second_range"):
+        if not faults.under((*path, name)) and block[name][0] >= block[name][1]:
+            low, high = block[name]
+            faults.add((*path, name), f"must be a lower and a higher number, got {low:g} and {high:g}. Swap them.")
+
+
 # Kind of toy -> what its settings must fulfil together.
 _SETTINGS: dict[str, Callable[[Block, KeyPath, Faults], None]] = {
     "quadratic_descent": _check_quadratic_descent,
     "equivalent_schedule": _check_equivalent_schedule,
     "quadratic_spectrum": _check_quadratic_spectrum,
+    "diagonal_networks": _check_diagonal,
+    "diagonal_plane": _check_diagonal_plane,
+    "diagonal_extras": _check_diagonal,
 }

@@ -105,7 +105,7 @@ def learning_rates(runs: Sequence[Mapping[str, Any]], *, iterations: int) -> Flo
     """Return the learning rate of every iteration of every run, float64. Shape (iterations, R).
 
     Args:
-        runs: `lr`, `decay_at` (share of the run, None for a constant rate), `decay` (divisor), `warm_up` (factor,
+        runs: `lr`, `decay_at` (share of the run, None for a constant rate), `decay_factor`, `warm_up` (factor,
             1 for none), `warm_up_exponent`.
         iterations: T.
 
@@ -120,13 +120,14 @@ def learning_rates(runs: Sequence[Mapping[str, Any]], *, iterations: int) -> Flo
         share = np.minimum(places, last) / iterations
         rates[:, column] = run["lr"] * (1.0 + (run["warm_up"] - 1.0) * share ** run["warm_up_exponent"])
         if run["decay_at"] is not None:
-            rates[last:, column] /= run["decay"]
+            rates[last:, column] /= run["decay_factor"]
     return rates
 
 
 def decay_iteration(run: Mapping[str, Any], *, iterations: int) -> int:
     """Return the first iteration with a decayed learning rate, floor(f T)."""
-    return int(run["decay_at"] * iterations)
+    # Not one less where the product is a whole number but for rounding.
+    return math.floor(run["decay_at"] * iterations + 1e-9)
 
 
 def forward(layers: Sequence[Layer], inputs: FloatArray) -> tuple[FloatArray, list[FloatArray]]:
@@ -352,7 +353,7 @@ def simulate_runs(
 
     Args:
         problem: Samples.
-        settings: `other_seeds`, `perturbed`, `perturbation`, `rank_every`, `rank_tolerance`, `duplicate_threshold`.
+        settings: `other_seeds`, `perturbed_starts`, `perturbation`, `rank_every`, `rank_tolerance`, `duplicate_threshold`.
         runs: Schedules, see `learning_rates`.
         seed: Of the published chain: of its start and of its order of samples.
         iterations: T.
@@ -455,7 +456,7 @@ def _chains(settings: Mapping[str, Any], *, seed: int) -> list[_Chain]:
     return [
         _Chain("published", seed, 0),
         *(_Chain("seed", seed + _SEED_STRIDE * (number + 1), number) for number in range(settings["other_seeds"])),
-        *(_Chain("perturbed", seed, number) for number in range(settings["perturbed"])),
+        *(_Chain("perturbed", seed, number) for number in range(settings["perturbed_starts"])),
     ]
 
 

@@ -38,8 +38,8 @@ class Setting:
         return sum((inputs + self.biases) * units for inputs, units in itertools.pairwise(self.student))
 
 
-def _run(lr: float, decay_at: float | None = None, decay: float = 1.0, **warm_up: float) -> dict[str, Any]:
-    return {"lr": lr, "decay_at": decay_at, "decay": decay, "warm_up": 1.0, "warm_up_exponent": 1.0, **warm_up}
+def _run(lr: float, decay_at: float | None = None, decay_factor: float = 1.0, **warm_up: float) -> dict[str, Any]:
+    return {"lr": lr, "decay_at": decay_at, "decay_factor": decay_factor, "warm_up": 1.0, "warm_up_exponent": 1.0, **warm_up}
 
 
 # papers.md 4.3.
@@ -158,9 +158,9 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Train the student with every schedule and several starts.
 
     Args:
-        settings: `network` (`two_layer`, `three_layer`), `runs` (`lr`, `decay_at`, `decay`, `warm_up`,
+        settings: `network` (`two_layer`, `three_layer`), `runs` (`lr`, `decay_at`, `decay_factor`, `warm_up`,
             `warm_up_exponent` each), `log10_iterations`, `seed` (None: the published ones, all three), `other_seeds`,
-            `perturbed`, `perturbation`, `rank_every`, `rank_tolerance`, `duplicate_threshold`.
+            `perturbed_starts`, `perturbation`, `rank_every`, `rank_tolerance`, `duplicate_threshold`.
 
     Returns:
         dict: Columns of the table `teacher_student`.

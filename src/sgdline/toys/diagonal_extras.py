@@ -1,0 +1,91 @@
+"""Diagonal linear networks: the valley below the iterates, their averages, and how sharp the loss is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sgdline.tables.kinds.diagonal_extras import DIAGONAL_EXTRAS
+from sgdline.toys import _diagonal
+from sgdline.toys._diagonal import FloatArray
+
+TABLE = DIAGONAL_EXTRAS
+
+
+def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Run all chains of all settings at once and look around at some iterations.
+
+    Args:
+        settings: As of the toy `diagonal_networks`, and `projection_steps`, `projection_lr` (gradient descent into the
+            valley) and `average_decay`. `evaluations` are all: the first iterations are not singled out.
+
+    Returns:
+        dict: Columns of the table `diagonal_extras`, by setting, chain and iteration.
+
+    Source: sparse/ext_diag_extras, papers.md 4.2.
+    """
+    problem = _diagonal.Problem.draw(settings)
+    chosen = [_diagonal.Setting.from_block(block) for block in settings["settings"]]
+    chains = _diagonal.chains_of(chosen, index_seeds=settings["index_seeds"], perturbed=settings["perturbed_starts"])
+    updates = settings["updates"]
+    stops = np.unique(np.round(np.linspace(0, updates, settings["evaluations"])))[:-1].astype(np.int64).tolist()
+    states = _diagonal.descend(
+        problem, chosen, chains, start=settings["start"], perturbation=settings["perturbation"], updates=updates,
+        stops=stops, average_decay=settings["average_decay"],
+    )  # fmt: skip
+    found = []
+    for state in states:
+        projected = project(problem, state.u, state.v, lr=settings["projection_lr"], steps=settings["projection_steps"])
+        found.append(_measure(problem, state, projected))
+    measured = {name: np.array([stop[name] for stop in found]).T.ravel() for name in found[0]}
+    columns = _diagonal.names(chosen, chains, stops, updates=updates)
+    columns["status"] = ["ok" if fine else "diverged" for fine in np.isfinite(measured["train_loss"])]
+    return columns | {
+        name: [value if np.isfinite(value) else None for value in values.tolist()] for name, values in measured.items()
+    }
+
+
+def project(
+    problem: _diagonal.Problem, u: FloatArray, v: FloatArray, *, lr: float, steps: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return where gradient descent comes to from every chain.
+
+    Args:
+        problem: Data.
+        u: Shape (chains, d).
+        v: As u.
+        lr: Its step.
+        steps: Number of them.
+    """
+    u, v = u.copy(), v.copy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(steps):
+            weighted = ((u * v) @ problem.inputs.T - problem.targets) @ problem.inputs / len(problem.targets)
+            step_u = lr * (weighted * v)
+            v -= lr * (weighted * u)
+            u -= step_u
+    return u, v
+
+
+def _measure(
+    problem: _diagonal.Problem, state: _diagonal.State, projected: tuple[FloatArray, FloatArray]
+) -> dict[str, FloatArray]:
+    """Return one value per chain and measure, NaN or infinite where there is none."""
+    u, v = state.u, state.v
+    assert state.average_u is not None
+    assert state.average_v is not None
+    with np.errstate(over="ignore", invalid="ignore"):
+        points = {"": u * v, "projected_": projected[0] * projected[1], "averaged_": state.average_u * state.average_v}
+        found = {}
+        for name, products in points.items():
+            found[f"{name}train_loss"] = _diagonal.half_mse(products, problem.inputs, problem.targets)
+            found[f"{name}test_loss"] = _diagonal.half_mse(products, problem.test_inputs, problem.test_targets)
+        errors = (u * v) @ problem.inputs.T - problem.targets
+        found["sample_gradient_square"] = (errors**2 * ((u**2 + v**2) @ (problem.inputs**2).T)).mean(axis=1)
+    ranges = np.full((2, len(u)), np.nan)
+    for row in np.flatnonzero(np.isfinite(found["train_loss"])):
+        ranges[:, row] = _diagonal.hessian_range(problem, u[row], v[row])
+    found["smallest_eigenvalue"], found["largest_eigenvalue"] = ranges
+    return found
