@@ -353,7 +353,8 @@ def simulate_runs(
 
     Args:
         problem: Samples.
-        settings: `other_seeds`, `perturbed_starts`, `perturbation`, `rank_every`, `rank_tolerance`, `duplicate_threshold`.
+        settings: `other_seeds`, `perturbed_starts`, `perturbation`, `rank_every`, `rank_tolerance`,
+            `duplicate_threshold`.
         runs: Schedules, see `learning_rates`.
         seed: Of the published chain: of its start and of its order of samples.
         iterations: T.

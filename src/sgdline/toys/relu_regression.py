@@ -57,8 +57,9 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Train the network with every schedule and several starts.
 
     Args:
-        settings: `runs` (`lr`, `decay_at`, `decay_factor`, `warm_up`, `warm_up_exponent` each), `log10_iterations`, `seed`,
-            `other_seeds`, `perturbed_starts`, `perturbation`, `rank_every`, `rank_tolerance`, `duplicate_threshold`,
+        settings: `runs` (`lr`, `decay_at`, `decay_factor`, `warm_up`, `warm_up_exponent` each), `log10_iterations`,
+            `seed`, `other_seeds`, `perturbed_starts`, `perturbation`, `rank_every`, `rank_tolerance`,
+            `duplicate_threshold`,
             `snapshots` (evaluations whose fitted function is kept, beside the last one's).
 
     Returns:

@@ -39,7 +39,14 @@ class Setting:
 
 
 def _run(lr: float, decay_at: float | None = None, decay_factor: float = 1.0, **warm_up: float) -> dict[str, Any]:
-    return {"lr": lr, "decay_at": decay_at, "decay_factor": decay_factor, "warm_up": 1.0, "warm_up_exponent": 1.0, **warm_up}
+    return {
+        "lr": lr,
+        "decay_at": decay_at,
+        "decay_factor": decay_factor,
+        "warm_up": 1.0,
+        "warm_up_exponent": 1.0,
+        **warm_up,
+    }
 
 
 # papers.md 4.3.
