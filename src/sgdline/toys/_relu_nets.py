@@ -127,7 +127,7 @@ def learning_rates(runs: Sequence[Mapping[str, Any]], *, iterations: int) -> Flo
 def decay_iteration(run: Mapping[str, Any], *, iterations: int) -> int:
     """Return the first iteration with a decayed learning rate, floor(f T)."""
     # Not one less where the product is a whole number but for rounding.
-    return math.floor(run["decay_at"] * iterations + 1e-9)
+    return math.floor(float(run["decay_at"]) * iterations + 1e-9)
 
 
 def forward(layers: Sequence[Layer], inputs: FloatArray) -> tuple[FloatArray, list[FloatArray]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
+_NOTE = 78  # letters in a line of notes
 WHAT = "12 points on a line, network 1-100-1"
 _RANGE = 1.6  # of a function's axis beyond the points', in units of their range
 
@@ -34,12 +35,12 @@ def draw_four(title: str, tables: Mapping[str, pa.Table], settings: Mapping[str,
     toy = toy_of(tables, settings)
     figure = style.new_figure(
         title, footer=_relu.footer(toy, settings, what=WHAT), width=10.4, height=7.4,
-        legend_entries=_relu.legend_entries(toy) + 2,
+        legend_entries=_relu.legend_entries(toy) + 1,
     )  # fmt: skip
     panels = figure.subplots(2, 2)
     losses = style.numbers(toy.table, "train_loss")
     _relu.draw_quantity(panels[0, 0], toy, losses, name="training loss", log=True)
-    style.title(panels[0, 0], "training loss", _relu.ends(toy, losses))
+    style.title(panels[0, 0], "training loss", _relu.ends(toy, losses), width=_NOTE)
     draw_functions(panels[0, 1], toy, evaluation=None, others=True)
     style.title(
         panels[0, 1], "fitted functions", ["at the last evaluation; thick: published chain, faint: other seeds"]
@@ -50,10 +51,11 @@ def draw_four(title: str, tables: Mapping[str, pa.Table], settings: Mapping[str,
         panels[1, 0], "rank of the Jacobian",
         [*_relu.ends(toy, ranks), f"{relu_regression.PARAMETERS} points, relative to the largest above "
          f"{settings['rank_tolerance']:g}"],
+        width=_NOTE,
     )  # fmt: skip
     sparsity = 100.0 * _relu.of_layer(toy.table, "sparsity", 0)
     _relu.draw_quantity(panels[1, 1], toy, sparsity, name="feature sparsity coefficient (%)")
-    style.title(panels[1, 1], "feature sparsity", [*_relu.ends(toy, sparsity), "lower is sparser"])
+    style.title(panels[1, 1], "feature sparsity", [*_relu.ends(toy, sparsity), "lower is sparser"], width=_NOTE)
     _relu.legend_of(panels[0, 0], toy)
     style.shared_legend(figure, [panels[0, 0], panels[0, 1]])
     return figure
@@ -86,5 +88,6 @@ def draw_functions(panel: Axes, toy: _relu.Toy, *, evaluation: int | None, other
     )  # fmt: skip
     middle, half = (targets.max() + targets.min()) / 2.0, (targets.max() - targets.min()) / 2.0
     panel.set_ylim(middle - _RANGE * half, middle + _RANGE * half)
+    panel.set_xlim(on[0], on[-1])
     panel.set_xlabel("x")
     panel.set_ylabel("y")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -52,12 +52,13 @@ class Toy:
         return [own[numbers[own] == number] for number in np.unique(numbers[own])]
 
     def measured(self, run: int, values: FloatArray) -> Measured:
-        """Return a column of one setting.
+        """Return a column of one setting, NaN in all of a chain that diverged: its values on the way run off the axes.
 
         Args:
             run: Its place.
             values: Of all rows, NaN where there is none.
         """
+        values = np.where(np.isfinite(style.numbers(self.table, "diverged_at")), np.nan, values)
         [published] = self.rows(run, "published")
         iterations = style.numbers(self.table, "iteration")[published]
         seen = np.isfinite(values).reshape(-1)
@@ -105,8 +106,8 @@ def looks(toy: Toy) -> list[dict[str, Any]]:
 def draw_quantity(panel: Axes, toy: Toy, values: FloatArray, *, name: str, log: bool = False) -> None:
     """Draw a quantity of all settings over the iterations.
 
-    Thick the median over the published chain and other seeds, with a band from the smallest to the largest value, thin
-    the published chain, ticks at the end the perturbed starts. Chains that diverged count up to where they did.
+    Thick the median over the published chain and other seeds as far as they do not diverge, with the band of their
+    quartiles; thin the published chain; ticks at the end the perturbed starts.
 
     Args:
         panel: Where to.
@@ -117,34 +118,40 @@ def draw_quantity(panel: Axes, toy: Toy, values: FloatArray, *, name: str, log: 
     """
     if log:
         values = np.where(values > 0.0, values, np.nan)
+    shown = []
     for run, look in enumerate(looks(toy)):
         found = toy.measured(run, values)
-        middle = reduced(np.median, found.independent)
-        low, high = reduced(np.min, found.independent), reduced(np.max, found.independent)
-        panel.fill_between(found.iterations, low, high, color=look["color"], alpha=0.13, linewidth=0.0)
+        low, middle, high = quartiles(found.independent)
+        panel.fill_between(found.iterations, low, high, color=look["color"], alpha=0.16, linewidth=0.0)
         panel.plot(found.iterations, middle, **look)
-        panel.plot(found.iterations, found.published, color=look["color"], linewidth=0.6)
-        if len(found.iterations):
-            ends = found.perturbed[:, -1]
+        if np.isfinite(found.published).any():
+            panel.plot(found.iterations, found.published, color=look["color"], linewidth=0.6)
+        ends = found.perturbed[:, -1] if len(found.iterations) else np.empty(0)
+        if np.isfinite(ends).any():
             panel.plot(
                 np.full(len(ends), found.iterations[-1]), ends, linestyle="none", marker="_", markersize=9.0,
                 color=look["color"],
             )  # fmt: skip
+        shown.append(np.concatenate([low, high, found.published, ends]))
     if log:
         style.plain_log(panel)
+    every = np.concatenate(shown)
+    if not np.isfinite(every).any():
+        style.say(panel, "no chain has a value: all of them diverged")
+        return
     mark_decays(panel, toy)
     panel.set_xlim(0, 1.02 * toy.iterations)
     panel.set_xlabel("iteration")
     panel.set_ylabel(name)
 
 
-def reduced(function: Callable[..., Any], chains: FloatArray) -> FloatArray:
-    """Reduce over the chains that have a value; NaN where none has. Shape (chains, E) to (E,)."""
-    found = np.full(chains.shape[1], np.nan)
+def quartiles(chains: FloatArray) -> FloatArray:
+    """Return the quartiles over the chains that have a value; NaN where none has. Shape (chains, E) to (3, E)."""
+    found = np.full((3, chains.shape[1]), np.nan)
     for place, column in enumerate(chains.T):
         finite = column[np.isfinite(column)]
         if finite.size:
-            found[place] = function(finite)
+            found[:, place] = np.quantile(finite, [0.25, 0.5, 0.75])
     return found
 
 
@@ -173,36 +180,40 @@ def legend_entries(toy: Toy) -> int:
     return len(toy.runs) + LEGEND_ROWS
 
 
-def footer(toy: Toy, settings: Mapping[str, Any], *, what: str) -> list[str]:
+def footer(toy: Toy, settings: Mapping[str, Any], *, what: str, published_only: bool = False) -> list[str]:
     """Return the footer of a figure.
 
     Args:
         toy: All of its chains.
         settings: As in `sgdline.figures.plot_figure`, nulls replaced.
         what: The problem in words.
+        published_only: Whether the figure draws no other chain.
     """
-    lost, count = (
-        sum(numbers)
-        for numbers in zip(
-            *(toy.lost(run, "published", "seed", "perturbed") for run in range(len(toy.runs))), strict=True
-        )
-    )
     last = int(style.numbers(toy.table, "iteration").max())
-    seeds = len(toy.rows(0, "seed"))
-    perturbed = len(toy.rows(0, "perturbed"))
     chains = [f"published chain: seed {settings['seed']}"]
-    chains += [f"median and range over it and {style.counted(seeds, 'other seed')}"] if seeds else []
-    chains += (
-        [f"{style.counted(perturbed, 'start')} perturbed by {settings['perturbation']:g} (relative)"]
-        if perturbed
-        else []
-    )
+    if not published_only:
+        seeds, perturbed = len(toy.rows(0, "seed")), len(toy.rows(0, "perturbed"))
+        if seeds:
+            chains.append(f"thick and band: median and quartiles over it and {style.counted(seeds, 'other seed')}")
+        if perturbed:
+            chains.append(f"{style.counted(perturbed, 'start')} perturbed by {settings['perturbation']:g} (relative)")
     return [
         f"toy {settings['toy']}  ·  {what}  ·  mean squared error without 1/2  ·  SGD, batch 1, no momentum, float64",
         f"T = {toy.iterations:,} iterations, last evaluation at {last:,}  ·  " + "  ·  ".join(chains),
-        f"features on the training samples (no BatchNorm)  ·  {lost} of {style.counted(count, 'chain')} diverged and "
-        "count up to there",
+        "features on the training samples, no BatchNorm" + ("" if published_only else f"  ·  {_losses(toy)}"),
     ]
+
+
+def _losses(toy: Toy) -> str:
+    """Return how many chains diverged, and how many networks have become constant."""
+    names = ("published", "seed", "perturbed")
+    lost, count = (sum(both) for both in zip(*(toy.lost(run, *names) for run in range(len(toy.runs))), strict=True))
+    active = toy.table["active"]
+    ends = [int(rows[-1]) for run in range(len(toy.runs)) for name in names for rows in toy.rows(run, name)]
+    dead = sum(any(share == 0.0 for share in active[row].as_py()) for row in ends)
+    words = [f"{lost} of {count} chains diverged and are left out" if lost else f"none of {count} chains diverged"]
+    words += [f"{dead} ended with a hidden layer that is 0 on all samples"] if dead else []
+    return ", ".join(words)
 
 
 def ends(toy: Toy, values: FloatArray) -> list[str]:

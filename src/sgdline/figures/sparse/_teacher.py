@@ -36,7 +36,7 @@ def draw_panels(title: str, tables: Mapping[str, pa.Table], settings: Mapping[st
     columns = 2 if hidden == 1 else 3
     entries = _relu.legend_entries(toy)
     figure = style.new_figure(
-        title, footer=_relu.footer(toy, settings, what=what(settings)), width=5.2 * 2 if columns == 2 else 12.6,
+        title, footer=_relu.footer(toy, settings, what=what(settings)), width=10.4 if columns == 2 else 12.6,
         height=7.4, legend_entries=entries,
     )  # fmt: skip
     panels = figure.subplots(2, columns).ravel()
@@ -53,11 +53,12 @@ def draw_panels(title: str, tables: Mapping[str, pa.Table], settings: Mapping[st
         name = "feature sparsity" if hidden == 1 else f"feature sparsity, layer {layer + 1}"
         values = 100.0 * _relu.of_layer(table, "sparsity", layer)
         shown.append((name, values, "feature sparsity coefficient (%)", False, ["lower is sparser"]))
-    for panel, (name, values, label, log, notes) in zip(panels, shown, strict=False):
+    if hidden > 1:  # a sixth panel
+        norms = style.numbers(table, "nuclear_norm")
+        shown.append(("nuclear norm, features times output weights", norms, "nuclear norm", True, []))
+    for panel, (name, values, label, log, notes) in zip(panels, shown, strict=True):
         _relu.draw_quantity(panel, toy, values, name=label, log=log)
-        style.title(panel, name, [*_relu.ends(toy, values), *notes], width=62)
-    for panel in panels[len(shown) :]:
-        panel.remove()
+        style.title(panel, name, [*_relu.ends(toy, values), *notes], width=78 if columns == 2 else 62)
     _relu.legend_of(panels[0], toy)
     style.shared_legend(figure, [panels[0]])
     return figure

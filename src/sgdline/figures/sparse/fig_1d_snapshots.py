@@ -39,8 +39,9 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
     shown = sorted({place for place in settings["snapshots"] if place < len(rows)} | {len(rows) - 1})
     columns = min(len(shown), _COLUMNS)
     lines = math.ceil(len(shown) / columns)
+    footer = _relu.footer(toy, settings, what=_regression.WHAT, published_only=True)
     figure = style.new_figure(
-        SPEC.title, footer=_relu.footer(toy, settings, what=_regression.WHAT), width=max(3.5 * columns, 8.0),
+        SPEC.title, footer=footer, width=max(3.5 * columns, 8.0),
         height=2.6 * lines + 1.2, legend_entries=len(toy.runs) + 1,
     )  # fmt: skip
     panels = figure.subplots(lines, columns, squeeze=False)

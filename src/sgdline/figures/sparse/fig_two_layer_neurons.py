@@ -42,7 +42,7 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
     Source: sparse/fig_two_layer_neurons, papers.md 4.3.
     """
     toy, settings = _teacher.toy_of(tables, settings)
-    footer = _relu.footer(toy, settings, what=_teacher.what(settings))
+    footer = _relu.footer(toy, settings, what=_teacher.what(settings), published_only=True)
     count = len(toy.runs)
     columns = 2 if count in (2, 4) else min(count, 3)
     lines = -(-count // columns)
