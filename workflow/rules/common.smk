@@ -160,6 +160,7 @@ def starting_settings(wildcards):
     run = SHARP_RUNS[wildcards.start]
     whole = settings.training_slice(CONFIG, **asdict(run))
     whole.pop("micro_batch", None)
+    whole.pop("label_noise", None)
     # What says how a run goes on from its start: Snakemake need not measure that again.
     fixed = {"lr": 1.0, "steps": 1, "segments": [[0, 1]], "drop_last": True}
     fixed["augmentation"] = {"crop_padding": 0, "flip": False}
@@ -302,7 +303,8 @@ def drawn_with(run, spec):
             if probe in block["probes"]  # lines of every update stand in for interp
         },
     }
-    return run_labels(run) | shown
+    noise = settings.label_noise_in_use(block)
+    return run_labels(run) | shown | ({"label_noise": noise} if noise else {})
 
 
 def figure_settings(wildcards):

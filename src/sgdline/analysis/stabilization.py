@@ -56,9 +56,8 @@ def stabilisation(positions: npt.ArrayLike, losses: npt.ArrayLike, *, decay: flo
     before = (places >= decay / 2.0) & (places <= decay)
     count = int(before.sum())
     phase = values[before]
-    missing = Stabilisation(decay / 2.0, decay, *[np.nan] * 6, losses=count)
     if count < _FEWEST or not _usable(phase):
-        return missing
+        return Stabilisation(decay / 2.0, decay, np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, count)
     logarithms = np.log10(phase)
     offsets = places[before] - places[before].mean()
     spread = float((offsets**2).sum())

@@ -87,6 +87,7 @@ def resolve_config(
             _check_schedule(experiment, path, faults)
             _check_optimizer(experiment, path, faults)
             _check_lr_unit(experiment, path, faults)
+            _check_label_noise(experiment, path, faults)
             _check_summed_gradient(experiment, resolved, path, faults)
             _check_noise(experiment, resolved, path, faults)
             _check_line_probe(experiment, resolved, path, faults)
@@ -95,6 +96,8 @@ def resolve_config(
             _check_interp(experiment, resolved, path, faults)
             for probe in ("hvp", "hessian_covariance", "stationarity", "spectrum"):
                 _check_hessian_probe(probe, experiment, resolved, path, faults)
+            for probe in ("feat", "jac"):
+                _check_samples(probe, experiment, resolved, path, faults)
             _check_one_step(experiment, resolved, path, faults)
             _check_followed_runs(experiment, resolved, path, faults)
             _check_import(experiment, path, faults)
@@ -689,6 +692,27 @@ def _check_hessian_probe(probe: str, experiment: Block, config: Block, path: Key
                     f"must not leave a chunk of one sample when probes.{probe}.batch_norm is train, got {batch_size} "
                     f"with {count} samples. Change probes.{probe}.samples, or use another batch size.",
                 )
+
+
+def _check_samples(probe: str, experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    """A probe of features takes the first part of the training images."""
+    samples, images = _entry(experiment, "probes", probe, "samples"), _training_images(experiment, config)
+    if images is not None and isinstance(samples, int) and samples > images:
+        faults.add(
+            (*path, "probes", probe, "samples"),
+            f"must be at most the training images of {experiment['dataset']} ({images}), got {samples}. Lower it.",
+        )
+
+
+def _check_label_noise(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    name, probability = _entry(experiment, "optimizer", "name"), _entry(experiment, "label_noise", "probability")
+    if not probability:
+        return
+    here = (*path, "label_noise", "probability")
+    if experiment.get("import_lines") is not None:
+        faults.add(here, f"must be 0 where lines are imported, got {probability:g}. Nothing is trained there.")
+    elif name not in (None, "sgd"):
+        faults.add(here, f"must be 0 when the optimizer is {name}, got {probability:g}. It measures true losses.")
 
 
 def _check_followed_runs(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:

@@ -128,7 +128,7 @@ def training_slice(
         dict: `model` (entry, kwargs), `lr`, `batch_size`, `seed`, `steps`, `segments` (list of [first, after last]),
             `threads`, `drop_last`, `optimizer`, `schedule`, `augmentation`; where they are not null, `micro_batch`, and
             `start_from`: `training` (the training slice of the run that this one continues) and `step`; and `lr_unit`
-            unless it is absolute.
+            unless it is absolute; and `label_noise` with a probability above 0.
 
     Raises:
         SgdlineError: If the configuration has no such experiment or model.
@@ -150,6 +150,7 @@ def training_slice(
         **({} if block["micro_batch"] is None else {"micro_batch": block["micro_batch"]}),
         **({} if block["lr_unit"] == "absolute" else {"lr_unit": block["lr_unit"]}),
         **({} if start is None else {"start_from": start}),
+        **({} if label_noise_in_use(block) is None else {"label_noise": label_noise_in_use(block)}),
     }
 
 
@@ -179,6 +180,12 @@ def parent_run(
 def _start(config: Config, block: Mapping[str, Any], parent: RunKey) -> dict[str, Any]:
     training = training_slice(config, **asdict(parent))
     return {"training": training, "step": training["steps"] if block["step"] is None else block["step"]}
+
+
+def label_noise_in_use(experiment: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a copy of an experiment's block of label noise; None with the probability 0, which changes nothing."""
+    block: dict[str, Any] = copy.deepcopy(experiment["label_noise"])
+    return block if block["probability"] else None
 
 
 def optimizer_in_use(block: Mapping[str, Any]) -> dict[str, Any]:

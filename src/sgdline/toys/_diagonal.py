@@ -154,8 +154,8 @@ def descend(
     """Run all chains side by side and yield them before the updates of some iterations.
 
     SGD takes one sample i per update: e = <x_i, u*v> - y_i, u -= lr*(e*x_i*v), v -= lr*(e*x_i*u), both from the old
-    values. Gradient descent takes the mean over all samples. No chain depends on those beside it, but for the last bits
-    of gradient descent's matrix products. Chains that diverge become infinite and NaN, and stay so.
+    values. Gradient descent takes the mean over all samples. No chain depends on those beside it, to the last bit.
+    Chains that diverge become infinite and NaN, and stay so.
 
     Args:
         problem: Data.
@@ -287,19 +287,28 @@ class _Whole(_Group):
 
     def weigh(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
         np.multiply(u, v, out=self.product)
-        residuals = self.product @ self.problem.inputs.T
+        residuals = applied(self.problem.inputs, self.product)
         residuals -= self.problem.targets
-        np.matmul(residuals, self.problem.inputs, out=self.weighted)
+        np.matmul(self.problem.inputs.T, residuals[..., None], out=self.weighted[..., None])
 
     def scale(self) -> None:
         self.step_u /= len(self.problem.targets)
         self.step_v /= len(self.problem.targets)
 
 
+def applied(inputs: FloatArray, products: FloatArray) -> FloatArray:
+    """Return X(u*v) of every u*v. Shape (..., d) to (..., n).
+
+    One matrix-vector product each: the digits of a matrix product would depend on how many there are.
+    """
+    found: FloatArray = np.matmul(inputs, products[..., None])[..., 0]
+    return found
+
+
 def half_mse(products: FloatArray, inputs: FloatArray, targets: FloatArray) -> FloatArray:
     """Return ||X(u*v) - y||^2 / (2n) of every u*v. Shape (..., d) to (...); S-M1."""
     with np.errstate(over="ignore", invalid="ignore"):
-        residuals = products @ inputs.T - targets
+        residuals = applied(inputs, products) - targets
         found: FloatArray = np.square(residuals).sum(axis=-1) / (2 * len(targets))
     return found
 
@@ -312,7 +321,7 @@ class FeatureRank:
     """
 
     def __init__(self, inputs: FloatArray) -> None:
-        self._triangle: FloatArray = np.linalg.qr(inputs, mode="r")
+        self._triangle: FloatArray = np.linalg.qr(inputs)[1]
         values = np.linalg.svd(inputs, compute_uv=False)
         full = inputs.shape[0] >= inputs.shape[1]
         self._spread = float(values[-1] / values[0]) if full else 0.0

@@ -62,7 +62,8 @@ def project(
     u, v = u.copy(), v.copy()
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(steps):
-            weighted = ((u * v) @ problem.inputs.T - problem.targets) @ problem.inputs / len(problem.targets)
+            residuals = _diagonal.applied(problem.inputs, u * v) - problem.targets
+            weighted = _diagonal.applied(problem.inputs.T, residuals) / len(problem.targets)
             step_u = lr * (weighted * v)
             v -= lr * (weighted * u)
             u -= step_u
@@ -82,8 +83,8 @@ def _measure(
         for name, products in points.items():
             found[f"{name}train_loss"] = _diagonal.half_mse(products, problem.inputs, problem.targets)
             found[f"{name}test_loss"] = _diagonal.half_mse(products, problem.test_inputs, problem.test_targets)
-        errors = (u * v) @ problem.inputs.T - problem.targets
-        found["sample_gradient_square"] = (errors**2 * ((u**2 + v**2) @ (problem.inputs**2).T)).mean(axis=1)
+        errors = _diagonal.applied(problem.inputs, u * v) - problem.targets
+        found["sample_gradient_square"] = (errors**2 * _diagonal.applied(problem.inputs**2, u**2 + v**2)).mean(axis=1)
     ranges = np.full((2, len(u)), np.nan)
     for row in np.flatnonzero(np.isfinite(found["train_loss"])):
         ranges[:, row] = _diagonal.hessian_range(problem, u[row], v[row])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,7 @@ from sgdline.models.loading import build_model, check_model
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.train.checkpoints import Checkpoint
+from sgdline.train.label_noise import LabelNoise
 from sgdline.train.landscape import Landscape, has_batch_norm
 from sgdline.train.micro_batches import chunk_size, micro_batches
 from sgdline.train.noise import IsotropicNoise, largest_variance
@@ -40,7 +41,7 @@ class Batch:
     """What one forward pass of the training sees."""
 
     inputs: Tensor  # (B, C, H, W), augmented
-    targets: Tensor  # (B,)
+    targets: Tensor  # (B,), some of them at random with label noise
     rows: Tensor  # (B,), rows of the training set, int64, CPU
     mask_seed: int  # seed of the dropout masks
 
@@ -122,6 +123,11 @@ class Trainer:
         if optimizer.get("noise"):
             self._noise = IsotropicNoise(optimizer["noise"], seed=self._draws, batch_size=batch_size, samples=samples)
         self._schedule = make_schedule(float(settings["lr"]), settings["schedule"], steps=int(settings["steps"]))
+        self._label_noise: LabelNoise | None = None
+        if settings.get("label_noise"):
+            self._label_noise = LabelNoise(
+                settings["label_noise"], steps=int(settings["steps"]), classes=classes, seed=self._draws
+            )
         self._order = BatchOrder(
             samples, batch_size=batch_size, seed=self._draws, drop_last=bool(settings["drop_last"])
         )
@@ -273,7 +279,10 @@ class Trainer:
             # ASSUME: micro-batches of the whole set are the chunks of the measured full-batch loss, the same at every
             # update: with BatchNorm, too, gradient descent then goes along the gradient of one function.
             rows = torch.arange(len(rows))
-        return self._batch_of(rows, step)
+        batch = self._batch_of(rows, step)
+        if self._label_noise is None:
+            return batch
+        return replace(batch, targets=self._label_noise.applied(batch.targets, step=step))
 
     def _batch_of(self, rows: Tensor, index: int) -> Batch:
         here = rows.to(self._train.targets.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from sgdline.equivalent_steps import ema_weights, equivalent_steps, swa_weights,
 from sgdline.errors import SgdlineError
 
 Schedule = Callable[[int], float]
+
+_ROUNDING = 1e-12  # relative: 0.3 of 10 updates is 3 of them
 
 
 def constant(lr: float, settings: Mapping[str, Any], steps: int) -> Schedule:
@@ -93,12 +96,60 @@ def equivalent(lr: float, settings: Mapping[str, Any], steps: int) -> Schedule:
     return lambda step: rates[step]
 
 
+def piecewise(lr: float, settings: Mapping[str, Any], steps: int) -> Schedule:
+    """Return a schedule with a phase of large steps: warm-up up to a share of the run, then a tenth, then a hundredth.
+
+    With x = (t + 1) / steps, f = large_phase and w(x) the warm-up: lr * w(x) for x < f; peak / 10 from f on and
+    peak / 100 from 0.9 on, peak = lr * w(f). none: w = 1; linear: 1 + (factor - 1) x / 0.5; power:
+    1 + (100 x)^exponent; exponential: base^(100 x).
+
+    With `compat` the peak behind a linear warm-up, and behind none, is lr * factor * f / 0.5 as in the released code:
+    without a warm-up steps then fall to lr/50, lr/16.7 and lr/10 for f = 0.1, 0.3 and 0.5 (papers.md P1).
+
+    Source: papers.md 4.4, schedules.
+    """
+    block = settings["piecewise"]
+    share, form = float(block["large_phase"]), str(block["warmup"])
+    forms: dict[str, Callable[[float], float]] = {
+        "none": lambda x: 1.0,
+        "linear": lambda x: 1.0 + (float(block["factor"]) - 1.0) * x / 0.5,
+        "power": lambda x: 1.0 + math.pow(100.0 * x, float(block["exponent"])),
+        "exponential": lambda x: math.pow(float(block["base"]), 100.0 * x),
+    }
+    growth = forms[form]
+    peak = lr * growth(share)
+    if block["compat"] and form in ("none", "linear"):
+        peak = lr * (float(block["factor"]) if form == "linear" else 1.0) * share / 0.5
+
+    def rate(step: int) -> float:
+        x = (step + 1) / steps
+        if x < share * (1.0 - _ROUNDING):
+            return lr * growth(x)
+        return peak / (10.0 if x < 0.9 * (1.0 - _ROUNDING) else 100.0)
+
+    return rate
+
+
+def cosine(lr: float, settings: Mapping[str, Any], steps: int) -> Schedule:
+    """Return lr * (1 + cos(pi x)) / 2 with x = (t + 1) / steps: 0 at the last update (papers.md 4.4)."""
+    return lambda step: lr * (1.0 + math.cos(math.pi * (step + 1) / steps)) / 2.0
+
+
+def inverted_cosine(lr: float, settings: Mapping[str, Any], steps: int) -> Schedule:
+    """Return lr less the cosine schedule: `lr` at the last update (papers.md 4.4)."""
+    falling = cosine(lr, settings, steps)
+    return lambda step: lr - falling(step)
+
+
 SCHEDULES: dict[str, Callable[[float, Mapping[str, Any], int], Schedule]] = {
     "constant": constant,
     "step": step_decay,
     "cyclical": cyclical,
     "trapezoid": trapezoid,
     "equivalent": equivalent,
+    "piecewise": piecewise,
+    "cosine": cosine,
+    "inverted_cosine": inverted_cosine,
 }
 
 
@@ -106,7 +157,7 @@ def make_schedule(lr: float, settings: Mapping[str, Any], *, steps: int) -> Sche
     """Return the function update -> learning rate that the config's `schedule` block describes.
 
     Args:
-        lr: The run's learning rate, the highest one of every schedule but `step`.
+        lr: The run's learning rate, the highest one of every schedule but `step` and `piecewise`.
         settings: The `schedule` block; the options of other schedules may be missing.
         steps: Updates of the run.
     """

@@ -1,0 +1,24 @@
+"""Label noise beside small and large steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sgdline.figures.sparse import _deep
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+
+SPEC = replace(
+    _deep.SPEC,
+    id="sparse/ext_label_noise",
+    title="Label noise beside small and large steps",
+)
+
+
+def draw(tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the figure; see `_deep.draw`."""
+    return _deep.draw(tables, settings=settings, title=SPEC.title)
