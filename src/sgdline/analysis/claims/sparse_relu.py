@@ -6,12 +6,12 @@ first. Of all chains of one seed, the published one or another:
 S1, S1-ends, S2-rank, S3-rank, S3-loss and S4-rank as in `sgdline.analysis.claims.sparse`, S1 and S1-ends only where
 there is a test loss. Beside them, of the feature sparsity coefficient (S-M6), its mean over the hidden layers:
 
-S2-sparsity   At the end it is the lower, the longer the large-step phase: the smallest ratio of one setting's to that of
-              the next longer phase is above 1.
-S3-sparsity   It falls in the large-step phase: the largest ratio of its value at the decay to its highest one before is
-              at most 0.9.
-S4-sparsity   After the decay it stays: the largest relative change from 5 % of the run behind the decay to the end is at
-              most 0.1.
+S2-sparsity   At the end it is the lower, the longer the large-step phase: the smallest ratio of one setting's to that
+              of the next longer phase is above 1.
+S3-sparsity   It falls in the large-step phase: the largest ratio of its value at the decay to its highest one before
+              is at most 0.9.
+S4-sparsity   After the decay it stays: the largest relative change from 5 % of the run behind the decay to the end is
+              at most 0.1.
 
 S3 and S4 are about settings whose large-step phase is at least a twentieth of the run. A claim that needs a chain that
 diverged is undetermined. Perturbed starts are left out: they repeat a seed.
