@@ -214,10 +214,10 @@ def parameter_norms(layers: Sequence[Layer]) -> FloatArray:
     return found
 
 
-def flat_parameters(layers: Sequence[Layer], network: int) -> list[float]:
+def flat_parameters(layers: Sequence[Layer], network: int) -> list[float | None]:
     """Return all parameters of one network, layer by layer, the weights row by row and then the bias."""
     parts = [values[network].ravel() for layer in layers for values in (layer.weight, layer.bias) if values is not None]
-    return [float(value) for value in np.concatenate(parts)]
+    return [finite_or_none(value) for value in np.concatenate(parts)]
 
 
 def measure_features(
