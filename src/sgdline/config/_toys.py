@@ -140,6 +140,31 @@ def _check_diagonal_plane(block: Block, path: KeyPath, faults: Faults) -> None:
             faults.add((*path, name), f"must be a lower and a higher number, got {low:g} and {high:g}. Swap them.")
 
 
+def _check_relu_runs(block: Block, path: KeyPath, faults: Faults) -> None:
+    if faults.under(path):
+        return
+    for place, run in enumerate(block["runs"] or []):
+        if run["decay_at"] is None and run["decay_factor"] != 1.0:
+            faults.add(
+                (*path, "runs", Index(place), "decay_factor"),
+                f"must be 1 without decay_at, got {run['decay_factor']:g}. Say when the step is divided: decay_at.",
+            )
+
+
+def _check_teacher_student(block: Block, path: KeyPath, faults: Faults) -> None:
+    _check_relu_runs(block, path, faults)
+    if faults.under(path):
+        return
+    for place, figure in enumerate(block["figures"]):
+        name = figure.split("/")[-1]
+        if name.startswith("fig_two_layer") != (block["network"] == "two_layer"):
+            faults.add(
+                (*path, "figures", Index(place)),
+                f"must be a figure of the network {block['network']}, got {figure}. Move it to a toy of the other "
+                "network.",
+            )
+
+
 # Kind of toy -> what its settings must fulfil together.
 _SETTINGS: dict[str, Callable[[Block, KeyPath, Faults], None]] = {
     "quadratic_descent": _check_quadratic_descent,
@@ -148,4 +173,6 @@ _SETTINGS: dict[str, Callable[[Block, KeyPath, Faults], None]] = {
     "diagonal_networks": _check_diagonal,
     "diagonal_plane": _check_diagonal_plane,
     "diagonal_extras": _check_diagonal,
+    "relu_regression": _check_relu_runs,
+    "teacher_student": _check_teacher_student,
 }

@@ -1,0 +1,148 @@
+"""Figures of the ReLU toys: they draw their table, count lost chains, and nothing overlaps."""
+
+from __future__ import annotations
+
+import copy
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from matplotlib.figure import Figure
+
+from sgdline.figures import spec, style
+from sgdline.figures.sparse import _relu
+from sgdline.tables.kind import kind_of
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+FIGURES = {
+    "fig_1d_regression": "relu_regression",
+    "fig_1d_overregularized": "relu_regression",
+    "fig_1d_snapshots": "relu_regression",
+    "fig_two_layer": "teacher_student",
+    "fig_two_layer_neurons": "teacher_student",
+    "fig_three_layer": "teacher_student",
+}
+
+
+def step_sizes(lr: float, **changes: Any) -> dict[str, Any]:
+    return {"lr": lr, "decay_at": None, "decay_factor": 1.0, "warm_up": 1.0, "warm_up_exponent": 1.0, **changes}
+
+
+def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
+    toy = FIGURES[figure]
+    keys = SCHEMA["$defs"][f"{toy}_toy"]["properties"]
+    settings = {key: copy.deepcopy(entry["default"]) for key, entry in keys.items() if "default" in entry}
+    settings |= {"other_seeds": 2, "perturbed_starts": 1, "log10_iterations": 2.2, "rank_every": 60}
+    if figure == "fig_three_layer":
+        settings["network"] = "three_layer"
+    settings |= changes
+    if settings["runs"] is not None:
+        settings["runs"] = [step_sizes(**run) for run in settings["runs"]]
+    table = pa.table(import_module(f"sgdline.toys.{toy}").simulate(settings), schema=kind_of(toy).schema)
+    with style.applied():
+        drawn = import_module(f"sgdline.figures.sparse.{figure}").draw(
+            {toy: table}, settings={**settings, "toy": "a_name"}
+        )
+        drawn.draw_without_rendering()
+    return drawn, table
+
+
+def words(figure: Figure) -> str:
+    parts = [text.get_text() for text in figure.texts]
+    for panel in figure.axes:
+        parts += [panel.get_title(loc="left"), *(text.get_text() for text in panel.texts)]
+    parts += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    return re.sub(r"\s+", " ", " ".join(parts))
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
+    entry = spec(f"sparse/{figure}")
+    toy = FIGURES[figure]
+    assert (entry.subject, entry.toy, entry.tables, entry.probes) == ("toy", toy, (toy,), ())
+    assert (ROOT / f"workflow/report/sparse/{figure}.rst").read_text().strip()
+    assert f"`sparse/{figure}`" in (ROOT / "config/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("figure", "changes"),
+    [
+        *((figure, {}) for figure in FIGURES),
+        ("fig_1d_regression", {"other_seeds": 0, "perturbed_starts": 0, "runs": [{"lr": 1e-4}]}),
+        ("fig_1d_snapshots", {"snapshots": [5], "runs": [{"lr": 1e-4}, {"lr": 10.0}]}),
+        ("fig_two_layer", {"runs": [{"lr": 50.0}]}),
+        ("fig_two_layer_neurons", {"runs": [{"lr": 0.1}, {"lr": 50.0}, {"lr": 0.2, "warm_up": 2.0}]}),
+    ],
+)
+def test_nothing_overlaps_or_leaves_the_sheet(figure: str, changes: dict[str, Any]) -> None:
+    drawn, _ = draw(figure, **changes)
+    boxes = [panel.get_tightbbox() for panel in drawn.axes]
+    boxes += [legend.get_window_extent() for legend in drawn.legends]
+    boxes += [text.get_window_extent() for text in drawn.texts]
+    for place, one in enumerate(boxes):
+        assert one is not None
+        assert one.x0 >= -1
+        assert one.y0 >= -1
+        assert one.x1 <= drawn.bbox.x1 + 1
+        assert one.y1 <= drawn.bbox.y1 + 1
+        for other in boxes[place + 1 :]:
+            assert other is not None
+            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
+            assert apart, (one, other)
+    assert "a_name" in words(drawn)
+    assert "no BatchNorm" in words(drawn)
+    for panel in drawn.axes:  # none empty
+        assert panel.lines or panel.collections or panel.texts
+
+
+def test_lost_chains_are_counted_and_left_out() -> None:
+    drawn, table = draw("fig_two_layer", runs=[{"lr": 0.1}, {"lr": 50.0}])
+    assert "lr 50, constant: 3 of 3 diverged" in words(drawn)
+    assert "4 of 8 chains diverged" in words(drawn)
+    low, high = drawn.axes[0].get_ylim()
+    sound = style.numbers(table, "train_loss")[style.numbers(table, "run") == 0]
+    assert high < 1e3 * sound.max()
+    assert low > 1e-3 * sound.min()
+    drawn, _ = draw("fig_two_layer", runs=[{"lr": 50.0}])
+    assert "all of them diverged" in words(drawn)
+    drawn, _ = draw("fig_two_layer_neurons", runs=[{"lr": 50.0}])
+    assert "the published chain diverged at iteration" in words(drawn)
+
+
+def test_medians_are_those_of_published_chain_and_seeds() -> None:
+    drawn, table = draw("fig_two_layer", runs=[{"lr": 0.1, "decay_at": 0.3, "decay_factor": 2.0}])
+    own = [chain != "perturbed" for chain in table["chain"].to_pylist()]
+    losses = style.numbers(table, "train_loss")[own].reshape(-1, 3)
+    curve = drawn.axes[0].lines[0]
+    np.testing.assert_allclose(curve.get_ydata(), np.median(losses, axis=1))
+    np.testing.assert_allclose(drawn.axes[0].lines[1].get_ydata(), losses[:, 0])
+    decay = [line for line in drawn.axes[0].lines if len(set(np.atleast_1d(line.get_xdata()))) == 1]
+    assert 47 in [np.atleast_1d(line.get_xdata())[0] for line in decay if len(line.get_xdata())]  # floor(0.3 * 159)
+    assert _relu.of_layer(table, "sparsity", 0).shape == (table.num_rows,)
+    assert "lr 0.1, /2 at 30 %" in words(drawn)
+
+
+def test_legends_name_the_step_that_is_reached() -> None:
+    run = step_sizes(0.04, decay_at=0.5, decay_factor=5.0, warm_up=6.0, warm_up_exponent=0.5)
+    assert _relu.setting_name(run, iterations=10001) == "lr 0.04 to 0.181, /5 at 50 %"
+
+
+def test_snapshots_are_those_that_were_asked_for() -> None:
+    drawn, table = draw("fig_1d_snapshots", snapshots=[5, 120, 900])
+    last = max(table["evaluation"].to_pylist())
+    kept = [row is not None for row in table["fitted"].to_pylist()]
+    assert {place for place, there in zip(table["evaluation"].to_pylist(), kept, strict=True) if there} == {
+        5,
+        120,
+        last,
+    }
+    assert drawn.axes[0].get_title(loc="left") == "iteration 5"
+    assert len(drawn.axes) == 3
+    row = next(i for i, place in enumerate(table["evaluation"].to_pylist()) if place == 120)
+    np.testing.assert_allclose(drawn.axes[1].lines[0].get_ydata(), table["fitted"][row].as_py())
