@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 CONFIG = resolve_config(yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8")), schema=SCHEMA)
 CONFIG["run"] = ["digits"]
-CONFIG["experiments"]["digits"]["segments"] = 2
+CONFIG["experiments"]["digits"] |= {"segments": 2, "seed": [1, 2]}
 CONFIG["experiments"]["digits"]["probes"]["mline"] = {"every": 60, "directions": "all"}
 RUN: dict[str, Any] = {"model": "mlp", "lr": "0.1", "batch_size": "64", "seed": "1"}  # wildcards are texts
 
@@ -247,7 +247,7 @@ def test_analysis_without_lines_has_no_interval() -> None:
     [
         (lambda: dataset_slice(CONFIG, "digit"), "Did you mean 'digits'"),
         (lambda: training_slice(CONFIG, "digits", **{**RUN, "model": "mlpp"}), "Did you mean 'mlp'"),
-        (lambda: training_slice(CONFIG, "x", **RUN), "Known experiments: digits"),
+        (lambda: training_slice(CONFIG, "x", **RUN), "Known experiments: [a-z]"),
         (lambda: probe_slice(CONFIG, "digits", "lin", **RUN), "Did you mean 'line'"),
         (lambda: plan_slice(CONFIG, "digits", "lin", **RUN), "Did you mean 'line'"),
         (lambda: analysis_slice(CONFIG, "digits", keys=["windw"]), "Did you mean 'window'"),

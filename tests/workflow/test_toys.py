@@ -117,12 +117,14 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
 
 def test_toys_are_targets_by_default_and_left_out_by_run(fresh: Workflow) -> None:
     everything = fresh.planned()
-    assert (everything["simulate_toy"], everything["plot_toy"]) == (1, 1)
+    count = everything["simulate_toy"]
+    assert count > 1
+    assert everything["plot_toy"] >= count
     jobs = fresh.planned(*CORES, "--config", "run=[digits]")
     assert "train_run" in jobs
     assert not {"simulate_toy", "plot_toy"} & set(jobs)
     tables = fresh.planned("all_tables", *CORES)
-    assert tables["simulate_toy"] == 1
+    assert tables["simulate_toy"] == count
     assert "plot_toy" not in tables
     only = fresh.planned("results/figures/walk/fig36_quadratic/quadratic.pdf", *CORES)
     assert only == {"simulate_toy": 1, "plot_toy": 1}
