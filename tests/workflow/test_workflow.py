@@ -45,11 +45,14 @@ def test_lint_and_format_are_clean(fresh: Workflow) -> None:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
     jobs = fresh.planned("--configfile", config)
-    assert {"prepare_dataset", "train_run", "plot_figure"} <= set(jobs)
+    assert {"prepare_dataset", "train_run"} <= set(jobs)
+    assert {"plot_figure", "plot_comparison"} & set(jobs)
     assert ("probe_segment" in jobs) == ("gather_segments" in jobs)
     if "curious" in config:
         assert {"measure_one_step", "predict_gains", "judge_curious"} <= set(jobs)
         assert probing(jobs) > jobs["train_run"]
+    elif "sparse" in config:
+        assert probing(jobs) >= 2 * jobs["train_run"]  # losses and features of each
     elif "walk" in config:
         assert {"measure_intervals", "judge_walk"} <= set(jobs)
         assert jobs["train_run"] > jobs["measure_intervals"] <= jobs["plan_probe"]
