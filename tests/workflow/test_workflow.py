@@ -52,7 +52,7 @@ def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
         assert {"measure_one_step", "predict_gains", "judge_curious"} <= set(jobs)
         assert probing(jobs) > jobs["train_run"]
     elif "sparse" in config:
-        assert probing(jobs) >= 2 * jobs["train_run"]  # losses and features of each
+        assert probing(jobs) > jobs["train_run"]
     elif "walk" in config:
         assert {"measure_intervals", "judge_walk"} <= set(jobs)
         assert jobs["train_run"] > jobs["measure_intervals"] <= jobs["plan_probe"]
