@@ -30,7 +30,7 @@ SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 OVERLAYS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")
 FIGURES = frozenset(available())
 COMPARING = frozenset(figure for figure in FIGURES if spec(figure).compares)
-VARIATIONS = ("fashion_mnist_walk",)  # of the default's experiments: they say nothing without it
+VARIATIONS = ("fashion_mnist_walk", "sparse_networks")  # of the default's experiments: they say nothing without it
 PROBES = {figure: spec(figure).probes for figure in FIGURES}
 TOY_FIGURES = {figure: kind for figure in FIGURES if (kind := spec(figure).toy) is not None}
 

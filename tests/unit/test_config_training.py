@@ -198,7 +198,7 @@ LINE: dict[str, Any] = {"line": {}}
             ["absolute where lines are imported, got sharpness"],
         ),
         # schedules
-        ("child", {"schedule": {"name": "cosine"}}, "schedule.name", ["cyclical", "got 'cosine'"]),
+        ("child", {"schedule": {"name": "cyclic"}}, "schedule.name", ["cyclical", "got 'cyclic'"]),
         (
             "child",
             {"schedule": {"name": "cyclical", "cyclical": {"period": 9}, "milestones": [3]}},
