@@ -279,10 +279,11 @@ def test_a_toy_fills_its_table_and_repeats_itself(toy: str, tmp_path: Path) -> N
     assert one.equals(two)
     assert not one.equals(other)
     assert one.filter(np.array(one["chain"].to_pylist()) == "seed")["seed"].to_pylist()[0] == 102
-    # Other chains may diverge, on one processor or another.
-    published = one.filter(np.array(one["chain"].to_pylist()) == "published")
-    ranks = np.array(published["rank"].to_pylist(), dtype=float).reshape(max(one["evaluation"].to_pylist()) + 1, -1)
-    measured = np.isfinite(ranks).all(axis=1)
+    # Of large steps in a run this short the chains diverge, and have no rank from there on.
+    small = np.array(one["run"].to_pylist()) == 0
+    published = one.filter(small & (np.array(one["chain"].to_pylist()) == "published"))
+    places, ranks = (np.array(published[name].to_pylist(), dtype=float) for name in ("evaluation", "rank"))
+    measured = np.array([np.isfinite(ranks[places == place]).all() for place in range(int(places.max()) + 1)])
     assert measured[::40].all()
     assert measured[-1]
     assert not measured[1]
