@@ -5,10 +5,11 @@ Output: table `one_step_metrics`, one row per position and batch.
 | column | content | unit |
 |---|---|---|
 | step, epoch, lr, batch | the position and the batch | |
-| own_*, other_*, validation_* | start_loss: before the step; min_loss, min_step_size: the smallest one on the grid, and where; min_at_edge: at 0 or at an end of the grid | nats, learning rate |
+| own_, other_, validation_: start_loss, min_loss, min_step_size | before the step; smallest; where | nats, lr |
+| own_, other_, validation_: min_at_edge | whether that is at 0 or at an end of the grid | |
 | step_size_ratio, validation_step_size_ratio | step size of the own minimum over that of the others' | |
 | predicted_ratio | the same from the quadratic model (F8) | |
-| coefficients, r_squared, largest_residual | parabola through the own loss up to twice its minimum; residual over the drop | nats, 1 |
+| coefficients, r_squared, largest_residual | parabola to twice the own minimum; residual over the drop | nats, 1 |
 | convexity_rate | share of second differences that are not negative | |
 | train_loss, end_train_loss | over the training set, here and at the end of the run | nats |
 | status | ok / flat / non_finite | |
