@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.quadratic_model import ema_variance, equivalent_relative_lr, swa_variance, two_point_variance
+
 
 @dataclass(frozen=True)
 class EquivalentRate:
@@ -128,19 +130,15 @@ def predicted_rate(average: str, parameter: float, *, lr: float, relative_lr: fl
 
     Source: papers.md 3.2, F2 to F6.
     """
-    kept = 1.0 - relative_lr
-    variance = relative_lr / (2.0 - relative_lr)  # in units of sigma^2
     if average == "ema":
-        share = (1.0 - parameter) / (1.0 + parameter) * (1.0 + parameter * kept) / (1.0 - parameter * kept)
+        averaged = ema_variance(relative_lr, 1.0, decay=parameter)
     elif average == "swa":
-        far, count = kept**spacing, parameter
-        share = (count * (1.0 + far) / (1.0 - far) - 2.0 * far * (1.0 - far**count) / (1.0 - far) ** 2) / count**2
+        averaged = swa_variance(relative_lr, 1.0, count=parameter, spacing=spacing)
     elif average == "two_point":
-        share = (1.0 + kept**parameter) / 2.0
+        averaged = two_point_variance(relative_lr, 1.0, distance=parameter)
     else:
         raise ValueError(f"average must be ema, swa or two_point, got {average!r}")
-    averaged = variance * share
-    return lr * 2.0 * averaged / (1.0 + averaged) / relative_lr
+    return lr * float(equivalent_relative_lr(averaged, 1.0)) / relative_lr
 
 
 def _without(status: str) -> EquivalentRate:
