@@ -278,6 +278,42 @@ rule judge_curious:
         "../scripts/judge_curious.py"
 
 
+# What claims of sparse are read from.
+FEATURE_RUNS = runs_with("sparse", "evaluation", "feat")
+JUDGED_TOYS = toys_of("diagonal_networks", "relu_regression", "teacher_student")
+
+
+rule judge_sparse:
+    input:
+        trace=run_tables("trace", FEATURE_RUNS),
+        evaluation=run_tables("evaluation", FEATURE_RUNS),
+        feat=run_tables("feat", FEATURE_RUNS),
+        toys=expand(f"{RESULTS}/toys/{{toy}}.arrow", toy=JUDGED_TOYS),
+    output:
+        claims=f"{RESULTS}/tables/sparse/claims.csv",
+        pooled=f"{RESULTS}/tables/sparse/claims_over_seeds.csv",
+        summary=ensure(f"{RESULTS}/tables/sparse/summary.md", non_empty=True),
+    log:
+        f"{LOGS}/judge_sparse.log",
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        runs=[sparse_run(run) for run in FEATURE_RUNS],
+        toys=[
+            {
+                "name": toy,
+                "toy": CONFIG["toys"][toy]["toy"],
+                "settings": settings.toy_slice(CONFIG, toy),
+            }
+            for toy in JUDGED_TOYS
+        ],
+        code=digest("judge_sparse.py"),
+    message:
+        "Testing the claims of sparse on its toys and networks"
+    script:
+        "../scripts/judge_sparse.py"
+
+
 rule gather_claims:
     input:
         claims=expand(f"{RESULTS}/tables/{{paper}}/claims.csv", paper=JUDGED),

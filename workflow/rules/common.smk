@@ -51,7 +51,7 @@ ANALYSES = {
     "one_step": ("one_step_metrics",),
 }
 # Papers whose claims are tested, by rules judge_<paper>.
-JUDGED = ["linesearch", "walk", "curious"]
+JUDGED = ["linesearch", "walk", "curious", "sparse"]
 # The largest eigenvalue where runs start: the same for all that start alike.
 SHARPNESS = f"{RESULTS}/sharpness/{{start}}.json"
 LOGS = f"{RESULTS}/logs"
@@ -434,9 +434,32 @@ def curious_run(run):
     }
 
 
-def runs_with(paper, probe):
-    """Return the runs of a paper that measure a probe."""
-    return [run for run in runs_of(paper) if probe in experiment_of(run)["probes"]]
+def sparse_run(run):
+    """Return what the claims of sparse have to know of a run beside its tables."""
+    block = experiment_of(run)
+    return asdict(run) | {
+        "dataset": block["dataset"],
+        "lr": float(run.lr),
+        "lr_unit": block["lr_unit"],
+        "steps": block["steps"],
+        "optimizer": settings.optimizer_in_use(block["optimizer"]),
+        "schedule": settings.optimizer_in_use(block["schedule"]),
+        "label_noise": settings.label_noise_in_use(block),
+    }
+
+
+def toys_of(*kinds):
+    """Return the names of the toys of these kinds."""
+    return [toy for toy in settings.toys(CONFIG) if CONFIG["toys"][toy]["toy"] in kinds]
+
+
+def runs_with(paper, *probes):
+    """Return the runs of a paper that measure all of these probes."""
+    return [
+        run
+        for run in runs_of(paper)
+        if all(probe in experiment_of(run)["probes"] for probe in probes)
+    ]
 
 
 def places_with(paper, probe):

@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgdline.analysis.claims.judging import Claim, PooledClaim, Statement, judge, pool_claims
+from sgdline.analysis.claims.judging import Claim, Statement, judge
 from sgdline.analysis.columns import as_floats
 from sgdline.analysis.stabilization import DROP_WINDOW, stabilisation
 
@@ -144,17 +144,6 @@ def diagonal_claims(table: pa.Table, *, updates: int) -> dict[int, tuple[Claim, 
         if len(constant) == 1 and len({chain.decay for chain in decayed}) == len(decayed) >= 2:
             found[seed] = _claims([*constant, *decayed], updates=updates)
     return found
-
-
-def pooled_diagonal_claims(table: pa.Table, *, updates: int) -> list[PooledClaim]:
-    """Return each claim over all index seeds, in the order of the statements.
-
-    Args:
-        table: As of `diagonal_claims`.
-        updates: As of `diagonal_claims`.
-    """
-    per_seed = list(diagonal_claims(table, updates=updates).values())
-    return [pool_claims(claims) for claims in zip(*per_seed, strict=True)]
 
 
 def _by_seed(table: pa.Table, *, updates: int) -> dict[int, list[_Chain]]:

@@ -176,8 +176,8 @@ def _settings(group: Sequence[SparseRun]) -> list[SparseRun] | None:
 
 def _claims(settings: Sequence[SparseRun]) -> tuple[Claim, ...]:
     phased = settings[1:]
-    errors = np.array([_error(run) for run in settings])
-    ends = np.array([_coefficients(run)[1][-1] if not run.diverged else math.nan for run in settings])
+    errors = np.array([final_error(run) for run in settings])
+    ends = np.array([final_sparsity(run) for run in settings])
     fallen, changes, drifts = (np.array([measure(run) for run in phased]) for measure in (_fallen, _change, _drift))
     values = {
         "S1-network": _extreme(errors[:-1] - errors[1:], "min"),
@@ -201,7 +201,7 @@ def _extreme(values: FloatArray, which: str) -> float:
     return float(values.min() if which == "min" else values.max())
 
 
-def _error(run: SparseRun) -> float:
+def final_error(run: SparseRun) -> float:
     """Return the error of the last evaluation, 0 to 1; NaN of a run that diverged."""
     table = run.evaluation.sort_by("step")
     for column in ("test_accuracy", "validation_accuracy"):
@@ -209,6 +209,11 @@ def _error(run: SparseRun) -> float:
         if np.isfinite(accuracy).any():
             return math.nan if run.diverged else 1.0 - float(accuracy[-1])
     return math.nan
+
+
+def final_sparsity(run: SparseRun) -> float:
+    """Return the last sparsity coefficient, mean over the layers; NaN of a run that diverged."""
+    return math.nan if run.diverged else float(_coefficients(run)[1][-1])
 
 
 def _coefficients(run: SparseRun) -> tuple[FloatArray, FloatArray]:

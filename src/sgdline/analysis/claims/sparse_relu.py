@@ -33,7 +33,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sgdline.analysis.claims import sparse
-from sgdline.analysis.claims.judging import Claim, PooledClaim, Statement, judge, pool_claims
+from sgdline.analysis.claims.judging import Claim, Statement, judge
 from sgdline.analysis.columns import as_floats
 from sgdline.analysis.stabilization import DROP_WINDOW, stabilisation
 
@@ -117,18 +117,6 @@ def relu_claims(table: pa.Table, *, runs: Sequence[Mapping[str, Any]], iteration
         seed: _claims([chains[place] for place in order], length=iterations)
         for seed, chains in _by_seed(table, phases).items()
     }
-
-
-def pooled_relu_claims(table: pa.Table, *, runs: Sequence[Mapping[str, Any]], iterations: int) -> list[PooledClaim]:
-    """Return each claim over all seeds, in the order of the statements.
-
-    Args:
-        table: As of `relu_claims`.
-        runs: As of `relu_claims`.
-        iterations: As of `relu_claims`.
-    """
-    per_seed = list(relu_claims(table, runs=runs, iterations=iterations).values())
-    return [pool_claims(claims) for claims in zip(*per_seed, strict=True)]
 
 
 def _by_seed(table: pa.Table, phases: Sequence[int | None]) -> dict[int, dict[int, _Chain]]:
