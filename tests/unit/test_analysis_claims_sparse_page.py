@@ -177,6 +177,6 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     damaged = tmp_path / "toy.arrow"
     damaged.write_bytes(b"not a table")
     paths = {name: tmp_path / name for name in ("claims_output", "pooled_output", "summary_output")}
-    with pytest.raises(SgdlineError, match="toy.arrow"):
+    with pytest.raises(SgdlineError, match=r"toy\.arrow"):
         judge_sparse([], [], toys=TOYS[:1], toy_tables=[damaged], **paths)
     assert not any(path.exists() for path in paths.values())

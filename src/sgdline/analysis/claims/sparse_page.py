@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from sgdline.analysis.claims import sparse, sparse_networks, sparse_relu
 from sgdline.analysis.claims.judging import Claim
@@ -97,8 +96,10 @@ class _Toy:
             claims = sparse.diagonal_claims(self.table, updates=self.updates)
         else:
             claims = sparse_relu.relu_claims(self.table, runs=self.settings, iterations=self.updates)
-        shared = {"experiment": self.name, "model": self.networks, "lr": None, "batch_size": None}
-        return [JudgedRun(**shared, seed=seed, claims=own) for seed, own in sorted(claims.items())]
+        return [
+            JudgedRun(experiment=self.name, model=self.networks, lr=None, batch_size=None, seed=seed, claims=own)
+            for seed, own in sorted(claims.items())
+        ]
 
     def section(self) -> list[str]:
         """Return the lines about the toy."""
