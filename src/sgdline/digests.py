@@ -8,8 +8,14 @@ and formatting do not change it.
 from __future__ import annotations
 
 import ast
+import atexit
 import hashlib
+import json
+import sys
+import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -30,14 +36,53 @@ def _module_file(module: str) -> Path | None:
     return None
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What a digest has to know of a source file; it depends on the file's text alone."""
+
+    code: str  # digest of the syntax tree without docstrings
+    # Level (dots; -1 for a plain import), module (None behind bare dots), names, of every import statement.
+    imports: tuple[tuple[int, str | None, tuple[str, ...]], ...]
+    exports: dict[str, tuple[str, str]]  # name imported at the top level -> module it comes from, and its name there
+    names: tuple[str, ...]  # public names that are defined or imported at the top level, sorted
+
+
 @cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+def _source(path: Path) -> _Source:
+    text = path.read_bytes()
+    key = hashlib.sha256(text).hexdigest()
+    found = _KNOWN.get(key)
+    if found is None:
+        found = _KNOWN.add(key, _read_source(ast.parse(text.decode("utf-8"), filename=str(path))))
+    return found
 
 
-@cache  # a module is part of many digests
-def _without_docstrings(path: Path) -> str:
-    tree = ast.parse(ast.unparse(_tree(path)))  # a copy, so that the cached tree stays whole
+def _read_source(tree: ast.Module) -> _Source:
+    imports: list[tuple[int, str | None, tuple[str, ...]]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports.append((-1, None, tuple(alias.name for alias in node.names)))
+        elif isinstance(node, ast.ImportFrom):
+            imports.append((node.level, node.module, tuple(alias.name for alias in node.names)))
+    exports: dict[str, tuple[str, str]] = {}
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update(alias.asname or alias.name.split(".")[0] for alias in node.names)
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    exports.setdefault(alias.asname or alias.name, (node.module, alias.name))
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names.update(target.id for target in targets if isinstance(target, ast.Name))
+    public = tuple(sorted(name for name in names if not name.startswith("_")))
+    return _Source(_code_without_docstrings(tree), tuple(imports), exports, public)
+
+
+def _code_without_docstrings(tree: ast.Module) -> str:
+    """Return a digest of a syntax tree; its docstrings are taken out."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
@@ -47,7 +92,71 @@ def _without_docstrings(path: Path) -> str:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:]
-    return ast.dump(tree)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:32]
+
+
+class _Known:
+    """Sources that some process has read before, by their text: reading all of them anew takes seconds at every start.
+
+    They are kept beside Python's own compiled files, and like these may be deleted at any time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sources: dict[str, _Source] | None = None
+        self._used: dict[str, _Source] = {}
+        self._grown = False
+
+    def get(self, key: str) -> _Source | None:
+        if self._sources is None:
+            self._sources = self._load()
+        found = self._sources.get(key)
+        if found is not None:
+            self._used[key] = found
+        return found
+
+    def add(self, key: str, source: _Source) -> _Source:
+        if not self._grown:
+            self._grown = True
+            atexit.register(self._save)
+        self._used[key] = source
+        return source
+
+    def _load(self) -> dict[str, _Source]:
+        try:
+            document = json.loads(self._path.read_text(encoding="utf-8"))
+            return {
+                key: _Source(
+                    code=str(entry["code"]),
+                    imports=tuple((int(level), module, tuple(names)) for level, module, names in entry["imports"]),
+                    exports={name: (module, origin) for name, (module, origin) in entry["exports"].items()},
+                    names=tuple(entry["names"]),
+                )
+                for key, entry in document.items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def _save(self) -> None:
+        whole = {**self._load(), **self._used}
+        kept = whole if len(whole) <= _MOST_KNOWN else self._used
+        # Where nothing can be written, the next start reads all sources anew.
+        with suppress(OSError):
+            self._path.parent.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
+                unfinished = Path(folder) / self._path.name
+                unfinished.write_text(json.dumps({key: asdict(source) for key, source in kept.items()}))
+                unfinished.replace(self._path)
+
+
+def _known_file() -> Path:
+    """Return where sources are kept: another interpreter, or another edition of this module, has its own."""
+    edition = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+    return _ROOT / "__pycache__" / f"sources.{sys.implementation.cache_tag}.{edition}.json"
+
+
+_MOST_KNOWN = 2000  # entries; edited files leave theirs behind
+_KNOWN = _Known(_known_file())
 
 
 def _home_of(module: str, name: str) -> str:
@@ -55,12 +164,8 @@ def _home_of(module: str, name: str) -> str:
     if _module_file(f"{module}.{name}"):
         return f"{module}.{name}"
     path = _module_file(module)
-    if path is not None and path.name == "__init__.py":
-        for node in _tree(path).body:
-            if isinstance(node, ast.ImportFrom) and node.module:
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name:
-                        return _home_of(node.module, alias.name)
+    if path is not None and path.name == "__init__.py" and name in _source(path).exports:
+        return _home_of(*_source(path).exports[name])
     return module
 
 
@@ -74,30 +179,30 @@ def _local_file(module: str, folders: Iterable[Path]) -> Path | None:
     return None
 
 
-def _imports(path: Path) -> list[Path]:
-    """Return the source files that a file imports: of this package, beside it, or in the working directory."""
+@cache
+def _imports(path: Path, here: Path) -> list[Path]:
+    """Return the source files that a file imports: of this package, beside it, or in the working directory `here`."""
     inside = path.is_relative_to(_ROOT)
     found: list[Path | None] = []
-    for node in ast.walk(_tree(path)):
-        names: list[tuple[str, list[Path]]] = []
-        if isinstance(node, ast.Import):
-            names = [(alias.name, [path.parent, Path.cwd()]) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            folder = path.parents[node.level - 1]
-            base = f"{node.module}." if node.module else ""
-            names = [(f"{base}{alias.name}", [folder]) for alias in node.names]
-            names += [(node.module, [folder])] if node.module else []
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            if node.module.split(".")[0] == _PACKAGE:
-                names = [(_home_of(node.module, alias.name), []) for alias in node.names]
-            else:
-                names = [(f"{node.module}.{alias.name}", [path.parent, Path.cwd()]) for alias in node.names]
-                names += [(node.module, [path.parent, Path.cwd()])]
-        for module, folders in names:
-            if module.split(".")[0] == _PACKAGE:
-                found.append(_module_file(module))
+    for level, module, names in _source(path).imports:
+        wanted: list[tuple[str, list[Path]]]
+        if level < 0:
+            wanted = [(name, [path.parent, here]) for name in names]
+        elif level > 0:
+            folder = path.parents[level - 1]
+            base = f"{module}." if module else ""
+            wanted = [(f"{base}{name}", [folder]) for name in names]
+            wanted += [(module, [folder])] if module else []
+        elif module and module.split(".")[0] == _PACKAGE:
+            wanted = [(_home_of(module, name), []) for name in names]
+        else:
+            wanted = [(f"{module}.{name}", [path.parent, here]) for name in names]
+            wanted += [(module, [path.parent, here])] if module else []
+        for name, folders in wanted:
+            if name.split(".")[0] == _PACKAGE:
+                found.append(_module_file(name))
             elif not inside:
-                found.append(_local_file(module, folders))
+                found.append(_local_file(name, folders))
     return [file.resolve() for file in found if file is not None]
 
 
@@ -125,7 +230,7 @@ def covered_files(*roots: str | Path) -> list[Path]:
         path = waiting.pop()
         if path not in covered:
             covered.add(path)
-            waiting.extend(_imports(path))
+            waiting.extend(_imports(path, Path.cwd()))
     return sorted(covered)
 
 
@@ -144,16 +249,7 @@ def names_in(module: str) -> list[str] | None:
     path = Path(module) if module.endswith(".py") else _module_file(module)
     if path is None or not path.is_file():
         return None
-    names: set[str] = set()
-    for node in _tree(path.resolve()).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names.update(alias.asname or alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names.update(target.id for target in targets if isinstance(target, ast.Name))
-    return sorted(name for name in names if not name.startswith("_"))
+    return list(_source(path.resolve()).names)
 
 
 @cache
@@ -169,7 +265,7 @@ def code_digest(*roots: str | Path) -> str:
     digest = hashlib.sha256()
     for path in covered_files(*roots):
         name = str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else path.name
-        digest.update(f"{name}\n{_without_docstrings(path)}\n".encode())
+        digest.update(f"{name}\n{_source(path).code}\n".encode())
     return digest.hexdigest()[:16]
 
 

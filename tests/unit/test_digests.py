@@ -21,8 +21,8 @@ def names(*roots: str | Path) -> set[str]:
 def digest_of(path: Path, text: str) -> str:
     path.write_text(text)
     digests.code_digest.cache_clear()
-    digests._tree.cache_clear()
-    digests._without_docstrings.cache_clear()
+    digests._imports.cache_clear()
+    digests._source.cache_clear()
     return digests.code_digest(path)
 
 
@@ -91,8 +91,8 @@ def test_entries_outside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert digests.entry_digest("nets.mine:net") == first
     (tmp_path / "nets" / "mine.py").write_text("def net(): return 2\n")
     digests.code_digest.cache_clear()
-    digests._tree.cache_clear()
-    digests._without_docstrings.cache_clear()
+    digests._imports.cache_clear()
+    digests._source.cache_clear()
     assert digests.entry_digest("nets/mine.py:net") != first
     assert digests.entry_digest("torchvision.models:resnet18").startswith("torchvision 0.")
     assert digests.entry_digest("nowhere.models:net") == "nowhere.models not found"
@@ -113,8 +113,8 @@ def test_what_an_own_model_imports_counts(tmp_path: Path, monkeypatch: pytest.Mo
 
     def current() -> tuple[str, str]:
         digests.code_digest.cache_clear()
-        digests._tree.cache_clear()
-        digests._without_docstrings.cache_clear()
+        digests._imports.cache_clear()
+        digests._source.cache_clear()
         return digests.entry_digest("nets/mine.py:net"), digests.entry_digest("pack:make")
 
     mine, pack = current()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,13 @@ _PNG_DPI = 200
 
 def available() -> list[str]:
     """Return the ids of all figures, sorted, by their files; files that begin with ``_`` are shared helpers."""
-    return sorted(
-        f"{file.parent.name}/{file.stem}" for file in _ROOT.glob("[!_]*/*.py") if not file.name.startswith("_")
-    )
+    return list(_available())
+
+
+@cache  # asked for once per figure at every start of a workflow
+def _available() -> tuple[str, ...]:
+    files = (file for file in _ROOT.glob("[!_]*/*.py") if not file.name.startswith("_"))
+    return tuple(sorted(f"{file.parent.name}/{file.stem}" for file in files))
 
 
 def spec(figure_id: str) -> FigureSpec:
