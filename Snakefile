@@ -22,6 +22,7 @@ include: "workflow/rules/figures.smk"
 
 onstart:
     lift_rate_limit()
+    write_expected()
 
 
 localrules:

@@ -7,13 +7,17 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sgdline import __version__
 from sgdline.errors import SgdlineError
 
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status; a known fault is one sentence on stderr and status 1.
+    """Run the command line and return its exit status; a known fault is one sentence on stderr.
 
     Args:
         arguments: Words behind the command; those of this process if None.
@@ -21,17 +25,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        _import_lines(options)
+        exit_status: int = options.command_function(options)
     except SgdlineError as error:
         print(f"Error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        exit_status = options.fault_status
+    return exit_status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sgdline", description="Full-batch loss along the lines of SGD.")
     parser.add_argument("--version", action="version", version=f"sgdline {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    _add_import_lines(commands)
+    _add_status(commands)
+    return parser
+
+
+def _add_import_lines(commands: Commands) -> None:
     lines = commands.add_parser(
         "import-lines",
         help="turn the published sampler's pickles into tables",
@@ -52,7 +62,21 @@ def _parser() -> argparse.ArgumentParser:
     lines.add_argument("--lr", type=_positive, help="learning rate of the run, for lines whose direction is zero")
     for label in ("dataset", "model"):
         lines.add_argument(f"--{label}", metavar="NAME", help=f"name of the {label}, for the tables' metadata")
-    return parser
+    lines.set_defaults(command_function=_import_lines, fault_status=1)
+
+
+def _add_status(commands: Commands) -> None:
+    status = commands.add_parser(
+        "status",
+        help="what of a results folder is there, missing, failed or diverged",
+        description="Say on one screen what of a results folder is there: runs, segments, rows, the largest replay "
+        "drift, disk use; which runs are not finished, which jobs failed and why, which runs diverged and when.",
+        epilog="Exit status: 0 if everything that the configuration asks for is there (a run that diverged is a "
+        "result), 1 if something is missing, running, failed or damaged, 2 if the folder does not say what to expect.",
+    )
+    status.add_argument("results", type=Path, help="the folder that the configuration calls results")
+    status.add_argument("--all", action="store_true", help="name every run and file, not the first few")
+    status.set_defaults(command_function=_status, fault_status=2)
 
 
 def _positive(text: str) -> float:
@@ -65,7 +89,7 @@ def _positive(text: str) -> float:
     return value
 
 
-def _import_lines(options: argparse.Namespace) -> None:
+def _import_lines(options: argparse.Namespace) -> int:
     # Here and not above: help needs no numpy.
     from sgdline.data.published_lines import import_lines
 
@@ -86,3 +110,12 @@ def _import_lines(options: argparse.Namespace) -> None:
         lr=options.lr,
         provenance={name: value for name, value in labels.items() if value is not None},
     )
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from sgdline.status import report, survey
+
+    found = survey(options.results)
+    print(report(found, everything=options.all))
+    return 0 if found.complete else 1

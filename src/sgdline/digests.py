@@ -269,6 +269,11 @@ def code_digest(*roots: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+@cache  # it looks through all that is installed
+def _edition(package: str) -> str:
+    return f"{package} {version(packages_distributions()[package][0])}"
+
+
 def entry_digest(entry: str) -> str:
     """Return a digest of the code behind a model's entry string.
 
@@ -287,7 +292,7 @@ def entry_digest(entry: str) -> str:
             return code_digest(entry)
         if local is not None and local.is_file():
             return code_digest(local)
-        return f"{top} {version(packages_distributions()[top][0])}"
+        return _edition(top)
     except (FileNotFoundError, SyntaxError, UnicodeDecodeError):
         return f"{module} unreadable"
     except (KeyError, PackageNotFoundError):

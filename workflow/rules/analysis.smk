@@ -233,11 +233,7 @@ rule judge_walk:
         "../../envs/sgdline.yaml"
     params:
         runs=[walk_run(run) for run in runs_of("walk")],
-        measured=[
-            index
-            for index, run in enumerate(runs_of("walk"))
-            if run in interval_runs("walk")
-        ],
+        measured=interval_places("walk"),
         code=digest("judge_walk.py"),
     message:
         "Testing the claims of walk on its runs"

@@ -2,6 +2,7 @@
 import re
 import sys
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -10,8 +11,8 @@ SCRIPTS = Path(workflow.basedir).joinpath("workflow", "scripts")
 sys.path.insert(0, Path(workflow.basedir).joinpath("src").as_posix())
 
 from sgdline import config as settings
-from sgdline import figures
-from sgdline.digests import code_digest, entry_digest, names_in
+from sgdline import expected, figures
+from sgdline.digests import code_digest, entry_digest
 from sgdline.errors import SgdlineError
 from sgdline.runtime import share_package
 
@@ -38,12 +39,13 @@ except SgdlineError as error:
 RESULTS = CONFIG["results"]
 RUNS = settings.runs(CONFIG)
 # The folder of a run, with wildcards where its key has values.
-WILDCARDS = [f"{{{field.name}}}" for field in fields(settings.RunKey)]
+RUN_FIELDS = [field.name for field in fields(settings.RunKey)]
+WILDCARDS = [f"{{{name}}}" for name in RUN_FIELDS]
 RUN = f"{RESULTS}/{settings.run_path(settings.RunKey(*WILDCARDS))}"
 IMPORTED = [
     name for name, block in CONFIG["experiments"].items() if block["import_lines"]
 ]
-RUN_LABEL = "{experiment}_{model}_lr{lr}_bs{batch_size}_seed{seed}"
+RUN_LABEL = settings.run_label(settings.RunKey(*WILDCARDS))
 # The tables that the analysis makes of a probe's.
 ANALYSES = {
     "line": ("line_fits", "line_metrics", "line_distances", "line_strategies"),
@@ -66,6 +68,19 @@ def lift_rate_limit():
     """
     if workflow.local_exec and hasattr(workflow, "scheduler"):
         workflow.scheduler.job_rate_limiter = None
+
+
+def write_expected():
+    """Leave in the results folder what it is going to hold, for `sgdline status`."""
+    files = {
+        "tables": analysis_files(),
+        "figures": figure_files(),
+        "claims": claim_files(),
+    }
+    try:
+        expected.write_expected(RESULTS, config=CONFIG, files=files)
+    except SgdlineError as error:
+        raise WorkflowError(str(error))
 
 
 def one_of(names):
@@ -119,7 +134,12 @@ def digest(script, *roots):
 
 def run_of(run):
     """Return what names a run, as it stands; from wildcards or a key."""
-    return {field.name: getattr(run, field.name) for field in fields(settings.RunKey)}
+    return {name: getattr(run, name) for name in RUN_FIELDS}
+
+
+def model_code(wildcards):
+    """Return the digest of the factory of the wildcards' network."""
+    return entry_digest(CONFIG["models"][wildcards.model]["entry"])
 
 
 def training_settings(wildcards):
@@ -202,7 +222,13 @@ def sharpness_file(wildcards):
 
 def probe_settings(wildcards):
     """Return the slice of the config that a probe depends on."""
-    return settings.probe_slice(CONFIG, probe=wildcards.probe, **run_of(wildcards))
+    return probe_slice_of(wildcards.probe, settings.RunKey(**run_of(wildcards)))
+
+
+@cache
+def probe_slice_of(probe, run):
+    """Return the slice of a probe of a run: one for all of its segments, which may be many."""
+    return settings.probe_slice(CONFIG, probe=probe, **asdict(run))
 
 
 def plan_settings(wildcards):
@@ -231,13 +257,9 @@ def plan_file(wildcards):
 
 def segment_files(wildcards):
     """Return a run's segment tables of one probe, in order; a sequential probe has one."""
-    folder = RUN.format(**wildcards)
-    sequential = "SEQUENTIAL" in (names_in(f"sgdline.probes.{wildcards.probe}") or [])
-    segments = 1 if sequential else experiment_of(wildcards)["segments"]
-    return [
-        f"{folder}/{wildcards.probe}/segment{segment}.arrow"
-        for segment in range(segments)
-    ]
+    folder = f"{RUN.format(**wildcards)}/{wildcards.probe}"
+    count = settings.probe_segments(CONFIG, wildcards.experiment, wildcards.probe)
+    return [f"{folder}/segment{segment}.arrow" for segment in range(count)]
 
 
 def run_labels(run):
@@ -383,11 +405,13 @@ def trace_files():
     return [f"{RUN}/trace.arrow".format(**asdict(run)) for run in RUNS]
 
 
+@cache
 def measured_runs(probe="line"):
     """Return the runs whose experiment measures a probe."""
     return [run for run in RUNS if probe in experiment_of(run)["probes"]]
 
 
+@cache
 def runs_of(paper):
     """Return the runs of the experiments that figures of a paper draw, alone or compared."""
     drawn = {
@@ -403,9 +427,15 @@ def runs_of(paper):
     ]
 
 
+@cache
 def interval_runs(paper):
     """Return the runs of a paper whose intervals between iterates are known."""
     return [run for run in runs_of(paper) if interval_source(run)]
+
+
+def interval_places(paper):
+    """Return where these are among all runs of the paper."""
+    return [index for index, run in enumerate(runs_of(paper)) if interval_source(run)]
 
 
 def walk_run(run):

@@ -18,9 +18,7 @@ rule plan_probe:
     params:
         settings=plan_settings,
         code=lambda wildcards: digest("plan_probe.py", update_rule(wildcards)),
-        model_code=lambda wildcards: entry_digest(
-            CONFIG["models"][wildcards.model]["entry"]
-        ),
+        model_code=model_code,
     message:
         "Planning {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -53,9 +51,7 @@ rule probe_segment:
             f"sgdline.probes.{wildcards.probe}",
             update_rule(wildcards),
         ),
-        model_code=lambda wildcards: entry_digest(
-            CONFIG["models"][wildcards.model]["entry"]
-        ),
+        model_code=model_code,
     message:
         "Probing {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}, segment {wildcards.segment}"
     script:

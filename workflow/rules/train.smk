@@ -46,9 +46,7 @@ rule train_run:
         labels=run_labels,
         settings=training_settings,
         code=lambda wildcards: digest("train_run.py", update_rule(wildcards)),
-        model_code=lambda wildcards: entry_digest(
-            CONFIG["models"][wildcards.model]["entry"]
-        ),
+        model_code=model_code,
     message:
         "Training {wildcards.model} of {wildcards.experiment}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 from sgdline.config._faults import name_hint, value_words
+from sgdline.digests import names_in
 from sgdline.errors import SgdlineError
 
 Config = Mapping[str, Any]
@@ -73,6 +75,11 @@ def run_path(key: RunKey) -> str:
     return f"{key.experiment}/{key.model}/lr{key.lr}_bs{key.batch_size}_seed{key.seed}"
 
 
+def run_label(key: RunKey) -> str:
+    """Return the name of a run in the names of files that lie side by side: figures and logs."""
+    return f"{key.experiment}_{key.model}_lr{key.lr}_bs{key.batch_size}_seed{key.seed}"
+
+
 def measured_steps(steps: int, every: int) -> range:
     """Return the updates whose line is measured: 0, every, 2 * every, ... below `steps`."""
     return range(0, steps, every)
@@ -97,6 +104,22 @@ def segment_bounds(steps: int, segments: int) -> list[tuple[int, int]]:
         )
     edges = [steps * part // segments for part in range(segments + 1)]
     return list(pairwise(edges))
+
+
+def probe_segments(config: Config, experiment: str, probe: str) -> int:
+    """Return in how many jobs a probe measures a run: one per segment of the experiment, or one for all.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment.
+    """
+    segments: int = _named(config, "experiments", experiment, kind="experiments")["segments"]
+    return 1 if _is_sequential(probe) else segments
+
+
+@cache
+def _is_sequential(probe: str) -> bool:
+    """Tell whether a probe goes along with the whole run, from its source: probes import torch."""
+    return "SEQUENTIAL" in (names_in(f"sgdline.probes.{probe}") or [])
 
 
 def dataset_slice(config: Config, dataset: str) -> dict[str, Any]:
