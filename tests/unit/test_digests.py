@@ -142,3 +142,34 @@ def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
         digests.code_digest(tmp_path / "nothing.py")
     with pytest.raises(FileNotFoundError, match=r"sgdline\.nothing"):
         digests.code_digest("sgdline.nothing")
+
+
+def test_what_was_read_before_gives_the_same_digest(tmp_path: Path) -> None:
+    """Another process takes over what one has read, and a damaged or outdated store changes nothing."""
+    script = ROOT / "workflow" / "scripts" / "probe_segment.py"
+    store = tmp_path / "__pycache__" / "sources.json"
+    program = (
+        "import ast, sys\n"
+        "from pathlib import Path\n"
+        "from sgdline import digests\n"
+        f"digests._KNOWN = digests._Known(Path({str(store)!r}))\n"
+        "parsed = []\n"
+        "parse = ast.parse\n"
+        "ast.parse = lambda *words, **options: parsed.append(1) or parse(*words, **options)\n"
+        f"print(digests.code_digest({str(script)!r}, 'sgdline.probes.line'), len(parsed))\n"
+    )
+
+    def run() -> tuple[str, int]:
+        result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        digest, parsed = result.stdout.split()
+        return digest, int(parsed)
+
+    first, parsed = run()
+    assert parsed > 30
+    assert first == digests.code_digest(script, "sgdline.probes.line")
+    assert run() == (first, 0)
+    whole = store.read_text()
+    for content in (whole[: len(whole) // 2], "[]", '{"a": 1}', '{"a": {"code": 1, "imports": [1]}}'):
+        store.write_text(content)
+        assert run() == (first, parsed)
+    assert [path.name for path in store.parent.iterdir()] == [store.name]
