@@ -28,6 +28,12 @@ class Workflow:
             raise AssertionError(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
         return result
 
+    def status(self, results: str) -> subprocess.CompletedProcess[str]:
+        """Return what `sgdline status` says of a results folder."""
+        command = [sys.executable, "-m", "sgdline", "status", results]
+        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src")}
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
+
     def planned(self, *arguments: str) -> dict[str, int]:
         """Return the jobs of a dry run by rule, targets apart; empty if there is nothing to do."""
         result = self.snakemake("--dry-run", *arguments)

@@ -35,6 +35,7 @@ _RUN_RULES = ("train_run", "import_lines", "probe_run", "probe_segment")
 _DAMAGE = (pa.ArrowException, OSError, ValueError)
 _SHOWN = 5  # entries below a heading
 _WIDTH = 110
+_UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}  # paths stay whole
 
 
 class State(Enum):
@@ -442,7 +443,7 @@ def report(found: Survey, *, everything: bool = False, now: float | None = None)
     if found.nested:
         facts["not counted"] = ", ".join(found.nested) + " (results folders of their own)"
     for name, words in facts.items():
-        lines += textwrap.wrap(words, _WIDTH, initial_indent=f"{name:<13}", subsequent_indent=" " * 13)
+        lines += textwrap.wrap(words, _WIDTH, initial_indent=f"{name:<13}", subsequent_indent=" " * 13, **_UNBROKEN)
     limit = None if everything else _SHOWN
     for title, findings in (
         ("failed", found.failed),
@@ -463,7 +464,8 @@ def _listed(title: str, findings: Sequence[Finding], *, limit: int | None, short
     yield f"{title}: {len(findings):,}"
     for finding in findings[:limit]:
         words = f"{finding.subject}: {finding.words}" if finding.words else finding.subject
-        yield "  " + (textwrap.shorten(words, 3 * _WIDTH, placeholder=" ...") if shorten else words)
+        words = textwrap.shorten(words, 3 * _WIDTH, placeholder=" ...") if shorten else words
+        yield from textwrap.wrap(words, _WIDTH, initial_indent="  ", subsequent_indent="  ", **_UNBROKEN)
         if finding.log is not None:
             yield f"    {finding.log}"
     if limit is not None and len(findings) > limit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,21 @@ def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
     assert {row["verdict"] for row in claims} <= {"holds", "fails", "undetermined"}
     assert "N = 256" in (smoke.folder / "results/smoke/tables/summary.md").read_text()
     assert not list(smoke.folder.glob("results/**/*.part")) + list(smoke.folder.glob("results/**/*.writing"))
+
+
+def test_the_status_of_a_finished_run_and_of_one_without_a_segment(smoke: Workflow, tmp_path: Path) -> None:
+    finished = smoke.status("results/smoke")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "All there." in finished.stdout
+    assert "drift        0: every replay ended exactly" in finished.stdout
+    shutil.copytree(smoke.folder / "results/smoke", tmp_path / "copy")
+    run = tmp_path / "copy/smoke/tiny_resnet_w4/lr0.1_bs32_seed1"
+    (run / "line.arrow").unlink()
+    (run / "line/segment1.arrow").unlink()
+    found = smoke.status(str(tmp_path / "copy"))
+    assert found.returncode == 1
+    # The job's log is there and does not end with a fault: it may be under way.
+    assert "smoke/tiny_resnet_w4/lr0.1_bs32_seed1: line 1 of 2, 1 running or cut off" in found.stdout
 
 
 def test_the_report_builds(smoke: Workflow) -> None:
@@ -284,6 +300,11 @@ def test_an_unfit_model_fails_before_training_in_one_sentence(fresh: Workflow) -
     assert "torchvision.models:resnet18" in line
     assert "(batch, 10)" in line
     assert not list(fresh.folder.glob("results/own/own/**/*.arrow*"))
+    status = fresh.status("results/own")
+    assert status.returncode == 1
+    assert "own/wrong/lr0.05_bs32_seed1: training failed" in status.stdout
+    reason = line.removeprefix("Error: ")
+    assert reason in " ".join(fresh.status("results/own").stdout.split())
 
 
 @pytest.mark.parametrize(
