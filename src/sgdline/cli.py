@@ -71,7 +71,7 @@ def _add_status(commands: Commands) -> None:
         help="what of a results folder is there, missing, failed or diverged",
         description="Say on one screen what of a results folder is there: runs, segments, rows, the largest replay "
         "drift, disk use; which runs are not finished, which jobs failed and why, which runs diverged and when.",
-        epilog="Exit status: 0 if everything that the configuration asks for is there (a run that diverged is a "
+        epilog="Exit status: 0 if everything that Snakemake was started for is there (a run that diverged is a "
         "result), 1 if something is missing, running, failed or damaged, 2 if the folder does not say what to expect.",
     )
     status.add_argument("results", type=Path, help="the folder that the configuration calls results")

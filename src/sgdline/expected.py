@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,35 @@ class Expected:
     recorded: float  # when it was written down, seconds since the epoch
 
 
-def write_expected(results: str | Path, *, config: Mapping[str, Any], files: Mapping[str, Sequence[str]]) -> None:
+def write_expected(
+    results: str | Path, *, config: Mapping[str, Any], files: Mapping[str, Sequence[str]], asked: Collection[str]
+) -> None:
     """Write down what a results folder is going to hold.
+
+    That is what the configuration names and Snakemake has been started for, now or at an earlier start: a table that no
+    figure and no claim reads is made only if somebody asks for it.
 
     Args:
         results: The folder.
         config: The resolved configuration.
-        files: Kind of file, in the reader's words -> paths of all that the configuration asks for, `results` included.
+        files: Kind of file, in the reader's words -> paths of all that the configuration names, `results` included.
+        asked: Paths of all that Snakemake makes now.
 
     Raises:
         SgdlineError: If the file cannot be written.
     """
-    below = {kind: [os.path.relpath(path, results) for path in paths] for kind, paths in files.items()}
+    try:
+        before = {path for paths in read_expected(results).files.values() for path in paths}
+    except SgdlineError:
+        before = set()
+    below = {
+        kind: [
+            relative
+            for relative, path in ((os.path.relpath(path, results), path) for path in paths)
+            if path in asked or relative in before
+        ]
+        for kind, paths in files.items()
+    }
     try:
         write_text(Path(results) / RECORD, json.dumps({"config": config, "files": below}, indent=1) + "\n")
     except OSError as error:

@@ -167,17 +167,23 @@ class _Surveyor:
         self._folders = {path.rpartition("/")[0] for path in files}
 
     def survey(self, expected: Mapping[str, Sequence[str]]) -> None:
-        asked = settings.runs(self._config)
+        wanted = {path for paths in expected.values() for path in paths}
+        asked = []
         looked_at: set[str] = set()
-        for key in asked:
-            looked_at |= self._survey_run(key, self._config["experiments"][key.experiment]["probes"])
+        for key in settings.runs(self._config):
+            run = settings.run_path(key)
+            measured = self._config["experiments"][key.experiment]["probes"]
+            probes = [probe for probe in measured if f"{run}/{probe}.arrow" in wanted]
+            if probes or f"{run}/trace.arrow" in wanted:
+                asked.append(key)
+                looked_at |= self._survey_run(key, probes)
         parents = self._parents(asked)
         for key in parents:
             looked_at |= self._survey_run(key, ())
         self._survey_files(expected, looked_at)
         self._survey_logs([*asked, *parents])
         self._measure_disk()
-        known = {settings.run_path(key) for key in [*asked, *parents]}
+        known = {settings.run_path(key) for key in [*settings.runs(self._config), *parents]}
         runs = {path.removesuffix("/trace.arrow") for path in self._files if path.endswith("/trace.arrow")}
         self._found.left_over = sorted(run for run in runs if run.count("/") == 2 and run not in known)
 

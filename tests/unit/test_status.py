@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,12 @@ class Results:
         self.files = {"tables": [*tables, "datasets/digits.arrow"], "figures": ["figures/linesearch/fig/one.png"]}
         self.record()
 
-    def record(self) -> None:
+    def record(self, *, asked: Collection[str] | None = None) -> None:
+        """Leave the record of a start of Snakemake for these files, for all if None."""
         files = {kind: [f"{self.folder}/{path}" for path in paths] for kind, paths in self.files.items()}
-        write_expected(self.folder, config=self.config, files=files)
+        every = [path for paths in self.files.values() for path in paths]
+        wanted = {f"{self.folder}/{path}" for path in (every if asked is None else asked)}
+        write_expected(self.folder, config=self.config, files=files, asked=wanted)
 
     def complete(self) -> Results:
         for key in self.keys:
@@ -289,6 +293,7 @@ def test_runs_that_others_continue_are_expected_too(results: Results) -> None:
     parent = copy.deepcopy(results.config["experiments"]["short"])
     results.config["experiments"] |= {"child": child, "parent": parent}
     results.config["run"] = ["short", "child"]
+    results.files["tables"].append("child/mlp/lr0.1_bs64_seed1/trace.arrow")
     results.record()
     found = survey(results.folder)
     assert {finding.subject: finding.words for finding in found.unfinished} == {
@@ -313,6 +318,7 @@ def test_imported_lines(results: Results) -> None:
 
 def test_many_findings_fit_on_a_screen(results: Results) -> None:
     results.config["experiments"]["short"]["seed"] = list(range(1, 101))
+    results.files["tables"] = [f"{settings.run_path(key)}/trace.arrow" for key in settings.runs(results.config)]
     results.record()
     found = survey(results.folder)
     assert len(found.unfinished) == 198
@@ -360,3 +366,19 @@ def test_the_record_holds_paths_below_its_folder(results: Results) -> None:
     assert record["files"]["tables"][0] == f"{MLP}/trace.arrow"
     moved = results.folder.rename(results.folder.with_name("moved"))
     assert survey(moved).complete
+
+
+def test_what_nobody_asked_for_is_not_expected(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    for key in results.keys:
+        results.ungather(key, "evaluation", 0)
+    (results.folder / RECORD).unlink()
+    traces = [f"{settings.run_path(key)}/trace.arrow" for key in results.keys]
+    results.record(asked=traces)
+    assert survey(results.folder).files == {"tables": (2, 2), "figures": (0, 0)}
+    assert survey(results.folder).complete
+    results.record(asked=[f"{MLP}/line.arrow"])  # another start, for another target
+    found = survey(results.folder)
+    assert found.complete
+    assert found.segments == {State.DONE: SEGMENTS}
+    results.record(asked=[f"{MLP}/evaluation.arrow"])
+    assert f"{MLP}: evaluation 2 of 3, 1 missing" in words(results, capsys, status=1)

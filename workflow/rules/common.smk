@@ -77,8 +77,9 @@ def write_expected():
         "figures": figure_files(),
         "claims": claim_files(),
     }
+    asked = {str(file) for job in workflow.dag.jobs for file in job.output}
     try:
-        expected.write_expected(RESULTS, config=CONFIG, files=files)
+        expected.write_expected(RESULTS, config=CONFIG, files=files, asked=asked)
     except SgdlineError as error:
         raise WorkflowError(str(error))
 
