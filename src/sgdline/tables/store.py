@@ -4,6 +4,8 @@ Every kind of table is declared once, in `sgdline.tables.kinds`. Files are Arrow
 schema metadata holds one JSON document under the key ``sgdline`` (see `provenance`), so that every number can be traced
 to a config slice and a code digest. Tables hold no times and no dates: equal runs give equal bytes.
 
+Arrow's files have no checksums. Ours carry a seal (`sgdline.tables.seals`); readers compare what they read with it.
+
 Tables may be far larger than the memory (the sample losses of one run: 27 GB). Writing, recovering, finishing and
 joining them goes record batch by record batch; no more than a few batches are held at a time.
 """
@@ -24,14 +26,22 @@ from numpy.typing import NDArray
 
 from sgdline.errors import SgdlineError
 from sgdline.tables.kind import Kind, kind_of
+from sgdline.tables.seals import (
+    BatchSeal,
+    NoSealError,
+    check_columns,
+    check_head,
+    column_checksums,
+    read_seal,
+    seal_file,
+)
+from sgdline.tables.stream import RowStream
 
 _METADATA_KEY = b"sgdline"
 # A record batch ends at whichever bound comes first. Both count content, not appends: see `_recut`.
 _ROWS_PER_BATCH = 1024
 _LIST_BYTES_PER_BATCH = 1 << 24
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
-# What `TableWriter` keeps until the end: small batches are written three times as fast, and a torn one still shows.
-_PART_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def _kind(kind: Kind | str) -> Kind:
@@ -134,10 +144,15 @@ def _recut(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.
 def _write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Write an IPC file next to `path` and move it into place in one step."""
     unfinished = path.with_name(path.name + ".writing")
+    ends: list[int] = []
+    columns: list[dict[str, str]] = []
     try:
         with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema, options=_OPTIONS) as writer:
             for batch in _recut(batches, schema):
+                columns.append(column_checksums(batch))
                 writer.write_batch(batch)
+                ends.append(sink.tell())
+        seal_file(unfinished, ends=ends, columns=columns)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
@@ -193,7 +208,7 @@ def _column_batches(columns: Mapping[str, Any], schema: pa.Schema) -> Iterator[p
 class TableWriter:
     """Append rows to a table; what a kill leaves behind is taken up by the next writer.
 
-    Rows go to `<path>.part`, an Arrow stream, one record batch per `append`.
+    Rows go to `<path>.part`, a stream (`sgdline.tables.stream`) with one record batch per `append`.
     `finish` turns the stream into the final file in one atomic step. If a stream with the same provenance is found at
     the start, its whole record batches are kept; anything else is dropped.
 
@@ -208,22 +223,19 @@ class TableWriter:
     """
 
     def __init__(self, path: str | Path, kind: Kind | str, *, provenance: Mapping[str, Any]) -> None:
+        """Take up what there is of a table, or begin it.
+
+        Raises:
+            SgdlineError: If another process is writing the same table.
+        """
         self._path = Path(path)
-        self._part = self._path.with_name(self._path.name + ".part")
         self._kind = _kind(kind)
         self._schema = _full_schema(self._kind, provenance)
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = RowStream(self._path.with_name(self._path.name + ".part"), self._schema)
         small = [field for field in self._schema if not pa.types.is_list(field.type)]
         small_schema = pa.schema(small, metadata=self._schema.metadata)
-        kept: list[pa.RecordBatch] = []
-        rewritten = self._part.with_name(self._part.name + ".writing")
-        self._sink = pa.OSFile(str(rewritten), "wb")
-        self._stream = pa.ipc.new_stream(self._sink, self._schema, options=_PART_OPTIONS)
-        for batch in _whole_batches(self._part, self._schema):
-            self._stream.write_batch(batch)
-            kept.append(_joined([batch.select(small_schema.names)], small_schema))
-        self._sink.flush()
-        rewritten.replace(self._part)
+        kept = [_joined([batch.select(small_schema.names)], small_schema) for batch in self._stream.batches()]
         self.recovered: pa.Table = pa.Table.from_batches(kept, schema=small_schema).combine_chunks()
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -237,29 +249,28 @@ class TableWriter:
             ValueError: If a required column is missing or null.
         """
         columns = [_to_array([row.get(field.name) for row in rows], field.type) for field in self._schema]
-        self._stream.write_batch(_to_batch(self._schema, columns))
-        self._sink.flush()
+        self._stream.append(_to_batch(self._schema, columns))
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Close the stream and put the final file in place; `facts` found on the way join the metadata."""
-        self.close()
+        """Put the final file in place and remove the stream; `facts` found on the way join the metadata."""
+        self.put_in_place(facts)
+        self.discard()
+
+    def put_in_place(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Put the final file in place as `finish` does, and keep the stream until `discard`."""
         schema = self._schema
         if facts:
             known = json.loads(schema.metadata[_METADATA_KEY])
             schema = _full_schema(self._kind, {**known, **facts})
-        _write_file(self._path, schema, _whole_batches(self._part, self._schema))
-        self._part.unlink()
+        _write_file(self._path, schema, self._stream.batches())
 
     def close(self) -> None:
         """Close the stream, keeping what was appended for a later writer."""
-        if not self._sink.closed:
-            self._stream.close()
-            self._sink.close()
+        self._stream.close()
 
     def discard(self) -> None:
         """Close the stream and remove it: its rows are not to be taken up."""
-        self.close()
-        self._part.unlink(missing_ok=True)
+        self._stream.remove()
 
     def __enter__(self) -> Self:
         return self
@@ -268,21 +279,6 @@ class TableWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _whole_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches of a stream up to the first torn one; none if it belongs to other facts."""
-    if not path.exists():
-        return
-    try:
-        with pa.OSFile(str(path), "rb") as source, pa.ipc.open_stream(source) as reader:
-            if not reader.schema.equals(schema, check_metadata=True):
-                return
-            for batch in reader:
-                batch.validate(full=True)
-                yield batch
-    except (pa.ArrowInvalid, OSError):
-        pass  # a torn tail: everything before it is whole
 
 
 def read_table(path: str | Path, kind: Kind | str, *, columns: Sequence[str] | None = None) -> pa.Table:
@@ -298,15 +294,10 @@ def read_table(path: str | Path, kind: Kind | str, *, columns: Sequence[str] | N
             column and the rule to run again.
     """
     path, kind = Path(path), _kind(kind)
-    schema = _read_schema(path, kind)
-    wanted = None if columns is None else [schema.get_field_index(name) for name in columns]
-    # Only the wanted columns are decompressed: a column of sample losses can be larger than the memory. Arrow takes an
-    # empty list for all columns; the first one of every kind is small.
-    options = pa.ipc.IpcReadOptions(included_fields=[0] if wanted == [] else wanted)
-    with _damage_named(path, kind), pa.memory_map(str(path), "r") as source:
-        table = pa.ipc.open_file(source, options=options).read_all()
-        table.validate()
-    return table if columns is None else table.select(list(columns))
+    schema, _ = _read_schema(path, kind)
+    parts = list(_stored_batches(path, kind, columns=columns, mapped=True))
+    names = kind.schema.names if columns is None else columns
+    return pa.Table.from_batches(parts, schema=pa.schema([schema.field(name) for name in names], schema.metadata))
 
 
 def iterate_table(path: str | Path, kind: Kind | str, *, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -323,8 +314,8 @@ def iterate_table(path: str | Path, kind: Kind | str, *, columns: Sequence[str])
     Raises:
         SgdlineError: As in `read_table`.
     """
-    for batch in _stored_batches(Path(path), _kind(kind)):
-        yield pa.Table.from_batches([batch]).select(list(columns))
+    for batch in _stored_batches(Path(path), _kind(kind), columns=columns):
+        yield pa.Table.from_batches([batch])
 
 
 def read_provenance(path: str | Path, kind: Kind | str) -> dict[str, Any]:
@@ -337,7 +328,7 @@ def read_provenance(path: str | Path, kind: Kind | str) -> dict[str, Any]:
     Raises:
         SgdlineError: As in `read_table`, as far as that shows without reading rows.
     """
-    return provenance(_read_schema(Path(path), _kind(kind)))
+    return provenance(_read_schema(Path(path), _kind(kind))[0])
 
 
 def _again(kind: Kind) -> str:
@@ -349,30 +340,57 @@ def _damage_named(path: Path, kind: Kind) -> Iterator[None]:
     """Turn what Arrow says about a damaged file into one sentence."""
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+    except NoSealError as error:
+        raise SgdlineError(
+            f"Table {path} must carry checksums, got none: an earlier version or another program wrote it. "
+            f"{_again(kind)}."
+        ) from error
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise SgdlineError(
             f"Table {path} must be a whole Arrow file, got a damaged one ({error}). {_again(kind)}."
         ) from error
 
 
-def _read_schema(path: Path, kind: Kind) -> pa.Schema:
+def _read_schema(path: Path, kind: Kind) -> tuple[pa.Schema, list[BatchSeal]]:
     if not path.exists():
         raise SgdlineError(f"Table {path} must exist, found nothing. {_again(kind)}.")
-    with _damage_named(path, kind), pa.memory_map(str(path), "r") as source:
-        schema = pa.ipc.open_file(source).schema
+    with _damage_named(path, kind):
+        seals = read_seal(path)
+        with pa.memory_map(str(path), "r") as source:
+            schema = pa.ipc.open_file(source).schema
     _check_schema(schema, kind, path=path, again=_again(kind))
-    return schema
+    return schema, seals
 
 
-def _stored_batches(path: Path, kind: Kind) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches of a file, checked as `read_table` checks them."""
-    _read_schema(path, kind)
-    # Not memory-mapped: pages that were read would count as memory of the process.
-    with _damage_named(path, kind), pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
-        for index in range(reader.num_record_batches):
-            batch = reader.get_batch(index)
-            batch.validate()
-            yield batch.select(kind.schema.names)
+def _stored_batches(
+    path: Path, kind: Kind, *, columns: Sequence[str] | None = None, mapped: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of a file, compared with their checksums.
+
+    Args:
+        path: A table.
+        kind: What it has to be.
+        columns: Columns to yield; all if None.
+        mapped: Read through a memory map. Pages that were read that way count as memory of the process.
+    """
+    schema, seals = _read_schema(path, kind)
+    names = kind.schema.names if columns is None else list(columns)
+    # Only the wanted columns are decompressed: a column of sample losses can be larger than the memory. Arrow takes an
+    # empty list for all columns; the first one of every kind is small.
+    wanted = [schema.get_field_index(name) for name in names] or [0]
+    options = pa.ipc.IpcReadOptions(included_fields=wanted)
+    open_source = pa.memory_map if mapped else pa.OSFile
+    with (
+        _damage_named(path, kind),
+        path.open("rb") as file,
+        open_source(str(path), "r") as source,
+        pa.ipc.open_file(source, options=options) as reader,
+    ):
+        for place, seal in enumerate(seals):
+            check_head(file.fileno(), seal, place=place)
+            batch = reader.get_batch(place)
+            check_columns(batch, seal, place=place)
+            yield batch.select(names)
 
 
 def _check_schema(schema: pa.Schema, kind: Kind, *, path: Path, again: str) -> None:

@@ -1,15 +1,19 @@
-"""Checkpoints: everything that a replay needs to start at an update, as safetensors (no pickle)."""
+"""Checkpoints: everything that a replay needs to start at an update, as safetensors (no pickle).
+
+The format has no checksum of its own; one of all tensors, with their names, types and shapes, stands in the metadata.
+"""
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sgdline.errors import SgdlineError
@@ -48,7 +52,12 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
     unfinished = path.with_name(path.name + ".writing")
     host = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     # One metadata key only: safetensors does not keep the order of several.
-    save_file(host, unfinished, metadata={"sgdline": json.dumps({"step": checkpoint.step})})
+    document = {"step": checkpoint.step, "crc32": _checksum(host)}
+    try:
+        save_file(host, unfinished, metadata={"sgdline": json.dumps(document)})
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     unfinished.replace(path)
 
 
@@ -63,9 +72,18 @@ def load_checkpoint(folder: str | Path, step: int, *, device: torch.device) -> C
     if not path.exists():
         raise SgdlineError(f"Checkpoint {path} must exist, found nothing. {again}.")
     try:
-        tensors = load_file(path, device=str(device))
-    except (SafetensorError, OSError, ValueError) as error:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            document = json.loads((file.metadata() or {}).get("sgdline", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        if "crc32" not in document:
+            raise SgdlineError(
+                f"Checkpoint {path} must carry a checksum, got none: an earlier version wrote it. {again}."
+            )
+        if document != {"step": step, "crc32": _checksum(tensors)}:
+            raise ValueError("other content than was written")
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise SgdlineError(f"Checkpoint {path} must be a whole safetensors file, got {error}. {again}.") from error
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     return Checkpoint(
         step=step,
         parameters=tensors["parameters"],
@@ -79,6 +97,15 @@ def saved_steps(folder: str | Path) -> list[int]:
     """Return the updates before which there is a whole checkpoint file, ascending."""
     names = (path.name for path in Path(folder).glob("step*.safetensors"))
     return sorted(int(name.removeprefix("step").removesuffix(".safetensors")) for name in names)
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Return the CRC-32 of tensors in main memory, with their names, types and shapes."""
+    crc = 0
+    for name, tensor in sorted(tensors.items()):
+        crc = zlib.crc32(f"{name},{tensor.dtype},{tuple(tensor.shape)};".encode(), crc)
+        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
+    return f"{crc:08x}"
 
 
 def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def train_run(
     count from 0, and distances are from where it starts.
 
     A run that diverges ends at its first update with a non-finite loss or update vector; that update is the last
-    row of the trace, with status non_finite. An interrupted training goes on from its last checkpoint.
+    row of the trace, with status non_finite. An interrupted training goes on from its last checkpoint, or from the one
+    before the first damaged one.
 
     Args:
         dataset: Prepared data set (table of kind dataset).
@@ -75,7 +76,7 @@ def train_run(
     unfinished = Path(str(checkpoints) + ".part")
     with TableWriter(trace, TRACE, provenance=facts) as writer:
         known = writer.recovered.num_rows
-        reached = [step for step in saved_steps(unfinished) if step <= known and step in bounds]
+        reached = _whole_checkpoints(unfinished, [step for step in bounds if step <= known])
         if not known or 0 not in reached:  # nothing to go on from, or leftovers of other settings
             shutil.rmtree(unfinished, ignore_errors=True)
             if origin is not None:
@@ -108,9 +109,26 @@ def train_run(
                 logger.warning("The run diverged at update %d; this is recorded as its result.", diverged_at)
                 break
             save_checkpoint(unfinished, trainer.checkpoint(end))
-        writer.finish({"diverged_at": diverged_at, **trainer.facts()})
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    unfinished.replace(checkpoints)
+        writer.put_in_place({"diverged_at": diverged_at, **trainer.facts()})
+        # The stream goes last: a job that is killed in between takes it up and ends as this one would have.
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        unfinished.replace(checkpoints)
+        writer.discard()
+
+
+def _whole_checkpoints(folder: Path, steps: Sequence[int]) -> list[int]:
+    """Return the updates, of those asked for, that have a checkpoint, up to the first one that is damaged."""
+    whole: list[int] = []
+    for step in saved_steps(folder):
+        if step not in steps:
+            continue
+        try:
+            load_checkpoint(folder, step, device=torch.device("cpu"))
+        except SgdlineError:
+            logger.warning("%s is damaged; the training goes on from before it.", checkpoint_path(folder, step))
+            break
+        whole.append(step)
+    return whole
 
 
 def origin_of(start: str | Path | None, settings: Mapping[str, Any]) -> Path | None:
