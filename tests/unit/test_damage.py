@@ -230,22 +230,24 @@ def test_rows_left_by_an_earlier_version_are_dropped(mixed: str, tmp_path: Path)
 
 
 HOLDER = """
-import sys, time
-from sgdline.tables import TableWriter
-from test_tables import trace_row
+import sys
 
+from sgdline.tables import TableWriter
+
+row = dict.fromkeys(("epoch", "lr", "batch_loss", "gradient_norm", "direction_norm", "distance_from_start"), 0.5)
+row |= {"parameter_norm": 1.0, "status": "ok"}
 with TableWriter(sys.argv[1], "trace", provenance={}) as writer:
-    writer.append([trace_row(0)])
+    writer.append([row | {"step": 0}])
     print("holding", flush=True)
     sys.stdin.readline()
-    writer.append([trace_row(1)])
+    writer.append([row | {"step": 1}])
     writer.finish()
 """
 
 
 def test_a_job_that_outlived_its_snakemake_keeps_others_off_until_it_ends(tmp_path: Path) -> None:
     path = tmp_path / "trace.arrow"
-    environment = {"PYTHONPATH": ":".join([str(Path(__file__).parent), *sys.path])}
+    environment = {"PYTHONPATH": ":".join(sys.path)}
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)],
         stdin=subprocess.PIPE,

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from sgdline import tables
 from sgdline.errors import SgdlineError
 from sgdline.tables import (
+    Kind,
     TableWriter,
     concatenate,
     kind_names,
@@ -190,8 +191,7 @@ def test_a_table_of_another_version_names_the_column(tmp_path: Path) -> None:
         (table.drop_columns(["lr"]), "must have the column 'lr'"),
         (table.set_column(0, "step", table["step"].cast(pa.int32())), "Column 'step'.*must be int64, got int32"),
     ):
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, changed.schema) as writer:
-            writer.write_table(changed)
+        write_table(path, Kind("trace", "train_run", changed.schema), changed, provenance={})
         with pytest.raises(SgdlineError, match=words):
             read_table(path, "trace")
 
