@@ -7,6 +7,7 @@ import multiprocessing.process
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from small_runs import line_settings, training_settings
+from tqdm import tqdm
 
 # How many kills of each kind of job a test looks for.
 KILLS = int(os.environ.get("SGDLINE_KILLS", "6"))
@@ -56,6 +58,7 @@ def probe(dataset: Path, folder: Path, work: Path) -> None:
 
 
 def _note_calls(owner: type, name: str, work: Path, step_of: Callable[[Any], int]) -> None:
+    tqdm.set_lock(threading.RLock())  # its own kind of lock is a file that a killed process leaves behind
     function = getattr(owner, name)
     notes = os.open(work, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
