@@ -37,7 +37,7 @@ from sgdline.runtime import file_digest, progress, set_up_torch
 from sgdline.tables import TableWriter
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, has_checkpoint, load_checkpoint
 from sgdline.train.loop import Trainer
-from sgdline.train.run import run_facts
+from sgdline.train.run import forget_training, run_facts
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ def probe_segment(
     Raises:
         SgdlineError: If data set, model or checkpoints are unfit, or the replay drifts.
     """
+    forget_training(checkpoints)
     device = set_up_torch(threads)
     images = load_images(dataset, device=device)
     training, probe, tolerance = settings["training"], settings["probe"], settings["replay_tolerance"]
