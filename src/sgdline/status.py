@@ -24,6 +24,7 @@ from sgdline import config as settings
 from sgdline.errors import SgdlineError
 from sgdline.expected import RECORD, read_expected
 from sgdline.tables import provenance
+from sgdline.tables.seals import check_head, read_seal
 
 # Of a log, where its end says how a job ended; a traceback seldom has more.
 _LOG_TAIL = 1 << 16
@@ -370,7 +371,10 @@ class _Surveyor:
 
 def _read_facts(path: Path) -> tuple[int, dict[str, Any]]:
     """Return the number of rows of a table and its metadata; of the data no more than the first column is touched."""
-    with pa.memory_map(str(path), "r") as source:
+    seals = read_seal(path)
+    with path.open("rb") as file, pa.memory_map(str(path), "r") as source:
+        for place, seal in enumerate(seals):
+            check_head(file.fileno(), seal, place=place)
         reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=[0]))
         rows = sum(reader.get_batch(index).num_rows for index in range(reader.num_record_batches))
         facts = provenance(reader.schema)
