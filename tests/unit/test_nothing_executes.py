@@ -131,7 +131,7 @@ def test_modules_are_imported_by_names_of_this_package_only() -> None:
         calls = [
             node
             for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
-            if isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func)
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "import_module"
         ]
         assert calls
         for call in calls:

@@ -70,8 +70,9 @@ def _check_instructions(content: bytes, allowed: frozenset[str]) -> None:
         if calls > _MOST_CALLS:  # each may copy a few thousand bytes that stand in the file once
             raise RefusedError(f"more than {_MOST_CALLS} calls")
         if instruction.name in _REMEMBERING:
-            # The unpickler makes room for as many entries as the place says: eight bytes could fill the memory.
-            if isinstance(argument, int) and argument > remembered:
+            # The unpickler makes room for as many entries as the place says: eight bytes could fill the memory. Places
+            # are counted from 0, by Python 2 from 1.
+            if isinstance(argument, int) and argument > remembered + 1:
                 raise RefusedError(f"place {argument} in a memory of {remembered}")
             remembered += 1
 

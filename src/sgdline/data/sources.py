@@ -238,7 +238,7 @@ def _read_idx(path: Path, *, dimensions: int) -> Pixels:
         kind = "a whole gzip file" if packed else "a file that can be read"
         raise SgdlineError(f"File {path} must be {kind}, got a damaged one ({error}). {mend}.") from error
     if len(content) != expected:
-        found = "more" if len(content) > expected else length + len(content)
+        found = length + len(content) if len(content) < expected else "more" if packed else path.stat().st_size
         raise SgdlineError(f"File {path} must be {length + expected} bytes long, got {found}. {mend}.")
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
@@ -450,7 +450,7 @@ def _missing_error(source: str, folder: Path, missing: Sequence[str], *, otherwi
 
 def _download_error(source: str, folder: Path, files: Sequence[str], fault: str) -> SgdlineError:
     return SgdlineError(
-        f"Download of {source} must reach its official site and pass its checksum, got: {fault}. "
+        f"Download of {source} must reach its official site and pass its checksum, got: {' '.join(fault.split())}. "
         f"Try again, or put {', '.join(files)} into {folder} by hand."
     )
 
