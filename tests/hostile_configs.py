@@ -6,7 +6,7 @@ import copy
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,7 +51,21 @@ def whole_config(overlay: Path | None) -> dict[str, Any]:
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     if overlay is not None:
         update_config(config, yaml.safe_load(overlay.read_text(encoding="utf-8")))
-    return config
+    return config if config["run"] == "all" else _without_idle(config)
+
+
+def _without_idle(config: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what an overlay leaves idle of the default: it would only take time."""
+    kept = list(config["run"])
+    for name in kept:  # grows: runs may continue others
+        start = config["experiments"].get(name, {}).get("start_from")
+        kept += [start["experiment"]] if start and start["experiment"] not in kept else []
+    experiments = {name: block for name, block in config["experiments"].items() if name in kept}
+    compared = {
+        name: block for name, block in config["comparisons"].items() if set(block["experiments"]) <= set(experiments)
+    }
+    toys = {name: block for name, block in config["toys"].items() if name in kept}
+    return {**config, "experiments": experiments, "comparisons": compared, "toys": toys}
 
 
 CONFIGS = {path.relative_to(ROOT).as_posix() if path else "config/config.yaml": whole_config(path) for path in FILES}
@@ -77,15 +91,7 @@ def at(config: Any, path: Place) -> Any:
     return config
 
 
-def _run_places(name: str) -> list[Place]:
-    """Places in what is run or is at the top: an overlay keeps the experiments of the default, which lie idle."""
-    config = CONFIGS[name]
-    asked = config.get("run", "all")
-    idle = set() if asked == "all" else set(config["experiments"]) - set(asked)
-    return [path for path in places(config) if not (path[0] == "experiments" and len(path) > 1 and path[1] in idle)]
-
-
-PLACES = {name: _run_places(name) for name in CONFIGS}
+PLACES = {name: list(places(config)) for name, config in CONFIGS.items()}
 
 NUMBERS = st.one_of(
     st.sampled_from(
@@ -142,15 +148,37 @@ def changed_scalar(draw: Any, value: Any) -> Any:
     """Return another value of the same kind."""
     if isinstance(value, bool):
         return not value
+    if isinstance(value, int) and draw(st.booleans()):
+        return draw(st.sampled_from([value + 1, value - 1, 2 * value, value // 2, 3 * value + 1]))
+    if isinstance(value, float) and draw(st.booleans()):
+        return value * draw(st.floats(0.3, 3.0))
     if isinstance(value, int | float):
         factor = draw(st.sampled_from([-1, 0, 0.5, 2, 10, 1000, 1e6, 1e12, 1e-9]))
         return draw(st.sampled_from([value * factor, int(value * factor), value + 1, value - 1, str(value), [value]]))
     return misspelt(draw, value) if isinstance(value, str) else draw(SCALARS)
 
 
+@dataclass(frozen=True)
+class Changed:
+    """A whole configuration, and how it came to be."""
+
+    name: str
+    touched: list[Place]
+    config: Any
+
+    def __repr__(self) -> str:
+        changes = []
+        for path in self.touched:
+            try:
+                changes.append((path, repr(at(self.config, path))[:200]))
+            except (LookupError, TypeError):
+                changes.append((path, "gone"))
+        return f"Changed({self.name}, {changes})"
+
+
 @st.composite
-def hostile_configs(draw: Any) -> tuple[str, list[Place], Any]:
-    """Return the name of a file, where it was changed, and the whole configuration with one to three changes."""
+def hostile_configs(draw: Any) -> Changed:
+    """Return a whole configuration with one to three changes."""
     name = draw(st.sampled_from(sorted(CONFIGS)))
     config = copy.deepcopy(CONFIGS[name])
     touched = []
@@ -190,7 +218,7 @@ def hostile_configs(draw: Any) -> tuple[str, list[Place], Any]:
             case "insert":
                 parent[key] = [value, draw(NONSENSE)]
         touched.append(path)
-    return name, touched, config
+    return Changed(name, touched, config)
 
 
 # --- how far an accepted one goes -------------------------------------------------------------------------------------
@@ -360,7 +388,9 @@ class Follower:
         labels = {key: value for key, value in asdict(run).items() if key != "experiment"}
         sliced = probe_slice(config, run.experiment, probe, **labels)
         pinned = config["experiments"][run.experiment]["probes"][probe].get("plan", {})
-        plan = Plan(**{key: value for key, value in pinned.items() if key not in ("compiled", "cuda_graphs")})
+        # As a trial would choose it; nothing is compiled here.
+        fixed = {"reseed": False, "compiled": False, "cuda_graphs": False}
+        plan = Plan(**(pinned | fixed if pinned.get("reseed") is not True else pinned))
         module = import_module(f"sgdline.probes.{probe}")
         measuring = module.Probe(trainer, images, training, sliced["settings"], plan)
         measuring.facts()
