@@ -65,6 +65,7 @@ def job(*, log: str | Path, threads: int = 1) -> Iterator[None]:
     to_stderr.setLevel(logging.WARNING)
     to_stderr.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     root = logging.getLogger()
+    level = root.level
     root.setLevel(logging.INFO)
     root.addHandler(to_file)
     root.addHandler(to_stderr)
@@ -87,6 +88,7 @@ def job(*, log: str | Path, threads: int = 1) -> Iterator[None]:
         for handler in (to_file, to_stderr):
             root.removeHandler(handler)
             handler.close()
+        root.setLevel(level)
 
 
 class _LogFile(logging.FileHandler):
