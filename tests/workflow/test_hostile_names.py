@@ -15,7 +15,7 @@ models:
   'm; touch pwned': { entry: sgdline.models:mlp, kwargs: { hidden: [8] } }
 experiments:
   '$(touch pwned)': &one
-    { dataset: digits, models: [mlp], lr: [0.1], batch_size: [16], seed: [1], steps: 4, figures: [linesearch/../../pwned] }
+    { dataset: digits, models: [mlp], lr: [0.1], batch_size: [16], seed: [1], steps: 4, figures: [a/../pwned] }
   "a'; touch pwned; '": *one
   '../escaped': *one
   '-rf': *one

@@ -406,7 +406,7 @@ def _bound_words(schema: Schema, kind: str) -> str:
     else:
         words = ""
     if high is not None:
-        words += f" to {high}"
+        words += f" and at most {high}" if above is not None else f" to {high}" if low is not None else f" up to {high}"
     elif below is not None:
         words += f" to below {below}"
     return words
