@@ -330,7 +330,8 @@ class Walker:
         if not hint and isinstance(value, float) and value.is_integer() and "integer" in kinds | _kinds_of(allowed):
             hint = f"Write {int(value)}." if abs(value) < 2**63 else ""
         if not hint and "array" in kinds and isinstance(value, str | int | float) and not isinstance(value, bool):
-            hint = f"Write [{value if isinstance(value, str) else value_words(value)}]."
+            word = value if isinstance(value, str) else value_words(value)
+            hint = f"Write [{word}]." if len(word) <= 60 and word.isprintable() else ""
         if not hint and kinds == {"string"}:
             hint = _quotes_hint(value)
         if not hint and value is None and "object" in kinds and not schema.get("required") and path:

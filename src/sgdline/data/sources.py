@@ -316,7 +316,7 @@ def _read_batch(path: Path) -> tuple[Pixels, Labels]:
     sound = rows.dtype == np.uint8 and rows.ndim == 2 and rows.shape[1] == 3 * 32 * 32
     if not sound or not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
         raise _batch_error(path, "something else")
-    return rows.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)
+    return rows.reshape(-1, 3, 32, 32).astype(np.uint8, copy=False), np.array(labels, dtype=np.int64)
 
 
 def _read_class_names(path: Path, key: str) -> tuple[str, ...]:
