@@ -1,4 +1,4 @@
-"""A run that diverges at update 3 is a result: every measurement, table, figure and claim of it ends well and says so."""
+"""A run that diverges at update 3 is a result: its measurements, tables, figures and claims end well and say so."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ from sgdline.train.run import train_run
 
 RUN = {"experiment": "blow", "model": "plain", "lr": "10000", "batch_size": "32", "seed": "1"}
 FIGURES = [
-    "linesearch/fig2_lines", "linesearch/fig4_poly_mae", "linesearch/fig8_same_position_directions",
-    "walk/fig2_sgd_vgg11_e1", "curious/fig_fixed_batch_trajectory", "curious/fig_onestep_sweep",
+    "linesearch/fig2_lines", "walk/fig2_sgd_vgg11_e1", "curious/fig_fixed_batch_trajectory",
 ]  # fmt: skip
 CONFIG: dict[str, Any] = {
     "datasets": {"digits": {"source": "digits", "train": 256, "validation": 40, "test": 40}},
@@ -40,8 +39,9 @@ CONFIG: dict[str, Any] = {
             "segments": 2, "figures": FIGURES,
             "probes": {
                 "line": {"every": 1, "resolution": 0.05, "positions": "grid", "sample_losses": True},
-                "mline": {"every": 2, "directions": 3}, "own_direction": {"every": 1, "batch_sizes": [8, 16], "draws": 2},
-                "evaluation": {"every": 1}, "interp": {}, "one_step": {"every": 1, "batches": 2, "other_batches": 2},
+                "mline": {"every": 2, "directions": 3},
+                "own_direction": {"every": 1, "batch_sizes": [8, 16], "draws": 2}, "evaluation": {"every": 1},
+                "interp": {}, "one_step": {"every": 1, "batches": 2, "other_batches": 2},
                 "fixed_batches": {"every": 1, "batches": 2}, "alignment": {"every": 1, "lags": [1, 2]},
                 "stationarity": {"every": 1, "eigenvectors": 2}, "hvp": {"every": 1, "samples": 64, "tolerance": 0.1},
                 "averages": {"every": 1, "swa": [2], "two_point": [1]},
