@@ -203,7 +203,7 @@ class Reference:
         self._model = build_model(
             case.entry, case.kwargs, input_shape=images.image_shape, num_classes=images.num_classes, seed=1
         ).to(device)
-        self._lines = torch.load(folder / LINES, map_location=device)
+        self._lines = torch.load(folder / LINES, map_location=device, weights_only=True)
 
     def choose_threads(self, *, most: int, repeats: int) -> dict[str, float]:
         """Return the seconds per position with one and with all threads, and stay with the faster."""

@@ -252,6 +252,44 @@ def names_in(module: str) -> list[str] | None:
     return list(_source(path.resolve()).names)
 
 
+@dataclass(frozen=True)
+class Parameters:
+    """What a factory takes by keyword."""
+
+    names: tuple[str, ...]
+    required: tuple[str, ...]  # those without a default
+    open_ended: bool  # it takes any others as well
+
+
+def parameters_of(entry: str) -> Parameters | None:
+    """Return what a factory takes, read from its source without running it.
+
+    Args:
+        entry: "module:factory", the module one of this package or the path of a Python file.
+
+    Returns:
+        None if it is not a plain function there.
+    """
+    module, _, factory = entry.rpartition(":")
+    path = Path(module) if module.endswith(".py") else _module_file(_home_of(module, factory))
+    if path is None or not path.is_file():
+        return None
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == factory]
+    if len(found) != 1 or found[0].decorator_list:
+        return None
+    arguments = found[0].args
+    positional = arguments.args
+    needed = [argument.arg for argument in positional[: len(positional) - len(arguments.defaults)]]
+    needed += [
+        argument.arg
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if default is None
+    ]
+    names = tuple(argument.arg for argument in [*positional, *arguments.kwonlyargs])
+    return Parameters(names, tuple(needed), arguments.kwarg is not None)
+
+
 @cache
 def code_digest(*roots: str | Path) -> str:
     """Return a digest of `roots` and of all of this package that they import.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
@@ -27,6 +30,17 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 T = TypeVar("T")
 
+# What the machine, and not the code, is to blame for; what to do about it.
+_MACHINE_FAULTS = {
+    errno.ENOSPC: "Free some space on its disk",
+    errno.EDQUOT: "Free some space within your quota",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f), or free some space",
+    errno.EROFS: "Choose another folder for results, or make its disk writable",
+    errno.EACCES: "Give yourself the right to read and write it",
+    errno.EPERM: "Give yourself the right to read and write it",
+    errno.EIO: "Check its disk",
+}
+
 # Locks live as long as the process: a killed job cannot leave one behind.
 _device_locks: list[TextIO] = []
 
@@ -40,17 +54,18 @@ def job(*, log: str | Path, threads: int = 1) -> Iterator[None]:
         threads: CPU threads that the job may use; more than it was given slows its neighbours down.
 
     Raises:
-        SystemExit: With status 1 after a known fault, whose sentence stands on stderr.
+        SystemExit: With status 1 after a known fault, whose sentence stands on stderr. A full disk and the like are
+            known faults too; what is finished stays, and so does what the job can go on from.
     """
     # Read by OpenMP at the first import of torch, hence before it.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(log, mode="w")
+    to_file = _LogFile(log)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_stderr = logging.StreamHandler()
     to_stderr.setLevel(logging.WARNING)
     to_stderr.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     root = logging.getLogger()
+    level = root.level
     root.setLevel(logging.INFO)
     root.addHandler(to_file)
     root.addHandler(to_stderr)
@@ -61,19 +76,72 @@ def job(*, log: str | Path, threads: int = 1) -> Iterator[None]:
         print(f"Error: {error}", file=sys.stderr)
         _write_traceback(to_file)
         raise SystemExit(1) from None
-    except BaseException:
+    except BaseException as error:
         _write_traceback(to_file)
-        raise
+        words = _machine_fault(error)
+        if words is None:
+            raise
+        print(f"Error: {words}", file=sys.stderr)
+        raise SystemExit(1) from None
     finally:
         logging.captureWarnings(False)
         for handler in (to_file, to_stderr):
             root.removeHandler(handler)
             handler.close()
+        root.setLevel(level)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that does without what a full disk cannot take: the job's own fault is what the user has to see."""
+
+    def __init__(self, path: str | Path) -> None:
+        with contextlib.suppress(OSError):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text("")
+        super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        pass
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def _write_traceback(handler: logging.FileHandler) -> None:
-    with Path(handler.baseFilename).open("a", encoding="utf-8") as file:
+    with (
+        contextlib.suppress(OSError),
+        Path(handler.baseFilename).open("a", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         file.write(traceback.format_exc())
+
+
+def _machine_fault(error: BaseException) -> str | None:
+    """Return one sentence for a fault of the machine, however many libraries have passed it on; None for others."""
+    seen: BaseException | None = error
+    while seen is not None:
+        number = seen.errno if isinstance(seen, OSError) else None
+        if number is None:  # Arrow and safetensors tell the number in words only
+            found = re.search(r"\[errno (\d+)\]|\(os error (\d+)\)", str(seen))
+            number = int(found[1] or found[2]) if found else None
+        if number in _MACHINE_FAULTS:
+            name = getattr(seen, "filename", None)
+            what = f"{name} must be readable and writable" if name else "The files of this job must be writable"
+            mend = f"{_MACHINE_FAULTS[number]}, then start again: what is finished stays"
+            return f"{what}, got: {os.strerror(number)}. {mend}."
+        # torch has an error of its own for GPUs, and only words for CPUs.
+        of_torch = type(seen).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(seen)
+        if isinstance(seen, MemoryError) or of_torch:
+            return (
+                "This job must fit into the memory, got less than it asked for. Give it more, run fewer jobs at once, "
+                "or make the network, its batches or its data set smaller."
+            )
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return None
 
 
 def share_package() -> None:
@@ -198,8 +266,12 @@ def write_text(path: str | Path, text: str) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(target.name + ".writing")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.replace(target)
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def file_digest(path: str | Path) -> str:

@@ -294,7 +294,7 @@ BROKEN = [
     ("datasets: {digits: {std: Auto}}", "datasets.digits.std", ["Did you mean 'auto'?"]),
     ("datasets: {digits: {channels: 2}}", "datasets.digits.channels", ["null, 1 or 3"]),
     ("datasets: {digits: {channels: 1.0}}", "datasets.digits.channels", ["Write 1."]),
-    ("datasets: {digits: {image_size: 0}}", "datasets.digits.image_size", ["at least 1", "null"]),
+    ("datasets: {digits: {image_size: 0}}", "datasets.digits.image_size", ["from 1 to 8192", "null"]),
     # training
     (experiment_overlay("{batch_size: [2000]}"), "experiments.digits.batch_size[0]", ["at most", "1024", "got 2000"]),
     (experiment_overlay("{batch_size: [64, 64]}"), "experiments.digits.batch_size[1]", ["got 64 twice"]),
@@ -335,7 +335,11 @@ BROKEN = [
         "experiments.digits.probes.line.plan.chunk_per_pass",
         ["not a known key", "Did you mean 'chunks_per_pass'?"],
     ),
-    (line_overlay("{plan: {chunks_per_pass: 0}}"), "experiments.digits.probes.line.plan.chunks_per_pass", ["least 1"]),
+    (
+        line_overlay("{plan: {chunks_per_pass: 0}}"),
+        "experiments.digits.probes.line.plan.chunks_per_pass",
+        ["from 1 to"],
+    ),
     (line_overlay("{plan: {threads: auto}}"), "experiments.digits.probes.line.plan.threads", ["a whole number"]),
     (line_overlay("{plan: {threads: 2}}"), "experiments.digits.probes.line.plan.threads", ["experiment's threads (1)"]),
     (line_overlay("{plan: {statistics: views}}"), "experiments.digits.probes.line.plan.statistics", ["'view'"]),
@@ -421,9 +425,9 @@ BROKEN = [
     ("toys: {new: quadratic_descent}", "toys.new", ["a mapping with the key toy", "got 'quadratic_descent'"]),
     ("toys: []", "toys", ["a mapping", "got the list []"]),
     ("toys: {quadratic: {step: 3}}", "toys.quadratic.step", ["not a known key", "Did you mean 'steps'?"]),
-    ("toys: {quadratic: {steps: 0}}", "toys.quadratic.steps", ["at least 1", "got 0"]),
+    ("toys: {quadratic: {steps: 0}}", "toys.quadratic.steps", ["from 1 to", "got 0"]),
     ("toys: {quadratic: {eigenvalues: [1]}}", "toys.quadratic.eigenvalues", ["at least 2 entries, got 1"]),
-    ("toys: {quadratic: {eigenvalues: [1, -1]}}", "toys.quadratic.eigenvalues[1]", ["a number above 0", "got -1"]),
+    ("toys: {quadratic: {eigenvalues: [1, -1]}}", "toys.quadratic.eigenvalues[1]", ["a number from 1e-06", "got -1"]),
     ("toys: {quadratic: {start: [1, 2, 3]}}", "toys.quadratic.start", ["at most 2 entries, got 3"]),
     ("toys: {quadratic: {start: [0, 1]}}", "toys.quadratic.start[0]", ["largest eigenvalue", "over-damped"]),
     (
@@ -432,7 +436,7 @@ BROKEN = [
         ["must not be 0 along the largest eigenvalue"],
     ),
     ("toys: {quadratic: {relative_lr: [1, 1.0]}}", "toys.quadratic.relative_lr[1]", ["twice", "Remove one"]),
-    ("toys: {quadratic: {relative_lr: [0]}}", "toys.quadratic.relative_lr[0]", ["a number above 0"]),
+    ("toys: {quadratic: {relative_lr: [0]}}", "toys.quadratic.relative_lr[0]", ["a number from 0.0005"]),
     (
         "toys: {m: {toy: averaged_variance, relative_lr: [2]}}",
         "toys.m.relative_lr[0]",

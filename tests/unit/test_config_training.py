@@ -157,7 +157,7 @@ LINE: dict[str, Any] = {"line": {}}
             ["got 30 and a batch of 64"],
         ),
         # noise
-        ("noisy", {"optimizer": {"noise": {"factor": -1}}}, "optimizer.noise.factor", ["at least 0"]),
+        ("noisy", {"optimizer": {"noise": {"factor": -1}}}, "optimizer.noise.factor", ["from 0 to"]),
         ("noisy", {"optimizer": {"noise": {"reading": "std"}}}, "optimizer.noise.reading", ["standard_deviation"]),
         (
             "noisy",

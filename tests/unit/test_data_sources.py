@@ -1,5 +1,6 @@
 """Readers on small files of the published formats, which the tests write themselves, and on real images."""
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
+import warnings
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,6 +19,8 @@ import numpy as np
 import pytest
 import scipy.io
 import torchvision.datasets
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from sgdline.data import sources
@@ -218,6 +223,51 @@ def test_labels_must_fit_images_and_classes(tmp_path):
         load("mnist", tmp_path)
 
 
+def test_a_small_packed_file_cannot_fill_the_memory(tmp_path):
+    folder = tmp_path / "MNIST" / "raw"
+    write_idx(folder, packed=True)
+    path = folder / "train-images-idx3-ubyte.gz"
+    bomb = gzip.compress(idx_bytes(draw_images(2, 6, 4)) + bytes(200_000_000), mtime=0)
+    assert len(bomb) < 300_000
+    path.write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SgdlineError, match=r"must be 64 bytes long, got more\. Delete the file"):
+            load("mnist", tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+    path.write_bytes(gzip.compress(bytes((0, 0, 8, 3)) + b"\xff" * 12, mtime=0))
+    with pytest.raises(SgdlineError, match="must hold at most 2147483647 numbers, got one that says"):
+        load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("t10k-images-idx3-ubyte", np.zeros((5, 5, 4)), "must be 1x6x4 pixels .*, got 1x5x4"),
+        ("train-images-idx3-ubyte", np.zeros((11, 0, 4)), "must have training images, got 11 of 1x0x4 pixels"),
+        ("train-images-idx3-ubyte", np.zeros((0, 6, 4)), "one label per image, got 0 images and 11 labels"),
+        ("train-labels-idx1-ubyte", np.full(11, 255), "must be from 0 to 9, got 255 to 255"),
+    ],
+)
+def test_idx_files_that_do_not_fit_each_other(tmp_path, name, array, message):
+    folder = tmp_path / "MNIST" / "raw"
+    write_idx(folder, packed=False)
+    (folder / name).write_bytes(idx_bytes(array.astype(np.uint8)))
+    with pytest.raises(SgdlineError, match=message):
+        load("mnist", tmp_path)
+
+
+def test_no_images_at_all(tmp_path):
+    folder = tmp_path / "MNIST" / "raw"
+    write_idx(folder, packed=False)
+    (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((0, 6, 4), dtype=np.uint8)))
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(0, dtype=np.uint8)))
+    with pytest.raises(SgdlineError, match="Source mnist must have training images, got 0 of 1x6x4 pixels"):
+        load("mnist", tmp_path)
+
+
 def test_real_fashion_mnist(monkeypatch):
     monkeypatch.delenv("XDG_DATA_DIRS")
     try:
@@ -320,6 +370,86 @@ def test_a_pickle_with_a_wrong_checksum_is_never_opened(tmp_path, monkeypatch, n
     assert not (tmp_path / "sprung").exists()
 
 
+def python_2_text(words):
+    return b"U" + bytes([len(words)]) + words
+
+
+def python_2_batch(rows, labels):
+    """Return a batch as Python 2.7 and numpy 1.6 wrote the published ones: protocol 2, texts that are bytes."""
+    content = rows.tobytes()
+    array = b"cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85q\x04" + python_2_text(b"b")
+    array += b"\x87q\x05Rq\x06(K\x01M" + len(rows).to_bytes(2, "little") + b"M\x00\x0c\x86q\x07"
+    array += b"cnumpy\ndtype\nq\x08" + python_2_text(b"u1") + b"K\x00K\x01\x87q\tRq\n(K\x03" + python_2_text(b"|")
+    array += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T" + len(content).to_bytes(4, "little") + content + b"tb"
+    listed = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
+    names = b"](" + python_2_text(b"leptodactylus_pentadactylus_s_000004.png") + b"e"
+    entries = python_2_text(b"data") + array + python_2_text(b"labels") + listed
+    entries += python_2_text(b"batch_label") + python_2_text(b"training batch 1 of 5")
+    return b"\x80\x02}q\x01(" + entries + python_2_text(b"filenames") + names + b"u."
+
+
+def test_batches_of_python_2_read_as_an_open_unpickler_reads_them(tmp_path):
+    rows = draw_images(3, 3072)
+    content = python_2_batch(rows, [4, 0, 9])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)  # of the integers for flags
+        theirs = pickle.loads(content, encoding="latin1")
+    (tmp_path / "data_batch_1").write_bytes(content)
+    images, labels = sources._read_batch(tmp_path / "data_batch_1")
+    np.testing.assert_array_equal(images.reshape(3, 3072), theirs["data"])
+    np.testing.assert_array_equal(images.reshape(3, 3072), rows)
+    assert labels.tolist() == theirs["labels"] == [4, 0, 9]
+    names = (
+        b"\x80\x02}" + python_2_text(b"label_names") + b"](" + python_2_text(b"cat") + python_2_text(b"dog") + b"es."
+    )
+    (tmp_path / "batches.meta").write_bytes(names)
+    assert sources._read_class_names(tmp_path / "batches.meta", "label_names") == ("cat", "dog")
+
+
+def with_right_checksums(reader, folder, monkeypatch):
+    """Let the files of a folder pass for the published ones."""
+
+    def checksum(name):
+        return md5((folder / name).read_bytes())
+
+    monkeypatch.setattr(reader, "train_list", [[name, checksum(name)] for name, _ in reader.train_list])
+    monkeypatch.setattr(reader, "test_list", [[name, checksum(name)] for name, _ in reader.test_list])
+    monkeypatch.setattr(reader, "meta", {**reader.meta, "md5": checksum(reader.meta["filename"])})
+
+
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (pickle.dumps(_Trap()), "nothing of it was run"),
+        (pickle.dumps({"data": _Trap(), "labels": [0]}, protocol=2), "nothing of it was run"),
+        (pickle.dumps({"data": np.array([_Trap()], dtype=object), "labels": [0]}, protocol=2), "nothing of it was run"),
+        (pickle.dumps([1, 2], protocol=2), "something else"),
+        (to_pickle({"data": np.zeros((2, 7), dtype=np.uint8), "labels": [0, 1], "label_names": "cat"}), "got"),
+        (to_pickle({"data": np.full((2, 3072), np.nan), "labels": [0, 1], "label_names": [1]}), "got"),
+        (to_pickle({"data": np.zeros((2, 3072), dtype=np.uint8), "labels": ["a", "b"]}), "got"),
+        (b"\x80\x02}", "got"),
+    ],
+)
+def test_a_foreign_pickle_with_the_right_checksum_runs_nothing(tmp_path, monkeypatch, name, content, words):
+    folder, _ = write_cifar(tmp_path, "cifar10", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (folder / name).write_bytes(content)
+    with_right_checksums(torchvision.datasets.CIFAR10, folder, monkeypatch)
+    with pytest.raises(SgdlineError, match=f"{name} must be a batch of CIFAR's python version, .*{words}") as caught:
+        load("cifar10", tmp_path)
+    assert str(caught.value).endswith("Delete the file and fetch it again.")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_labels_beyond_the_classes_of_cifar(tmp_path, monkeypatch):
+    folder, _ = write_cifar(tmp_path, "cifar10", monkeypatch)
+    (folder / "batches.meta").write_bytes(to_pickle({"label_names": ["cat", "dog"]}))
+    with_right_checksums(torchvision.datasets.CIFAR10, folder, monkeypatch)
+    with pytest.raises(SgdlineError, match="Labels of source cifar10 must be from 0 to 1, got 0 to 7"):
+        load("cifar10", tmp_path)
+
+
 # --- SVHN -------------------------------------------------------------------------------------------------------------
 
 
@@ -415,6 +545,101 @@ def test_cifar_is_fetched_and_a_damaged_batch_is_replaced(tmp_path, monkeypatch,
     with pytest.raises(SgdlineError, match="data_batch_2 must have the md5 sum"):
         load("cifar10", data_dir)
     np.testing.assert_array_equal(load("cifar10", data_dir, download=True).train_images, images[:20])
+
+
+def add(archive, name, *, content=b"", kind=tarfile.REGTYPE, link="", size=None):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, link, len(content) if size is None else size
+    archive.addfile(member, io.BytesIO(content))
+
+
+def serve_archive(site, monkeypatch, fill):
+    """Serve an archive that passes for the published one."""
+    folder, address = site
+    reader = torchvision.datasets.CIFAR10
+    with tarfile.open(folder / reader.filename, "w:gz") as archive:
+        fill(archive)
+    monkeypatch.setattr(reader, "url", f"{address}{reader.filename}")
+    monkeypatch.setattr(reader, "tgz_md5", md5((folder / reader.filename).read_bytes()))
+    return reader
+
+
+def everything_below(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_an_archive_cannot_write_outside_its_folder(tmp_path, monkeypatch, site):
+    written, images = write_cifar(tmp_path / "written", "cifar10", monkeypatch)
+    base = torchvision.datasets.CIFAR10.base_folder
+
+    def fill(archive):
+        add(archive, "../escaped", content=b"x")
+        add(archive, f"{base}/../../escaped", content=b"x")
+        add(archive, f"{tmp_path}/escaped", content=b"x")
+        add(archive, f"{base}/../../../{base}/data_batch_1", content=b"x")
+        add(archive, f"{base}/folder", kind=tarfile.DIRTYPE)
+        add(archive, f"{base}/out", kind=tarfile.SYMTYPE, link=str(tmp_path))
+        add(archive, f"{base}/out/escaped", content=b"x")
+        add(archive, f"{base}/data_batch_2", kind=tarfile.SYMTYPE, link=str(tmp_path / "escaped"))
+        add(archive, f"{base}/data_batch_3", kind=tarfile.LNKTYPE, link="../../escaped")
+        add(archive, f"{base}/data_batch_4", kind=tarfile.FIFOTYPE)
+        add(archive, f"{base}/data_batch_5", kind=tarfile.CHRTYPE)
+        archive.add(written, arcname=base)
+
+    reader = serve_archive(site, monkeypatch, fill)
+    before = everything_below(tmp_path)
+    data_dir = tmp_path / "data"
+    np.testing.assert_array_equal(load("cifar10", data_dir, download=True).train_images, images[:20])
+    names = [name for name, _ in [*reader.train_list, *reader.test_list]] + [reader.meta["filename"], ".download.lock"]
+    kept = {path for path in data_dir.rglob("*") if not path.is_dir()}
+    assert kept == {data_dir / reader.filename, *(data_dir / base / name for name in names)}
+    assert all(path.is_file() and not path.is_symlink() for path in kept)
+    assert [name for name in everything_below(tmp_path) if not name.startswith("data")] == before
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
+def test_links_and_devices_are_not_files_of_a_data_set(tmp_path, monkeypatch, site, kind):
+    write_cifar(tmp_path / "written", "cifar10", monkeypatch)
+    secret = tmp_path / "secret"
+    secret.write_text("mine")
+    base = torchvision.datasets.CIFAR10.base_folder
+    serve_archive(site, monkeypatch, lambda archive: add(archive, f"{base}/data_batch_1", kind=kind, link=str(secret)))
+    with pytest.raises(SgdlineError, match="Source cifar10 must have the files data_batch_1, "):
+        load("cifar10", tmp_path / "data", download=True)
+    assert everything_below(tmp_path / "data" / base) == [".download.lock"]
+    assert secret.read_text() == "mine"
+
+
+def test_an_archive_that_says_it_is_huge_is_not_unpacked(tmp_path, monkeypatch, site):
+    write_cifar(tmp_path / "written", "cifar10", monkeypatch)
+    base = torchvision.datasets.CIFAR10.base_folder
+
+    def fill(archive):
+        member = tarfile.TarInfo(f"{base}/data_batch_1")
+        member.size = 2**40
+        archive.fileobj.write(member.tobuf(archive.format, archive.encoding, archive.errors))
+
+    serve_archive(site, monkeypatch, fill)
+    with pytest.raises(SgdlineError, match=r"data_batch_1 says that it has 1099511627776 bytes\. Try again"):
+        load("cifar10", tmp_path / "data", download=True)
+    assert everything_below(tmp_path / "data" / base) == [".download.lock"]
+
+
+def test_a_damaged_archive_is_one_sentence(tmp_path, monkeypatch, site):
+    write_cifar(tmp_path / "written", "cifar10", monkeypatch)
+    reader = torchvision.datasets.CIFAR10
+    serve_archive(
+        site, monkeypatch, lambda archive: add(archive, f"{reader.base_folder}/data_batch_1", content=b"x" * 999)
+    )
+    path = site[0] / reader.filename
+    for spoil in (lambda content: content[:40], lambda content: b"not an archive", _flip_a_bit):
+        served = path.read_bytes()
+        path.write_bytes(spoil(served))
+        monkeypatch.setattr(reader, "tgz_md5", md5(path.read_bytes()))
+        with pytest.raises(SgdlineError) as caught:
+            load("cifar10", tmp_path / "data", download=True)
+        assert "\n" not in str(caught.value)
+        path.write_bytes(served)
 
 
 def test_complete_files_are_only_read(tmp_path, monkeypatch):
@@ -537,6 +762,42 @@ def test_faults_of_image_folders(tmp_path):
     (root / "train" / "bird").mkdir()
     with pytest.raises(SgdlineError, match=r"Class folder .*bird must hold images, got none"):
         load("image_folder", tmp_path, path=str(root))
+
+
+def test_pixels_that_are_no_numbers(tmp_path):
+    write_folder(tmp_path)
+    path = tmp_path / "train" / "cat" / "b.tiff"
+    Image.fromarray(np.full((5, 7), np.nan, dtype=np.float32)).save(path)
+    with pytest.raises(SgdlineError, match=r"b.tiff must have 8 bits per channel, got Pillow's mode F"):
+        load("image_folder", tmp_path, path=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd", "a/b.png", "..", "", "a\0b"])
+def test_annotations_name_files_of_their_folder(tmp_path, name):
+    write_image(tmp_path / "train" / "n01" / "0.png", draw_images(8, 8, 3))
+    (tmp_path / "val" / "images").mkdir(parents=True)
+    (tmp_path / "val" / "val_annotations.txt").write_text(f"{name}\tn01\n")
+    with pytest.raises(SgdlineError, match=r"Line 1 of .* must be a file and a class|must be a whole image file"):
+        load("image_folder", tmp_path, path=str(tmp_path))
+    (tmp_path / "val" / "val_annotations.txt").write_bytes(b"\xff\xfe\tn01\n")
+    with pytest.raises(SgdlineError, match=r"must be a whole image file"):
+        load("image_folder", tmp_path, path=str(tmp_path))
+
+
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@given(data=st.data())
+def test_a_damaged_image_is_one_sentence_or_read(tmp_path_factory, data):
+    kind = data.draw(st.sampled_from(["png", "jpg", "gif", "bmp", "tiff", "webp", "ppm"]))
+    buffer = io.BytesIO()
+    Image.fromarray(draw_images(9, 9, 3)).save(buffer, format={"jpg": "jpeg"}.get(kind, kind))
+    content = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("images") / f"a.{kind}"
+    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    with contextlib.suppress(SgdlineError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert sources._read_image(path, image_size=8).shape == (3, 8, 8)
 
 
 def test_every_source_is_in_the_schema():

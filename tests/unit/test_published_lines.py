@@ -31,6 +31,7 @@ from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
 from sgdline.cli import main
 from sgdline.config import load_schema, resolve_config
+from sgdline.data import restricted_pickles
 from sgdline.data.published_lines import PublishedLine, find_pickles, folder_digest, import_lines, read_pickle
 from sgdline.errors import SgdlineError
 from sgdline.figures import available
@@ -463,20 +464,18 @@ class TestRefusing:
             assert found.train_loss.shape[1] == found.direction_batch_loss.shape[1] == found.positions.size
 
     def test_no_builtin_is_on_the_list(self) -> None:
-        from sgdline.data import published_lines
-
-        for (module, name), stand_in in published_lines._NAMES.items():
-            assert type(stand_in) is published_lines._Name
+        for (module, name), stand_in in restricted_pickles._NAMES.items():
+            assert type(stand_in) is restricted_pickles._Name
             assert not hasattr(builtins, name) or (module, name) == ("__builtin__", "bytes")
             assert "." not in name
 
     def test_the_instructions_are_those_that_picklers_write(self) -> None:
-        from sgdline.data import published_lines
-
         known = {instruction.name for instruction in pickletools.opcodes}
-        assert known >= published_lines._INSTRUCTIONS
+        assert known >= restricted_pickles._INSTRUCTIONS | restricted_pickles._MAPPINGS
         forbidden = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER"}
-        assert not published_lines._INSTRUCTIONS & (forbidden | {"SETITEM", "SETITEMS", "DUP", "ADDITEMS", "FROZENSET"})
+        forbidden |= {"DUP", "ADDITEMS", "FROZENSET"}
+        assert not (restricted_pickles._INSTRUCTIONS | restricted_pickles._MAPPINGS) & forbidden
+        assert not restricted_pickles._INSTRUCTIONS & {"SETITEM", "SETITEMS", "EMPTY_DICT"}
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------

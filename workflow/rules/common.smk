@@ -22,6 +22,7 @@ share_package()
 FIGURES = {figure: figures.spec(figure) for figure in figures.available()}
 
 try:
+    settings.check_files(workflow.configfiles)
     CONFIG = settings.resolve_config(
         config,
         schema=settings.load_schema(

@@ -5,6 +5,7 @@ any job. Nothing here imports torch or numpy, so that a dry run stays quick.
 """
 
 from sgdline.config._faults import ConfigError
+from sgdline.config._files import check_files
 from sgdline.config._resolve import resolve_config, training_images
 from sgdline.config._runs import (
     RunKey,
@@ -35,6 +36,7 @@ __all__ = [
     "ConfigError",
     "RunKey",
     "analysis_slice",
+    "check_files",
     "dataset_slice",
     "format_lr",
     "label_noise_in_use",

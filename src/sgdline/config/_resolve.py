@@ -9,12 +9,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from sgdline.chosen_updates import is_chosen
+from sgdline.chosen_updates import any_chosen
 from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
 from sgdline.config._runs import format_lr, measured_steps, segment_bounds
 from sgdline.config._schema import Schema, Walker
 from sgdline.config._toys import check_toys
-from sgdline.digests import names_in
+from sgdline.digests import Parameters, names_in, parameters_of
 from sgdline.engine.lanczos_budget import smallest_budget
 
 Block = Mapping[str, Any]
@@ -29,10 +29,18 @@ _SOURCES = {
     "cifar100": (3, 50000, 10000),
     "svhn": (3, 73257, 26032),
 }
+_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32, "svhn": 32}
 # Folders beside those of the experiments.
 _RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "sharpness", "tables", "toys")
 _FINEST_GRID = 100_000  # grid points on each side of 0
 _ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
+_LONGEST_PATH, _LONGEST_NAME = 1024, 255  # bytes, as most file systems have it
+_MOST_PIXELS = 2**31 - 1  # sgdline.data.sources, which imports numpy
+_LARGEST_RATE = 1e30  # within float32, in which networks are trained
+_LARGEST_PIXEL = 1e6  # after normalisation; a network's sums of squares have to stay within float32
+_LONGEST_SCHEDULE = 1_000_000  # updates; the steps of a longer equivalent schedule are checked where they are made
+# What a model's factory gets without being told, if it asks for it (sgdline.models.loading).
+_FACTS_OF_DATA = ("input_shape", "num_classes", "in_channels", "image_size")
 _WHOLE_SET_MINI_BATCH = 100  # sgdline.train.noise, which imports torch
 
 
@@ -167,6 +175,12 @@ def _names(raw: Any, kind: str) -> list[str]:
 
 
 def _check_folders(config: Block, faults: Faults) -> None:
+    paths: list[tuple[KeyPath, Any]] = [((key,), config.get(key)) for key in ("results", "data_dir")]
+    for kind, key in (("datasets", "path"), ("experiments", "import_lines")):
+        paths += [((kind, name, key), _entry(block, key)) for name, block in _mapping(config, kind).items()]
+    for path, text in paths:
+        if isinstance(text, str) and not faults.under(path):
+            _check_length(text, path, faults)
     for key in ("results", "data_dir"):
         folder = config.get(key)
         if not isinstance(folder, str) or faults.under((key,)):
@@ -183,6 +197,16 @@ def _check_folders(config: Block, faults: Faults) -> None:
             faults.add((key,), f"must be a folder path without '..', {got}. Write the full path instead.")
         elif posixpath.normpath(folder) in ("/", "//", "."):
             faults.add((key,), f"must be a folder of its own, {got}. Name a folder inside it.")
+
+
+def _check_length(text: str, path: KeyPath, faults: Faults) -> None:
+    whole, longest = len(text.encode()), max(len(part.encode()) for part in text.split("/"))
+    if whole > _LONGEST_PATH or longest > _LONGEST_NAME:
+        faults.add(
+            path,
+            f"must be a path of at most {_LONGEST_PATH} bytes, each name in it of at most {_LONGEST_NAME}, got {whole} "
+            f"and {longest}. Choose a shorter one, or link to it.",
+        )
 
 
 def _check_distinct_names(blocks: Block, path: KeyPath, faults: Faults) -> None:
@@ -221,6 +245,7 @@ def _check_dataset(dataset: Block, path: KeyPath, faults: Faults) -> None:
                 "Rename the folder or link to it.",
             )
     _check_split_sizes(dataset, path, faults)
+    _check_pixels(dataset, path, faults)
     channels = dataset.get("channels") or _channels(dataset)
     lengths = {key: len(dataset[key]) for key in ("mean", "std") if isinstance(dataset.get(key), list)}
     for key, length in lengths.items():
@@ -241,6 +266,25 @@ def _check_dataset(dataset: Block, path: KeyPath, faults: Faults) -> None:
                     (*path, "std", Index(position)),
                     f"must be a number above 0, got {value}. Pixels are divided by it.",
                 )
+    if not faults.under(path):
+        _check_constants(dataset, path, faults)
+
+
+def _check_constants(dataset: Block, path: KeyPath, faults: Faults) -> None:
+    """Given constants must leave normalised pixels that a network can compute with."""
+    given = {key: [value for _, value in _sound(dataset.get(key), float)] for key in ("mean", "std")}
+    # What is measured instead lies in [0, 1], and a standard deviation is at least one grey level.
+    means = given["mean"] or [1.0]
+    stds = given["std"] or [1 / 255 if dataset.get("std") == "auto" else 1.0]
+    count = max(len(means), len(stds))
+    for mean, std in zip(means * (count // len(means)), stds * (count // len(stds)), strict=True):
+        if (1.0 + abs(mean)) / std > _LARGEST_PIXEL:
+            faults.add(
+                (*path, "std" if given["std"] else "mean"),
+                f"must leave pixels, (v - mean)/std for v in [0, 1], below {_LARGEST_PIXEL:g}, got {mean:g} as mean "
+                f"and {std:g} as std. Write auto, or constants for pixels from 0 to 1.",
+            )
+            return
 
 
 def _channels(dataset: Block) -> int | None:
@@ -252,6 +296,24 @@ def _channels(dataset: Block) -> int | None:
     if source == "image_folder":
         return 3
     return _SOURCES[source][0] if source in _SOURCES else None
+
+
+def _check_pixels(dataset: Block, path: KeyPath, faults: Faults) -> None:
+    """All images lie in one table, whose size is known before they are read if source or settings say it."""
+    source, size, channels = dataset.get("source"), dataset.get("image_size"), dataset.get("channels")
+    noise = _mapping(dataset, "random")
+    counts = [_images(dataset, split) for split in _SPLITS]
+    side = size or (noise.get("size") if source == "random" else _SIDES.get(str(source)))
+    depth = channels or _channels(dataset)
+    made = math.prod(noise.get(key) or 1 for key in ("images", "channels", "size", "size")) if source == "random" else 0
+    kept = sum(count or 0 for count in counts) * (depth or 1) * (side or 1) ** 2
+    if max(made, kept) > _MOST_PIXELS and not faults.under(path):
+        here = (*path, "random") if made > _MOST_PIXELS else (*path, "train") if size is None else (*path, "image_size")
+        faults.add(
+            here,
+            f"must leave at most {_MOST_PIXELS} pixel values in the data set, got {max(made, kept)}. Take fewer images "
+            "or smaller ones.",
+        )
 
 
 def _pools(dataset: Block) -> list[tuple[tuple[str, ...], int]]:
@@ -359,6 +421,7 @@ def _check_entry(model: Any, path: KeyPath, faults: Faults) -> None:
         hint = f"{module} is not valid Python."
     else:
         if names is not None and factory in names:
+            _check_kwargs(parameters_of(entry), model, path, faults)
             return
         if names is not None:
             hint = name_hint(factory, names, kind=f"names in {module}")
@@ -367,6 +430,23 @@ def _check_entry(model: Any, path: KeyPath, faults: Faults) -> None:
         else:
             hint = name_hint(module, ["sgdline.models"], kind="modules")
     faults.add((*path, "entry"), f"must name a factory that exists, got {entry!r}. {hint}")
+
+
+def _check_kwargs(parameters: Parameters | None, model: Block, path: KeyPath, faults: Faults) -> None:
+    """The arguments of a factory whose source can be read must be those that it takes."""
+    kwargs = model.get("kwargs")
+    if parameters is None or not isinstance(kwargs, Mapping):
+        return
+    for key in kwargs:
+        if key not in parameters.names and not parameters.open_ended:
+            hint = name_hint(key, parameters.names, kind=f"arguments of {model['entry']}")
+            faults.add((*path, "kwargs", key), f"is not an argument of {model['entry']}. {hint}")
+    missing = [name for name in parameters.required if name not in (*kwargs, *_FACTS_OF_DATA)]
+    if missing:
+        faults.add(
+            (*path, "kwargs"),
+            f"must hold {', '.join(missing)}, which {model['entry']} asks for, got {value_words(kwargs)}. Add it.",
+        )
 
 
 def _check_references(experiment: Block, config: Block, raw: Block, path: KeyPath, faults: Faults) -> None:
@@ -480,8 +560,32 @@ def _check_schedule(experiment: Block, path: KeyPath, faults: Faults) -> None:
             f"must have a warmup and a cooldown of 1 to steps ({steps}) updates together, got {warmup} and {cooldown}. "
             + ("Shorten one of them." if warmup + cooldown else "Lengthen one, or set schedule.name: constant."),
         )
+    if not faults.under((*path, "schedule")):
+        _check_largest_rate(experiment, (*path, "schedule"), faults)
     if name == "equivalent":
         _check_equivalent(_mapping(schedule, "equivalent"), steps, (*path, "schedule", "equivalent"), faults)
+
+
+def _check_largest_rate(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    """Learning rates that a schedule makes larger must stay numbers."""
+    schedule = _mapping(experiment, "schedule")
+    largest = max((lr for _, lr in _sound(experiment.get("lr"), float)), default=0.0)
+    piecewise, factor = _mapping(schedule, "piecewise"), schedule.get("factor", 1.0)
+    growth, key = 0.0, "factor"  # decimal logarithm
+    if schedule.get("name") == "step":
+        growth = len(schedule["milestones"]) * max(math.log10(factor), 0.0)
+    elif schedule.get("name") == "piecewise":
+        key = "piecewise"
+        if piecewise.get("warmup") == "exponential":
+            growth = 100.0 * piecewise["large_phase"] * math.log10(piecewise["base"])
+        elif piecewise.get("warmup") == "linear":
+            growth = max(math.log10(piecewise["factor"]), 0.0) + 1.0
+    if largest and growth and math.log10(largest) + growth > math.log10(_LARGEST_RATE):
+        faults.add(
+            (*path, key),
+            f"must keep learning rates below {_LARGEST_RATE:g}, got one that makes {format_lr(largest)} "
+            f"1e{growth:.0f} times as large. Lower it.",
+        )
 
 
 def _check_equivalent(block: Block, steps: int, path: KeyPath, faults: Faults) -> None:
@@ -493,6 +597,8 @@ def _check_equivalent(block: Block, steps: int, path: KeyPath, faults: Faults) -
     if average == "ema":
         if parameter >= 1:
             faults.add(here, f"must be a decay below 1 when the average is ema, {got}. Write 0.99, for example.")
+        else:
+            _check_equivalent_steps(block, steps, path, faults)
         return
     what, least = ("a number of iterates", 2) if average == "swa" else ("a distance in updates", 1)
     if parameter != int(parameter) or parameter < least:
@@ -504,6 +610,25 @@ def _check_equivalent(block: Block, steps: int, path: KeyPath, faults: Faults) -
             here,
             f"must be an average within the run's {steps} steps, {got}, which reaches back {reach} updates. Lower it, "
             "or raise steps.",
+        )
+        return
+    _check_equivalent_steps(block, steps, path, faults)
+
+
+def _check_equivalent_steps(block: Block, steps: int, path: KeyPath, faults: Faults) -> None:
+    """The rule is that of sgdline.train.schedules.equivalent."""
+    relative_lr = block.get("relative_lr")
+    if relative_lr is None or relative_lr <= 1.0 or steps > _LONGEST_SCHEDULE:
+        return  # within bounds, or too long for a check before every start
+    from sgdline.equivalent_steps import steps_of  # numpy, which most configurations do without
+
+    found = steps_of(block, steps)
+    outside = next((step for step, size in enumerate(found) if not 0.0 <= size <= 2.0), None)
+    if outside is not None:
+        faults.add(
+            (*path, "relative_lr"),
+            f"must keep all steps in [0, 2], got {format_lr(relative_lr)}, which makes that of update {outside} "
+            f"{found[outside]:.3g}. Set it to at most 1.",
         )
 
 
@@ -861,7 +986,7 @@ def _check_interp(experiment: Block, config: Block, path: KeyPath, faults: Fault
     if faults.under(here):
         return
     choice = {key: interp[key] for key in ("every", "epochs", "updates")}
-    if any(is_chosen(step, **choice, updates_per_epoch=length) for length in lengths for step in range(steps)):
+    if any(any_chosen(steps, **choice, updates_per_epoch=length) for length in lengths):
         return
     rule = "must leave an update to measure in the chosen epochs"
     faults.add((*here, "every"), f"{rule}, got {choice['every']} with {steps} steps. Lower it, or choose other epochs.")

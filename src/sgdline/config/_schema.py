@@ -31,7 +31,7 @@ from sgdline.errors import SgdlineError
 Schema = Mapping[str, Any]
 
 # The loader in C is eight times as fast; not every build of PyYAML has it.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SHAPE_KEYWORDS = {"type", "enum", "const", "oneOf", "properties", "required", "additionalProperties", "propertyNames"}
 _BOUND_KEYWORDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern"}
 _COUNT_KEYWORDS = {"items", "minItems", "maxItems", "uniqueItems", "minProperties"}
@@ -39,6 +39,7 @@ _OTHER_KEYWORDS = {"$ref", "$defs", "$schema", "title", "description", "default"
 _KEYWORDS = _SHAPE_KEYWORDS | _BOUND_KEYWORDS | _COUNT_KEYWORDS | _OTHER_KEYWORDS
 _LARGEST_INTEGER = 2**63 - 1  # what tables and seeds can hold
 _DEEPEST = 20  # levels inside a free mapping such as kwargs
+_MOST_ENTRIES = 10_000  # in one; a few lines of YAML with aliases can stand for more than any memory
 _TYPE_WORDS = {
     "object": "a mapping (key: value)",
     "array": "a list",
@@ -65,7 +66,7 @@ def load_schema(path: str | Path) -> dict[str, Any]:
         SgdlineError: If the file is missing or no YAML mapping, or uses a keyword that is not understood here.
     """
     try:
-        schema = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_LOADER)  # a safe loader
+        schema = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=SAFE_LOADER)  # a safe loader
     except OSError as error:
         raise SgdlineError(
             f"Schema {path} must be a readable file, got {error.strerror}. Check out the file."
@@ -105,6 +106,7 @@ class Walker:
     def __init__(self, document: Schema, faults: Faults) -> None:
         self._document = document
         self._faults = faults
+        self._entries_left = 0  # of the free mapping that is being copied
 
     def walk(self, value: Any, schema: Schema, path: KeyPath) -> tuple[bool, Any]:
         """Return whether `value` has the right shape, and the value with its defaults filled in."""
@@ -214,11 +216,17 @@ class Walker:
         return None
 
     def _copy_free_mapping(self, value: Mapping[Any, Any], path: KeyPath) -> dict[str, Any]:
+        self._entries_left = _MOST_ENTRIES
         copied = self._copy_free(value, path, around=())
-        return copied if isinstance(copied, dict) else {}
+        if self._entries_left < 0:
+            self._faults.add(path, f"must have at most {_MOST_ENTRIES} entries, got more. Shorten it.")
+        return copied if isinstance(copied, dict) and self._entries_left >= 0 else {}
 
     def _copy_free(self, value: Any, path: KeyPath, *, around: tuple[int, ...]) -> Any:
         """Copy a value that the schema leaves open; it still has to fit into JSON, for the tables' metadata."""
+        self._entries_left -= 1
+        if self._entries_left < 0:
+            return None
         # YAML can build a list that contains itself; `around` holds the ids of what encloses the value.
         if id(value) in around or len(around) > _DEEPEST:
             self._faults.add(path, f"must not be nested more than {_DEEPEST} levels deep, got more. Make it flatter.")
@@ -322,7 +330,8 @@ class Walker:
         if not hint and isinstance(value, float) and value.is_integer() and "integer" in kinds | _kinds_of(allowed):
             hint = f"Write {int(value)}." if abs(value) < 2**63 else ""
         if not hint and "array" in kinds and isinstance(value, str | int | float) and not isinstance(value, bool):
-            hint = f"Write [{value if isinstance(value, str) else value_words(value)}]."
+            word = value if isinstance(value, str) else value_words(value)
+            hint = f"Write [{word}]." if len(word) <= 60 and word.isprintable() else ""
         if not hint and kinds == {"string"}:
             hint = _quotes_hint(value)
         if not hint and value is None and "object" in kinds and not schema.get("required") and path:
@@ -398,7 +407,7 @@ def _bound_words(schema: Schema, kind: str) -> str:
     else:
         words = ""
     if high is not None:
-        words += f" to {high}"
+        words += f" and at most {high}" if above is not None else f" to {high}" if low is not None else f" up to {high}"
     elif below is not None:
         words += f" to below {below}"
     return words

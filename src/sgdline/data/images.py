@@ -74,7 +74,12 @@ def load_images(path: str | Path, *, device: torch.device | str) -> ImageData:
             f"Run the rule {DATASET.rule} again (delete the file and start snakemake)."
         )
     pixels = flat.reshape(len(table), channels, height, width)
-    labels = table.column("label").to_numpy()
+    labels, classes = table.column("label").to_numpy(), len(facts["class_names"])
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise SgdlineError(
+            f"Labels of {path} must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}. "
+            f"Run the rule {DATASET.rule} again (delete the file and start snakemake)."
+        )
     splits = np.asarray(table.column("split").to_pylist(), dtype=object)
 
     levels = np.arange(256, dtype=np.float64) * facts["scale"]
@@ -92,7 +97,7 @@ def load_images(path: str | Path, *, device: torch.device | str) -> ImageData:
         validation=select("validation"),
         test=select("test"),
         image_shape=image_shape,
-        num_classes=len(facts["class_names"]),
+        num_classes=classes,
         source=facts["source"],
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),

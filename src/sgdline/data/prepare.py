@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgdline.data.sources import Pixels, RawImages, load_source
+from sgdline.data.sources import Pixels, RawImages, check_pixels, load_source
 from sgdline.errors import SgdlineError
 from sgdline.seeds import derive_seed
 from sgdline.tables import write_table
@@ -57,6 +57,10 @@ def prepare_dataset(
     """
     raw = load_source(settings, data_dir=data_dir, download=download)
     indices = _split(raw, settings)
+    channels, height, width = raw.train_images.shape[1:]
+    size = settings["image_size"]
+    count = sum(map(len, indices.values())) * (settings["channels"] or channels)
+    check_pixels(count * (size**2 if size else height * width), mend="Lower train, test or image_size")
     own_test_set = len(raw.test_images) > 0
     pixels, scale = {}, raw.scale
     labels = {}
@@ -245,11 +249,6 @@ def _to_table(
 ) -> pa.Table:
     flat = np.concatenate([pixels[split].reshape(-1) for split in SPLITS])
     count = sum(len(indices[split]) for split in SPLITS)
-    if len(flat) > np.iinfo(np.int32).max:
-        raise SgdlineError(
-            f"A data set must hold at most {np.iinfo(np.int32).max} pixel values, got {len(flat)}. "
-            "Lower train, test or image_size."
-        )
     offsets = np.arange(count + 1, dtype=np.int32) * np.int32(len(flat) // count)
     return pa.Table.from_arrays(
         [

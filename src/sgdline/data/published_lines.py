@@ -3,22 +3,15 @@
 A folder holds one file `line_data_<step>.pickle` per update t, each a tuple or list of eight: losses of the measuring
 set (N, P), of the validation set (M, P), positions (P,), losses of the direction batch (B, P), step length, norm of
 the direction, the sampler's flag for a minimum at the edge, number of the batch.
-
-A pickle is a program that may ask for any function and call it. Here it cannot: instructions other than those that
-write arrays and numbers are refused before anything is read, and every name that it asks for is looked up in a short
-list whose entries are pieces of this module, never functions of another package.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import math
-import pickle
-import pickletools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdline import __version__
+from sgdline.data.restricted_pickles import RefusedError, StoredArray, load_restricted, shown
 from sgdline.errors import SgdlineError
 from sgdline.runtime import progress
 from sgdline.tables import TableWriter, write_table
@@ -138,9 +132,8 @@ def read_pickle(path: str | Path) -> PublishedLine:
     except OSError as error:
         raise SgdlineError(f"File {path} must be readable, got: {error.strerror}. {_MEND}.") from error
     try:
-        _check_instructions(content)
-        entries = _Unpickler(content).load()
-    except _RefusedError as error:
+        entries = load_restricted(content)
+    except RefusedError as error:
         raise SgdlineError(
             f"File {path} must hold numpy arrays and numbers only, got {error}. Nothing of it was run. Take "
             "it out of the folder: a file that asks for more may mean harm."
@@ -154,242 +147,10 @@ def read_pickle(path: str | Path) -> PublishedLine:
     return _checked(path, step, entries)
 
 
-class _RefusedError(Exception):
-    """A pickle asks for something that is not on the list; the text says for what."""
-
-
-# Instructions of arrays, numbers and the tuple or list around them. What makes dictionaries, sets and objects, or calls
-# methods by other ways, is not among them.
-_INSTRUCTIONS = {
-    "PROTO", "FRAME", "STOP", "MARK", "TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND",
-    "APPENDS", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE",
-    "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "BINPUT", "LONG_BINPUT",
-    "MEMOIZE", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
-}  # fmt: skip
-_MOST_CALLS = 200  # a line has some ten
-_REMEMBERING = {"BINPUT", "LONG_BINPUT", "MEMOIZE"}
-
-
-def _check_instructions(content: bytes) -> None:
-    """Refuse a pickle with other instructions, without following any of them."""
-    remembered = calls = 0
-    for instruction, argument, _ in pickletools.genops(content):
-        if instruction.name not in _INSTRUCTIONS:
-            raise _RefusedError(f"the pickle instruction {instruction.name}")
-        calls += instruction.name == "REDUCE"
-        if calls > _MOST_CALLS:  # each may copy a few thousand bytes that stand in the file once
-            raise _RefusedError(f"more than {_MOST_CALLS} calls")
-        if instruction.name in _REMEMBERING:
-            # The unpickler makes room for as many entries as the place says: eight bytes could fill the memory.
-            if isinstance(argument, int) and argument > remembered:
-                raise _RefusedError(f"place {argument} in a memory of {remembered}")
-            remembered += 1
-
-
-class _Inert:
-    """Something on the unpickler's stack that cannot be changed from there."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: object) -> None:
-        raise _RefusedError("a state for something that has none")
-
-
-class _Name(_Inert):
-    """What a pickle gets for a name on the list: something to call, and nothing else to do with."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[..., object]) -> None:
-        self._call = call
-
-    def __call__(self, *arguments: object) -> object:
-        return self._call(*arguments)
-
-
-class _Dtype(_Inert):
-    """Stands for a numpy dtype of numbers."""
-
-    __slots__ = ("_code", "_order")
-
-    _CODES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"})
-
-    def __init__(self, code: object, *_: object) -> None:
-        if not isinstance(code, str) or code not in self._CODES:
-            raise _RefusedError(f"the array type {_shown(code)}")
-        self._code, self._order = code, "="
-
-    def __setstate__(self, state: object) -> None:
-        order = state[1] if isinstance(state, tuple) else None
-        if not isinstance(order, str) or order not in ("<", ">", "=", "|"):
-            raise _RefusedError(f"the byte order {_shown(order)}")
-        self._order = order
-
-    def get(self) -> np.dtype[Any]:
-        return np.dtype(self._order + self._code)
-
-
-class _Array(_Inert):
-    """Stands for a numpy array, a numpy scalar or a torch scalar; a view of bytes that the pickle holds."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self) -> None:
-        self._values: NDArray[Any] | None = None
-
-    @classmethod
-    def of(cls, content: object, dtype: object, shape: object, order: object = "C") -> _Array:
-        if not isinstance(dtype, _Dtype) or not isinstance(content, bytes | bytearray):
-            raise _RefusedError("an array of Python objects")
-        if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
-            raise _RefusedError("an array without a shape")
-        if not isinstance(order, str) or order not in ("C", "F"):
-            raise _RefusedError(f"the array order {_shown(order)}")
-        array = cls()
-        array._values = np.frombuffer(content, dtype.get()).reshape(shape, order=order)  # type: ignore[call-overload]
-        return array
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, is_fortran, content = state
-        self._values = self.of(content, dtype, shape, "F" if is_fortran is True else "C").get()
-
-    def get(self) -> NDArray[Any]:
-        if self._values is None:
-            raise _RefusedError("an array without values")
-        return self._values
-
-
-class _Storage(_Inert):
-    """Stands for the storage of a torch tensor."""
-
-    __slots__ = ("values",)
-
-    # A scalar's storage takes some 400 bytes.
-    _LARGEST = 4096
-    _KINDS: Mapping[str, str] = {
-        "torch DoubleStorage": "<f8",
-        "torch FloatStorage": "<f4",
-        "torch HalfStorage": "<f2",
-        "torch LongStorage": "<i8",
-        "torch IntStorage": "<i4",
-    }
-
-    def __init__(self, content: object) -> None:
-        """Read what torch.save writes for a storage in its older form: five pickles, a count, the values.
-
-        None of the pickles is run. The first three are constants; the fourth names the kind of number.
-        """
-        if not isinstance(content, bytes) or len(content) > self._LARGEST:
-            raise _RefusedError("a torch tensor of many values, or none")
-        stream = io.BytesIO(content)
-        parts = [list(pickletools.genops(stream)) for _ in range(5)]
-        names = [argument for part in parts for instruction, argument, _ in part if instruction.name == "GLOBAL"]
-        if len(names) != 1 or names[0] not in self._KINDS:
-            raise _RefusedError(f"the torch storage {_shown(names[0] if names else None)}")
-        count = int.from_bytes(stream.read(8), "little")
-        self.values = np.frombuffer(stream.read(), self._KINDS[str(names[0])])
-        if count != self.values.size:
-            raise ValueError(f"a torch storage of {count} values holds {self.values.size}")
-
-
-def _shown(found: object) -> str:
-    """Return a few words for something of a pickle: its text could be of any length, or never end."""
-    if isinstance(found, _Inert):
-        return "an array or a part of one"
-    return repr(found[:60]) if isinstance(found, str) else f"a {type(found).__name__}"
-
-
-def _refuse_call(*_: object) -> None:
-    raise _RefusedError("a call of a type that is only to be named")
-
-
-def _make_bytes(*arguments: object) -> bytes:
-    if arguments:
-        raise _RefusedError("bytes made of something else")
-    return b""
-
-
-def _make_hooks(*arguments: object) -> None:
-    if arguments:
-        raise _RefusedError("a dictionary with entries")
-
-
-_NDARRAY = _Name(_refuse_call)
-
-
-def _reconstruct(kind: object, *_: object) -> _Array:
-    if kind is not _NDARRAY:
-        raise _RefusedError("an array of another class")
-    return _Array()
-
-
-def _scalar(dtype: object, content: object) -> _Array:
-    return _Array.of(content, dtype, ())
-
-
-def _rebuild_tensor(storage: object, offset: object, size: object, *_: object) -> _Array:
-    if not isinstance(storage, _Storage) or not isinstance(offset, int) or not isinstance(size, tuple):
-        raise _RefusedError("a torch tensor of an unknown form")
-    if any(count != 1 for count in size):
-        raise _RefusedError("a torch tensor of many values, or none")
-    if not 0 <= offset < storage.values.size:
-        raise ValueError("a torch tensor lies outside its storage")
-    scalar = _Array()
-    scalar._values = storage.values[offset : offset + 1].reshape(())
-    return scalar
-
-
-_NAMES: dict[tuple[str, str], _Name] = {
-    **{
-        (f"numpy.{core}.{module}", name): _Name(call)
-        for core in ("core", "_core")  # numpy 1 and 2
-        for module, name, call in (
-            ("multiarray", "_reconstruct", _reconstruct),
-            ("multiarray", "scalar", _scalar),
-            ("numeric", "_frombuffer", _Array.of),
-        )
-    },
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _Name(_Dtype),
-    ("torch._utils", "_rebuild_tensor_v2"): _Name(_rebuild_tensor),
-    ("torch.storage", "_load_from_bytes"): _Name(_Storage),  # torch's own reads any pickle
-    ("collections", "OrderedDict"): _Name(_make_hooks),  # a tensor's hooks, always empty
-    ("__builtin__", "bytes"): _Name(_make_bytes),  # b"" in protocol 2
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    """Follows a pickle whose instructions have been checked; names are those of the list."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content))
-        self._bytes_left = len(content)
-
-    def find_class(self, module: str, name: str) -> _Name:
-        if (module, name) == ("_codecs", "encode"):
-            return _Name(self._encode)
-        # A dotted name is a text like any other here: no attribute is ever looked up.
-        if (module, name) not in _NAMES:
-            raise _RefusedError(f"the name {_shown(f'{module}.{name}')}")
-        return _NAMES[module, name]
-
-    def persistent_load(self, identifier: object) -> None:
-        raise _RefusedError("an object outside the file")
-
-    def _encode(self, text: object, encoding: object) -> bytes:
-        """Return the bytes that protocol 2 writes as a text; the same text over and over would fill the memory."""
-        if not isinstance(text, str) or not isinstance(encoding, str) or encoding != "latin1":
-            raise _RefusedError("a text in another encoding than latin1")
-        self._bytes_left -= len(text)
-        if self._bytes_left < 0:
-            raise _RefusedError("more bytes than the file has")
-        return text.encode("latin1")
-
-
 def _checked(path: Path, step: int, entries: object) -> PublishedLine:
     """Return the entries of a file as a line if they have the published form."""
     if not isinstance(entries, tuple | list) or len(entries) != 8:
-        found = f"{len(entries)} entries" if isinstance(entries, tuple | list) else _shown(entries)
+        found = f"{len(entries)} entries" if isinstance(entries, tuple | list) else shown(entries)
         raise _shape_error(path, "hold a tuple or list of 8 entries", found)
     positions = _floats(path, "positions", entries[2], dimensions=1)
     if positions.size == 0 or not np.isfinite(positions).all():
@@ -397,7 +158,7 @@ def _checked(path: Path, step: int, entries: object) -> PublishedLine:
     train = _losses(path, "losses of the measuring set", entries[0], positions)
     batch = _losses(path, "losses of the direction batch", entries[3], positions)
     validation = np.empty((0, positions.size))
-    if not (isinstance(entries[1], _Array) and entries[1].get().size == 0):
+    if not (isinstance(entries[1], StoredArray) and entries[1].get().size == 0):
         validation = _losses(path, "losses of the validation set", entries[1], positions)
     step_length = _number(path, "step length", entries[4])
     direction_norm = _number(path, "norm of the direction", entries[5])
@@ -413,8 +174,8 @@ def _shape_error(path: Path, rule: str, found: str) -> SgdlineError:
 
 
 def _floats(path: Path, name: str, entry: object, *, dimensions: int) -> Array:
-    if not isinstance(entry, _Array):
-        raise _shape_error(path, f"have a numpy array for the {name}", _shown(entry))
+    if not isinstance(entry, StoredArray):
+        raise _shape_error(path, f"have a numpy array for the {name}", shown(entry))
     values = entry.get()
     if values.dtype.kind not in "fiu" or values.ndim != dimensions:
         rule = f"have a {dimensions}-dimensional array of numbers for the {name}"
@@ -431,10 +192,10 @@ def _losses(path: Path, name: str, entry: object, positions: Array) -> Array:
 
 
 def _number(path: Path, name: str, entry: object) -> float:
-    values = np.asarray(entry.get() if isinstance(entry, _Array) else entry)
-    if isinstance(entry, _Array | int | float) and values.size == 1 and values.dtype.kind in "fiub":
+    values = np.asarray(entry.get() if isinstance(entry, StoredArray) else entry)
+    if isinstance(entry, StoredArray | int | float) and values.size == 1 and values.dtype.kind in "fiub":
         return float(values.reshape(())[()])
-    raise _shape_error(path, f"have one number for the {name}", _shown(entry))
+    raise _shape_error(path, f"have one number for the {name}", shown(entry))
 
 
 # --- from lines to tables ---------------------------------------------------------------------------------------------

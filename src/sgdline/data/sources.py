@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import difflib
 import gzip
+import math
 import os
+import posixpath
+import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +22,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.data.restricted_pickles import RefusedError, StoredArray, load_restricted, text_of
 from sgdline.errors import SgdlineError
 from sgdline.seeds import derive_seed
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+
+MOST_PIXELS = 2**31 - 1  # in the one table of a data set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +78,28 @@ def load_source(settings: Mapping[str, Any], *, data_dir: str | Path, download: 
                 f"Labels of source {name} must be from 0 to {len(raw.class_names) - 1}, "
                 f"got {labels.min()} to {labels.max()}. Fetch its files again."
             )
+    train_shape, test_shape = raw.train_images.shape[1:], raw.test_images.shape[1:]
+    if not len(raw.train_images) or 0 in train_shape:
+        raise SgdlineError(
+            f"Source {name} must have training images, got {len(raw.train_images)} of "
+            f"{_shape_words(train_shape)} pixels. Fetch its files again."
+        )
+    if len(raw.test_images) and test_shape != train_shape:
+        raise SgdlineError(
+            f"Test images of source {name} must be {_shape_words(train_shape)} pixels as its training images are, got "
+            f"{_shape_words(test_shape)}. Fetch its files again."
+        )
     return raw
+
+
+def check_pixels(count: int, *, mend: str) -> None:
+    """Raise one sentence if a data set has more pixel values than its table can hold."""
+    if count > MOST_PIXELS:
+        raise SgdlineError(f"A data set must hold at most {MOST_PIXELS} pixel values, got {count}. {mend}.")
+
+
+def _shape_words(shape: Sequence[int]) -> str:
+    return "x".join(str(side) for side in shape)
 
 
 # --- scikit-learn's digits --------------------------------------------------------------------------------------------
@@ -188,22 +215,32 @@ def _read_idx(path: Path, *, dimensions: int) -> Pixels:
         SgdlineError: If the file is not such a file, or is cut off, too long or fails gzip's checksum.
     """
     mend = "Delete the file and fetch it again"
+    length = 4 + 4 * dimensions
+    packed = path.suffix == ".gz"
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if packed else path.open("rb") as file:
+            header = file.read(length)
+            # Two zero bytes, the code of unsigned bytes, the number of dimensions; then each size, big-endian.
+            if len(header) < length or header[:4] != bytes((0, 0, 8, dimensions)):
+                raise SgdlineError(
+                    f"File {path} must be an idx file of bytes with {dimensions} dimension(s), "
+                    f"got one that begins {header[:4].hex() or 'and ends at once'}. {mend}."
+                )
+            shape = tuple(int.from_bytes(header[start : start + 4], "big") for start in range(4, length, 4))
+            expected = int(np.prod(shape, dtype=object))
+            if expected > MOST_PIXELS:
+                raise SgdlineError(
+                    f"File {path} must hold at most {MOST_PIXELS} numbers, got one that says {expected}. {mend}."
+                )
+            # One byte more than there should be: a small packed file can hold more than any memory.
+            content = file.read(expected + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise SgdlineError(f"File {path} must be a whole gzip file, got a damaged one ({error}). {mend}.") from error
-    header = 4 + 4 * dimensions
-    # Two zero bytes, the code of unsigned bytes, the number of dimensions; then each size, big-endian.
-    if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise SgdlineError(
-            f"File {path} must be an idx file of bytes with {dimensions} dimension(s), "
-            f"got one that begins {content[:4].hex() or 'and ends at once'}. {mend}."
-        )
-    shape = tuple(int.from_bytes(content[start : start + 4], "big") for start in range(4, header, 4))
-    expected = header + int(np.prod(shape, dtype=object))
+        kind = "a whole gzip file" if packed else "a file that can be read"
+        raise SgdlineError(f"File {path} must be {kind}, got a damaged one ({error}). {mend}.") from error
     if len(content) != expected:
-        raise SgdlineError(f"File {path} must be {expected} bytes long, got {len(content)}. {mend}.")
-    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+        found = length + len(content) if len(content) < expected else "more" if packed else path.stat().st_size
+        raise SgdlineError(f"File {path} must be {length + expected} bytes long, got {found}. {mend}.")
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
 def _download_idx(source: str, folder: Path, *, torchvision_name: str) -> None:
@@ -231,7 +268,9 @@ def _download_idx(source: str, folder: Path, *, torchvision_name: str) -> None:
                 raise _download_error(source, folder, [name], "; ".join(faults))
 
 
-# --- torchvision's readers: CIFAR and SVHN ----------------------------------------------------------------------------
+# --- CIFAR and SVHN, in the layout of torchvision ---------------------------------------------------------------------
+
+_LARGEST_MEMBER = 2**28  # bytes; the largest file of CIFAR has 155 MB
 
 
 def _load_cifar10(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
@@ -245,32 +284,88 @@ def _load_cifar100(settings: Mapping[str, Any], *, data_dir: Path, download: boo
 def _load_cifar(source: str, data_dir: Path, *, torchvision_name: str, download: bool) -> RawImages:
     """Read CIFAR's python batches.
 
-    They are pickles, which may run code when they are read: torchvision opens none before its checksum has been
-    verified, and neither do we.
+    They are pickles, which may run code when they are read: none is opened before its checksum has been verified, and
+    then by the reader that runs nothing.
     """
-    import warnings
-
     import torchvision.datasets
 
     reader = getattr(torchvision.datasets, torchvision_name)
     folder = data_dir / reader.base_folder
     files = dict([*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])])
     if download:
-        _download_with(lambda: reader(data_dir, download=True), source, folder, files)
+        _download_with(lambda: _fetch_archive(reader, data_dir, folder, files), source, folder, files)
     _verify_files(source, folder, files)
-    with warnings.catch_warnings():
-        # numpy 2.4.0 to 2.4.4 finds fault with the old dtypes in the published pickles, harmlessly.
-        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
-        train, test = reader(data_dir, train=True), reader(data_dir, train=False)
-    # torchvision hands out (N, H, W, C).
+    train, test = (
+        [_read_batch(folder / name) for name, _ in batches] for batches in (reader.train_list, reader.test_list)
+    )
     return RawImages(
-        train_images=np.ascontiguousarray(train.data.transpose(0, 3, 1, 2)),
-        train_labels=np.asarray(train.targets, dtype=np.int64),
-        test_images=np.ascontiguousarray(test.data.transpose(0, 3, 1, 2)),
-        test_labels=np.asarray(test.targets, dtype=np.int64),
-        class_names=tuple(train.classes),
+        train_images=np.concatenate([images for images, _ in train]),
+        train_labels=np.concatenate([labels for _, labels in train]),
+        test_images=np.concatenate([images for images, _ in test]),
+        test_labels=np.concatenate([labels for _, labels in test]),
+        class_names=_read_class_names(folder / reader.meta["filename"], reader.meta["key"]),
         scale=1 / 255,
     )
+
+
+def _read_batch(path: Path) -> tuple[Pixels, Labels]:
+    """Return images (N, 3, 32, 32) and labels (N,) of one of CIFAR's batches."""
+    batch = _read_mapping(path)
+    stored, labels = batch.get("data"), batch.get("labels", batch.get("fine_labels"))
+    rows = stored.get() if isinstance(stored, StoredArray) else np.empty(0)
+    sound = rows.dtype == np.uint8 and rows.ndim == 2 and rows.shape[1] == 3 * 32 * 32
+    if not sound or not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
+        raise _batch_error(path, "something else")
+    return rows.reshape(-1, 3, 32, 32).astype(np.uint8, copy=False), np.array(labels, dtype=np.int64)
+
+
+def _read_class_names(path: Path, key: str) -> tuple[str, ...]:
+    names = _read_mapping(path).get(key)
+    words = [text_of(name) for name in names] if isinstance(names, list) else []
+    found = tuple(word for word in words if word is not None)
+    if not found or len(found) != len(words):
+        raise _batch_error(path, f"no list of names under {key}")
+    return found
+
+
+def _read_mapping(path: Path) -> dict[str | None, object]:
+    try:
+        found = load_restricted(path.read_bytes(), mappings=True)
+    except RefusedError as error:
+        raise _batch_error(path, f"{error}; nothing of it was run") from error
+    # A damaged or foreign file can make the unpickler raise nearly anything.
+    except Exception as error:
+        raise _batch_error(path, " ".join(str(error).split())[:100] or type(error).__name__) from error
+    if not isinstance(found, dict):
+        raise _batch_error(path, "something else")
+    return {text_of(key): entry for key, entry in found.items()}
+
+
+def _batch_error(path: Path, found: str) -> SgdlineError:
+    return SgdlineError(
+        f"File {path} must be a batch of CIFAR's python version, got {found}. Delete the file and fetch it again."
+    )
+
+
+def _fetch_archive(reader: Any, data_dir: Path, folder: Path, files: Mapping[str, str]) -> None:
+    """Fetch an archive, verify it and take these files out of it; where they go is not the archive's to say."""
+    from torchvision.datasets.utils import download_url
+
+    download_url(reader.url, str(data_dir), reader.filename, reader.tgz_md5)
+    wanted = {posixpath.join(reader.base_folder, name): folder / name for name in files}
+    with tarfile.open(data_dir / reader.filename) as archive:
+        for member in archive:
+            target = wanted.get(posixpath.normpath(member.name))
+            if target is None or not member.isreg():
+                continue
+            if member.size > _LARGEST_MEMBER:
+                raise tarfile.TarError(f"{member.name} says that it has {member.size} bytes")
+            content = archive.extractfile(member)
+            assert content is not None  # a regular file has content
+            unfinished = target.with_name(f"{target.name}.part")
+            with content, unfinished.open("wb") as copy:
+                shutil.copyfileobj(content, copy)
+            unfinished.replace(target)
 
 
 def _load_svhn(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
@@ -314,21 +409,18 @@ def _verify_files(source: str, folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _download_with(fetch: Callable[[], object], source: str, folder: Path, files: Mapping[str, str]) -> None:
-    """Let torchvision fetch files (name -> md5) that are missing or damaged and verify them.
+    """Fetch files (name -> md5) that are missing or damaged, with their checksums verified.
 
     A folder that is complete is only read, so it may belong to somebody else.
     """
-    import warnings
-
     from torchvision.datasets.utils import check_integrity
 
     if all(check_integrity(folder / name, md5) for name, md5 in files.items()):
         return
-    with _download_lock(folder), warnings.catch_warnings():
-        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+    with _download_lock(folder):
         try:
             fetch()
-        except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
+        except (OSError, RuntimeError, EOFError, zlib.error, tarfile.TarError) as error:
             raise _download_error(source, folder, list(files), str(error)) from error
 
 
@@ -358,7 +450,7 @@ def _missing_error(source: str, folder: Path, missing: Sequence[str], *, otherwi
 
 def _download_error(source: str, folder: Path, files: Sequence[str], fault: str) -> SgdlineError:
     return SgdlineError(
-        f"Download of {source} must reach its official site and pass its checksum, got: {fault}. "
+        f"Download of {source} must reach its official site and pass its checksum, got: {' '.join(fault.split())}. "
         f"Try again, or put {', '.join(files)} into {folder} by hand."
     )
 
@@ -444,11 +536,12 @@ def _annotated_files(annotations: Path, class_names: Sequence[str]) -> list[tupl
     """Read lines of the form `<file> <tab> <class> <tab> ...`; the files lie in images/ beside them."""
     labels = {name: label for label, name in enumerate(class_names)}
     files = []
-    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(annotations.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         parts = line.split("\t")
         if not line.strip():
             continue
-        if len(parts) < 2 or parts[1] not in labels:
+        # A name of a file, not a path out of the folder.
+        if len(parts) < 2 or parts[1] not in labels or Path(parts[0]).name != parts[0]:
             raise SgdlineError(
                 f"Line {number} of {annotations} must be a file and a class of the training folder, got {line!r}. "
                 "Mend the line or fetch the data set again."
@@ -482,7 +575,8 @@ def _read_image(path: Path, *, image_size: int | None) -> Pixels:
         with Image.open(path) as image:
             mode = image.mode
             rgb = None if mode.startswith(("I", "F")) else image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    # A damaged file can make Pillow raise nearly anything; one that says it is huge is refused before it is unpacked.
+    except Exception as error:
         raise SgdlineError(
             f"Image {path} must be a whole image file, got one that cannot be read ({error}). "
             "Delete the file or fetch it again."
@@ -503,7 +597,8 @@ def _load_random(settings: Mapping[str, Any], *, data_dir: Path, download: bool)
     """Make seeded uniform noise of any shape, the classes in turn; for benchmarks, nothing can be learnt from it."""
     noise = settings["random"]
     shape = (noise["images"], noise["channels"], noise["size"], noise["size"])
-    count = int(np.prod(shape))
+    count = math.prod(shape)
+    check_pixels(count, mend="Lower images, channels or size")
     # The raw stream of a bit generator is what numpy promises never to change.
     words = np.random.PCG64(derive_seed(noise["seed"], "random_images")).random_raw(-(-count // 8))
     images = words.astype("<u8").view(np.uint8)[:count].reshape(shape)

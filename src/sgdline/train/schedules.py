@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdline.equivalent_steps import ema_weights, equivalent_steps, swa_weights, two_point_weights
+from sgdline.equivalent_steps import steps_of
 from sgdline.errors import SgdlineError
 
 Schedule = Callable[[int], float]
@@ -73,17 +73,11 @@ def equivalent(lr: float, settings: Mapping[str, Any], steps: int) -> Schedule:
     block = settings["equivalent"]
     relative_lr, parameter = float(block["relative_lr"]), float(block["parameter"])
     try:
-        if block["average"] == "ema":
-            weights = ema_weights(parameter, steps)
-        elif block["average"] == "swa":
-            weights = swa_weights(int(parameter), steps, spacing=int(block["spacing"]))
-        else:
-            weights = two_point_weights(int(parameter), steps)
+        relative = steps_of(block, steps)
     except ValueError as error:
         raise SgdlineError(
             f"schedule.equivalent must be an average that the run is long enough for: {error}."
         ) from error
-    relative = equivalent_steps(weights, relative_lr)
     outside = np.flatnonzero(~((relative >= 0.0) & (relative <= 2.0)))  # NaN is outside
     if outside.size:
         first = int(outside[0])

@@ -1,0 +1,163 @@
+"""A run that diverges at update 3 is a result: its measurements, tables, figures and claims end well and say so."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_configs import ROOT, Targets, Wildcards
+
+from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
+from sgdline.analysis.distances import measure_distances
+from sgdline.analysis.fits import fit_lines
+from sgdline.analysis.intervals import measure_intervals
+from sgdline.analysis.metrics import measure_lines
+from sgdline.analysis.one_step import measure_one_step
+from sgdline.analysis.same_position import measure_same_position
+from sgdline.analysis.strategies import measure_strategies
+from sgdline.config import load_schema, resolve_config
+from sgdline.data.prepare import prepare_dataset
+from sgdline.errors import SgdlineError
+from sgdline.figures import spec, style
+from sgdline.probes.gather import gather_segments
+from sgdline.probes.segment import probe_segment
+from sgdline.tables import provenance, read_table
+from sgdline.train.run import train_run
+
+RUN = {"experiment": "blow", "model": "plain", "lr": "10000", "batch_size": "32", "seed": "1"}
+FIGURES = [
+    "linesearch/fig2_lines", "walk/fig2_sgd_vgg11_e1", "curious/fig_fixed_batch_trajectory",
+]  # fmt: skip
+CONFIG: dict[str, Any] = {
+    "datasets": {"digits": {"source": "digits", "train": 256, "validation": 40, "test": 40}},
+    "models": {"plain": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [64, 48], "batch_norm": False}}},
+    "experiments": {
+        "blow": {
+            "dataset": "digits", "models": ["plain"], "lr": [10000.0], "batch_size": [32], "seed": [1], "steps": 24,
+            "segments": 2, "figures": FIGURES,
+            "probes": {
+                "line": {"every": 1, "resolution": 0.05, "positions": "grid", "sample_losses": True},
+                "mline": {"every": 2, "directions": 3},
+                "own_direction": {"every": 1, "batch_sizes": [8, 16], "draws": 2}, "evaluation": {"every": 1},
+                "interp": {}, "one_step": {"every": 1, "batches": 2, "other_batches": 2},
+                "fixed_batches": {"every": 1, "batches": 2}, "alignment": {"every": 1, "lags": [1, 2]},
+                "stationarity": {"every": 1, "eigenvectors": 2}, "hvp": {"every": 1, "samples": 64, "tolerance": 0.1},
+                "averages": {"every": 1, "swa": [2], "two_point": [1]},
+                "spectrum": {"every": 2, "eigenvalues": 2, "epochs": 1, "trace_draws": 1},
+            },
+            "analysis": {
+                "degrees": [1, 2], "same_position_degrees": [1, 2], "fbpal_every": 2, "fbpal_average": 2,
+                "distance_first": 2, "distance_every": 1, "smoothing": 3,
+            },
+        },
+        "on": {
+            "dataset": "digits", "models": ["plain"], "lr": [0.1], "batch_size": [32], "seed": [1], "steps": 4,
+            "start_from": {"experiment": "blow", "lr": 10000.0, "step": 12},
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def targets() -> Targets:
+    schema = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
+    return Targets(resolve_config(CONFIG, schema=schema))
+
+
+@pytest.fixture(scope="module")
+def folder(targets: Targets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that the rules of the run make, with their params."""
+    folder = tmp_path_factory.mktemp("run")
+    run = Wildcards(RUN)
+    facts = targets.run_labels(run)
+    block = targets.CONFIG["datasets"]["digits"] | {"random": None}
+    prepare_dataset(block, folder / "digits.arrow", data_dir=folder, download=False, provenance={})
+    train_run(
+        folder / "digits.arrow",
+        trace=folder / "trace.arrow",
+        checkpoints=folder / "checkpoints",
+        settings=targets.training_settings(run),
+        facts=facts,
+    )
+    for probe in targets.experiment_of(run)["probes"]:
+        probed = Wildcards({**RUN, "probe": probe})
+        parts = [folder / probe / Path(name).name for name in targets.segment_files(probed)]
+        for segment, part in enumerate(parts):
+            probe_segment(
+                folder / "digits.arrow",
+                folder / "checkpoints",
+                output=part,
+                settings=targets.probe_settings(probed),
+                segment=segment,
+                facts=facts,
+            )
+        gather_segments(parts, output=folder / f"{probe}.arrow", kind=probe)
+    analyse(folder, targets, run, {"provenance": facts})
+    return folder
+
+
+def analyse(folder: Path, targets: Targets, run: Wildcards, facts: Any) -> None:
+    def chosen(*keys: str) -> Any:
+        return targets.analysis_settings(*keys)(run)
+
+    def table(kind: str) -> Path:
+        return folder / f"{kind}.arrow"
+
+    grid = chosen("window", "resolution")
+    fit_lines(table("line"), table("line_fits"), **chosen("window", "resolution", "degrees"), **facts)
+    measure_lines(table("line"), table("line_metrics"), **grid, **facts)
+    measure_distances(table("line"), table("line_distances"), **grid, first=2, every=1, **facts)
+    keys = ("interval", "resolution", "sgd_lr", "pal_measuring_step", "fbpal_every", "fbpal_average", "compat")
+    measure_strategies(table("line"), table("line_metrics"), table("line_strategies"), **chosen(*keys), **facts)
+    measure_same_position(table("mline"), table("mline_metrics"), **grid, degrees=[1, 2], **facts)
+    measure_one_step(table("one_step"), table("one_step_metrics"), steps=24, **facts)
+    tables = [table(name) for name in ("interp", "trace", "intervals", "interval_epochs")]
+    measure_intervals(*tables, source=targets.interval_source(run), **facts)
+
+
+def test_training_and_probes_end_at_update_3(folder: Path, targets: Targets) -> None:
+    trace = read_table(folder / "trace.arrow", "trace")
+    assert provenance(trace)["diverged_at"] == 3
+    assert trace["status"].to_pylist() == ["ok", "ok", "ok", "non_finite"]
+    for probe in targets.experiment_of(Wildcards(RUN))["probes"]:
+        steps = read_table(folder / f"{probe}.arrow", probe)["step"].to_pylist()
+        assert steps, probe
+        assert max(steps) < 3, probe
+        assert not list((folder / probe).glob("*.part")), probe
+
+
+@pytest.mark.parametrize("figure_id", FIGURES)
+def test_figures_say_so(folder: Path, targets: Targets, figure_id: str) -> None:
+    paper, _, name = figure_id.partition("/")
+    wildcards = Wildcards({**RUN, "paper": paper, "figure": name})
+    kinds = targets.kinds_drawn(wildcards, spec(figure_id))
+    tables = {kind: read_table(folder / f"{kind}.arrow", kind) for kind in kinds}
+    with style.applied():
+        draw = importlib.import_module(f"sgdline.figures.{paper}.{name}").draw
+        figure = draw(tables, settings=targets.figure_settings(wildcards))
+        figure.draw_without_rendering()
+    texts = [text.get_text() for panel in figure.axes for text in panel.texts]
+    legends = [
+        text.get_text() for panel in figure.axes if panel.get_legend() for text in panel.get_legend().get_texts()
+    ]
+    said = " ".join([*(text.get_text() for text in figure.texts), *texts, *legends]).casefold()
+    assert "diverged" in said, said
+
+
+def test_claims_are_judged(folder: Path) -> None:
+    kinds = ("trace", "line", "line_fits", "line_metrics", "line_strategies")
+    run = RUN | {"lr": 10000.0, "batch_size": 32, "seed": 1}
+    tables = RunTables(**run, **{kind: folder / f"{kind}.arrow" for kind in kinds}, line_batch_sizes=None)
+    outputs = {name: folder / name for name in ("claims", "pooled", "summary")}
+    judge_runs([tables], **{f"{name}_output": path for name, path in outputs.items()})
+    assert "diverged" in outputs["summary"].read_text().casefold()
+
+
+def test_what_it_never_reached_cannot_be_continued(folder: Path, targets: Targets) -> None:
+    on = Wildcards(RUN | {"experiment": "on", "lr": "0.1"})
+    paths = {"trace": folder / "on.arrow", "checkpoints": folder / "on", "start": folder / "checkpoints"}
+    with pytest.raises(SgdlineError, match=r"must have reached update 12, got no checkpoint .* it diverged before"):
+        train_run(folder / "digits.arrow", settings=targets.training_settings(on), facts={}, **paths)
+    assert not (folder / "on.arrow").exists()
