@@ -133,6 +133,29 @@ def test_decays_and_phases_are_marked() -> None:
     assert [list(bar.get_xdata()) for bar in bars] == [[250.0, 500], [150.0, 300]]
 
 
+def test_further_descents_are_named_and_drawn() -> None:
+    plain = {"lr": 0.5, "decay_at": None, "decay_factor": 1.0}
+    extras = [
+        {**plain, "method": "gd", "weight_decay": 0.001, "balancedness": 0.002},
+        {**plain, "method": "normalised_gd", "lr": 0.01},
+        {**plain, "method": "n_sam", "rho": 0.2},
+        {**plain, "method": "one_sam", "rho": 0.1, "decay_at": 0.5, "decay_factor": 2.0},
+    ]
+    figure, table = draw("ext_diag_extras", settings=extras, perturbed_starts=0)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "GD, lr 0.5 constant, weight decay 0.001, balancedness 0.002", "normalised GD, lr 0.01 constant",
+        "n-SAM, lr 0.5 constant, rho 0.2", "1-SAM, lr 0.5, /2 at 50 %, rho 0.1",
+    ]  # fmt: skip
+    rows = table.to_pylist()
+    for panel, name in ((figure.axes[0], "train_loss"), (figure.axes[3], "test_loss")):
+        medians = [line for line in panel.lines if line.get_linewidth() == 1.7 and len(line.get_xdata()) > 2]
+        for place, line in enumerate(medians):
+            own = [row[name] for row in rows if row["setting"] == place]
+            np.testing.assert_array_equal(line.get_ydata(), own)
+        assert len(medians) == 4
+    assert_nothing_overlaps(figure)
+
+
 def test_the_plane_draws_signed_and_mirrored_descents() -> None:
     figure, table = draw("fig_diag_2d_train")
     rows = [row for row in table.to_pylist() if row["part"] == "descent" and row["chain"] == 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,77 @@ def test_the_hessian_is_that_of_finite_differences() -> None:
 # -- extras ----------------------------------------------------------------------------------------------------------
 
 
+def sample_gradients(problem: Problem, u: FloatArray, v: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+    errors = [x @ (u * v) - target for x, target in zip(problem.inputs, problem.targets, strict=True)]
+    return [(e * x * v, e * x * u) for e, x in zip(errors, problem.inputs, strict=True)]
+
+
+def mean(pairs: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
+    return np.mean(np.array(pairs), axis=0)
+
+
+def extra_gradient(problem: Problem, setting: Setting, u: FloatArray, v: FloatArray) -> FloatArray:
+    """Both gradients of one update, sample by sample. Shape (2, d)."""
+    own = sample_gradients(problem, u, v)
+    if setting.method == "one_sam":
+        moved = [sample_gradients(problem, u + setting.rho * g, v + setting.rho * h) for g, h in own]
+        return mean([gradients[place] for place, gradients in enumerate(moved)])
+    if setting.method == "n_sam":
+        g, h = mean(own)
+        return mean(sample_gradients(problem, u + setting.rho * g, v + setting.rho * h))
+    gradient = mean(own)
+    if setting.method == "normalised_gd":
+        norms = np.linalg.norm(gradient, axis=1, keepdims=True)
+        gradient = gradient / norms if (norms > 0).all() else gradient
+    return gradient
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting("normalised_gd", 0.02, 0.4, 3.0),
+        Setting("n_sam", 0.2, None, 1.0, rho=0.4),
+        Setting("one_sam", 0.2, 0.4, 3.0, rho=0.3),
+        Setting("gd", 0.2, 0.4, 3.0, weight_decay=0.003),
+        Setting("gd", 0.2, None, 1.0, balancedness=0.01),
+        Setting("one_sam", 0.2, None, 1.0, rho=0.1, weight_decay=0.001, balancedness=0.002),
+    ],
+    ids=lambda setting: f"{setting.method}-{setting.weight_decay}-{setting.balancedness}",
+)
+def test_further_methods_are_those_of_a_naive_loop(setting: Setting) -> None:
+    problem = Problem.draw(settings())
+    chosen = [Setting("sgd", 0.05, None, 1.0), setting, Setting("gd", 0.2, None, 1.0), replace(setting, lr=0.1)]
+    chains = [Chain(place, 0, 3 if place == 0 else None, None) for place in range(4)]
+    u, v, lr = np.full(15, 0.1), np.zeros(15), setting.lr
+    stops = [0, 1, 2, 40, 41, 42, 100]
+    states = iter(_diagonal.descend(problem, chosen, chains, start=0.1, perturbation=0.0, updates=100, stops=stops))
+    for iteration in range(101):
+        if iteration in stops:
+            state = next(states)
+            np.testing.assert_allclose(state.u[1], u, rtol=1e-9, atol=1e-13)
+            np.testing.assert_allclose(state.v[1], v, rtol=1e-9, atol=1e-13)
+        g, h = extra_gradient(problem, setting, u, v)
+        larger = np.sign(np.abs(u) - np.abs(v))
+        u, v = (
+            u - lr * g - setting.weight_decay * u - setting.balancedness * larger * u,
+            v - lr * h - setting.weight_decay * v + setting.balancedness * larger * v,
+        )
+        if setting.decay_at is not None and iteration == 40:
+            lr /= setting.decay_factor
+    assert not np.allclose(state.u[1], state.u[3])
+
+
+def test_options_enter_the_table_and_may_be_left_out() -> None:
+    given = {"method": "one_sam", "lr": 0.2, "decay_at": None, "decay_factor": 1.0, "rho": 0.3, "weight_decay": 1e-4}
+    block = settings("diagonal_extras", settings=[{**CONSTANT, "method": "gd"}, given], perturbed_starts=0)
+    rows = table_of("diagonal_extras", block).to_pylist()
+    names = ("method", "rho", "weight_decay", "balancedness")
+    assert {tuple(row[name] for name in names) for row in rows} == {
+        ("gd", 0.0, 0.0, 0.0), ("one_sam", 0.3, 1e-4, 0.0)
+    }  # fmt: skip
+    assert len({row["train_loss"] for row in rows if row["iteration"] == 60}) == 2
+
+
 def test_projections_averages_and_gradients_one_by_one() -> None:
     block = settings("diagonal_extras", settings=[CONSTANT | {"lr": 0.1}], perturbed_starts=0, average_decay=0.9)
     table = table_of("diagonal_extras", block)
@@ -430,5 +502,11 @@ def test_faults_of_settings_are_named() -> None:
     assert fault.startswith("toys.x.settings[0].method must be one of sgd or gd")
     [fault] = faults_of("diagonal_networks", "{settings: [{method: gd, lr: 0.1, decay_at: 1.0}]}")
     assert fault.startswith("toys.x.settings[0].decay_at must be")
+    [fault] = faults_of("diagonal_networks", "{settings: [{method: n_sam, lr: 0.1}]}")
+    assert fault.startswith("toys.x.settings[0].method must be one of sgd or gd")
+    [fault] = faults_of("diagonal_extras", "{settings: [{method: n_sam, lr: 0.1}]}")
+    assert fault.startswith("toys.x.settings[0].rho must be given with method n_sam.")
+    [fault] = faults_of("diagonal_extras", "{settings: [{method: gd, lr: 0.1, rho: 0.2}]}")
+    assert fault.startswith("toys.x.settings[0].rho must be left out with method gd, got 0.2.")
     [fault] = faults_of("diagonal_plane", "{first_range: [1, -1]}")
     assert fault.startswith("toys.x.first_range must be a lower and a higher number, got 1 and -1.")

@@ -132,6 +132,25 @@ def _check_diagonal(block: Block, path: KeyPath, faults: Faults) -> None:
             )
 
 
+def _check_diagonal_extras(block: Block, path: KeyPath, faults: Faults) -> None:
+    _check_diagonal(block, path, faults)
+    if faults.under(path):
+        return
+    for place, setting in enumerate(block["settings"]):
+        ascends = setting["method"] in ("n_sam", "one_sam")
+        if ascends and "rho" not in setting:
+            faults.add(
+                (*path, "settings", Index(place), "rho"),
+                f"must be given with method {setting['method']}. It is how far its ascent goes, in gradients: try 0.1.",
+            )
+        elif not ascends and "rho" in setting:
+            faults.add(
+                (*path, "settings", Index(place), "rho"),
+                f"must be left out with method {setting['method']}, got {setting['rho']:g}. It belongs to n_sam and "
+                "one_sam.",
+            )
+
+
 def _check_diagonal_plane(block: Block, path: KeyPath, faults: Faults) -> None:
     _check_diagonal(block, path, faults)
     for name in ("first_range", "second_range"):
@@ -172,7 +191,7 @@ _SETTINGS: dict[str, Callable[[Block, KeyPath, Faults], None]] = {
     "quadratic_spectrum": _check_quadratic_spectrum,
     "diagonal_networks": _check_diagonal,
     "diagonal_plane": _check_diagonal_plane,
-    "diagonal_extras": _check_diagonal,
+    "diagonal_extras": _check_diagonal_extras,
     "relu_regression": _check_relu_runs,
     "teacher_student": _check_teacher_student,
 }

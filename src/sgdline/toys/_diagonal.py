@@ -61,15 +61,18 @@ class Problem:
 class Setting:
     """How a chain descends: a constant step, or one that is divided once."""
 
-    method: str  # sgd | gd
+    method: str  # sgd | gd | normalised_gd | n_sam | one_sam
     lr: float
     decay_at: float | None  # f: the step is divided after the update of iteration floor(f*T); None: never
     decay_factor: float
+    rho: float = 0.0  # how far n_sam and one_sam ascend, in gradients
+    weight_decay: float = 0.0  # share of u and v that every update takes away, whatever its step
+    balancedness: float = 0.0  # share that it takes from the larger one of u_j and v_j and adds to the smaller one
 
     @classmethod
     def from_block(cls, block: Mapping[str, Any]) -> Self:
         """Return the setting of a block of the config."""
-        return cls(block["method"], block["lr"], block["decay_at"], block["decay_factor"])
+        return cls(**block)
 
     def decay_iteration(self, updates: int) -> int | None:
         """Return the last iteration with the large step, floor(f*T); None where the step is constant."""
@@ -154,8 +157,10 @@ def descend(
     """Run all chains side by side and yield them before the updates of some iterations.
 
     SGD takes one sample i per update: e = <x_i, u*v> - y_i, u -= lr*(e*x_i*v), v -= lr*(e*x_i*u), both from the old
-    values. Gradient descent takes the mean over all samples. No chain depends on those beside it, to the last bit.
-    Chains that diverge become infinite and NaN, and stay so.
+    values. Gradient descent takes the mean over all samples; normalised, the u-gradient and the v-gradient each over
+    its norm; n-SAM the gradient at (u, v) + rho*gradient; 1-SAM the mean of the samples' gradients, each at (u, v) +
+    rho*(its own gradient). No chain depends on those beside it, to the last bit. Chains that diverge become infinite
+    and NaN, and stay so.
 
     Args:
         problem: Data.
@@ -174,11 +179,7 @@ def descend(
     """
     u = np.array([_start(chain, start, perturbation, problem.inputs.shape[1]) for chain in chains])
     v = np.zeros_like(u)
-    groups = [
-        group
-        for group in (_Samples(problem, settings, chains, updates), _Whole(problem, settings, chains, updates))
-        if group.size
-    ]
+    groups = [group for kind in _GROUPS if (group := kind(problem, settings, chains, updates)).size]
     # Chains of one method lie side by side, so that each group works on views.
     order = np.concatenate([group.members for group in groups])
     back = np.argsort(order)
@@ -225,7 +226,11 @@ class _Group:
         self.size = len(places)
         self.problem = problem
         own = [settings[chains[place].setting] for place in places]
-        self.lr = np.array([[setting.lr] for setting in own])
+        self.lr, self.rho, self._weight_decay, self._balancedness = (
+            np.array([[getattr(setting, name)] for setting in own])
+            for name in ("lr", "rho", "weight_decay", "balancedness")
+        )
+        self._shrinks = bool(self._weight_decay.any() or self._balancedness.any())
         self._decays: dict[int, list[int]] = {}
         for row, setting in enumerate(own):
             decay = setting.decay_iteration(updates)
@@ -236,24 +241,22 @@ class _Group:
         self.product, self.weighted, self.step_u, self.step_v = (np.empty(shape) for _ in range(4))
 
     def update(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
-        self.weigh(u, v, iteration)
-        np.multiply(self.weighted, v, out=self.step_u)
-        np.multiply(self.weighted, u, out=self.step_v)
-        self.scale()
+        self.differentiate(u, v, iteration)
         self.step_u *= self.lr
         self.step_v *= self.lr
+        if self._shrinks:
+            larger = np.sign(np.abs(u) - np.abs(v))
+            self.step_u += (self._weight_decay + self._balancedness * larger) * u
+            self.step_v += (self._weight_decay - self._balancedness * larger) * v
         u -= self.step_u
         v -= self.step_v
         rows = self._decays.get(iteration)
         if rows is not None:
             self.lr[rows] = self._later[rows]
 
-    def weigh(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
-        """Put sum_i e_i x_i of the batch into `weighted`."""
+    def differentiate(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
+        """Put the gradient that the method descends along into `step_u` and `step_v`."""
         raise NotImplementedError
-
-    def scale(self) -> None:
-        """Divide by the batch's size."""
 
 
 class _Samples(_Group):
@@ -271,13 +274,15 @@ class _Samples(_Group):
             assert seed is not None
             self._indices[:, row] = drawn[seed]
 
-    def weigh(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
+    def differentiate(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
         own = self._indices[iteration]
         np.take(self.problem.inputs, own, axis=0, out=self.weighted, mode="clip")  # without a copy in between
         np.multiply(u, v, out=self.product)
         error = np.einsum("cd,cd->c", self.weighted, self.product)
         error -= self.problem.targets[own]
         self.weighted *= error[:, None]
+        np.multiply(self.weighted, v, out=self.step_u)
+        np.multiply(self.weighted, u, out=self.step_v)
 
 
 class _Whole(_Group):
@@ -285,15 +290,63 @@ class _Whole(_Group):
 
     method = "gd"
 
-    def weigh(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
+    def differentiate(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
         np.multiply(u, v, out=self.product)
         residuals = applied(self.problem.inputs, self.product)
         residuals -= self.problem.targets
         np.matmul(self.problem.inputs.T, residuals[..., None], out=self.weighted[..., None])
-
-    def scale(self) -> None:
+        np.multiply(self.weighted, v, out=self.step_u)
+        np.multiply(self.weighted, u, out=self.step_v)
         self.step_u /= len(self.problem.targets)
         self.step_v /= len(self.problem.targets)
+
+
+class _Normalised(_Whole):
+    """Gradient descent with steps of a fixed length in u and in v."""
+
+    method = "normalised_gd"
+
+    def differentiate(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
+        super().differentiate(u, v, iteration)
+        norms = [np.sqrt((step**2).sum(axis=1, keepdims=True)) for step in (self.step_u, self.step_v)]
+        divisible = (norms[0] > 0.0) & (norms[1] > 0.0)
+        for step, norm in zip((self.step_u, self.step_v), norms, strict=True):
+            step /= np.where(divisible, norm, 1.0)
+
+
+class _AscendedWhole(_Whole):
+    """Sharpness-aware minimisation on all samples at once."""
+
+    method = "n_sam"
+
+    def differentiate(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
+        super().differentiate(u, v, iteration)
+        super().differentiate(u + self.rho * self.step_u, v + self.rho * self.step_v, iteration)
+
+
+class _AscendedSamples(_Whole):
+    """Sharpness-aware minimisation on every sample by itself."""
+
+    method = "one_sam"
+
+    def __init__(self, problem: Problem, settings: Sequence[Setting], chains: Sequence[Chain], updates: int) -> None:
+        super().__init__(problem, settings, chains, updates)
+        self._squares, self._cubes = problem.inputs**2, problem.inputs**3
+
+    def differentiate(self, u: FloatArray, v: FloatArray, iteration: int) -> None:
+        # With a_i = rho*e_i sample i ascends to u + a_i*x_i*v and v + a_i*x_i*u. Their product, u*v + a_i*x_i*(u^2 +
+        # v^2) + a_i^2*x_i^2*u*v, gives its new error without an array of (samples, d) per chain.
+        np.multiply(u, v, out=self.product)
+        errors = applied(self.problem.inputs, self.product) - self.problem.targets
+        ascents = self.rho * errors
+        errors += ascents * applied(self._squares, u**2 + v**2) + ascents**2 * applied(self._cubes, self.product)
+        weighted = applied(self.problem.inputs.T, errors) / len(self.problem.targets)
+        across = applied(self._squares.T, ascents * errors) / len(self.problem.targets)
+        np.add(weighted * v, across * u, out=self.step_u)
+        np.add(weighted * u, across * v, out=self.step_v)
+
+
+_GROUPS: tuple[type[_Group], ...] = (_Samples, _Whole, _Normalised, _AscendedWhole, _AscendedSamples)
 
 
 def applied(inputs: FloatArray, products: FloatArray) -> FloatArray:

@@ -19,7 +19,8 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
 
     Args:
         settings: As of the toy `diagonal_networks`, and `projection_steps`, `projection_lr` (gradient descent into the
-            valley) and `average_decay`. `evaluations` are all: the first iterations are not singled out.
+            valley) and `average_decay`. `evaluations` are all: the first iterations are not singled out. Mappings of
+            `settings` have `rho`, `weight_decay` and `balancedness` as well.
 
     Returns:
         dict: Columns of the table `diagonal_extras`, by setting, chain and iteration.
@@ -41,6 +42,8 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
         found.append(_measure(problem, state, projected))
     measured = {name: np.array([stop[name] for stop in found]).T.ravel() for name in found[0]}
     columns = _diagonal.names(chosen, chains, stops, updates=updates)
+    for name in ("rho", "weight_decay", "balancedness"):
+        columns[name] = [getattr(chosen[place], name) for place in columns["setting"]]
     columns["status"] = ["ok" if fine else "diverged" for fine in np.isfinite(measured["train_loss"])]
     return columns | {
         name: [value if np.isfinite(value) else None for value in values.tolist()] for name, values in measured.items()

@@ -21,6 +21,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 _ROW_INCHES = 0.24
 _FINEST_LOSS = 1e-35  # of a logarithmic axis: below lies rounding
+_METHODS = {"sgd": "SGD", "gd": "GD", "normalised_gd": "normalised GD", "n_sam": "n-SAM", "one_sam": "1-SAM"}
+_OPTIONS = {"rho": "rho", "weight_decay": "weight decay", "balancedness": "balancedness"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Chains:
     iterations: FloatArray  # (E,), ascending
     perturbed: BoolArray  # (chains,): the first chain with a start that is changed a little
     measures: dict[str, FloatArray]  # (chains, E), NaN where a chain has diverged
+    options: str = ""  # what else the method does, in words
 
     @property
     def sound(self) -> BoolArray:
@@ -59,16 +62,16 @@ class Chains:
     @property
     def name(self) -> str:
         """What the setting does, for legends."""
-        step = f"{self.method.upper()}, lr {self.lr:g}"
+        step = f"{_METHODS[self.method]}, lr {self.lr:g}"
         if self.decay_at is None:
-            return f"{step} constant"
-        return f"{step}, /{self.decay_factor:g} at {100 * self.decay_at:g} %"
+            return f"{step} constant{self.options}"
+        return f"{step}, /{self.decay_factor:g} at {100 * self.decay_at:g} %{self.options}"
 
     @property
     def short_name(self) -> str:
         """The same for narrow places."""
         phase = "constant" if self.decay_at is None else f"{100 * self.decay_at:g} %"
-        return f"{self.method.upper()} {self.lr:g}, {phase}"
+        return f"{_METHODS[self.method]} {self.lr:g}, {phase}{self.options}"
 
     def final(self, measure: str) -> FloatArray:
         """Return a measure at the last evaluation, of the chains that medians are over."""
@@ -111,6 +114,7 @@ def by_setting(table: pa.Table, *, measures: Sequence[str], updates: int) -> lis
                 iterations=style.numbers(table, "iteration")[rows].reshape(count, -1)[0],
                 perturbed=np.array(table["perturbed"].to_pylist())[rows].reshape(count, -1)[:, 0],
                 measures={name: style.numbers(table, name)[rows].reshape(count, -1) for name in measures},
+                options="".join(f", {words} {first[name]:g}" for name, words in _OPTIONS.items() if first.get(name)),
             )
         )
     return found

@@ -13,10 +13,13 @@ DIAGONAL_EXTRAS = Kind(
     schema=pa.schema(
         [
             required("setting", pa.int64()),  # place in the config's list
-            required("method", pa.string()),  # sgd | gd
+            required("method", pa.string()),  # sgd | gd | normalised_gd | n_sam | one_sam
             required("lr", pa.float64()),  # of the first phase
             pa.field("decay_at", pa.float64()),  # f: decayed after the update of iteration floor(f*T); null: never
             required("decay_factor", pa.float64()),
+            required("rho", pa.float64()),  # of n_sam and one_sam: length of their ascent, in gradients
+            required("weight_decay", pa.float64()),  # share of u and v taken away by an update
+            required("balancedness", pa.float64()),  # share moved from the larger of u_j and v_j to the smaller
             required("chain", pa.int64()),  # within the setting; 0: the first index seed, start as it is
             pa.field("index_seed", pa.int64()),  # of the samples' order; null for gd
             required("perturbed", pa.bool_()),  # start changed by a relative amount at the noise of float64
