@@ -181,21 +181,24 @@ def kinds_of(run: comparing.Run) -> list[Kind]:
     return list(dict.fromkeys(Kind(*entry) for entry in zip(*columns, strict=True)))
 
 
-def series(run: comparing.Run, kind: Kind, column: str, *, factor: float = 1.0) -> comparing.Curve:
-    """Return a column of one average against the update.
+def series(
+    run: comparing.Run, kind: Kind, column: str, *, against: str = "step", factor: float = 1.0
+) -> comparing.Curve:
+    """Return a column of one average over the run.
 
     Args:
         run: With the table `averages`.
         kind: Which average.
         column: A numeric one; values that are not finite are NaN.
+        against: The x axis: `step` or `epoch`.
         factor: On the values.
     """
     table = run.tables["averages"]
     columns = [table[name].to_pylist() for name in ("average", "parameter", "spacing")]
     own = np.array([Kind(*entry) == kind for entry in zip(*columns, strict=True)], dtype=bool)
-    steps, values = style.numbers(table, "step")[own], factor * style.numbers(table, column)[own]
-    order = np.argsort(steps)
-    return comparing.Curve(steps[order], np.where(np.isfinite(values), values, np.nan)[order])
+    places, values = style.numbers(table, against)[own], factor * style.numbers(table, column)[own]
+    order = np.argsort(places)
+    return comparing.Curve(places[order], np.where(np.isfinite(values), values, np.nan)[order])
 
 
 def at_end(run: comparing.Run, kind: Kind, column: str, *, factor: float = 1.0) -> float:

@@ -179,7 +179,7 @@ def sparsity_panels(runs: Sequence[comparing.Run]) -> list[Panel]:
             for count, measured in sorted(rows)
         )
         curves = [sparsity(run, layer) for run in runs]
-        panels.append(Panel(f"sparsity of {layer}, {units}", "sparsity coefficient (%)", curves))
+        panels.append(Panel(f"sparsity of layer {layer}, {units}", "sparsity coefficient (%)", curves))
     return panels
 
 
@@ -216,15 +216,19 @@ def level_notes(runs: Sequence[comparing.Run]) -> list[str]:
 
 
 def training_notes(runs: Sequence[comparing.Run]) -> list[str]:
-    """Return the footer's lines on what all runs are trained with, and on those that were lost."""
+    """Return the footer's lines on what all runs are trained with, their phases, and those that were lost."""
+    return [phase_note(runs), *level_notes(runs), *comparing.losses(runs)]
+
+
+def phase_note(runs: Sequence[comparing.Run]) -> str:
+    """Return the footer's line on the update rules of all runs and on how phases of large steps are marked."""
     options = {"  ·  ".join(style.describe_optimizer(run.settings["optimizer"])) or "plain SGD" for run in runs}
     released = any(run.settings["schedule"].get("piecewise", {}).get("compat") for run in runs)
     rule = "behind it lr falls to a tenth of its peak, from 90 % of the run on to a hundredth"
     if released:
         rule = "behind it lr falls by the released code's rule"
     phased = any(run.settings["schedule"]["name"] == "piecewise" for run in runs)
-    lines = [" or ".join(sorted(options)) + ("  ·  dotted: end of a phase of large steps, " + rule if phased else "")]
-    return lines + level_notes(runs) + comparing.losses(runs)
+    return " or ".join(sorted(options)) + ("  ·  dotted: end of a phase of large steps, " + rule if phased else "")
 
 
 def sheet(

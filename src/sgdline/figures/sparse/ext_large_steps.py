@@ -135,6 +135,8 @@ def _draw_sparsity(panel: Axes, run: comparing.Run, layers: list[str]) -> None:
         return
     for place, (layer, curve) in enumerate(zip(layers, curves, strict=True)):
         marker = "o" if np.isfinite(curve.values).sum() < 20 else None
-        panel.plot(curve.places, curve.values, **comparing.look(place), marker=marker, markersize=3.5, label=layer)
+        panel.plot(
+            curve.places, curve.values, **comparing.look(place), marker=marker, markersize=3.5, label=f"layer {layer}"
+        )
     top = max(float(np.nanmax(curve.values)) for curve in curves if np.isfinite(curve.values).any())
     panel.set_ylim(0.0, 1.05 * top if math.isfinite(top) and top > 0 else 1.0)

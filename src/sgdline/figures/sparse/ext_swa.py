@@ -65,6 +65,7 @@ def draw(tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping
         comparing.of_runs(runs, keys=("lr", "batch_size", "seed")),
         f"loss and error over N = {counts[0]} training and {counts[1]} {split} images, not augmented  ·  BatchNorm in "
         "eval mode, its statistics re-estimated for iterates and averages alike  ·  EMA: the largest measured decay",
+        _deep.phase_note(runs),
         *comparing.losses(runs),
     ]
     return _deep.sheet(rows, title=SPEC.title, footer=footer, columns=2)
@@ -82,10 +83,9 @@ def _label(run: comparing.Run, kind: _continuations.Kind) -> str:
 
 
 def _curve(run: comparing.Run, kind: _continuations.Kind, column: str, *, factor: float = 1.0) -> comparing.Curve:
-    curve = _continuations.series(run, kind, column, factor=factor)
-    per_epoch = float(provenance(run.tables["averages"]).get("updates_per_epoch", 1))
+    curve = _continuations.series(run, kind, column, against="epoch", factor=factor)
     values = np.where(curve.values > 0, curve.values, np.nan) if column.endswith("loss") else curve.values
-    return comparing.Curve(curve.places / per_epoch, values)
+    return comparing.Curve(curve.places, values)
 
 
 def _error(run: comparing.Run, kind: _continuations.Kind, split: str) -> comparing.Curve:

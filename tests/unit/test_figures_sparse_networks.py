@@ -1,0 +1,395 @@
+"""Figures of networks with phases of large steps: what is drawn is what the tables hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from walk_runs import UPDATES_PER_EPOCH, as_table, evaluation_table, hvp_table, run_settings, trace_table
+from walk_tables import make_walk
+
+from sgdline.figures import spec, style
+from sgdline.figures.sparse import ext_large_steps
+from sgdline.tables import kind_names
+
+ROOT = Path(__file__).parents[2]
+DEEP = (
+    "fig_deep_noreg_cifar10", "fig_deep_noreg_cifar100", "fig_deep_sota_cifar10", "fig_deep_sota_cifar100",
+    "fig_deep_densenet", "ext_label_noise",
+)  # fmt: skip
+IDS = (*DEEP, "fig1_resnet18_dynamics", "ext_swa", "ext_large_steps")
+STEPS, LAYERS = 60, ("stages.0", "pool")
+FEATURES = {"samples": 500, "threshold": 0.95}
+Runs = list[tuple[dict[str, pa.Table], dict[str, Any]]]
+
+
+def phase(share: float, *, compat: bool = False, warmup: str = "none") -> dict[str, Any]:
+    return {"name": "piecewise", "piecewise": {"large_phase": share, "warmup": warmup, "compat": compat}}
+
+
+def feat_table(*, lost: int | None = None, shift: float = 0.0, facts: Mapping[str, Any] = FEATURES) -> pa.Table:
+    """Return coefficients that fall linearly, the second layer's 0.1 below the first's; the table is not in order."""
+    rows = [
+        {
+            "step": step, "epoch": step / UPDATES_PER_EPOCH, "layer": layer, "units": 2048 if place == 0 else 32,
+            "measured_units": 1000 if place == 0 else 32, "sparsity": 0.8 - 0.1 * place - step / 200 - shift,
+            "sparsity_with_duplicates": 0.9, "active_units": 1.0, "status": "ok",
+        }
+        for step in range(STEPS if lost is None else lost, -1, -10)
+        for place, layer in enumerate(LAYERS)
+    ]  # fmt: skip
+    return as_table("feat", rows, facts)
+
+
+def averages_table(ends: Mapping[float | None, float], *, split: str = "test") -> pa.Table:
+    """Return losses and accuracies of the iterate (None) and of EMAs by decay, every 20 updates."""
+    rows = []
+    for step in range(0, STEPS + 1, 20):
+        for decay, end in ends.items():
+            own = {"average": "iterate" if decay is None else "ema", "parameter": decay, "spacing": None}
+            row: dict[str, Any] = {"step": step, "epoch": step / UPDATES_PER_EPOCH, **own, "status": "ok"}
+            row |= {"train_loss": end + 1.0 - step / STEPS, "train_accuracy": 0.9, "distance_from_iterate": 0.0}
+            row |= {f"{split}_loss": 1.0, f"{split}_accuracy": 0.9 - end / 10 + step / 1000}
+            rows.append(row)
+    return as_table("averages", rows, {"samples": 1000, f"{split}_samples": 500, "updates_per_epoch": 20})
+
+
+def run(
+    *, lr: str = "2.0", seed: int = 1, rate: float = 0.05, lost: int | None = None, shift: float = 0.0,
+    ends: Mapping[float | None, float] | None = None, **changes: Any,
+) -> tuple[dict[str, pa.Table], dict[str, Any]]:  # fmt: skip
+    tables = {
+        "trace": trace_table(steps=STEPS, lr=float(lr), seed=seed, lost=lost),
+        "evaluation": evaluation_table(steps=STEPS + 1, every=5, rate=rate, seed=seed, lost=lost),
+        "feat": feat_table(lost=lost, shift=shift),
+        "averages": averages_table(ends or {None: 0.5, 0.9: 0.3}),
+    }
+    return tables, run_settings(lr=lr, seed=seed, steps=STEPS, model="tiny_resnet", **changes)
+
+
+def everything() -> Runs:
+    runs: Runs = []
+    for seed in (1, 2, 3):
+        runs.append(run(experiment="small", lr="0.02", seed=seed, rate=0.02))
+        for percent in (10, 50):
+            own = {"experiment": f"large_{percent}", "schedule": phase(percent / 100)}
+            runs.append(run(seed=seed, rate=0.04, shift=percent / 1000 + seed / 100, **own))
+    return runs
+
+
+def draw(figure: str, runs: Runs) -> Figure:
+    with style.applied():
+        module = import_module(f"sgdline.figures.sparse.{figure}")
+        drawn: Figure = module.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
+        drawn.draw_without_rendering()
+    return drawn
+
+
+def words(figure: Figure) -> str:
+    texts = [text.get_text() for text in figure.texts]
+    texts += [text.get_text() for panel in figure.axes for text in panel.texts]
+    texts += [panel.get_title(loc="left") for panel in figure.axes]
+    return " ".join(" ".join(texts).split())
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def panel_of(figure: Figure, title: str) -> Axes:
+    [found] = [panel for panel in figure.axes if panel.get_title(loc="left").startswith(title)]
+    return found
+
+
+def curves(panel: Axes, **look: Any) -> list[tuple[list[float], list[float]]]:
+    """Return the data of the lines whose properties are these."""
+    return [
+        (np.asarray(line.get_xdata(), dtype=float).tolist(), np.asarray(line.get_ydata(), dtype=float).tolist())
+        for line in panel.lines
+        if len(line.get_xdata()) and all(getattr(line, f"get_{key}")() == value for key, value in look.items())
+    ]
+
+
+def assert_nothing_overlaps(figure: Figure) -> None:
+    boxes = [panel.get_tightbbox() for panel in figure.axes if panel.axison]
+    boxes += [box.get_window_extent() for box in (*figure.legends, *figure.texts)]
+    for place, one in enumerate(boxes):
+        assert min(one.x0, one.y0) >= -1, one
+        assert max(one.x1 - figure.bbox.x1, one.y1 - figure.bbox.y1) <= 1, one
+        for other in boxes[place + 1 :]:
+            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
+            assert apart, (one, other)
+
+
+def column(table: pa.Table, name: str) -> list[Any]:
+    values: list[Any] = table.sort_by("step")[name].to_pylist()
+    return values
+
+
+@pytest.mark.parametrize("figure", IDS)
+def test_every_id_has_a_spec_and_a_caption(figure: str) -> None:
+    entry = spec(f"sparse/{figure}")
+    assert entry.compares == (figure != "ext_large_steps")
+    assert set(entry.tables) <= set(kind_names())
+    caption = " ".join((ROOT / f"workflow/report/sparse/{figure}.rst").read_text(encoding="utf-8").split())
+    assert caption.count("ook for") == 1
+    assert ("arXiv 2210.05337" in caption) == (figure != "ext_large_steps")  # that one is ours
+    assert f"`sparse/{figure}`" in (ROOT / "config/README.md").read_text(encoding="utf-8")
+    assert len({spec(f"sparse/{other}").title for other in IDS}) == len(IDS)
+
+
+# -- losses, errors and sparsity over the epochs -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("figure", DEEP)
+def test_panels_hold_losses_errors_and_coefficients(figure: str) -> None:
+    runs = everything()
+    drawn = draw(figure, runs)
+    assert drawn.texts[0].get_text() == spec(f"sparse/{figure}").title
+    used = [panel for panel in drawn.axes if panel.axison]
+    assert len(used) == 2 + len(LAYERS)
+    losses, errors, *sparsities = used
+    assert (losses.get_yscale(), losses.get_ylabel()) == ("log", "training loss (nats)")
+    assert (errors.get_yscale(), errors.get_ylabel()) == ("linear", "test error (%)")
+    naive = []  # per panel and run: places and values
+    for tables, _ in runs:
+        evaluated = tables["evaluation"]
+        own = [
+            (column(evaluated, "epoch"), column(evaluated, "train_loss")),
+            (column(evaluated, "epoch"), [100 - 100 * value for value in column(evaluated, "test_accuracy")]),
+        ]
+        for layer in LAYERS:
+            rows = [row for row in tables["feat"].sort_by("step").to_pylist() if row["layer"] == layer]
+            own.append(([row["epoch"] for row in rows], [100 * row["sparsity"] for row in rows]))
+        naive.append(own)
+    for place, panel in enumerate(used):
+        assert panel.get_xlabel() == "epoch"
+        seeds = curves(panel, linewidth=0.7)
+        order = [0, 3, 6, 1, 4, 7, 2, 5, 8]  # seed after seed of one setting, then the next
+        for found, number in zip(seeds, order, strict=True):
+            assert found[0] == pytest.approx(naive[number][place][0])
+            assert found[1] == pytest.approx(naive[number][place][1])
+        medians = [line for line in panel.lines if line.get_linewidth() in (1.8, 1.9) and len(line.get_xdata()) > 2]
+        assert len(medians) == 3
+        for setting, line in enumerate(medians):
+            stacked = [naive[number][place][1] for number in order[3 * setting : 3 * setting + 3]]
+            np.testing.assert_allclose(line.get_ydata(), np.median(stacked, axis=0))
+        assert "thick: their median" in " ".join(text.get_text() for text in panel.texts)
+    assert [panel.get_ylabel() for panel in sparsities] == ["sparsity coefficient (%)"] * 2
+    titles = [panel.get_title(loc="left") for panel in sparsities]
+    assert titles == ["sparsity of layer stages.0, 1,000 of 2,048 units", "sparsity of layer pool, 32 units"]
+    small, short, long = legend(drawn)
+    assert (small, short) == ("constant lr 0.02", "large steps for 10 %, lr 2.0")
+    assert long == "large steps for 50 %, lr 2.0"
+    for part in ("N = 1,000 training and 500 test images", "N = 500 training images", "above 0.95 in size", "plain SGD",
+                 "data set digits", "tiny_resnet", "seeds 1, 2, 3"):  # fmt: skip
+        assert part in words(drawn), part
+    assert_nothing_overlaps(drawn)
+
+
+def test_phases_and_the_level_of_their_losses_are_marked() -> None:
+    runs = everything()
+    drawn = draw("fig1_resnet18_dynamics", runs)
+    losses, errors = drawn.axes
+    ends = {}
+    for percent in (10, 50):  # the first update whose end lies at or behind the share
+        first = next(step for step in range(STEPS) if (step + 1) / STEPS >= percent / 100 - 1e-12)
+        ends[percent] = first / UPDATES_PER_EPOCH
+    assert ends == {10: 0.25, 50: 1.45}
+    for panel in (losses, errors):
+        marked = {xs[0] for xs, _ in curves(panel, linestyle=":", linewidth=0.9)}
+        assert sorted(marked) == pytest.approx(list(ends.values()))
+    bars = curves(losses, linewidth=4.5)
+    wanted = []
+    for tables, settings in runs:
+        if settings["experiment"] != "large_50":
+            continue  # of the short phase there are too few evaluations
+        rows = zip(column(tables["evaluation"], "epoch"), column(tables["evaluation"], "train_loss"), strict=True)
+        inside = [math.log(loss) for epoch, loss in rows if ends[50] / 2 <= epoch <= ends[50]]
+        wanted.append(math.exp(sum(inside) / len(inside)))
+    assert [xs for xs, _ in bars] == [pytest.approx([ends[50] / 2, ends[50]])] * 3
+    np.testing.assert_allclose([ys for _, ys in bars], [[level] * 2 for level in wanted])
+    text = words(drawn)
+    assert f"large steps for 50 %, lr 2.0: level {np.median(wanted):.2g} nats" in text
+    assert "large steps for 10 %, lr 2.0: too few evaluations" in text
+    assert "behind it lr falls to a tenth of its peak" in text
+    assert_nothing_overlaps(drawn)
+
+
+def test_settings_are_told_by_their_words() -> None:
+    noisy = {"probability": 0.1, "schedule": "constant"}
+    fading = {"probability": 0.3, "schedule": "inverted_cosine"}
+    momentum = {"name": "sgd", "momentum": 0.9, "weight_decay": 0.0005}
+    runs = [
+        run(lr="0.01", label_noise=noisy, experiment="a"),
+        run(lr="0.01", label_noise=fading, experiment="b"),
+        run(schedule=phase(0.3, warmup="exponential", compat=True), optimizer=momentum, experiment="c"),
+        run(schedule={"name": "cosine"}, experiment="d"),
+    ]
+    drawn = draw("ext_label_noise", runs)
+    assert legend(drawn) == [
+        "constant lr 0.01, label noise 0.1", "constant lr 0.01, label noise 0.3, inverted cosine",
+        "large steps for 30 %, lr 2.0 with exponential warm-up", "cosine schedule, lr 2.0",
+    ]  # fmt: skip
+    text = words(drawn)
+    assert "behind it lr falls by the released code's rule" in text
+    assert "momentum 0.9" in text
+    assert "weight decay 0.0005" in text
+    assert_nothing_overlaps(drawn)
+
+
+def test_a_run_that_diverged_is_marked_and_told() -> None:
+    runs = [run(lr="0.02", experiment="small"), run(lost=35, schedule=phase(0.5), experiment="large")]
+    drawn = draw("fig_deep_noreg_cifar10", runs)
+    losses = drawn.axes[0]
+    [(at, value)] = curves(losses, marker="x")
+    rows = runs[1][0]["evaluation"].sort_by("step").to_pylist()
+    assert (at, value) == ([rows[-1]["epoch"]], [pytest.approx(rows[-1]["train_loss"])])
+    assert legend(drawn)[-1] == "a run diverged"
+    assert "DIVERGED: large steps for 50 %, lr 2.0, tiny_resnet, seed 1 at update 35" in words(drawn)
+    assert_nothing_overlaps(drawn)
+
+
+def test_networks_begin_a_row_each() -> None:
+    second = [(tables, {**settings, "model": "a_network_with_a_longer_name"}) for tables, settings in everything()]
+    drawn = draw("fig_deep_densenet", everything() + second)
+    used = [panel for panel in drawn.axes if panel.axison]
+    assert len(used) == 2 * (2 + len(LAYERS))
+    titles = [panel.get_title(loc="left") for panel in used]
+    assert titles[0] == "tiny_resnet: loss over the training set"
+    assert sum(title.startswith("a_network_with_a_longer_name: ") for title in titles) == len(used) // 2
+    assert_nothing_overlaps(drawn)
+
+
+# -- averages ----------------------------------------------------------------------------------------------------------
+
+
+def test_iterates_stand_beside_their_longest_average() -> None:
+    runs = [
+        run(experiment="small", lr="0.02", ends={None: 0.5, 0.9: 0.45, 0.99: 0.4}),
+        run(experiment="large", schedule=phase(0.5), ends={None: 2.0, 0.99: 0.2}),
+    ]
+    drawn = draw("ext_swa", runs)
+    losses, errors = drawn.axes
+    names = legend(drawn)
+    assert names == [
+        "constant lr 0.02", "constant lr 0.02: EMA 0.99", "large steps for 50 %, lr 2.0",
+        "large steps for 50 %, lr 2.0: EMA 0.99",
+    ]  # fmt: skip
+    epochs = [0.0, 1.0, 2.0, 3.0]
+    expected = {}
+    for name, (place, decay) in zip(names, [(0, None), (0, 0.99), (1, None), (1, 0.99)], strict=True):
+        rows = [row for row in runs[place][0]["averages"].to_pylist() if row["parameter"] == decay]
+        expected[name] = ([row["train_loss"] for row in rows], [100 - 100 * row["test_accuracy"] for row in rows])
+    for place, panel in enumerate((losses, errors)):
+        found = [entry for entry in curves(panel) if len(entry[0]) == 4]
+        assert len(found) == 4
+        for (at, values), name in zip(found, names, strict=True):
+            assert at == epochs
+            assert values == pytest.approx(expected[name][place])
+    assert losses.get_yscale() == "log"
+    text = words(drawn)
+    assert "N = 1,000 training and 500 test images" in text
+    assert "dotted: end of a phase of large steps" in text
+    assert_nothing_overlaps(drawn)
+
+
+# -- one run, three measures -------------------------------------------------------------------------------------------
+
+
+def valley(
+    *, lost: int | None = None, share: float = 0.5, momentum: float = 0.0, barriers: Mapping[int, float] | None = None,
+    empty: bool = False,
+) -> tuple[dict[str, pa.Table], dict[str, Any]]:  # fmt: skip
+    """Return the tables of a run whose rate falls to a tenth behind its phase."""
+    walk = make_walk(steps=STEPS, lr=0.05, noise=0.2, lost=lost, barriers=dict(barriers or {}))
+    rates = [0.05 if (step + 1) / STEPS < share else 0.005 for step in range(STEPS)]
+    curved = hvp_table([None] * 3 if empty else [12.0, 20.0, 30.0, 9.0, 8.0, 7.0], every=10, unsure=(4,))
+    tables = {
+        "intervals": walk["intervals"].slice(0, 0) if empty else walk["intervals"],
+        "hvp": curved,
+        "feat": feat_table().slice(0, 0) if empty else feat_table(),
+        "trace": trace_table(steps=STEPS, lr=rates, lost=lost),
+    }
+    optimizer = {"name": "sgd", "momentum": momentum, "weight_decay": 0.0}
+    settings = run_settings(lr="0.05", steps=STEPS, schedule=phase(share), optimizer=optimizer, model="mlp_plain")
+    return tables, settings
+
+
+def draw_valley(**changes: Any) -> tuple[Figure, dict[str, pa.Table]]:
+    tables, settings = valley(**changes)
+    with style.applied():
+        figure = ext_large_steps.draw(tables, settings=settings)
+        figure.draw_without_rendering()
+    return figure, tables
+
+
+def labelled(panel: Axes, label: str) -> tuple[list[float], list[float]]:
+    [found] = curves(panel, label=label)
+    return found
+
+
+def test_one_run_shows_height_sharpness_and_sparsity() -> None:
+    figure, tables = draw_valley(barriers={3: 0.02, 40: 0.01})
+    heights, sharpness, sparsity = figure.axes
+    rows = tables["intervals"].sort_by("step").to_pylist()
+    for name, key in (("full-batch loss", "start_loss"), ("height, W-M6", "height")):
+        at, values = labelled(heights, name)
+        assert at == pytest.approx([row["epoch"] for row in rows])
+        np.testing.assert_allclose(values, [row[key] if row[key] > 0 else np.nan for row in rows])
+    assert "2 barriers in 60 intervals" in words(figure)
+    at, norms = labelled(sharpness, "spectral norm")
+    assert (at, norms) == ([0.0, 0.5, 1.0, 1.5, 2.0, 2.5], [12.0, 20.0, 30.0, 9.0, 8.0, 7.0])
+    at, edges = labelled(sharpness, "2/lr: beyond it steps overshoot and grow")
+    rates = tables["trace"]["lr"].to_pylist()
+    assert edges == pytest.approx([2 / rate for rate in rates])
+    assert (edges[0], edges[28], edges[29], edges[-1]) == pytest.approx((40, 40, 400, 400))
+    assert at == pytest.approx([step / UPDATES_PER_EPOCH for step in range(STEPS)])
+    assert "1 value not converged" in words(figure)
+    for layer in LAYERS:
+        own = [row for row in tables["feat"].sort_by("step").to_pylist() if row["layer"] == layer]
+        at, values = labelled(sparsity, f"layer {layer}")
+        assert at == [row["epoch"] for row in own]
+        assert values == pytest.approx([100 * row["sparsity"] for row in own])
+    assert (heights.get_yscale(), sharpness.get_yscale(), sparsity.get_yscale()) == ("log", "log", "linear")
+    assert sparsity.get_ylim()[0] == 0.0
+    for panel in figure.axes:
+        [span] = [patch for patch in panel.patches if patch.get_label() == "phase of large steps"]
+        assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx((0.0, 1.45))
+    assert_nothing_overlaps(figure)
+
+
+def test_momentum_moves_the_edge() -> None:
+    figure, tables = draw_valley(momentum=0.9)
+    _, edges = labelled(figure.axes[1], "2 (1 + momentum)/lr: beyond it steps overshoot and grow")
+    assert edges == pytest.approx([3.8 / rate for rate in tables["trace"]["lr"].to_pylist()])
+
+
+def test_long_walks_are_smoothed_as_the_note_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ext_large_steps, "_WINDOW_SHARE", 12)
+    figure, tables = draw_valley()
+    at, values = labelled(figure.axes[0], "full-batch loss")
+    rows = tables["intervals"].sort_by("step").to_pylist()
+    windows = [rows[first : first + 5] for first in range(len(rows) - 4)]
+    np.testing.assert_allclose(at, [np.mean([row["epoch"] for row in window]) for window in windows])
+    np.testing.assert_allclose(values, [np.mean([row["start_loss"] for row in window]) for window in windows])
+    assert "moving average of 5 intervals" in words(figure)
+
+
+def test_a_lost_run_and_one_without_measurements_say_so() -> None:
+    figure, _ = draw_valley(lost=35)
+    assert "THE RUN DIVERGED AT UPDATE 35" in words(figure)
+    assert {tuple(xs) for xs, _ in curves(figure.axes[0], label="run diverged")} == {(1.75, 1.75)}
+    assert_nothing_overlaps(figure)
+    figure, _ = draw_valley(empty=True)
+    text = words(figure)
+    for part in ("no interval was measured", "no eigenvalue was measured", "no features were measured"):
+        assert part in text, part
