@@ -209,7 +209,10 @@ def level_notes(runs: Sequence[comparing.Run]) -> list[str]:
             lines.append(f"{label}: too few evaluations")
             continue
         words = f"{label}: level {loss:.2g} nats, moving by {drift:+.2f} decades"
-        lines.append(words + (f", {drop:.2g} times lower just behind the phase" if math.isfinite(drop) else ""))
+        if math.isfinite(drop):
+            words += f", {drop:.2g} times lower" if drop >= 1.0 else f", {1.0 / drop:.2g} times higher"
+            words += " just behind the phase"
+        lines.append(words)
     if not lines:
         return []
     return ["training loss in the second half of a phase of large steps, thick bars: " + "; ".join(lines)]
@@ -267,8 +270,8 @@ def sheet(
             if first + place >= len(panels):
                 axes.set_axis_off()
                 continue
-            name = f"{network}: " if len(rows) > 1 else ""
-            _draw_panel(axes, panels[first + place], runs, looks, name=name)
+            network_note = [network] if len(rows) > 1 else []
+            _draw_panel(axes, panels[first + place], runs, looks, network_note)
             used.append(axes)
     comparing.legend_of(grid[0][0], [run for runs, _ in rows.values() for run in runs], looks)
     style.shared_legend(figure, used, columns=in_legend)
@@ -281,8 +284,13 @@ def looks_of(runs: Sequence[comparing.Run]) -> dict[str, dict[str, Any]]:
     phased = sorted((label for label, share in shares.items() if share is not None), key=lambda name: shares[name] or 0)
     ordered = dict(zip(phased, comparing.ordered_looks(len(phased)), strict=True))
     others = [label for label in shares if label not in ordered]
-    # Orange stands apart from the map of the phases, in grey too by its line style.
-    return {label: ordered[label] if label in ordered else comparing.look(1 + others.index(label)) for label in shares}
+    # Orange stands apart from the map of the phases, in grey too by a line style that no phase has.
+    styles = [comparing.look(place)["linestyle"] for place in range(len(phased), len(phased) + len(others))]
+    plain = {
+        label: comparing.look(1 + place) | {"linestyle": style}
+        for place, (label, style) in enumerate(zip(others, styles, strict=True))
+    }
+    return {label: ordered[label] if label in ordered else plain[label] for label in shares}
 
 
 def _share(run: comparing.Run) -> float | None:
@@ -295,14 +303,13 @@ def _draw_panel(
     panel: Panel,
     runs: Sequence[comparing.Run],
     looks: Mapping[str, Mapping[str, Any]],
-    *,
-    name: str,
+    network_note: list[str],
 ) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel(panel.unit)
     notes = comparing.draw_curves(axes, runs, panel.curves, looks)
     if notes is None:
-        style.title(axes, name + panel.title, width=_NOTE_WIDTH)
+        style.title(axes, panel.title, network_note, width=_NOTE_WIDTH)
         style.say(axes, panel.absent)
         return
     end = max(float(curve.places[-1]) for curve in panel.curves if len(curve.places))
@@ -318,7 +325,8 @@ def _draw_panel(
         decay = decay_epoch(run)
         if decay is not None:
             axes.axvline(decay, color=looks[run.label]["color"], **_MARK)
-    style.title(axes, name + panel.title, notes, width=_NOTE_WIDTH)
+    # Names of networks may be long: notes are wrapped, a title is not.
+    style.title(axes, panel.title, network_note + notes, width=_NOTE_WIDTH)
 
 
 def _cut(axes: Axes, curves: Sequence[comparing.Curve], *, end: float) -> list[str]:
