@@ -348,6 +348,31 @@ def draw_valley(**changes: Any) -> tuple[Figure, dict[str, pa.Table]]:
     return figure, tables
 
 
+def test_a_run_that_measures_its_jacobian_shows_its_rank() -> None:
+    tables, settings = valley()
+    counts = {30: 41, 0: 50, 60: 37}  # in any order
+    rows = [
+        {
+            "step": step,
+            "epoch": step / UPDATES_PER_EPOCH,
+            "samples": 50,
+            "parameters": 700,
+            "rank": rank,
+            "status": "ok",
+        }
+        for step, rank in counts.items()
+    ]
+    tables["jac"] = as_table("jac", rows, {"tolerance": 0.0001})
+    with style.applied():
+        figure = ext_large_steps.draw(tables, settings=settings)
+        figure.draw_without_rendering()
+    assert labelled(figure.axes[3], "rank of the Jacobian") == ([0.0, 1.5, 3.0], [50.0, 41.0, 37.0])
+    assert figure.axes[3].get_ylim() == pytest.approx((0.0, 52.5))
+    assert figure.axes[3].get_xlim()[1] > 3.0  # behind the last update
+    assert "of 50 gradients, singular values above 0.0001 of the largest" in words(figure)
+    assert_nothing_overlaps(figure)
+
+
 def labelled(panel: Axes, label: str) -> tuple[list[float], list[float]]:
     [found] = curves(panel, label=label)
     return found

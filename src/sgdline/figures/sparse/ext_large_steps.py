@@ -23,6 +23,7 @@ SPEC = FigureSpec(
     title="Height above the valley floor, sharpness and sparsity along a run with large steps",
     tables=("intervals", "hvp", "feat", "trace"),
     probes=("interp", "hvp", "feat"),
+    optional_tables=("jac",),
 )
 
 _NOTE_WIDTH = 110
@@ -30,6 +31,7 @@ _WINDOW_SHARE = 50  # of the measured intervals: one of so many in a moving aver
 _HEIGHT: dict[str, Any] = {"color": "#0072B2", "linestyle": "-"}
 _LOSS: dict[str, Any] = {"color": "#000000", "linestyle": "-"}
 _NORM: dict[str, Any] = {"color": "#B2182B", "linestyle": "-", "linewidth": 1.6, "marker": "o", "markersize": 4.5}
+_RANK: dict[str, Any] = {"color": "#009E73", "linestyle": "-", "linewidth": 1.6, "marker": "o", "markersize": 4.5}
 _EDGE: dict[str, Any] = {"color": "#777777", "linestyle": (0, (5, 1.5)), "linewidth": 1.4}
 _PHASE: dict[str, Any] = {"color": "#F0E6D2", "zorder": -1, "linewidth": 0.0}
 
@@ -38,20 +40,26 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
     """Draw loss and height above the valley floor, spectral norm and feature sparsity against the epoch.
 
     Args:
-        tables: `intervals`, `hvp`, `feat` and `trace` of one run.
+        tables: `intervals`, `hvp`, `feat` and `trace` of one run, and `jac` if it measures it: one more panel.
         settings: As in `sgdline.figures.plot_figure`.
 
-    Source: our own addition to papers.md 4.4; heights are W-M6, spectral norms W-M7, sparsities S-M6.
+    Source: our own addition to papers.md 4.4; heights are W-M6, spectral norms W-M7, sparsities S-M6, ranks S-M4.
     """
     run = comparing.Run(tables, settings, "", style.divergence_step(tables))
     layers = _deep.layers_of([run])
-    figure = style.new_figure(SPEC.title, footer=_footer(run), width=8.8, height=9.6, legend_entries=6 + len(layers))
-    panels = figure.subplots(3, 1, sharex=True).tolist()
+    rows = 4 if "jac" in tables else 3
+    footer, entries = _footer(run), 4 + rows + len(layers)
+    figure = style.new_figure(SPEC.title, footer=footer, width=8.8, height=1.5 + 2.7 * rows, legend_entries=entries)
+    panels = figure.subplots(rows, 1, sharex=True).tolist()
     _draw_heights(panels[0], run)
     _draw_sharpness(panels[1], run)
     _draw_sparsity(panels[2], run, layers)
+    if "jac" in tables:
+        _draw_rank(panels[3], run)
     epochs = style.numbers(tables["trace"], "epoch")
-    end = max(float(epochs.max()) if len(epochs) else 0.0, 1e-9)
+    # Features are measured behind the last update as well.
+    end = max((float(style.numbers(table, "epoch").max(initial=0.0)) for table in tables.values()), default=0.0)
+    end = max(end, 1e-9)
     decay = _deep.decay_epoch(run)
     for panel in panels:
         if decay is not None:
@@ -140,3 +148,19 @@ def _draw_sparsity(panel: Axes, run: comparing.Run, layers: list[str]) -> None:
         )
     top = max(float(np.nanmax(curve.values)) for curve in curves if np.isfinite(curve.values).any())
     panel.set_ylim(0.0, 1.05 * top if math.isfinite(top) and top > 0 else 1.0)
+
+
+def _draw_rank(panel: Axes, run: comparing.Run) -> None:
+    title = "rank of the Jacobian of the outputs"
+    panel.set_ylabel("rank")
+    table = run.tables["jac"].sort_by("step")
+    ranks = style.numbers(table, "rank")
+    if not np.isfinite(ranks).any():
+        style.title(panel, title)
+        style.say(panel, style.absence("no Jacobian was measured", run.tables))
+        return
+    panel.plot(style.numbers(table, "epoch"), ranks, **_RANK, label="rank of the Jacobian")
+    samples = max(table["samples"].to_pylist())
+    tolerance = provenance(table).get("tolerance", "not recorded")
+    panel.set_ylim(0.0, 1.05 * samples)
+    style.title(panel, title, [f"of {samples:,} gradients, singular values above {tolerance} of the largest"])
