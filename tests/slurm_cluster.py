@@ -17,6 +17,7 @@ from pathlib import Path
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 _PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 _ACTIVE = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING")
+_NAME = re.compile(r"^rule_|_wildcards_.*$")  # what stands around it in the comment that the plugin gives a job
 _FACT = re.compile(r"(\w+)=(\S*)")
 _GPUS = re.compile(r"gpu(?::\w+)?[:=](\d+)")
 _SECONDS_TO_START = 60
@@ -82,7 +83,7 @@ class Job:
 
     number: str
     state: str
-    rule: str
+    name: str  # of the rule or group
     gpus: int
     start: float | None
     stop: float | None
@@ -113,7 +114,7 @@ class Cluster:
                 Job(
                     number=facts["JobId"],
                     state=facts["JobState"],
-                    rule=facts.get("Comment", "").removeprefix("rule_").split("_wildcards_")[0],
+                    name=_NAME.sub("", facts.get("Comment", "")),
                     gpus=int(gpus.group(1)) if gpus else 0,
                     start=_seconds(facts["StartTime"]),
                     # What runs or waits has an expected end.
