@@ -109,7 +109,7 @@ def cancel_a_running_probe(cluster: Cluster, cancelled: list[str]) -> None:
                 cluster.ask("scancel", job.number)
                 cancelled.append(job.number)
                 return
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 def names(jobs: list[Job]) -> Counter[str]:
