@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +17,22 @@ _PARTS = ("Snakefile", "config", "workflow", "src", "profiles", "envs")
 
 @dataclass(frozen=True)
 class Workflow:
-    """A folder that holds a copy of the workflow, started as a user would."""
+    """A folder that holds a copy of the workflow, started as a user would.
+
+    `environment` replaces that of the tests; after `seconds` Snakemake is killed and the test fails.
+    """
 
     folder: Path
+    environment: Mapping[str, str] | None = None
+    seconds: float | None = None
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "snakemake", *arguments]
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        result = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
+        given = os.environ if self.environment is None else self.environment
+        environment = {key: value for key, value in given.items() if key != "PYTHONPATH"}
+        result = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, env=environment, timeout=self.seconds
+        )
         if check and result.returncode:
             raise AssertionError(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
         return result

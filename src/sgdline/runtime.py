@@ -10,11 +10,11 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -43,6 +43,18 @@ _MACHINE_FAULTS = {
 
 # Locks live as long as the process: a killed job cannot leave one behind.
 _device_locks: list[TextIO] = []
+# On the host itself, whatever TMPDIR says: a scheduler may give every job another one.
+_LOCK_FOLDER = Path("/tmp", f"sgdline-devices-{os.getuid()}")
+_PATIENCE = 3600.0
+_LOOK_AGAIN = 0.2
+
+
+@dataclass(frozen=True)
+class _Device:
+    """A visible GPU."""
+
+    uuid: str
+    name: str
 
 
 @contextmanager
@@ -231,34 +243,113 @@ def pick_device() -> torch.device:
     """Take a free GPU for the life of this process, or fall back to the CPU with one log line.
 
     The local executor of Snakemake hands out no device numbers, so jobs agree by file locks. CUDA_VISIBLE_DEVICES is
-    obeyed, as torch shows only the devices that it names. Locks are named by the devices' UUIDs, because a cluster may
-    call every job's own device 0. When every device is taken the job waits: snakemake --resources gpu=N, N the number
-    of devices, starts no more jobs than can run.
+    obeyed, as torch shows only the devices that it names, and so is a scheduler that sets it.
+
+    Raises:
+        SgdlineError: If no device became free (see `take_device`).
     """
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count == 0:
-        logger.info("No GPU is visible; this job runs on the CPU.")
+    devices = _visible_devices()
+    if not devices:
+        granted = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        if granted not in ("", "-1", "NoDevFiles"):  # the last is what Slurm says to a job without a GPU
+            logger.warning(
+                "PyTorch sees no GPU although CUDA_VISIBLE_DEVICES is %s; this job runs on the CPU.", granted
+            )
+        else:
+            logger.info("No GPU is visible; this job runs on the CPU.")
         return torch.device("cpu")
-    folder = Path(tempfile.gettempdir()) / f"sgdline-devices-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    waiting = False
+    index = take_device([device.uuid for device in devices])
+    # Streams, graphs and synchronisation that name no device mean the current one.
+    torch.cuda.set_device(index)
+    logger.info("This job runs on GPU %d (%s).", index, devices[index].name)
+    return torch.device("cuda", index)
+
+
+def _visible_devices() -> list[_Device]:
+    """Return the GPUs that this process may use, in torch's order."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = [torch.cuda.get_device_properties(index) for index in range(count)]
+    return [_Device(uuid=str(device.uuid), name=device.name) for device in found]
+
+
+def take_device(uuids: Sequence[str], *, patience: float = _PATIENCE) -> int:
+    """Lock one of several devices for the life of this process; wait for one if all are taken.
+
+    One lock file per device and user, in a folder of the host: named by UUID, because a scheduler may call every job's
+    own device 0. The kernel lets go of the lock when the process ends, however it ends.
+
+    Args:
+        uuids: The devices to choose from.
+        patience: Seconds to wait for a free one. Whoever starts snakemake with --resources gpu=N, N the number of
+            devices, waits for no longer than a process takes to end.
+
+    Returns:
+        Place of the device among `uuids`.
+
+    Raises:
+        SgdlineError: If all of them stayed taken for so long, or the locks cannot be written.
+    """
+    started = time.monotonic()
+    told = False
     while True:
-        for index in range(count):
-            lock = (folder / f"{torch.cuda.get_device_properties(index).uuid}.lock").open("w")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                continue
-            _device_locks.append(lock)
-            logger.info("This job runs on GPU %d (%s).", index, torch.cuda.get_device_name(index))
-            return torch.device("cuda", index)
-        if not waiting:
-            logger.warning("Every GPU is taken; this job waits. Start snakemake with --resources gpu=%d.", count)
-            waiting = True
-        time.sleep(0.2)
+        try:
+            for index, uuid in enumerate(uuids):
+                lock = _lock_device(uuid)
+                if lock:
+                    _device_locks.append(lock)
+                    return index
+            holders = " and ".join(_holder(uuid) for uuid in uuids)
+        except OSError as error:
+            raise SgdlineError(f"Locks of devices must be writable, got {error}. Remove {_LOCK_FOLDER}.") from error
+        if time.monotonic() - started > patience:
+            raise SgdlineError(
+                f"One of {len(uuids)} visible GPUs must become free within {patience / 60:.3g} minutes, got none "
+                f"(taken by {holders}). Wait for the others to end and run again with --resources gpu={len(uuids)}."
+            )
+        if not told:
+            logger.warning(
+                "Every visible GPU is taken (by %s); this job waits up to %.3g minutes. "
+                "Start snakemake with --resources gpu=%d.",
+                holders,
+                patience / 60,
+                len(uuids),
+            )
+            told = True
+        time.sleep(_LOOK_AGAIN)
+
+
+def _lock_file(uuid: str) -> Path:
+    return _LOCK_FOLDER / f"{uuid}.lock"
+
+
+def _holder(uuid: str) -> str:
+    """Return who has a device, as its lock says."""
+    with suppress(FileNotFoundError):
+        return f"process {_lock_file(uuid).read_text(encoding='utf-8') or 'unknown'}"
+    return "nobody any more"
+
+
+def _lock_device(uuid: str) -> TextIO | None:
+    """Lock a device and write this process into the lock's file; None if another one has it."""
+    _LOCK_FOLDER.mkdir(mode=0o700, exist_ok=True)
+    path = _lock_file(uuid)
+    lock = path.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # A file that was removed meanwhile (who cleans the folder locks it first, too) would lock nothing for others.
+        if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    lock.close()
+    return None
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -67,14 +67,15 @@ def test_without_a_gpu_the_job_runs_on_the_cpu(
     assert len(caplog.records) == 1
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, *uuids: str) -> None:
-    """Make torch show devices with these UUIDs, and start without any lock."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(uuids))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"pretended {index}")
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=uuids[index]))
-    monkeypatch.setattr(runtime.tempfile, "gettempdir", lambda: str(folder))
+def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, *uuids: str) -> list[int]:
+    """Make the job see devices with these UUIDs and no lock; return the list of those that torch is told to use."""
+    used: list[int] = []
+    devices = [runtime._Device(uuid=uuid, name=f"pretended {uuid}") for uuid in uuids]
+    monkeypatch.setattr(runtime, "_visible_devices", lambda: devices)
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    monkeypatch.setattr(runtime, "_LOCK_FOLDER", folder)
     monkeypatch.setattr(runtime, "_device_locks", [])
+    return used
 
 
 def let_go() -> None:
@@ -83,10 +84,20 @@ def let_go() -> None:
     runtime._device_locks.clear()
 
 
+def test_a_device_that_a_scheduler_gave_and_torch_does_not_see_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtime, "_visible_devices", list)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert runtime.pick_device() == torch.device("cpu")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "CUDA_VISIBLE_DEVICES is 1" in caplog.text
+
+
 def test_devices_are_taken_once_and_a_job_waits_for_a_free_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pretend(monkeypatch, tmp_path, "GPU-a", "GPU-b")
+    used = pretend(monkeypatch, tmp_path, "GPU-a", "GPU-b")
     assert [runtime.pick_device().index, runtime.pick_device().index] == [0, 1]
     rounds: list[float] = []
 
@@ -97,10 +108,44 @@ def test_devices_are_taken_once_and_a_job_waits_for_a_free_one(
 
     monkeypatch.setattr(runtime.time, "sleep", free_the_second_after_three_rounds)
     assert runtime.pick_device().index == 1
+    assert used == [0, 1, 1]
     assert len(rounds) == 3
     assert [record.levelname for record in caplog.records].count("WARNING") == 1
     assert "--resources gpu=2" in caplog.text
+    assert f"process {os.getpid()}" in caplog.text
     let_go()
+
+
+def test_a_job_that_finds_no_device_for_long_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, "GPU-a")
+    assert runtime.take_device(["GPU-a"]) == 0
+    with pytest.raises(SgdlineError, match=f"taken by process {os.getpid()}.*run again with --resources gpu=1"):
+        runtime.take_device(["GPU-a"], patience=0.3)
+    let_go()
+
+
+def test_a_lock_that_was_removed_locks_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, "GPU-a")
+    lock_file = tmp_path / "GPU-a.lock"
+    lock = runtime.fcntl.flock
+
+    def cleaned_away_before_the_lock(file: Any, how: int) -> None:
+        monkeypatch.setattr(runtime.fcntl, "flock", lock)
+        lock_file.unlink()
+        lock(file, how)
+
+    monkeypatch.setattr(runtime.fcntl, "flock", cleaned_away_before_the_lock)
+    assert runtime.take_device(["GPU-a"]) == 0
+    with lock_file.open() as same, pytest.raises(BlockingIOError):
+        lock(same, runtime.fcntl.LOCK_EX | runtime.fcntl.LOCK_NB)
+    let_go()
+
+
+def test_a_folder_of_locks_that_is_a_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "locks").write_text("")
+    pretend(monkeypatch, tmp_path / "locks", "GPU-a")
+    with pytest.raises(SgdlineError, match="Locks of devices must be writable"):
+        runtime.take_device(["GPU-a"])
 
 
 def test_devices_that_a_cluster_numbers_from_0_in_every_job_are_told_apart(
@@ -113,39 +158,7 @@ def test_devices_that_a_cluster_numbers_from_0_in_every_job_are_told_apart(
         held += runtime._device_locks
     for lock in held:
         lock.close()
-    assert sorted(path.name for path in tmp_path.glob("*/*.lock")) == ["GPU-a.lock", "GPU-b.lock"]
-    let_go()
-
-
-_HOLDER = """
-import fcntl, sys, time
-with open(sys.argv[1], "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_job_gives_its_device_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pretend(monkeypatch, tmp_path, "GPU-a")
-    folder = tmp_path / f"sgdline-devices-{os.getuid()}"
-    folder.mkdir()
-    command = [sys.executable, "-c", _HOLDER, str(folder / "GPU-a.lock")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        rounds: list[float] = []
-
-        def kill_after_three_rounds(seconds: float) -> None:
-            rounds.append(seconds)
-            if len(rounds) == 3:
-                holder.kill()
-                holder.wait()
-
-        monkeypatch.setattr(runtime.time, "sleep", kill_after_three_rounds)
-        assert runtime.pick_device().index == 0
-    assert len(rounds) == 3
-    let_go()
+    assert sorted(path.name for path in tmp_path.glob("*.lock")) == ["GPU-a.lock", "GPU-b.lock"]
 
 
 def test_rooms_without_torch_stay_without_it() -> None:
