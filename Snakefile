@@ -25,6 +25,10 @@ onstart:
     write_expected()
 
 
+onsuccess:
+    forget_trainings()
+
+
 localrules:
     all_figures,
     all_tables,

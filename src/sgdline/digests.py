@@ -276,7 +276,7 @@ def parameters_of(entry: str) -> Parameters | None:
         return None
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == factory]
-    if len(found) != 1 or found[0].decorator_list:
+    if len(found) != 1 or found[0].decorator_list or _is_bound_again(tree, found[0]):
         return None
     arguments = found[0].args
     positional = arguments.args
@@ -288,6 +288,20 @@ def parameters_of(entry: str) -> Parameters | None:
     ]
     names = tuple(argument.arg for argument in [*positional, *arguments.kwonlyargs])
     return Parameters(names, tuple(needed), arguments.kwarg is not None)
+
+
+def _is_bound_again(tree: ast.Module, function: ast.FunctionDef) -> bool:
+    """Return whether another statement at the top level may give the function's name to something else."""
+    for statement in tree.body:
+        if statement is function:
+            continue
+        for node in ast.walk(statement):
+            names = {getattr(node, "name", None), getattr(node, "asname", None)}
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            if function.name in names:
+                return True
+    return False
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import hashlib
@@ -39,10 +38,15 @@ _MACHINE_FAULTS = {
     errno.EACCES: "Give yourself the right to read and write it",
     errno.EPERM: "Give yourself the right to read and write it",
     errno.EIO: "Check its disk",
+    errno.ESTALE: "Check the file server",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "Raise the limit on open files (ulimit -n)",
 }
 
-# Locks live as long as the process: a killed job cannot leave one behind.
-_device_locks: list[TextIO] = []
+_MISTAKES = (AssertionError, AttributeError, LookupError, NameError, TypeError)
+
+# By the devices' UUIDs. Locks live as long as the process: a killed job cannot leave one behind.
+_device_locks: dict[str, TextIO] = {}
 # On the host itself, whatever TMPDIR says: a scheduler may give every job another one.
 _LOCK_FOLDER = Path("/tmp", f"sgdline-devices-{os.getuid()}")
 _PATIENCE = 3600.0
@@ -90,7 +94,7 @@ def job(*, log: str | Path, threads: int = 1) -> Iterator[None]:
         raise SystemExit(1) from None
     except BaseException as error:
         _write_traceback(to_file)
-        words = _machine_fault(error)
+        words = machine_fault(error) if isinstance(error, Exception) else None
         if words is None:
             raise
         print(f"Error: {words}", file=sys.stderr)
@@ -107,32 +111,32 @@ class _LogFile(logging.FileHandler):
     """A log that does without what a full disk cannot take: the job's own fault is what the user has to see."""
 
     def __init__(self, path: str | Path) -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_text("")
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         pass
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             super().close()
 
 
 def _write_traceback(handler: logging.FileHandler) -> None:
     with (
-        contextlib.suppress(OSError),
+        suppress(OSError),
         Path(handler.baseFilename).open("a", encoding="utf-8", errors="backslashreplace") as file,
     ):
         file.write(traceback.format_exc())
 
 
-def _machine_fault(error: BaseException) -> str | None:
+def machine_fault(error: BaseException) -> str | None:
     """Return one sentence for a fault of the machine, however many libraries have passed it on; None for others."""
     seen: BaseException | None = error
     while seen is not None:
@@ -152,7 +156,9 @@ def _machine_fault(error: BaseException) -> str | None:
                 "This job must fit into the memory, got less than it asked for. Give it more, run fewer jobs at once, "
                 "or make the network, its batches or its data set smaller."
             )
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+        # A mistake in the handling of a fault is a mistake.
+        passed_on = not (seen.__suppress_context__ or isinstance(seen, _MISTAKES))
+        seen = seen.__cause__ or (seen.__context__ if passed_on else None)
     return None
 
 
@@ -279,6 +285,8 @@ def _visible_devices() -> list[_Device]:
 def take_device(uuids: Sequence[str], *, patience: float = _PATIENCE) -> int:
     """Lock one of several devices for the life of this process; wait for one if all are taken.
 
+    A process that has one of them already keeps to it.
+
     One lock file per device and user, in a folder of the host: named by UUID, because a scheduler may call every job's
     own device 0. The kernel lets go of the lock when the process ends, however it ends.
 
@@ -293,6 +301,9 @@ def take_device(uuids: Sequence[str], *, patience: float = _PATIENCE) -> int:
     Raises:
         SgdlineError: If all of them stayed taken for so long, or the locks cannot be written.
     """
+    for index, uuid in enumerate(uuids):
+        if uuid in _device_locks:
+            return index
     started = time.monotonic()
     told = False
     while True:
@@ -300,11 +311,13 @@ def take_device(uuids: Sequence[str], *, patience: float = _PATIENCE) -> int:
             for index, uuid in enumerate(uuids):
                 lock = _lock_device(uuid)
                 if lock:
-                    _device_locks.append(lock)
+                    _device_locks[uuid] = lock
                     return index
             holders = " and ".join(_holder(uuid) for uuid in uuids)
         except OSError as error:
-            raise SgdlineError(f"Locks of devices must be writable, got {error}. Remove {_LOCK_FOLDER}.") from error
+            raise SgdlineError(
+                f"Locks of devices must be writable, got {error}. Free space for {_LOCK_FOLDER}, or mend its rights."
+            ) from error
         if time.monotonic() - started > patience:
             raise SgdlineError(
                 f"One of {len(uuids)} visible GPUs must become free within {patience / 60:.3g} minutes, got none "
@@ -342,9 +355,10 @@ def _lock_device(uuid: str) -> TextIO | None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # A file that was removed meanwhile (who cleans the folder locks it first, too) would lock nothing for others.
         if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+            with suppress(OSError):  # a full disk; who has the device is for a message only
+                lock.truncate(0)
+                lock.write(str(os.getpid()))
+                lock.flush()
             return lock
     except (BlockingIOError, FileNotFoundError):
         pass

@@ -132,6 +132,7 @@ def survey(folder: str | Path) -> Survey:
 def _walk(root: Path, found: Survey) -> dict[str, _File]:
     """Return every file by its path below the root; other results folders inside it are left out."""
     files: dict[str, _File] = {}
+    linked: set[tuple[int, int]] = set()  # files with several names take up their space once
     waiting = [""]
     while waiting:
         below = waiting.pop()
@@ -154,7 +155,9 @@ def _walk(root: Path, found: Survey) -> dict[str, _File]:
                 facts = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            files[path] = _File(facts.st_blocks * 512, facts.st_mtime)
+            again = facts.st_nlink > 1 and (facts.st_dev, facts.st_ino) in linked
+            linked.add((facts.st_dev, facts.st_ino))
+            files[path] = _File(0 if again else facts.st_blocks * 512, facts.st_mtime)
     return files
 
 

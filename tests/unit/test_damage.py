@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,9 @@ import torch
 from small_runs import prepare_digits, training_settings
 
 from sgdline.errors import SgdlineError
-from sgdline.tables import TableWriter, iterate_table, provenance, read_provenance, read_table, write_table
+from sgdline.runtime import machine_fault
+from sgdline.tables import TableWriter, iterate_table, provenance, read_provenance, read_table, store, write_table
+from sgdline.train import checkpoints
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from sgdline.train.run import train_run
 
@@ -315,3 +319,37 @@ def test_a_training_goes_on_from_before_a_damaged_checkpoint(
     assert f"{path.name} is damaged" in caplog.text
     for name in ("trace.arrow", *(f"checkpoints/step0000{number:04d}.safetensors" for number in (0, 4, 8, 12))):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_what_the_machine_is_to_blame_for_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "stationary.arrow"
+    write_table(path, "momentum_variance", momentum_variance(), provenance=FACTS)
+    save_checkpoint(tmp_path, Checkpoint(step=4, parameters=torch.zeros(3)))
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(store, "read_seal", failing)
+    monkeypatch.setattr(checkpoints, "safe_open", failing)
+    for read in (lambda: read_table(path, "momentum_variance"), lambda: load_checkpoint(tmp_path, 4, device=CPU)):
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            read()
+        assert machine_fault(caught.value)
+
+
+def test_a_mistake_in_the_handling_of_a_fault_is_a_mistake() -> None:
+    def handled_carelessly() -> None:
+        try:
+            raise PermissionError(errno.EACCES, "Permission denied", "table.arrow")
+        except PermissionError:
+            raise KeyError("rows")  # noqa: B904 - what is tested
+
+    with pytest.raises(KeyError) as caught:
+        handled_carelessly()
+    assert machine_fault(caught.value) is None
+    fault = caught.value.__context__
+    assert fault is not None
+    assert "table.arrow must be readable" in (machine_fault(fault) or "")

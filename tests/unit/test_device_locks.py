@@ -104,9 +104,9 @@ def test_never_two_jobs_on_one_device_and_never_a_lost_device(tmp_path: Path, mo
     print(f"{JOBS} jobs: {dict(counts)}")  # shown with -s
     # Both devices are free again at once, whatever became of the jobs.
     monkeypatch.setattr(runtime, "_LOCK_FOLDER", folder)
-    monkeypatch.setattr(runtime, "_device_locks", [])
-    assert [runtime.take_device(DEVICES, patience=0) for _ in DEVICES] == [0, 1]
-    for lock in runtime._device_locks:
+    monkeypatch.setattr(runtime, "_device_locks", {})
+    assert [runtime.take_device([device], patience=0) for device in DEVICES] == [0, 0]
+    for lock in runtime._device_locks.values():
         lock.close()
 
 

@@ -173,3 +173,21 @@ def test_what_was_read_before_gives_the_same_digest(tmp_path: Path) -> None:
         store.write_text(content)
         assert run() == (first, parsed)
     assert [path.name for path in store.parent.iterdir()] == [store.name]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "make_net = partial(make_net, width=3)",
+        "from nets import make_net",
+        "if True:\n    make_net = None",
+        "@wrap\ndef other(): ...",
+    ],
+)
+def test_the_arguments_of_a_factory_are_known_only_if_nothing_else_has_its_name(tmp_path: Path, again: str) -> None:
+    source = tmp_path / "nets.py"
+    source.write_text("def make_net(width, *, depth=2): ...\n")
+    assert digests.parameters_of(f"{source}:make_net") == digests.Parameters(("width", "depth"), ("width",), False)
+    source.write_text(f"def make_net(width, *, depth=2): ...\n\n{again}\n")
+    known = digests.parameters_of(f"{source}:make_net")
+    assert (known is None) == ("other" not in again)

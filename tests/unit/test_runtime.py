@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -74,14 +75,21 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, *uuids: str) -> list[
     monkeypatch.setattr(runtime, "_visible_devices", lambda: devices)
     monkeypatch.setattr(torch.cuda, "set_device", used.append)
     monkeypatch.setattr(runtime, "_LOCK_FOLDER", folder)
-    monkeypatch.setattr(runtime, "_device_locks", [])
+    monkeypatch.setattr(runtime, "_device_locks", {})
     return used
 
 
 def let_go() -> None:
-    for lock in runtime._device_locks:
+    for lock in runtime._device_locks.values():
         lock.close()
     runtime._device_locks.clear()
+
+
+def taken_by_another(uuid: str) -> Any:
+    """Lock a device as another process does; close what is returned to give it back."""
+    lock = runtime._lock_device(uuid)
+    assert lock is not None
+    return lock
 
 
 def test_a_device_that_a_scheduler_gave_and_torch_does_not_see_is_a_warning(
@@ -98,29 +106,50 @@ def test_devices_are_taken_once_and_a_job_waits_for_a_free_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     used = pretend(monkeypatch, tmp_path, "GPU-a", "GPU-b")
-    assert [runtime.pick_device().index, runtime.pick_device().index] == [0, 1]
+    others = [taken_by_another("GPU-a"), taken_by_another("GPU-b")]
     rounds: list[float] = []
 
     def free_the_second_after_three_rounds(seconds: float) -> None:
         rounds.append(seconds)
         if len(rounds) == 3:
-            runtime._device_locks[1].close()
+            others[1].close()
 
     monkeypatch.setattr(runtime.time, "sleep", free_the_second_after_three_rounds)
     assert runtime.pick_device().index == 1
-    assert used == [0, 1, 1]
+    assert used == [1]
     assert len(rounds) == 3
     assert [record.levelname for record in caplog.records].count("WARNING") == 1
     assert "--resources gpu=2" in caplog.text
     assert f"process {os.getpid()}" in caplog.text
+    others[0].close()
     let_go()
 
 
 def test_a_job_that_finds_no_device_for_long_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pretend(monkeypatch, tmp_path, "GPU-a")
-    assert runtime.take_device(["GPU-a"]) == 0
+    other = taken_by_another("GPU-a")
     with pytest.raises(SgdlineError, match=f"taken by process {os.getpid()}.*run again with --resources gpu=1"):
         runtime.take_device(["GPU-a"], patience=0.3)
+    other.close()
+
+
+def test_a_process_keeps_to_the_device_that_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, "GPU-a", "GPU-b")
+    other = taken_by_another("GPU-a")
+    assert [runtime.pick_device().index for _ in range(3)] == [1, 1, 1]
+    other.close()
+    assert runtime.pick_device().index == 1
+    let_go()
+
+
+def test_a_full_disk_does_not_keep_a_job_from_its_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, "GPU-a")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runtime.os, "getpid", full)
+    assert runtime.take_device(["GPU-a"]) == 0
     let_go()
 
 
@@ -155,7 +184,7 @@ def test_devices_that_a_cluster_numbers_from_0_in_every_job_are_told_apart(
     for uuid in ("GPU-a", "GPU-b"):
         pretend(monkeypatch, tmp_path, uuid)
         assert runtime.pick_device().index == 0
-        held += runtime._device_locks
+        held += runtime._device_locks.values()
     for lock in held:
         lock.close()
     assert sorted(path.name for path in tmp_path.glob("*.lock")) == ["GPU-a.lock", "GPU-b.lock"]

@@ -13,10 +13,11 @@ import torch
 from small_runs import prepare_digits, training_settings
 
 from sgdline.data.images import load_images
+from sgdline.errors import SgdlineError
 from sgdline.probes.segment import _drift, probe_segment
 from sgdline.tables import read_table
 from sgdline.tables.kinds.evaluation import EVALUATION
-from sgdline.train.checkpoints import Checkpoint
+from sgdline.train.checkpoints import Checkpoint, checkpoint_path
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
 
@@ -115,3 +116,17 @@ def test_a_sequential_probe_sees_every_update_and_the_end(tmp_path: Path, monkey
 
 def _kill(probe: Remembering) -> list[dict[str, Any]]:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("missing", "segment"), [(0, 0), (4, 0), (4, 1), (8, 1), (12, 2)])
+def test_a_checkpoint_that_is_gone_is_no_divergence(tmp_path: Path, missing: int, segment: int) -> None:
+    dataset = prepare_digits(tmp_path, train=100)
+    training = training_settings()
+    checkpoints = tmp_path / "checkpoints"
+    train_run(dataset, trace=tmp_path / "trace.arrow", checkpoints=checkpoints, settings=training, facts={})
+    checkpoint_path(checkpoints, missing).unlink()
+    settings = {"training": training, "probe": "evaluation", "settings": {"every": 2}, "replay_tolerance": 0.0}
+    output = tmp_path / "segment.arrow"
+    with pytest.raises(SgdlineError, match=f"got none of update {missing}. Delete the folder and start snakemake"):
+        probe_segment(dataset, checkpoints, output=output, settings=settings, segment=segment, facts={})
+    assert not output.exists()

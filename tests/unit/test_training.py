@@ -22,7 +22,8 @@ from sgdline.seeds import derive_seed
 from sgdline.tables import provenance, read_table, write_table
 from sgdline.train import run as training_run
 from sgdline.train.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, saved_steps
-from sgdline.train.run import forget_training, train_run
+from sgdline.train.leftovers import forget_training
+from sgdline.train.run import train_run
 from sgdline.train.schedules import make_schedule
 from sgdline.train.update_rules import make_update_rule
 
@@ -141,7 +142,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
     train(dataset, tmp_path / "cut", block)
     assert len(computed) == before
     assert (tmp_path / "cut" / "trace.arrow").read_bytes() == (tmp_path / "whole" / "trace.arrow").read_bytes()
-    forget_training(tmp_path / "cut" / "checkpoints")
+    forget_training(tmp_path / "cut")
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["checkpoints", "trace.arrow"]
 
 

@@ -15,6 +15,7 @@ from sgdline import expected, figures
 from sgdline.digests import code_digest, entry_digest
 from sgdline.errors import SgdlineError
 from sgdline.runtime import share_package
+from sgdline.train.leftovers import forget_training
 
 # The package comes with the workflow: scripts find it without an installation, in any environment, on any node.
 share_package()
@@ -83,6 +84,12 @@ def write_expected():
         expected.write_expected(RESULTS, config=CONFIG, files=files, asked=asked)
     except SgdlineError as error:
         raise WorkflowError(str(error))
+
+
+def forget_trainings():
+    """Remove what trainings could go on from: all have ended, and Snakemake knows it."""
+    for run in settings.runs(CONFIG | {"run": list(CONFIG["experiments"])}):
+        forget_training(RUN.format(**asdict(run)))
 
 
 def one_of(names):

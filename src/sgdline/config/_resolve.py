@@ -20,21 +20,20 @@ from sgdline.engine.lanczos_budget import smallest_budget
 Block = Mapping[str, Any]
 
 _SPLITS = ("train", "validation", "test")
-# Channels, and images in the training and the test set, of the sources that are always the same.
+# Channels, images in the training and the test set, and side of the sources that are always the same.
 _SOURCES = {
-    "digits": (1, 1797, 0),
-    "fashion_mnist": (1, 60000, 10000),
-    "mnist": (1, 60000, 10000),
-    "cifar10": (3, 50000, 10000),
-    "cifar100": (3, 50000, 10000),
-    "svhn": (3, 73257, 26032),
+    "digits": (1, 1797, 0, 8),
+    "fashion_mnist": (1, 60000, 10000, 28),
+    "mnist": (1, 60000, 10000, 28),
+    "cifar10": (3, 50000, 10000, 32),
+    "cifar100": (3, 50000, 10000, 32),
+    "svhn": (3, 73257, 26032, 32),
 }
-_SIDES = {"digits": 8, "fashion_mnist": 28, "mnist": 28, "cifar10": 32, "cifar100": 32, "svhn": 32}
 # Folders beside those of the experiments.
 _RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "sharpness", "tables", "toys")
 _FINEST_GRID = 100_000  # grid points on each side of 0
 _ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
-_LONGEST_PATH, _LONGEST_NAME = 1024, 255  # bytes, as most file systems have it
+_LONGEST_PATH, _LONGEST_NAME = 4096, 255  # bytes, on Linux
 _MOST_PIXELS = 2**31 - 1  # sgdline.data.sources, which imports numpy
 _LARGEST_RATE = 1e30  # within float32, in which networks are trained
 _LARGEST_PIXEL = 1e6  # after normalisation; a network's sums of squares have to stay within float32
@@ -303,7 +302,7 @@ def _check_pixels(dataset: Block, path: KeyPath, faults: Faults) -> None:
     source, size, channels = dataset.get("source"), dataset.get("image_size"), dataset.get("channels")
     noise = _mapping(dataset, "random")
     counts = [_images(dataset, split) for split in _SPLITS]
-    side = size or (noise.get("size") if source == "random" else _SIDES.get(str(source)))
+    side = size or (noise.get("size") if source == "random" else _SOURCES[source][3] if source in _SOURCES else None)
     depth = channels or _channels(dataset)
     made = math.prod(noise.get(key) or 1 for key in ("images", "channels", "size", "size")) if source == "random" else 0
     kept = sum(count or 0 for count in counts) * (depth or 1) * (side or 1) ** 2
@@ -324,7 +323,7 @@ def _pools(dataset: Block) -> list[tuple[tuple[str, ...], int]]:
         return [] if images is None else [(_SPLITS, images)]
     if source not in _SOURCES:
         return []
-    _, train, test = _SOURCES[source]
+    _, train, test, _ = _SOURCES[source]
     return [(_SPLITS[:2], train), (_SPLITS[2:], test)] if test else [(_SPLITS, train)]
 
 

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from sgdline.data.restricted_pickles import RefusedError, StoredArray, load_restricted, text_of
 from sgdline.errors import SgdlineError
+from sgdline.runtime import machine_fault
 from sgdline.seeds import derive_seed
 
 Pixels = npt.NDArray[np.uint8]
@@ -335,6 +336,8 @@ def _read_mapping(path: Path) -> dict[str | None, object]:
         raise _batch_error(path, f"{error}; nothing of it was run") from error
     # A damaged or foreign file can make the unpickler raise nearly anything.
     except Exception as error:
+        if machine_fault(error):
+            raise
         raise _batch_error(path, " ".join(str(error).split())[:100] or type(error).__name__) from error
     if not isinstance(found, dict):
         raise _batch_error(path, "something else")
@@ -577,6 +580,8 @@ def _read_image(path: Path, *, image_size: int | None) -> Pixels:
             rgb = None if mode.startswith(("I", "F")) else image.convert("RGB")
     # A damaged file can make Pillow raise nearly anything; one that says it is huge is refused before it is unpacked.
     except Exception as error:
+        if machine_fault(error):
+            raise
         raise SgdlineError(
             f"Image {path} must be a whole image file, got one that cannot be read ({error}). "
             "Delete the file or fetch it again."

@@ -35,9 +35,9 @@ from sgdline.engine.plan import Plan, PlanReport, read_plan
 from sgdline.errors import SgdlineError
 from sgdline.runtime import file_digest, progress, set_up_torch
 from sgdline.tables import TableWriter
-from sgdline.train.checkpoints import Checkpoint, checkpoint_path, has_checkpoint, load_checkpoint
+from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, saved_steps
 from sgdline.train.loop import Trainer
-from sgdline.train.run import forget_training, run_facts
+from sgdline.train.run import run_facts
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,6 @@ def probe_segment(
     Raises:
         SgdlineError: If data set, model or checkpoints are unfit, or the replay drifts.
     """
-    forget_training(checkpoints)
     device = set_up_torch(threads)
     images = load_images(dataset, device=device)
     training, probe, tolerance = settings["training"], settings["probe"], settings["replay_tolerance"]
@@ -83,7 +82,7 @@ def probe_segment(
     measuring = module.Probe(trainer, images, training, settings["settings"], report.plan)
     facts = {**facts, **run_facts(dataset, training, device=device, threads=threads), **measuring.facts()}
     facts |= {"plan": report.plan.to_json(), "precision_error": report.precision_error}
-    reached = has_checkpoint(checkpoints, start)
+    reached = _reached(checkpoints, start)
     if reached:
         # Rows of an interrupted job belong to the parameters that it started from.
         facts["start_digest"] = file_digest(checkpoint_path(checkpoints, start))
@@ -100,8 +99,10 @@ def probe_segment(
         if known:
             logger.info("Keeping %d rows of an interrupted job.", len(known))
         label = f"{probe} {start} to {stop}"
+        diverged = False
         for update in progress(trainer.updates(start, stop), total=stop - start, label=label):
             if not update.finite:
+                diverged = True
                 break
             if hasattr(measuring, "observe"):
                 measuring.observe(update)
@@ -111,7 +112,7 @@ def probe_segment(
             if hasattr(measuring, "finish") and stop not in known:
                 writer.append(measuring.finish())
         drift = None
-        if has_checkpoint(checkpoints, stop):
+        if _reached(checkpoints, stop, certain=not diverged):
             drift = _drift(trainer.checkpoint(stop), load_checkpoint(checkpoints, stop, device=device))
             if not drift <= tolerance:
                 writer.discard()
@@ -121,6 +122,26 @@ def probe_segment(
                     "number of threads, or raise the experiment's replay_tolerance."
                 )
         writer.finish({"replay_drift": drift})
+
+
+def _reached(checkpoints: str | Path, step: int, *, certain: bool = False) -> bool:
+    """Return whether a run came to an update, as its checkpoints tell.
+
+    Args:
+        checkpoints: The run's folder of checkpoints.
+        step: The update.
+        certain: It came there, as its replay has shown.
+
+    Raises:
+        SgdlineError: If a checkpoint is missing: that of an update that the run came to, or that of its start.
+    """
+    saved = saved_steps(checkpoints)
+    if step not in saved and (certain or 0 not in saved or saved[-1] > step):
+        raise SgdlineError(
+            f"Checkpoints {checkpoints} must be those of the whole run, got none of update {step}. Delete the folder "
+            "and start snakemake: it trains the run again and measures it anew."
+        )
+    return step in saved
 
 
 def _drift(replayed: Checkpoint, saved: Checkpoint) -> float:

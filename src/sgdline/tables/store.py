@@ -25,6 +25,7 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from sgdline.errors import SgdlineError
+from sgdline.runtime import machine_fault
 from sgdline.tables.kind import Kind, kind_of
 from sgdline.tables.seals import (
     BatchSeal,
@@ -294,8 +295,8 @@ def read_table(path: str | Path, kind: Kind | str, *, columns: Sequence[str] | N
             column and the rule to run again.
     """
     path, kind = Path(path), _kind(kind)
-    schema, _ = _read_schema(path, kind)
-    parts = list(_stored_batches(path, kind, columns=columns, mapped=True))
+    schema, seals = _read_schema(path, kind)
+    parts = list(_stored_batches(path, kind, schema, seals, columns=columns, mapped=True))
     names = kind.schema.names if columns is None else columns
     return pa.Table.from_batches(parts, schema=pa.schema([schema.field(name) for name in names], schema.metadata))
 
@@ -314,7 +315,8 @@ def iterate_table(path: str | Path, kind: Kind | str, *, columns: Sequence[str])
     Raises:
         SgdlineError: As in `read_table`.
     """
-    for batch in _stored_batches(Path(path), _kind(kind), columns=columns):
+    path, kind = Path(path), _kind(kind)
+    for batch in _stored_batches(path, kind, *_read_schema(path, kind), columns=columns):
         yield pa.Table.from_batches([batch])
 
 
@@ -345,7 +347,14 @@ def _damage_named(path: Path, kind: Kind) -> Iterator[None]:
             f"Table {path} must carry checksums, got none: an earlier version or another program wrote it. "
             f"{_again(kind)}."
         ) from error
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+    except MemoryError as error:  # damage, too, can ask for any number of bytes
+        raise SgdlineError(
+            f"Table {path} must be whole and fit into the memory, got a failed request for memory ({error}). Give the "
+            f"job more memory, or: {_again(kind)}."
+        ) from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if machine_fault(error):
+            raise
         raise SgdlineError(
             f"Table {path} must be a whole Arrow file, got a damaged one ({error}). {_again(kind)}."
         ) from error
@@ -363,17 +372,24 @@ def _read_schema(path: Path, kind: Kind) -> tuple[pa.Schema, list[BatchSeal]]:
 
 
 def _stored_batches(
-    path: Path, kind: Kind, *, columns: Sequence[str] | None = None, mapped: bool = False
+    path: Path,
+    kind: Kind,
+    schema: pa.Schema,
+    seals: Sequence[BatchSeal],
+    *,
+    columns: Sequence[str] | None = None,
+    mapped: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the record batches of a file, compared with their checksums.
 
     Args:
         path: A table.
         kind: What it has to be.
+        schema: Of the file, as the checksums, from `_read_schema`.
+        seals: Checksums of its record batches.
         columns: Columns to yield; all if None.
         mapped: Read through a memory map. Pages that were read that way count as memory of the process.
     """
-    schema, seals = _read_schema(path, kind)
     names = kind.schema.names if columns is None else list(columns)
     # Only the wanted columns are decompressed: a column of sample losses can be larger than the memory. Arrow takes an
     # empty list for all columns; the first one of every kind is small.
@@ -430,4 +446,5 @@ def concatenate(paths: Sequence[str | Path], kind: Kind | str, target: str | Pat
     documents = [read_provenance(path, kind) for path in paths]  # first of all: most faults show here
     schema = _full_schema(kind, {**documents[0], **facts})
     Path(target).parent.mkdir(parents=True, exist_ok=True)
-    _write_file(Path(target), schema, (batch for path in paths for batch in _stored_batches(Path(path), kind)))
+    batches = (batch for path in map(Path, paths) for batch in _stored_batches(path, kind, *_read_schema(path, kind)))
+    _write_file(Path(target), schema, batches)

@@ -151,8 +151,8 @@ def _open_locked(path: Path) -> FileIO:
             file.close()
             raise SgdlineError(
                 f"The rows of {path} must have one job that writes them, got another process at work: a job that "
-                f"outlived its Snakemake. Wait until it ends, or end it (fuser {path} tells its number), then start "
-                "snakemake again."
+                f"outlived its Snakemake. Wait until it ends, or end it (on its machine fuser {path} tells its number, "
+                "squeue --me a cluster's), then start snakemake again."
             ) from error
         except OSError:
             logger.info("The file system of %s knows no locks; two jobs at once would not be noticed.", path)

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sgdline.errors import SgdlineError
+from sgdline.runtime import machine_fault
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def load_checkpoint(folder: str | Path, step: int, *, device: torch.device) -> C
         if document != {"step": step, "crc32": _checksum(tensors)}:
             raise ValueError("other content than was written")
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+        if machine_fault(error):
+            raise
         raise SgdlineError(f"Checkpoint {path} must be a whole safetensors file, got {error}. {again}.") from error
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     return Checkpoint(

@@ -111,8 +111,8 @@ def train_run(
                 break
             save_checkpoint(unfinished, trainer.checkpoint(end))
         writer.put_in_place({"diverged_at": diverged_at, **trainer.facts()})
-        # What this job went on from stays, without taking up more space, until `forget_training`: Snakemake deletes the
-        # outputs of a job that is killed after its work is done, or whose end it did not live to see.
+        # What this job went on from stays, without taking up more space, until `leftovers.forget_training`: Snakemake
+        # deletes the outputs of a job that is killed after its work is done, or whose end it did not live to see.
         linked = Path(str(checkpoints) + ".writing")
         for folder in (linked, Path(checkpoints)):
             shutil.rmtree(folder, ignore_errors=True)
@@ -125,18 +125,6 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:  # not on every file system
         shutil.copy2(source, target)
-
-
-def forget_training(checkpoints: str | Path) -> None:
-    """Remove what an interrupted training would go on from; to be called by jobs that follow a training.
-
-    That one of them was started says that Snakemake knows of the training's end.
-
-    Args:
-        checkpoints: Folder of the finished training's checkpoints; its trace is `trace.arrow` beside it.
-    """
-    shutil.rmtree(Path(str(checkpoints) + ".part"), ignore_errors=True)
-    Path(checkpoints).with_name("trace.arrow.part").unlink(missing_ok=True)
 
 
 def _whole_checkpoints(folder: Path, steps: Sequence[int]) -> list[int]:

@@ -34,7 +34,6 @@ from sgdline.toys import teacher_student
 from sgdline.toys._relu_nets import iterations_of
 
 STATEMENTS = sparse.STATEMENTS | sparse_relu.STATEMENTS | sparse_networks.STATEMENTS
-TOYS = ("diagonal_networks", "relu_regression", "teacher_student")  # kinds that have claims
 KINDS = ("trace", "evaluation", "feat")  # that claims are read from, of networks
 
 _COLUMNS = ("train_loss", "test_loss", "rank")  # of toys, shown at the end
@@ -55,7 +54,8 @@ def judge_sparse(
     Args:
         runs: Of each run the fields of `SparseRun` that are no tables.
         tables: Of each run kind of table -> file, all of `KINDS`.
-        toys: Of each toy `name`, `toy` (one of `TOYS`) and `settings`, its slice of the config.
+        toys: Of each toy `name`, `toy` (`diagonal_networks`, `relu_regression` or `teacher_student`) and `settings`,
+            its slice of the config.
         toy_tables: Their tables.
         claims_output: CSV with one row per seed and claim; see `pages.write_claims`. The toy's name stands for the
             experiment, the kind of its networks for the model.
