@@ -20,7 +20,7 @@ report: $(VENV)/installed
 	$(SNAKEMAKE) --report report.html
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/bench.py

@@ -412,7 +412,10 @@ def faults_of(text: str) -> tuple[str, ...]:
             "probes: {hvp: {augment: true}}",
             "probes.hvp.augment must be false without an augmentation, got true. Set crop_padding or flip as well.",
         ),
-        ("probes: {hvp: {max_products: 74}}", "probes.hvp.max_products must be a whole number of at least 75, got 74."),
+        (
+            "probes: {hvp: {max_products: 74}}",
+            "probes.hvp.max_products must be a whole number from 75 to 1000000, got 74.",
+        ),
         ("probes: {hvp: {tolerance: 1.0}}", "probes.hvp.tolerance must be "),
     ],
 )

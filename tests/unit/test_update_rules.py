@@ -498,5 +498,7 @@ def test_a_chunk_of_one_sample_is_refused_where_the_training_set_is_measured(dat
     with pytest.raises(SgdlineError, match=r"at least two samples .* got 1 \(100 images in chunks of 33\)"):
         train(dataset, tmp_path, block)
     plain = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "batch_norm": False}}
-    assert len(train(dataset, tmp_path, settings(fbpal_block(), batch_size=33, drop_last=True, model=plain))) == 12
-    assert len(train(dataset, tmp_path, settings(pal_block(), batch_size=33, drop_last=True))) == 12
+    assert (
+        len(train(dataset, tmp_path / "a", settings(fbpal_block(), batch_size=33, drop_last=True, model=plain))) == 12
+    )
+    assert len(train(dataset, tmp_path / "b", settings(pal_block(), batch_size=33, drop_last=True))) == 12

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from workflow_copy import ROOT, Workflow
 
+from sgdline.analysis.claims import sparse, sparse_relu
 from sgdline.tables import provenance, read_table
 
 SMOKE = ("--configfile", "config/smoke.yaml")
@@ -94,7 +95,8 @@ def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
     with (smoke.folder / "results/smoke/tables/claims.csv").open() as file:
         claims = list(csv.DictReader(file))
     expected = {"C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6", "W1", "W2", "A7-saturates"}
-    assert {row["claim"] for row in claims} == expected | {f"A{number}" for number in range(1, 11)}
+    expected |= {f"A{number}" for number in range(1, 11)} | set(sparse.STATEMENTS) | set(sparse_relu.STATEMENTS)
+    assert {row["claim"] for row in claims} == expected
     assert {row["verdict"] for row in claims} <= {"holds", "fails", "undetermined"}
     assert "N = 256" in (smoke.folder / "results/smoke/tables/summary.md").read_text()
     assert not list(smoke.folder.glob("results/**/*.part")) + list(smoke.folder.glob("results/**/*.writing"))
