@@ -163,4 +163,6 @@ def _draw_rank(panel: Axes, run: comparing.Run) -> None:
     samples = max(table["samples"].to_pylist())
     tolerance = provenance(table).get("tolerance", "not recorded")
     panel.set_ylim(0.0, 1.05 * samples)
-    style.title(panel, title, [f"of {samples:,} gradients, singular values above {tolerance} of the largest"])
+    style.title(
+        panel, title, [f"of {samples:,} gradients, singular values above {tolerance} of the largest"], width=_NOTE_WIDTH
+    )
