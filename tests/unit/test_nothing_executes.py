@@ -304,7 +304,7 @@ def test_folders_hold_nothing_that_a_shell_or_a_rule_would_read(key: str) -> Non
         "\u0661",
         "a" * 65,
     }
-    for name in [*HOSTILE, "x" * 256, "x/" * 600 + "x", "é" * 130]:
+    for name in [*HOSTILE, "x" * 256, "x/" * 2100 + "x", "é" * 130]:
         config = {**BASE, key: name}
         if name in harmless:
             resolved(config)
@@ -316,7 +316,7 @@ def test_folders_hold_nothing_that_a_shell_or_a_rule_would_read(key: str) -> Non
 
 
 def test_paths_of_images_and_lines_are_texts_of_bounded_length() -> None:
-    for name in ["", "a\0b", "a\nb", "x" * 256, "x/" * 600 + "x"]:
+    for name in ["", "a\0b", "a\nb", "x" * 256, "x/" * 2100 + "x"]:
         config = copy.deepcopy(BASE)
         config["datasets"]["digits"] = {"source": "image_folder", "train": 8, "path": name}
         config["experiments"]["one"]["import_lines"] = name
