@@ -134,7 +134,7 @@ def test_the_same_config_gives_the_same_bytes(smoke: Workflow, fresh: Workflow) 
     kinds = ("*.arrow", "*.safetensors", "*.json", "*.png", "*.pdf", "*.csv", "*.md")
     files = [path for kind in kinds for path in sorted((fresh.folder / "results").rglob(kind))]
     files = [path for path in files if path.name != "expected.json"]  # what the two were started for differs
-    assert len(files) > 100
+    assert len(files) > 80
     assert {path.suffix for path in files} == {kind[1:] for kind in kinds}
     for path in files:
         other = smoke.folder / path.relative_to(fresh.folder)
