@@ -249,19 +249,24 @@ with TableWriter(sys.argv[1], "trace", provenance={}) as writer:
 """
 
 
-def test_a_job_that_outlived_its_snakemake_keeps_others_off_until_it_ends(tmp_path: Path) -> None:
-    path = tmp_path / "trace.arrow"
-    environment = {"PYTHONPATH": ":".join(sys.path)}
-    with subprocess.Popen(
+def holding(path: Path) -> subprocess.Popen[str]:
+    """Start a process that writes a table and holds its stream, and wait until it does."""
+    holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
-    ) as holder:
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "holding\n"
+    return holder
+
+
+def test_a_job_that_outlived_its_snakemake_keeps_others_off_until_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "trace.arrow"
+    with holding(path) as holder:
         assert holder.stdin is not None
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "holding\n"
         with pytest.raises(
             SgdlineError, match=r"got another process at work: a job that outlived its Snakemake\. Wait"
         ):
@@ -273,15 +278,7 @@ def test_a_job_that_outlived_its_snakemake_keeps_others_off_until_it_ends(tmp_pa
     with TableWriter(path, "trace", provenance={}) as writer:  # its lock ended with it
         assert writer.recovered.num_rows == 0
         writer.discard()
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "holding\n"
+    with holding(path) as holder:
         holder.kill()
     with TableWriter(path, "trace", provenance={}) as writer:
         assert writer.recovered["step"].to_pylist() == [0]

@@ -14,24 +14,16 @@ from hostile_configs import CONFIGS, ROOT, Changed, Follower, Place, Targets, co
 from hypothesis import HealthCheck, given, settings
 
 from sgdline.config import ConfigError, load_schema, resolve_config, runs
-from sgdline.figures import available, spec
+from sgdline.figures import facts_for_config
 
 COUNT = int(os.environ.get("SGDLINE_HOSTILE_CONFIGS", "510"))
 SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
-SPECS = {figure: spec(figure) for figure in available()}
+FIGURES = facts_for_config()
 
 
 def resolved(config: Any) -> dict[str, Any]:
     """Resolve as the workflow does."""
-    return resolve_config(
-        config,
-        schema=SCHEMA,
-        known_figures=SPECS,
-        figure_probes={name: found.probes for name, found in SPECS.items()},
-        comparing=[name for name, found in SPECS.items() if found.compares],
-        sample_figures=[name for name, found in SPECS.items() if found.samples],
-        toy_figures={name: found.toy for name, found in SPECS.items() if found.toy},
-    )
+    return resolve_config(config, schema=SCHEMA, **FIGURES)
 
 
 def checked(config: Any) -> tuple[dict[str, Any] | None, tuple[str, ...]]:

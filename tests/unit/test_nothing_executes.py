@@ -14,7 +14,7 @@ import yaml
 
 from sgdline.config import ConfigError, check_files, load_schema, resolve_config, run_path, runs
 from sgdline.config._schema import SAFE_LOADER
-from sgdline.figures import available, spec
+from sgdline.figures import facts_for_config
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
@@ -208,19 +208,11 @@ BASE: dict[str, Any] = {
     "comparisons": {"pair": {"figure": "walk/table1_barriers", "experiments": ["one"]}},
     "toys": {"toy": {"toy": "quadratic_descent", "figures": ["walk/fig36_quadratic"]}},
 }
-SPECS = {figure: spec(figure) for figure in available()}
+FIGURES = facts_for_config()
 
 
 def resolved(config: Any) -> dict[str, Any]:
-    return resolve_config(
-        config,
-        schema=SCHEMA,
-        known_figures=SPECS,
-        figure_probes={name: found.probes for name, found in SPECS.items()},
-        comparing=[name for name, found in SPECS.items() if found.compares],
-        sample_figures=[name for name, found in SPECS.items() if found.samples],
-        toy_figures={name: found.toy for name, found in SPECS.items() if found.toy},
-    )
+    return resolve_config(config, schema=SCHEMA, **FIGURES)
 
 
 def renamed(config: dict[str, Any], section: str, name: str) -> None:

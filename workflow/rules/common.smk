@@ -29,11 +29,7 @@ try:
         schema=settings.load_schema(
             Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
         ),
-        known_figures=figures.available(),
-        figure_probes={name: spec.probes for name, spec in FIGURES.items()},
-        comparing=[name for name, spec in FIGURES.items() if spec.compares],
-        sample_figures=[name for name, spec in FIGURES.items() if spec.samples],
-        toy_figures={name: spec.toy for name, spec in FIGURES.items() if spec.toy},
+        **figures.facts_for_config(),
     )
 except SgdlineError as error:
     raise WorkflowError(str(error))

@@ -62,6 +62,18 @@ def spec(figure_id: str) -> FigureSpec:
     return found
 
 
+def facts_for_config() -> dict[str, Any]:
+    """Return what `sgdline.config.resolve_config` has to know of the figures, as its keyword arguments."""
+    specs = {figure: spec(figure) for figure in available()}
+    return {
+        "known_figures": list(specs),
+        "figure_probes": {figure: found.probes for figure, found in specs.items()},
+        "comparing": [figure for figure, found in specs.items() if found.compares],
+        "sample_figures": [figure for figure, found in specs.items() if found.samples],
+        "toy_figures": {figure: found.toy for figure, found in specs.items() if found.toy},
+    }
+
+
 def plot_figure(
     figure_id: str,
     tables: Mapping[str, str | Path],
