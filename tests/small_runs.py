@@ -56,5 +56,6 @@ def plan_settings(
     """Return the plan slice of the line probe for a training slice."""
     settings = line_settings(training, **changes)
     planning = {"precision": precision, "precision_tolerance": precision_tolerance, "memory_gb": memory_gb}
+    planning["check_slope"] = True
     block = {**settings["settings"], **planning, "plan": plan or {}}
     return {"training": training, "probe": "line", "settings": block}

@@ -6,12 +6,22 @@ for batch_inputs, batch_targets in batches:
     criterion(model(batch_inputs), batch_targets).backward()
     line = meter.measure_step(optimizer)  # takes the step and measures the loss along it
     print(line.step_length, line.minimum_position, line.parabola.curvature)
+
+with meter.step() as step:  # any other way to move the parameters: GradScaler, two-step optimizers, accumulation
+    scaler.step(optimizer)
+    scaler.update()
+print(step.line.minimum_position)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,19 +29,31 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from sgdline.analysis.fits import fit_polynomial
-from sgdline.engine.lines import LineEngine, mean_losses
-from sgdline.engine.network import Loss, MeasuringSet
+from sgdline.engine.lines import LineEngine
+from sgdline.engine.network import MeasuringSet, Network
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.positions import measure_adaptively, measure_grid
-from sgdline.engine.trial import Subject, Wishes, Work, choose_plan
+from sgdline.engine.trial import Subject, Wishes, Work, check_subject, choose_plan
 from sgdline.errors import SgdlineError
 from sgdline.interpolation import interpolate_panels
-from sgdline.models.parameters import trainable_parameters
+from sgdline.models.parameters import trainable_parameters, unwrapped
 from sgdline.seeds import derive_seed
 
-__all__ = ["LineMeter", "MeasuredLine", "Parabola", "Plan"]
+__all__ = ["LineMeter", "MeasuredLine", "MeasuredStep", "Parabola", "Plan"]
 
 Array = NDArray[np.float64]
+
+# Outputs of the network and targets -> one loss per sample, several values per sample, or (sums, counts) per sample.
+MeterLoss = Callable[[Any, Tensor], "Tensor | tuple[Tensor, Tensor]"]
+
+# interval="auto": as far as so many steps to both sides; the parabola's window is this share of the interval.
+_STEPS_AHEAD = 3.0
+_WINDOW_SHARE = 0.4
+# Gradients that are so many times those of the measured loss are scaled ones, of a GradScaler for example.
+_SCALED = 1e4
+# Of the measuring set, this share (and at least so many samples) is computed by the network itself once a line.
+_CHECKED_SHARE = 32
+_CHECKED_AT_LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -80,10 +102,17 @@ class MeasuredLine:
 
     @property
     def minimum_position(self) -> float:
-        """Position of the lowest loss within what was measured, to 1/2000 of the range; NaN if nothing is finite."""
+        """Position of the lowest loss within what was measured, to 1/2000 of the range.
+
+        NaN if it lies at the edge, where no minimum is, or if nothing is finite.
+        """
         points = np.linspace(self.positions[0], self.positions[-1], 2001)
         losses = self.at(points)
-        return float(points[np.nanargmin(losses)]) if np.isfinite(losses).any() else float("nan")
+        finite = np.flatnonzero(np.isfinite(losses))
+        if not len(finite):
+            return float("nan")
+        lowest = int(np.nanargmin(losses))
+        return float(points[lowest]) if finite[0] < lowest < finite[-1] else float("nan")
 
     @property
     def parabola(self) -> Parabola:
@@ -94,74 +123,110 @@ class MeasuredLine:
         return Parabola(offset, slope, 2 * half, float(fit.mae[0]), self.window)
 
 
+class MeasuredStep:
+    """A step that `LineMeter.step` watches."""
+
+    def __init__(self) -> None:
+        self._line: MeasuredLine | None = None
+
+    @property
+    def line(self) -> MeasuredLine:
+        """The line of the step.
+
+        Raises:
+            SgdlineError: Within the block, before there is one.
+        """
+        if self._line is None:
+            raise SgdlineError("The line of a step must be read after the `with meter.step()` block, got no line yet.")
+        return self._line
+
+
 class LineMeter:
     """Measures the loss of a network along lines, between the steps of any training loop.
 
     The network comes out of every measurement bit for bit as it went in. It is copied at the first one; parameters,
-    buffers and modes are taken over anew for each line.
+    buffers, plain attributes and modes are taken over anew for each line. Once a line the copy is held against the
+    network itself; a network that has become another one is copied and planned anew.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loss: Loss,
+        loss: MeterLoss,
         inputs: Tensor,
         targets: Tensor,
         *,
+        weights: Tensor | None = None,
         chunk_size: int | None = None,
         batch_norm: str = "train",
-        interval: float = 0.5,
+        interval: float | str = "auto",
         tolerance: float = 3e-4,
         resolution: float | None = None,
         max_rings: int = 5,
-        window: float | None = None,
+        window: float | str = "auto",
         plan: Plan | None = None,
         lines: int = 100,
         memory_gb: float | None = None,
+        check_slope: bool = True,
     ) -> None:
         """Say what is to be measured.
 
         Args:
-            model: The network, on the device of the samples.
-            loss: Outputs and targets -> one loss per sample, e.g. nn.MSELoss(reduction="none"); several values per
-                sample are averaged.
+            model: The network, on the device of the samples. Of a compiled or data-parallel one the network inside is
+                measured, by this process alone.
+            loss: Outputs and targets -> one loss per sample, e.g. nn.MSELoss(reduction="none"). Several values per
+                sample are averaged. A pair (sums, counts), each of one value per sample, gives sum / sum of counts:
+                tokens with padding. nn.CrossEntropyLoss and nn.NLLLoss with class weights or ignored targets give
+                what their own reduction="mean" gives on the whole measuring set.
             inputs: Measuring set. Shape (N, ...).
             targets: Shape (N, ...).
+            weights: One weight per sample, at least 0; the line is sum(w l) / sum(w). Shape (N,). None: all equal.
             chunk_size: Samples that share BatchNorm's statistics, best the training batch size; None: all, which suits
                 small sets only.
             batch_norm: "train": statistics of each chunk, dropout on with fixed masks, layers that you keep in eval
                 mode stay in it; "eval": running statistics, no dropout.
             interval: Half-width of the measured interval, Euclidean length; it grows while a minimum is at its edge.
+                "auto": three lengths of the step; without a step, from the parabola at 0.
             tolerance: Refine until the estimated error is below, in units of the loss.
-            resolution: Measure on a grid of this spacing instead.
+            resolution: Measure on a grid of this spacing instead; needs an interval in numbers.
             max_rings: Grow at most to this many times the interval.
-            window: Half-width within which the parabola is fitted; None: 0.2, or the interval if that is less.
+            window: Half-width within which the parabola is fitted; "auto": 0.4 of the interval.
             plan: How to make forward passes; None: found by a short trial at the first line.
             lines: How many lines are going to be measured, for weighing the trial's preparations.
             memory_gb: Budget for activations; None: from the device.
+            check_slope: Hold the slope of the first line against a backward pass, and refuse a network whose loss does
+                not follow its parameters. False for gradients that are others on purpose.
 
         Raises:
-            SgdlineError: If the samples do not fit together or a number is out of range.
+            SgdlineError: If something is of the wrong kind, the samples do not fit together, or a number is out of
+                range.
         """
-        window = min(0.2, interval) if window is None else window
-        numbers = {"interval": interval, "tolerance": tolerance, "max_rings": max_rings, "window": window}
-        numbers |= {"lines": lines, "chunk_size": 1 if chunk_size is None else chunk_size}
-        numbers |= {} if resolution is None else {"resolution": resolution}
-        for name, value in numbers.items():
-            if not 0 < value < float("inf"):
-                raise SgdlineError(f"{name} must be a finite number above 0, got {value}.")
-        if window > interval:
-            raise SgdlineError(f"window must be at most the interval ({interval:g}), got {window:g}.")
-        if len(inputs) != len(targets) or not len(inputs):
+        self._model = unwrapped(model)
+        _check_samples(self._model, loss, inputs, targets)
+        _check_numbers(
+            {"interval": interval, "window": window},
+            {"tolerance": tolerance, "resolution": resolution, "memory_gb": memory_gb},
+            {"max_rings": max_rings, "lines": lines, "chunk_size": chunk_size},
+        )
+        if resolution is not None and (interval == "auto" or resolution > interval):  # type: ignore[operator]
             raise SgdlineError(
-                f"inputs and targets must hold the same samples, at least one, got {len(inputs)} and {len(targets)}."
+                f"resolution must be at most the interval ({interval}), got {resolution:g}. "
+                "Give both as lengths, e.g. interval=0.5, resolution=0.05."
             )
+        if window != "auto" and interval != "auto" and window > interval:  # type: ignore[operator]
+            raise SgdlineError(f"window must be at most the interval ({interval:g}), got {window:g}. Lower it.")
         if batch_norm not in ("train", "eval"):
             raise SgdlineError(f'batch_norm must be "train" or "eval", got {batch_norm!r}.')
-        self._model = model
-        self._loss = loss
+        if plan is not None and not isinstance(plan, Plan):
+            raise SgdlineError(f"plan must be a sgdline.lines.Plan, got {type(plan).__name__}. Leave it out.")
+        if weights is not None and (
+            not isinstance(weights, Tensor) or weights.shape != (len(targets),) or bool((weights < 0).any())
+        ):
+            raise SgdlineError(f"weights must be a tensor of {len(targets)} numbers from 0, one per sample.")
+        self._loss, self._counts = _numerators_and_counts(loss, targets)
         self._inputs = inputs
         self._targets = targets
+        self._weights = None if weights is None else weights.to(device=targets.device, dtype=torch.float64)
         self._chunk_size = min(chunk_size or len(inputs), len(inputs))
         self._batch_norm = batch_norm
         self._interval = interval
@@ -171,9 +236,14 @@ class LineMeter:
         self._window = window
         self._lines = lines
         self._memory_gb = memory_gb
+        self._check_slope = check_slope
+        self._pinned = plan is not None
         self._report = None if plan is None else PlanReport(plan)
         self._engine: LineEngine | None = None
         self._measured: MeasuringSet | None = None
+        self._total: float | None = None  # sum of the weights and counts of all samples
+        self._checked = False
+        self._gradient_norm: float | None = None  # of some samples, at the first line
 
     @property
     def report(self) -> PlanReport | None:
@@ -191,45 +261,125 @@ class LineMeter:
             step_length: A position to measure as well, Euclidean length.
 
         Raises:
-            SgdlineError: If the direction is missing, zero or does not fit the network.
+            SgdlineError: If the direction is missing, zero or does not fit the network, or the network or the loss
+                fails a check.
         """
         if direction is None:
-            direction = {
-                name: torch.zeros_like(p) if p.grad is None else -p.grad
-                for name, p in trainable_parameters(self._model).items()
-            }
+            direction = self._against_gradients()
+        elif not isinstance(direction, Mapping) or not all(isinstance(part, Tensor) for part in direction.values()):
+            raise SgdlineError(
+                "direction must be a dict of one tensor per trainable parameter, by name, got "
+                f"{type(direction).__name__}. Build it from model.named_parameters()."
+            )
+        else:
+            direction = {_plain_name(name): part for name, part in direction.items()}
         return self._along(direction, origin=None, step_length=step_length)
 
-    def measure_step(self, optimizer: torch.optim.Optimizer) -> MeasuredLine:
+    def measure_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None) -> MeasuredLine:
         """Take the optimizer's step and measure the line from where it started through where it ended.
 
-        Any optimizer will do whose `step` needs no closure: the direction is what it really did.
-
-        A step that is not finite, or that does not move the network, gives a line without losses and the status
-        non_finite or zero_direction.
+        The direction is what the optimizer really did. A step that is not finite, or that does not move the network,
+        gives a line without losses and the status non_finite or zero_direction.
 
         Args:
             optimizer: The network's optimizer, gradients at hand.
+            closure: What the optimizer calls to evaluate the loss again, if it needs that (torch.optim.LBFGS).
+
+        Raises:
+            SgdlineError: If this is no optimizer of the network, its gradients are scaled, or it takes its step in two
+                halves; measure those with `step`.
         """
+        self._check_optimizer(optimizer, closure)
+        with self.step() as step:
+            optimizer.step() if closure is None else optimizer.step(closure)
+        return step.line
+
+    @contextmanager
+    def step(self) -> Iterator[MeasuredStep]:
+        """Measure the line of whatever moves the parameters within a `with` block.
+
+        From where the parameters were at the beginning through where they are at the end: both halves of a two-step
+        optimizer, `scaler.step(optimizer)`, several optimizers, an update by hand. No update (a GradScaler may skip
+        one) gives the status zero_direction.
+
+        Yields:
+            MeasuredStep: Its `line` is there after the block.
+        """
+        found = MeasuredStep()
         before = {name: p.detach().clone() for name, p in trainable_parameters(self._model).items()}
-        optimizer.step()
-        moved = {
-            name: p.detach().double() - before[name].double() for name, p in trainable_parameters(self._model).items()
-        }
+        yield found
+        moved = {}
+        for name, parameter in trainable_parameters(self._model).items():
+            if name not in before or parameter.shape != before[name].shape:
+                raise SgdlineError(
+                    f"A step must leave the network's parameters in place, got a new one: {name!r}. "
+                    "Change the network outside of the block."
+                )
+            moved[name] = parameter.detach().double() - before[name].double()
         length = _norm(moved)
-        if not 0.0 < length < float("inf"):
-            return MeasuredLine(
-                positions=np.zeros(1),
-                losses=np.full(1, np.nan),
-                panel_edges=np.empty(0),
-                error=None,
-                status="zero_direction" if length == 0.0 else "non_finite",
-                step_length=length,
-                step_loss=None,
-                evaluations=0,
-                window=self._window,
+        if 0.0 < length < float("inf"):
+            found._line = self._along(moved, origin=before, step_length=length)
+            return
+        found._line = MeasuredLine(
+            positions=np.zeros(1),
+            losses=np.full(1, np.nan),
+            panel_edges=np.empty(0),
+            error=None,
+            status="zero_direction" if length == 0.0 else "non_finite",
+            step_length=length,
+            step_loss=None,
+            evaluations=0,
+            window=1.0,
+        )
+
+    def _against_gradients(self) -> dict[str, Tensor]:
+        return {
+            name: torch.zeros_like(p) if p.grad is None else -p.grad
+            for name, p in trainable_parameters(self._model).items()
+        }
+
+    def _check_optimizer(self, optimizer: Any, closure: Callable[[], Any] | None) -> None:
+        groups = getattr(optimizer, "param_groups", None)
+        if groups is None or not callable(getattr(optimizer, "step", None)):
+            raise SgdlineError(
+                f"optimizer must be an optimizer of the network, got {type(optimizer).__name__}. "
+                "Pass the torch.optim.Optimizer itself."
             )
-        return self._along(moved, origin=before, step_length=length)
+        own = {id(parameter) for parameter in trainable_parameters(self._model).values()}
+        if not any(id(parameter) in own for group in groups for parameter in group["params"]):
+            raise SgdlineError(
+                "optimizer must move parameters of the meter's network, got one of another network. "
+                "Build it from this network's parameters()."
+            )
+        if hasattr(optimizer, "first_step") and hasattr(optimizer, "second_step"):
+            raise SgdlineError(
+                f"{type(optimizer).__name__} takes its step in two halves, the first of which has moved the network "
+                "already. Put `with meter.step() as step:` around both halves and read step.line after the block."
+            )
+        needed = inspect.signature(optimizer.step).parameters.get("closure")
+        if closure is None and needed is not None and needed.default is inspect.Parameter.empty:
+            raise SgdlineError(
+                f"{type(optimizer).__name__} needs a closure, got none. Call measure_step(optimizer, closure)."
+            )
+        if closure is not None or self._checked:
+            return
+        against = self._against_gradients()
+        length = _norm(against)
+        if not 0.0 < length < float("inf"):
+            return
+        self._check({name: part.detach().double() / length for name, part in against.items()}, length)
+        if self._gradient_norm and length > _SCALED * self._gradient_norm:
+            raise SgdlineError(
+                f"The gradients are {length / self._gradient_norm:.3g} times those of the measured loss, got scaled "
+                "ones. With a GradScaler, or with a loss that is scaled on purpose, put `with meter.step() as step:` "
+                "around scaler.step(optimizer) and read step.line after the block."
+            )
+
+    def _check(self, direction: Mapping[str, Tensor], interval: float) -> None:
+        """Check network and loss, once: see sgdline.engine.selfcheck."""
+        hooks = self._report is not None and self._report.plan.hooks
+        self._gradient_norm = check_subject(self._subject(direction, interval), hooks=hooks)
+        self._checked = True
 
     def _along(
         self, direction: Mapping[str, Tensor], *, origin: Mapping[str, Tensor] | None, step_length: float | None
@@ -241,19 +391,23 @@ class LineMeter:
                 "Call backward() first, or leave this line out."
             )
         unit = {name: part.detach().double() / length for name, part in direction.items()}
-        engine, measured = self._ready(unit)
+        size = _norm(trainable_parameters(self._model) if origin is None else origin)
+        # What a trial is held to before anything is known: a line of a step, or one as long as small changes are.
+        guess = self._in_steps(step_length) or max(0.05 * size, 1e-3)
+        engine, measured = self._ready(unit, guess)
         with engine.line(unit, origin=origin) as line:
 
             def measure(positions: Array) -> Array:
-                return mean_losses(line.losses(positions.tolist(), measured))[None].cpu().numpy()
+                return self._means(line.losses(positions.tolist(), measured))[None]
 
+            interval, spent = self._in_steps(step_length), 0
+            if interval is None:
+                interval, spent = _natural_interval(measure, size), 3
             if self._resolution is not None:
-                found = measure_grid(
-                    measure, interval=self._interval, resolution=self._resolution, max_rings=self._max_rings
-                )
+                found = measure_grid(measure, interval=interval, resolution=self._resolution, max_rings=self._max_rings)
             else:
                 found = measure_adaptively(
-                    measure, interval=self._interval, tolerance=self._tolerance, max_rings=self._max_rings
+                    measure, interval=interval, tolerance=self._tolerance, max_rings=self._max_rings
                 )
             step_loss = None if step_length is None else float(measure(np.array([step_length]))[0, 0])
         return MeasuredLine(
@@ -264,38 +418,217 @@ class LineMeter:
             status=found.status,
             step_length=step_length,
             step_loss=step_loss,
-            evaluations=len(found.positions) + (step_length is not None),
-            window=self._window,
+            evaluations=len(found.positions) + (step_length is not None) + spent,
+            window=_WINDOW_SHARE * interval if self._window == "auto" else min(float(self._window), interval),
         )
 
-    def _ready(self, direction: Mapping[str, Tensor]) -> tuple[LineEngine, MeasuringSet]:
-        shapes = {name: parameter.shape for name, parameter in trainable_parameters(self._model).items()}
-        if self._engine is not None and self._engine.network.shapes != shapes:
-            self._engine = None  # layers were exchanged, frozen or set free
+    def _in_steps(self, step_length: float | None) -> float | None:
+        """Return the half-width of the interval; None if it has to be looked for."""
+        if self._interval != "auto":
+            return float(self._interval)
+        return None if step_length is None else _STEPS_AHEAD * abs(step_length)
+
+    def _means(self, losses: Tensor) -> Array:
+        """Return the means of losses over the measuring set. Shapes (K, N) -> (K,)."""
+        assert self._total is not None
+        losses = losses.double()
+        sums = losses.sum(dim=-1) if self._weights is None else losses @ self._weights
+        means: Array = (sums / self._total).cpu().numpy()
+        return means
+
+    def _subject(self, direction: Mapping[str, Tensor], interval: float) -> Subject:
+        return Subject(
+            model=self._model,
+            loss=self._loss,
+            batch_norm=self._batch_norm,
+            inputs=self._inputs,
+            targets=self._targets,
+            chunk_size=self._chunk_size,
+            mask_seeds=self._mask_seeds(),
+            direction=direction,
+            interval=interval,
+            check_slope=self._check_slope and not self._checked,
+        )
+
+    def _mask_seeds(self) -> list[int]:
+        chunks = -(-len(self._targets) // self._chunk_size)
+        return [derive_seed(0, "line_masks", index) for index in range(chunks)]
+
+    def _ready(self, direction: Mapping[str, Tensor], interval: float) -> tuple[LineEngine, MeasuringSet]:
+        if not self._checked:
+            self._check(direction, interval)
+        if self._engine is not None and not self._engine.network.is_current():
+            self._engine = None  # layers or hooks were exchanged, frozen or set free
+        for _ in range(2):
+            engine, measured = self._prepared(direction, interval)
+            fault = self._difference(engine)
+            if fault is None:
+                return engine, measured
+            self._engine = None  # something that a copy does not see has changed: copy and plan anew
+        raise SgdlineError(
+            f"A copy of the network must compute the same as the network, got {fault}. The network keeps something "
+            "outside of its modules, or draws random numbers of its own. Measure the network itself: "
+            "plan=Plan(in_place=True)."
+        )
+
+    def _difference(self, engine: LineEngine) -> str | None:
+        count = min(self._chunk_size, max(_CHECKED_AT_LEAST, len(self._targets) // _CHECKED_SHARE))
+        return engine.network.differs_from_network(
+            self._inputs[:count], self._targets[:count], mask_seed=self._mask_seeds()[0]
+        )
+
+    def _prepared(self, direction: Mapping[str, Tensor], interval: float) -> tuple[LineEngine, MeasuringSet]:
         if self._engine is None or self._measured is None:
-            chunks = -(-len(self._targets) // self._chunk_size)
-            seeds = [derive_seed(0, "line_masks", index) for index in range(chunks)]
-            if self._report is None:
+            if not self._pinned:
                 self._report = choose_plan(
-                    Subject(
-                        model=self._model,
-                        loss=self._loss,
-                        batch_norm=self._batch_norm,
-                        inputs=self._inputs,
-                        targets=self._targets,
-                        chunk_size=self._chunk_size,
-                        mask_seeds=seeds,
-                        direction=direction,
-                        interval=self._interval,
-                    ),
+                    self._subject(direction, interval),
                     Wishes(threads=torch.get_num_threads(), memory_gb=self._memory_gb),
                     Work(lines=self._lines, positions=18, samples=len(self._targets)),
                 )
+            assert self._report is not None
             self._engine = LineEngine(self._model, self._loss, batch_norm=self._batch_norm, plan=self._report.plan)
             self._measured = self._engine.prepare(
-                self._inputs, self._targets, chunk_size=self._chunk_size, mask_seeds=seeds
+                self._inputs, self._targets, chunk_size=self._chunk_size, mask_seeds=self._mask_seeds()
             )
+            self._total = self._total_weight()
         return self._engine, self._measured
+
+    def _total_weight(self) -> float:
+        """Return what the sums of losses are divided by: the sum of weights times counts."""
+        counts = torch.ones(len(self._targets), dtype=torch.float64, device=self._targets.device)
+        plan = Plan(in_place=self._report is not None and self._report.plan.in_place)
+        network = Network(self._model, self._loss, train_mode=self._batch_norm == "train", plan=plan)
+        chunks = (torch.split(kind, self._chunk_size) for kind in (self._inputs, self._targets, counts))
+        with network.opened():
+            for inputs, targets, into, seed in zip(*chunks, self._mask_seeds(), strict=True):
+                found = self._counts(network.outputs(inputs, mask_seed=seed), targets)
+                if found is None:  # each sample counts once
+                    break
+                if found.shape != into.shape or bool((found < 0).any()):
+                    raise SgdlineError(
+                        "A loss that returns (sums, counts) must give one of each per sample, counts from 0, "
+                        f"got counts of the shape {tuple(found.shape)} for {len(targets)} samples. "
+                        "Add up the values of a sample."
+                    )
+                into.copy_(found)
+        total = float(counts.sum() if self._weights is None else counts @ self._weights)
+        if not 0.0 < total < float("inf"):
+            raise SgdlineError(f"Weights and counts of all samples must add up to more than 0, got {total:g}.")
+        return total
+
+
+def _natural_interval(measure: Callable[[Array], Array], size: float) -> float:
+    """Return a half-width that holds the minimum of the parabola at 0, or a twentieth of the parameters' length."""
+    step = 1e-3 * max(size, 1e-3)
+    back, here, ahead = measure(np.array([-step, 0.0, step]))[0]
+    slope, curvature = (ahead - back) / (2 * step), (ahead - 2 * here + back) / step**2
+    usual = 0.05 * max(size, 1e-3)
+    if not (math.isfinite(slope) and math.isfinite(curvature)) or curvature <= 0:
+        return usual
+    return float(np.clip(2 * abs(slope) / curvature, 3 * step, 20 * usual))
+
+
+def _numerators_and_counts(
+    loss: MeterLoss, targets: Tensor
+) -> tuple[Callable[[Any, Tensor], Tensor], Callable[[Any, Tensor], Tensor | None]]:
+    """Return the loss as one number per sample to be added up, and what each adds to the divisor (None: 1 each)."""
+    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and loss.reduction == "none":
+        whole = not targets.is_floating_point()
+        if whole and (loss.weight is not None or bool((targets == loss.ignore_index).any())):
+            return functools.partial(_sums, loss), functools.partial(_class_counts, loss)
+    return functools.partial(_first, loss), functools.partial(_second, loss)
+
+
+def _first(loss: MeterLoss, outputs: Any, targets: Tensor) -> Any:
+    found = loss(outputs, targets)
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _second(loss: MeterLoss, outputs: Any, targets: Tensor) -> Tensor | None:
+    found = loss(outputs, targets)
+    return found[1] if isinstance(found, tuple) else None
+
+
+def _sums(loss: Any, outputs: Any, targets: Tensor) -> Tensor:
+    losses: Tensor = loss(outputs, targets)
+    return losses if losses.dim() == 1 else losses.flatten(1).sum(1)
+
+
+def _class_counts(loss: Any, outputs: Any, targets: Tensor) -> Tensor:
+    kept = targets != loss.ignore_index
+    weights: Tensor = kept.double()
+    if loss.weight is not None:
+        weights = weights * loss.weight.double()[torch.where(kept, targets, 0)]
+    return weights.flatten(1).sum(1) if weights.dim() > 1 else weights
+
+
+def _check_samples(model: nn.Module, loss: Any, inputs: Any, targets: Any) -> None:
+    if not callable(loss):
+        raise SgdlineError(
+            f"loss must be callable (outputs, targets), got {type(loss).__name__}. "
+            'Pass for example nn.CrossEntropyLoss(reduction="none").'
+        )
+    for name, value in (("inputs", inputs), ("targets", targets)):
+        if not isinstance(value, Tensor):
+            raise SgdlineError(
+                f"{name} must be one tensor with the samples first, got {type(value).__name__}. "
+                "Convert arrays and lists with torch.as_tensor, join the batches of a loader with torch.cat."
+            )
+        if value.dim() == 0:
+            raise SgdlineError(f"{name} must have the samples as first dimension, got a single number.")
+    if len(inputs) != len(targets) or not len(inputs):
+        raise SgdlineError(
+            f"inputs and targets must hold the same samples, at least one, got {len(inputs)} and {len(targets)}."
+        )
+    parameters = list(model.parameters())
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in parameters):
+        raise SgdlineError(
+            "model must have the sizes of all its layers, got a lazy layer. Make one forward pass before the meter."
+        )
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise SgdlineError("model must have trainable parameters, got none. Set requires_grad on what is trained.")
+    for parameter in parameters:
+        if parameter.device.type == "meta" or type(parameter.data).__name__ == "DTensor":
+            raise SgdlineError(
+                "model must hold its whole parameters in this process, got sharded ones or ones without values. "
+                "Gather them first (FSDP: full_tensor or summon_full_params)."
+            )
+    device = next(parameter for parameter in parameters if parameter.requires_grad).device
+    for name, value in (("inputs", inputs), ("targets", targets)):
+        if value.device != device:
+            raise SgdlineError(
+                f"{name} must be on the device of the network ({device}), got {value.device}. "
+                f"Move them: {name}.to({str(device)!r})."
+            )
+
+
+def _check_numbers(lengths: Mapping[str, Any], positive: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+    for name, value in lengths.items():
+        if value != "auto" and not _is_positive(value):
+            raise SgdlineError(f'{name} must be a finite number above 0 or "auto", got {value!r}.')
+    for name, value in positive.items():
+        if value is None and name in ("resolution", "memory_gb"):
+            continue
+        if not _is_positive(value):
+            raise SgdlineError(f"{name} must be a finite number above 0, got {value!r}.")
+    for name, value in whole.items():
+        if value is None and name == "chunk_size":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise SgdlineError(f"{name} must be a whole number above 0, got {value!r}.")
+
+
+def _is_positive(value: Any) -> bool:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and 0 < value < float("inf")
+
+
+def _plain_name(name: str) -> str:
+    """Return a parameter's name without the prefixes of wrappers."""
+    for prefix in ("module.", "_orig_mod."):
+        while name.startswith(prefix):
+            name = name.removeprefix(prefix)
+    return name
 
 
 def _norm(parts: Mapping[str, Tensor]) -> float:

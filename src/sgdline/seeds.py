@@ -7,8 +7,10 @@ of update t from ``(seed, "augmentation", t)``, so a replay can start at any upd
 from __future__ import annotations
 
 import hashlib
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -88,12 +90,48 @@ def seed_masks(seed: int, device: torch.device) -> None:
         torch.default_generator.manual_seed(seed)
 
 
-def kept_generators(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context that puts back the generators from which layers on a device draw their random masks.
+def seed_libraries(seed: int) -> None:
+    """Seed the global generators of numpy and Python, from which some networks draw."""
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+
+
+def library_state() -> tuple[Any, ...]:
+    """Return a state of the global generators of numpy and Python that can be compared."""
+    state: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
+    return state["state"]["key"].tobytes(), state["state"]["pos"], random.getstate()
+
+
+@contextmanager
+def kept_generators(device: torch.device) -> Iterator[None]:
+    """Put back the generators that a network on a device can draw from: torch's, numpy's and Python's global ones.
 
     Args:
         device: Where the network is.
     """
     import torch
 
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - a network may draw from it
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+
+
+def same_draws(device: torch.device, *, enabled: bool) -> AbstractContextManager[Any]:
+    """Return a context in which random draws do not depend on the precision.
+
+    A CUDA kernel gives each thread 16 bytes: one seed makes other masks in float32, float64 and bfloat16. Here every
+    draw is made in float32 and converted, so that a line is measured with the masks of the step in any precision.
+
+    Args:
+        device: Where the network is; elsewhere than on a GPU draws are the same anyway.
+        enabled: Whether the network draws at all.
+    """
+    if not enabled or device.type != "cuda":
+        return nullcontext()
+    from sgdline.engine.draws import DrawsInFloat32
+
+    return DrawsInFloat32()

@@ -44,7 +44,7 @@ def test_a_linear_regression_gives_its_exact_parabola() -> None:
     assert line.parabola.slope == pytest.approx(slope, rel=1e-5)
     assert line.parabola.curvature == pytest.approx(curvature, rel=1e-4)
     assert line.parabola.mean_residual < 1e-6
-    assert line.evaluations == len(line.positions)
+    assert line.evaluations == len(line.positions) + 3  # looking for the interval
     inside = -slope / curvature
     assert line.positions[0] < inside < line.positions[-1]
     assert line.parabola.vertex == pytest.approx(inside, abs=1e-4)
@@ -88,7 +88,9 @@ def test_a_tiny_line_is_not_flattened(length: float) -> None:
 def test_lines_agree_with_the_naive_loop(name: str) -> None:
     network = make_network(name)
     inputs, targets = images(50)
-    meter = LineMeter(network, cross_entropy, inputs, targets, chunk_size=16, plan=Plan(), resolution=0.25, max_rings=1)
+    meter = LineMeter(
+        network, cross_entropy, inputs, targets, chunk_size=16, plan=Plan(), interval=0.5, resolution=0.25, max_rings=1
+    )
     direction = unit_direction(network)
     line = meter.measure(direction)
     seeds = [part.mask_seed for part in meter._measured.passes]  # type: ignore[union-attr]
@@ -156,7 +158,7 @@ def test_a_parameter_without_gradient_does_not_move() -> None:
     model.register_parameter("unused", nn.Parameter(torch.ones(3)))
     line = LineMeter(model, squared, inputs, targets, interval=0.1).measure()
     assert line.status in ("ok", "edge")
-    assert line.parabola.window == 0.1
+    assert line.parabola.window == pytest.approx(0.04)
     assert np.isfinite(line.parabola.slope)
 
 
@@ -169,9 +171,24 @@ def test_wrong_calls_are_refused_in_one_sentence() -> None:
     meter = LineMeter(model, squared, inputs, targets)
     with pytest.raises(SgdlineError, match="finite length above 0"):
         meter.measure()
-    for name, value in {"interval": 0, "tolerance": -1, "chunk_size": 0, "window": 0.7, "max_rings": 0}.items():
-        with pytest.raises(SgdlineError, match=f"{name} must be"):
-            LineMeter(model, squared, inputs, targets, **{name: value})  # type: ignore[arg-type]
+    wrong = {"tolerance": -1, "chunk_size": 16.5, "window": 0.7, "max_rings": 0, "memory_gb": -1, "resolution": 2}
+    for name, value in {**wrong, "loss": None, "model": squared, "inputs": inputs.numpy(), "targets": [1]}.items():
+        with pytest.raises(SgdlineError, match=f"^{name} must"):
+            LineMeter(
+                **{"model": model, "loss": squared, "inputs": inputs, "targets": targets, "interval": 0.5, name: value}  # type: ignore[arg-type]
+            )
+    for given in (0, "0.5", True, float("nan")):
+        with pytest.raises(SgdlineError, match=r"^interval must"):
+            LineMeter(model, squared, inputs, targets, interval=given)  # type: ignore[arg-type]
+    for given in ({"x": inputs}, (inputs,), torch.utils.data.DataLoader(inputs)):
+        with pytest.raises(SgdlineError, match=r"^inputs must"):
+            LineMeter(model, squared, given, targets)  # type: ignore[arg-type]
+    with pytest.raises(SgdlineError, match=r"^direction must"):
+        meter.measure([torch.ones(4)])  # type: ignore[arg-type]
+    with pytest.raises(SgdlineError, match="lazy layer"):
+        LineMeter(nn.LazyLinear(1), squared, inputs, targets)
+    with pytest.raises(SgdlineError, match="whole parameters"):
+        LineMeter(nn.Linear(4, 1, device="meta"), squared, inputs, targets)
     normalised = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
     with pytest.raises(SgdlineError, match="at least two samples"):
         LineMeter(normalised, squared, inputs[:17], targets[:17], chunk_size=16, plan=Plan()).measure(

@@ -83,7 +83,7 @@ def test_a_chosen_plan_gives_the_lines_of_the_simplest(
 
 def test_a_pinned_plan_is_taken_as_it_stands(dataset: Path, trained: dict[str, Path], tmp_path: Path) -> None:
     pins = {"threads": 1, "chunks_per_pass": 3, "positions_per_pass": 1, "statistics": "view", "compiled": False}
-    pins |= {"channels_last": False, "cuda_graphs": False, "reseed": False, "in_place": False}
+    pins |= {"channels_last": False, "cuda_graphs": False, "reseed": False, "in_place": False, "hooks": False}
     files = [tmp_path / "first.json", tmp_path / "second.json"]
     for file in files:
         plan = planned(dataset, trained["resnet"], file, plan_settings(training("resnet"), plan=pins)).plan

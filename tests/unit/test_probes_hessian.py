@@ -210,14 +210,18 @@ class Once(nn.Module):
 class Attention(nn.Module):
     """Its fused backward pass has no derivative of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fused: bool) -> None:
         super().__init__()
+        self.fused = fused
         self.embed = nn.Linear(8, 8)
         self.head = nn.Linear(64, 10)
 
     def forward(self, images: Tensor) -> Tensor:
         rows = self.embed(images)
-        return self.head(nn.functional.scaled_dot_product_attention(rows, rows, rows).flatten(1))
+        if self.fused:
+            return self.head(nn.functional.scaled_dot_product_attention(rows, rows, rows).flatten(1))
+        shares = torch.softmax(rows @ rows.transpose(-1, -2) / 8**0.5, dim=-1)
+        return self.head((shares @ rows).flatten(1))
 
 
 class Idle(nn.Module):
@@ -258,11 +262,26 @@ def test_what_cannot_be_measured_is_told(dataset: Path, kind: str) -> None:
     with pytest.raises(SgdlineError, match=rf"{kind}\.samples must be at most the 90 training images, got 91\."):
         PROBES[kind](trainer, images, training, BLOCKS[kind] | {"samples": 91}, Plan())
     update = update_at(trainer, 0)
-    for model, words in ((Once(), "once differentiable"), (Attention(), "derivative for .* is not implemented")):
-        trainer.model = model
+    trainer.model = Once()
+    trainer.vector = ParameterVector(trainer.model)
+    with pytest.raises(SgdlineError, match=r"must have second derivatives .*once differentiable.* Replace that layer"):
+        PROBES[kind](trainer, images, training, BLOCKS[kind], Plan()).measure(update)
+
+
+@pytest.mark.parametrize("kind", sorted(PROBES))
+def test_fused_attention_is_that_of_the_formula(dataset: Path, kind: str) -> None:
+    training = settings()
+    trainer, images = trainer_of(dataset, training)
+    update = update_at(trainer, 0)
+    rows = []
+    for fused in (True, False):
+        torch.manual_seed(3)
+        trainer.model = Attention(fused=fused)
         trainer.vector = ParameterVector(trainer.model)
-        with pytest.raises(SgdlineError, match=rf"must have second derivatives .*{words}.* Replace that layer"):
-            PROBES[kind](trainer, images, training, BLOCKS[kind], Plan()).measure(update)
+        rows += PROBES[kind](trainer, images, training, BLOCKS[kind], Plan()).measure(update)
+    for column in ("largest_eigenvalue", "spectral_norm", "hessian_eigenvalues", "gradient_norm"):
+        if column in rows[0]:
+            np.testing.assert_allclose(rows[0][column], rows[1][column], rtol=1e-4, err_msg=column)
 
 
 # -- hvp ---------------------------------------------------------------------------------------------------------------

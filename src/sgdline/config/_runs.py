@@ -21,7 +21,7 @@ Config = Mapping[str, Any]
 
 # Entries of a probe's block that say how forward passes are made, not what is measured: rule plan_probe reads them,
 # and whatever comes of them stands in the plan that it writes.
-_PLANNING = ("precision", "precision_tolerance", "memory_gb", "plan")
+_PLANNING = ("precision", "precision_tolerance", "check_slope", "memory_gb", "plan")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +80,12 @@ class _PerChunk3d(_PerChunk, nn.BatchNorm3d):
     pass
 
 
+class _PerChunkSynchronised(_PerChunk, nn.SyncBatchNorm):
+    """Statistics of this process' chunk: a line is measured here, whatever the other processes are doing."""
+
+
 _REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.SyncBatchNorm: _PerChunkSynchronised,
     nn.BatchNorm1d: _PerChunk1d,
     nn.BatchNorm2d: _PerChunk2d,
     nn.BatchNorm3d: _PerChunk3d,
@@ -104,6 +111,21 @@ def normalise_per_chunk(network: nn.Module) -> Layout:
             module.__class__ = replacement
             module.chunk_layout = layout  # type: ignore[assignment]
     return layout
+
+
+@contextmanager
+def unsynchronised(network: nn.Module) -> Iterator[None]:
+    """Let synchronised BatchNorm work without the other processes for a block: they would have to take part."""
+    synchronised = [module for module in network.modules() if type(module) is nn.SyncBatchNorm]
+    try:
+        for module in synchronised:
+            module.__class__ = _PerChunkSynchronised
+            module.chunk_layout = Layout()  # type: ignore[assignment]
+        yield
+    finally:
+        for module in synchronised:
+            module.__class__ = nn.SyncBatchNorm
+            del module.chunk_layout
 
 
 def has_batch_norm(network: nn.Module) -> bool:

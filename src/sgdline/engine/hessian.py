@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from sgdline.engine.batchnorm import has_batch_norm
-from sgdline.engine.network import restored
+from sgdline.engine.network import Loss, per_sample
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers, trainable_parameters
+from sgdline.models.parameters import ParameterVector, trainable_parameters
+from sgdline.models.state import NetworkState, restored
 from sgdline.seeds import kept_generators, seed_masks
 
 # Words of torch's errors about layers without a second derivative, or without a deterministic one.
@@ -24,12 +24,17 @@ _WITHOUT_SECOND_DERIVATIVE = (
 )
 
 
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of each sample, nats. Shapes (n, classes), (n,) -> (n,)."""
+    return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Samples that share a forward pass, and BatchNorm's statistics in train mode."""
 
-    inputs: Tensor  # (n, C, H, W)
-    targets: Tensor  # (n,)
+    inputs: Tensor  # (n, ...)
+    targets: Tensor  # (n, ...)
     mask_seed: int  # seed of the random masks
 
 
@@ -42,19 +47,29 @@ class FullBatchHessian:
     Source: papers.md section 1 (full-batch loss) and 5.2, W-M7.
     """
 
-    def __init__(self, model: nn.Module, vector: ParameterVector, chunks: Sequence[Chunk], *, train_mode: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        vector: ParameterVector,
+        chunks: Sequence[Chunk],
+        *,
+        train_mode: bool,
+        loss: Loss = cross_entropy,
+    ) -> None:
         """Take the network and what its loss is measured on.
 
         Args:
-            model: The network; products leave it as it was.
+            model: The network; products leave it as it was, its gradients too.
             vector: Its trainable parameters.
             chunks: The measuring set; the last chunk may be smaller.
+            loss: Outputs and targets -> one loss per sample; several values of a sample (tokens) are averaged.
             train_mode: Whether BatchNorm takes the statistics of each chunk, and random masks are drawn.
 
         Raises:
             SgdlineError: If BatchNorm in train mode would see a chunk of one sample.
         """
         self._model = model
+        self._loss = loss
         self._vector = vector
         self._chunks = chunks
         self._train_mode = train_mode
@@ -94,24 +109,32 @@ class FullBatchHessian:
         total = torch.zeros_like(value, dtype=torch.float64)
         parts = self._vector.split(total)
         loss_sum = torch.zeros((), dtype=torch.float64, device=value.device)
-        buffers = buffers_of(self._model)
+        state = NetworkState(self._model, trainable=False, frozen=False)
         with second_derivatives():
             for chunk in self._chunks:
-                chunk_loss, products = _chunk_product(self._model, chunk, parameters, along, check=not self._checked)
+                chunk_loss, products = _chunk_product(
+                    self._model, self._loss, chunk, parameters, along, check=not self._checked
+                )
                 self._checked = True
                 for name, product in products.items():
                     parts[name].add_(product)
                 loss_sum += chunk_loss
-                restore_buffers(self._model, buffers)
+                state.restore()
         return float(loss_sum) / self.samples, total.div_(self.samples)
 
 
 def _chunk_product(
-    model: nn.Module, chunk: Chunk, parameters: dict[str, nn.Parameter], along: dict[str, Tensor], *, check: bool
+    model: nn.Module,
+    loss: Loss,
+    chunk: Chunk,
+    parameters: dict[str, nn.Parameter],
+    along: dict[str, Tensor],
+    *,
+    check: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the sum of a chunk's losses and the product of that sum's Hessian; the graph ends with the function."""
     seed_masks(chunk.mask_seed, chunk.inputs.device)
-    losses = functional.cross_entropy(model(chunk.inputs), chunk.targets, reduction="none")
+    losses = per_sample(loss, model(chunk.inputs), chunk.targets)
     gradients = _gradients(losses.sum(), parameters, create_graph=True)
     slope = torch.stack([(gradients[name] * along[name]).sum() for name in parameters]).sum()
     if check:
@@ -144,13 +167,18 @@ def refuse_cut_graphs(gradient: Tensor) -> None:
 
 @contextmanager
 def second_derivatives() -> Iterator[None]:
-    """Tell in one sentence of a layer without a second derivative.
+    """Report a layer without a second derivative in one sentence; attention is computed by its formula.
+
+    The fused kernels of attention have no second derivative.
 
     Raises:
         SgdlineError: In place of torch's own error.
     """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     except RuntimeError as error:
         if not any(words in str(error) for words in _NO_SECOND_DERIVATIVE):
             raise

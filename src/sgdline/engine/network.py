@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+import functools
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,16 +11,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from sgdline.engine.batchnorm import Layout, has_batch_norm, normalise_per_chunk
+from sgdline.engine.batchnorm import Layout, has_batch_norm, normalise_per_chunk, unsynchronised
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers, trainable_parameters
+from sgdline.models.parameters import ParameterVector, trainable_parameters
+from sgdline.models.state import (
+    Follower,
+    NetworkState,
+    cast,
+    cast_values,
+    copied,
+    mute_hooks,
+    muted_hooks,
+    restored,
+    to_float64,
+)
 from sgdline.runtime import restore_tf32, set_tf32
-from sgdline.seeds import kept_generators, seed_masks
+from sgdline.seeds import kept_generators, library_state, same_draws, seed_libraries, seed_masks
 
 # Outputs and targets of a forward pass -> one loss per sample, nats. Shape (n,) or (n, ...), then averaged per sample.
-Loss = Callable[[Tensor, Tensor], Tensor]
+# Outputs are what the network returns: a tensor, or a tuple, list or dict of tensors.
+Loss = Callable[[Any, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,8 @@ class MeasuringSet:
     passes: tuple[_Pass, ...]
     sizes: tuple[int, ...]  # samples per chunk
     lasting: bool  # measured on many lines: worth a recorded graph
-    graphs: dict[int, tuple[Any, Tensor]] = field(default_factory=dict, compare=False, repr=False)
+    # Recorded passes, by the copy that they belong to and their place.
+    graphs: dict[tuple[int, int], tuple[Any, Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def samples(self) -> int:
@@ -75,9 +90,20 @@ class Network:
                     f"Parameter {name!r} must be of a real floating-point dtype, got {parameter.dtype}. "
                     "Use a real-valued model."
                 )
-        self._worker = model if plan.in_place else _copied(model)
+        self._copies = 0
+        self._make_worker()
+
+    def _make_worker(self) -> None:
+        """Copy the network, or take itself; again where it has become another one."""
+        plan = self.plan
+        self._copies += 1
+        self._worker = self._source if plan.in_place else copied(self._source)
+        self._follower = None if plan.in_place else Follower(self._source, self._worker)
+        self._holds_compiled = any(type(module).__name__ == "OptimizedModule" for module in self._source.modules())
         self._layout = Layout()
         if not plan.in_place:
+            if not plan.hooks:
+                mute_hooks(self._worker)
             self._layout = normalise_per_chunk(self._worker)
             self._layout.centred = plan.statistics == "view"
             if plan.channels_last:
@@ -85,16 +111,22 @@ class Network:
                     if parameter.dim() == 4:
                         parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
             if plan.precision == "float64":
-                self._worker.double()
+                to_float64(self._worker)
         self._own = None if plan.in_place else ParameterVector(self._worker, with_gradient=False)
         self._parameters = trainable_parameters(self._worker)
         self._device = next(iter(self._parameters.values())).device
-        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._compiled: Callable[[Tensor], Any] | None = None
         self._whole_pass: tuple[int, ...] | None = None
         self._graph_pool: Any = None
-        # Buffers that a forward pass changes, None before the first one, and their values on the present line.
-        self._changing: tuple[str, ...] | None = None
-        self._line_buffers: dict[str, Tensor] = {}
+        self._stream: Any = None
+        # Whether a change of mode works on the weights (low-rank adapters merge them): found out at the first line.
+        self._switches: bool | None = None
+        # Whether a pass draws from the global generators of numpy or Python: found out at the first pass.
+        self._draws_elsewhere: bool | None = None
+        self._base: NetworkState | None = None  # what each position starts from, if it does
+        # The state that each forward pass starts from, and the parts that a pass changes; None before the first pass.
+        self._state: NetworkState | None = None
+        self._moving: list[Any] | None = None
         if self._own is not None:
             for parameter in self._parameters.values():
                 parameter.requires_grad_(False)
@@ -174,8 +206,7 @@ class Network:
             SgdlineError: If BatchNorm in train mode would see a chunk of one sample.
         """
         if self.plan.precision == "float64":
-            inputs = inputs.double() if inputs.is_floating_point() else inputs
-            targets = targets.double() if targets.is_floating_point() else targets
+            inputs, targets = cast(inputs, torch.float64), cast(targets, torch.float64)
         sizes = tuple(len(part) for part in torch.split(targets, chunk_size))
         if self._train_mode and sizes and sizes[-1] == 1 and has_batch_norm(self._worker):
             raise SgdlineError(
@@ -192,14 +223,28 @@ class Network:
             self._whole_pass = passes[0].sizes
         return MeasuringSet(tuple(passes), sizes, lasting)
 
+    @property
+    def switches(self) -> bool:
+        """Whether a change to eval mode works on the weights; known within `opened`."""
+        return bool(self._switches)
+
+    def is_current(self) -> bool:
+        """Return whether the network is still made of the modules, parameters and hooks that were copied."""
+        return self._follower is None or self._follower.is_current()
+
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Take over the network's present state; put back everything that measuring touches, bit for bit."""
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
+            if self._on_gpu:
+                stack.enter_context(torch.cuda.device(self._device))
             if self._train_mode or self.plan.reseed:
                 stack.enter_context(kept_generators(self._device))
             stack.enter_context(_threads(self.plan.threads))
+            if self._holds_compiled:
+                # A network with compiled parts inside: recompiling them for every shape takes minutes.
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             if self._on_gpu:
                 stack.enter_context(_tf32(self.plan.precision == "tf32"))
             # Also against an autocast around the call. Its cache would hold on to the weights of another position.
@@ -207,36 +252,60 @@ class Network:
             stack.enter_context(
                 torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False)
             )
-            if self.plan.in_place:
-                stack.enter_context(restored(self._source))
+            if self._follower is None:
+                stack.enter_context(self._borrowed())
+            else:
+                if not self._follower.is_current():
+                    self._make_worker()
+                self._follower.take_over()
+            self._per_sample_loss = self._loss_in_precision()
             self._set_modes()
-            if not self.plan.in_place:
-                self._take_over()
-            own = dict(self._worker.named_buffers()) if self._changing else {}
-            self._line_buffers = {name: own[name].clone() for name in self._changing or ()}
             yield
 
-    def _set_modes(self) -> None:
-        """Set train or eval mode; layers that a network in train mode keeps in eval mode (frozen BatchNorm) stay so."""
-        if self._train_mode and self._source.training:
-            for own, source in zip(self._worker.modules(), self._source.modules(), strict=True):
-                own.training = source.training
-        else:
-            self._worker.train(self._train_mode)
+    @contextmanager
+    def _borrowed(self) -> Iterator[None]:
+        """Use the network itself for a while: its state comes back, and hooks of the user's do not fire."""
+        with restored(self._source), unsynchronised(self._source), ExitStack() as stack:
+            if not self.plan.hooks:
+                stack.enter_context(muted_hooks(self._source))
+            yield
 
-    def _take_over(self) -> None:
-        """Copy buffers and frozen parameters of the network; trainable ones come with each position."""
-        frozen = dict(self._source.named_parameters())
-        for name, parameter in self._worker.named_parameters():
-            if name not in self._parameters:
-                parameter.copy_(frozen[name])
-        sources = dict(self._source.named_buffers())
-        own = dict(self._worker.named_buffers())
-        if own.keys() != sources.keys():  # made in a forward pass
-            restore_buffers(self._worker, {name: buffer.to(self._device) for name, buffer in sources.items()})
+    def _loss_in_precision(self) -> Loss:
+        """Return the loss, its tensors in float64 if the plan says so."""
+        return loss_in_float64(self._loss) if self.plan.precision == "float64" else self._loss
+
+    def _set_modes(self) -> None:
+        """Set train or eval mode; layers that a network in train mode keeps in eval mode (frozen BatchNorm) stay so.
+
+        What a network does to its weights on a change of mode (merging low-rank adapters) it does at every position.
+        """
+        if not self._worker.training:
+            self._worker.train(True)
+        self._base, self._state, self._moving = None, None, None
+        if self._train_mode:
             return
-        for name, buffer in own.items():
-            buffer.copy_(sources[name])
+        if self._switches is None:
+            before = NetworkState(self._worker)
+            self._worker.train(False)
+            self._switches = bool(before.changed())
+            before.restore()
+        if self._switches:
+            self._base = NetworkState(self._worker, trainable=False)
+        else:
+            self._worker.train(False)
+
+    def _move(self, vector: Tensor) -> None:
+        """Set the parameters; the only rounding."""
+        if self._base is not None:
+            self._base.restore()
+        if self._own is not None:
+            self._own.value.copy_(vector)
+        else:
+            for name, view in self._split(vector).items():
+                self._parameters[name].data.copy_(view)
+        if self._base is not None:
+            self._worker.train(False)
+            self._state, self._moving = None, None
 
     @property
     def _on_gpu(self) -> bool:
@@ -259,15 +328,11 @@ class Network:
         return self._at_several(vectors, measured)
 
     def _at(self, vector: Tensor, measured: MeasuringSet) -> Tensor:
-        if self._own is not None:
-            self._own.value.copy_(vector)  # the only rounding
-        else:
-            for name, view in self._split(vector).items():
-                self._parameters[name].data.copy_(view)
+        self._move(vector)
         found = []
         for index, part in enumerate(measured.passes):
-            # The first pass goes without: it finds out whether the network changes buffers of its own.
-            if self.plan.cuda_graphs and measured.lasting and self._on_gpu and self._changing == ():
+            # The first pass goes without: it finds out whether the network changes a state of its own.
+            if self.plan.cuda_graphs and measured.lasting and self._on_gpu and self._moving == []:
                 found.append(self._replayed(index, part, measured))
             else:
                 found.append(self._forward(part))
@@ -277,61 +342,135 @@ class Network:
         self._layout.sizes = part.sizes
         if self.plan.reseed:
             seed_masks(part.mask_seed, self._device)
-        network: Callable[[Tensor], Tensor] = self._worker
+            if self._draws_elsewhere is not False:
+                seed_libraries(part.mask_seed)
+        seeded = library_state() if self._draws_elsewhere is None else None
+        network: Callable[[Tensor], Any] = self._worker
         # One shape is compiled, that of a whole pass; a smaller rest would cost a compilation of its own.
         if self.plan.compiled and part.sizes == self._whole_pass:
             if self._compiled is None:
                 self._compiled = _compiled(self._worker)
             network = self._compiled
-        with self._same_buffers():
+        with self._same_state(), same_draws(part.inputs.device, enabled=self.plan.reseed):
             outputs = network(part.inputs)
+        if seeded is not None:
+            self._draws_elsewhere = library_state() != seeded
         return self._per_sample(outputs, part.targets)
 
     @contextmanager
-    def _same_buffers(self) -> Iterator[None]:
-        """Let every forward pass find the same buffers: what one changes (power iterations, averages) is put back."""
-        if self._changing is None:
-            before = buffers_of(self._worker)
-            yield
-            now = dict(self._worker.named_buffers())
-            self._line_buffers = {
-                name: value for name, value in before.items() if name in now and not torch.equal(now[name], value)
-            }
-            self._changing = tuple(self._line_buffers)
-        else:
-            yield
-        for name, value in self._line_buffers.items():
-            self._worker.get_buffer(name).copy_(value)
+    def _same_state(self) -> Iterator[None]:
+        """Let every forward pass find the same state: what one changes (running averages, counters) is put back."""
+        if self._state is None:
+            self._state = NetworkState(self._worker, trainable=False, frozen=False)
+        yield
+        if self._moving is None:
+            self._moving = self._state.changed()
+        for cell in self._moving:
+            cell.restore()
 
-    def _per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self.plan.precision == "bfloat16" and outputs.is_floating_point():
-            outputs = outputs.float()
-        losses = self._loss(outputs, targets)
-        if losses.dim() == 0 or len(losses) != len(targets):
-            raise SgdlineError(
-                f"loss must return one value per sample ({len(targets)}), got the shape {tuple(losses.shape)}. "
-                'Use reduction="none".'
-            )
-        return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+    def _per_sample(self, outputs: Any, targets: Tensor) -> Tensor:
+        if self.plan.precision == "bfloat16":
+            outputs = tree_map_only(Tensor, _widened, outputs)
+        return per_sample(self._per_sample_loss, outputs, targets)
+
+    def differs_from_network(self, inputs: Tensor, targets: Tensor, *, mask_seed: int) -> str | None:
+        """Hold the copy against the network itself at its present parameters; return in words how they differ.
+
+        A copy can miss what the network is made of: state in objects that it cannot see into, weights that are cached
+        somewhere, a function that holds on to the original's layers.
+
+        Args:
+            inputs: Some samples of one chunk. Shape (n, ...).
+            targets: Shape (n, ...).
+            mask_seed: Seed of the random masks.
+
+        Cost: two forward passes of the samples, and a copy of the network's state.
+        """
+        if self._follower is None:
+            return None
+        with self.opened():
+            # Masks come from one seed on both sides.
+            seed_masks(mask_seed, self._device)
+            with self._borrowed():
+                if self._train_mode and not self._source.training:
+                    self._source.train(True)
+                elif not self._train_mode:
+                    if not self._source.training:
+                        self._source.train(True)
+                    self._source.train(False)
+                with torch.autocast(self._device.type, enabled=False), same_draws(self._device, enabled=True):
+                    expected = per_sample(self._loss, self._source(inputs), targets)
+            plan, whole = self.plan, self._whole_pass
+            try:
+                # Compiled code, graphs and bfloat16 were held against this plain pass by the trial.
+                self.plan = plan.but(
+                    reseed=True, compiled=False, cuda_graphs=False, chunks_per_pass=1, positions_per_pass=1
+                )
+                self._move(self.origin())
+                sample = _Pass(*self._in_precision(inputs, targets), (len(targets),), mask_seed)
+                with torch.autocast(self._device.type, enabled=False):
+                    found = self._forward(sample)
+            finally:
+                self.plan, self._whole_pass = plan, whole
+        return difference(found, expected, alike=self.plan.precision != "float64")
+
+    def _in_precision(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        if self.plan.precision == "float64":
+            return cast(inputs, torch.float64), cast(targets, torch.float64)
+        return inputs, targets
 
     def _replayed(self, index: int, part: _Pass, measured: MeasuringSet) -> Tensor:
         """Replay the CUDA graph of a pass, recording it at the first time: inputs and parameters never move."""
-        if index not in measured.graphs:
-            stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream(self._device))
-            with torch.cuda.stream(stream):
+        key = self._copies, index
+        if key not in measured.graphs:
+            if self._stream is None:
+                self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(self._stream):
                 for _ in range(2):
                     self._forward(part)
-            torch.cuda.current_stream(self._device).wait_stream(stream)
+            torch.cuda.current_stream(self._device).wait_stream(self._stream)
             if self._graph_pool is None:
                 self._graph_pool = torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._graph_pool):
+            with torch.cuda.graph(graph, pool=self._graph_pool, stream=self._stream):
                 losses = self._forward(part)
-            measured.graphs[index] = (graph, losses)
-        graph, losses = measured.graphs[index]
+            measured.graphs[key] = (graph, losses)
+        graph, losses = measured.graphs[key]
         graph.replay()
         return losses.clone()  # the graphs of all passes share their memory
+
+    def outputs(self, inputs: Tensor, *, mask_seed: int) -> Any:
+        """Return what the network returns for one chunk at its present parameters. Call it within `opened`."""
+        self._move(self.origin())
+        self._layout.sizes = None
+        seed_masks(mask_seed, self._device)
+        with self._same_state():
+            return self._worker(cast(inputs, torch.float64) if self.plan.precision == "float64" else inputs)
+
+    def gradient(self, vector: Tensor, measured: MeasuringSet) -> Tensor:
+        """Return the gradient of the mean loss at a parameter vector, on a copy. Call it within `opened`.
+
+        Args:
+            vector: Shape (p,), float64.
+            measured: One chunk.
+
+        Returns:
+            Shape (p,), float64.
+        """
+        assert self._own is not None
+        self._move(vector)
+        parameters = list(self._parameters.values())
+        try:
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            with torch.enable_grad():
+                mean = self._forward(measured.passes[0]).mean()
+                found = torch.autograd.grad(mean, parameters, allow_unused=True, materialize_grads=True)
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+        return self.flatten(dict(zip(self._parameters, found, strict=True)))
 
     def _at_several(self, vectors: Tensor, measured: MeasuringSet) -> Tensor:
         assert self._own is not None
@@ -340,15 +479,16 @@ class Network:
         constants: dict[str, Tensor] = dict(self._worker.named_buffers())
         constants |= {name: p for name, p in self._worker.named_parameters() if name not in stacked}
 
-        def at_one(parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
-            outputs: Tensor = torch.func.functional_call(self._worker, {**parameters, **constants}, (inputs,))
-            return outputs
+        def at_one(parameters: dict[str, Tensor], inputs: Tensor) -> Any:
+            return torch.func.functional_call(self._worker, {**parameters, **constants}, (inputs,))
 
         found = []
         for part in measured.passes:
             self._layout.sizes = part.sizes
-            outputs = torch.func.vmap(at_one, in_dims=(0, None))(stacked, part.inputs)
-            found.append(torch.stack([self._per_sample(output, part.targets) for output in outputs]))
+            with self._same_state():
+                outputs = torch.func.vmap(at_one, in_dims=(0, None))(stacked, part.inputs)
+            each = [tree_map_only(Tensor, operator.itemgetter(k), outputs) for k in range(len(vectors))]
+            found.append(torch.stack([self._per_sample(one, part.targets) for one in each]))
         return torch.cat(found, dim=1)
 
     def _stacked(self, vectors: Tensor) -> dict[str, Tensor]:
@@ -361,32 +501,79 @@ class Network:
         }
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:  # whatever a user's module raises
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def per_sample(loss: Loss, outputs: Any, targets: Tensor) -> Tensor:
+    """Return one loss per sample; several values of a sample are averaged. Shape (n,).
+
+    Raises:
+        SgdlineError: If the outputs are no tensors, or the loss returns anything but real values per sample.
+    """
+    if not all(isinstance(leaf, Tensor | int | float | bool | str | None) for leaf in tree_leaves(outputs)):
+        odd = next(leaf for leaf in tree_leaves(outputs) if not isinstance(leaf, Tensor))
         raise SgdlineError(
-            f"The network must be copyable for a plan that is not in_place, got: {str(error).splitlines()[0]} "
-            "Pin plan: {in_place: true}."
-        ) from error
+            f"The network must return a tensor, or a tuple, list or dict of tensors, got {type(odd).__name__}. "
+            "Wrap it in a module that returns what the loss needs."
+        )
+    losses = loss(outputs, targets)
+    if not isinstance(losses, Tensor):
+        raise SgdlineError(
+            f'loss must return a tensor with one value per sample, got {type(losses).__name__}. Use reduction="none".'
+        )
+    if losses.dim() == 0 or len(losses) != len(targets):
+        raise SgdlineError(
+            f"loss must return one value per sample ({len(targets)}), got the shape {tuple(losses.shape)}. "
+            'Use reduction="none".'
+        )
+    if not losses.is_floating_point():
+        raise SgdlineError(f"loss must return real floating-point values, got {losses.dtype}. Convert them.")
+    return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
 
 
-@contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
-    """Put trainable parameters, buffers and modes back at the end."""
-    values = {name: p.detach().clone() for name, p in trainable_parameters(model).items()}
-    buffers = buffers_of(model)
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name in values:
-                    parameter.data.copy_(values[name])
-        restore_buffers(model, buffers)
-        for module, training in modes:
-            module.training = training
+def loss_in_float64(loss: Loss) -> Loss:
+    """Return a loss whose tensors are float64, the same one if it has none that can be reached.
+
+    Tensors of a module, and arguments of a functools.partial, are cast in a copy. A function's own are out of reach.
+    """
+    if isinstance(loss, nn.Module):
+        module = copied(loss)
+        to_float64(module)
+        return module
+    if isinstance(loss, functools.partial):
+        arguments: list[Any] = [
+            loss_in_float64(value) if callable(value) else cast_values(value, torch.float64) for value in loss.args
+        ]
+        return functools.partial(
+            loss_in_float64(loss.func), *arguments, **cast_values(dict(loss.keywords), torch.float64)
+        )
+    return loss
+
+
+# What two ways of computing the same float32 losses may differ by, per max(1, loss): the mean of a chunk, one sample.
+# A way that computes something else (samples mixed across chunks, another network's weights) is off by far more.
+SAME_CHUNK = 5e-5
+SAME_SAMPLE = 5e-3
+
+
+def difference(found: Tensor, expected: Tensor, *, alike: bool) -> str | None:
+    """Return in words how losses of some samples differ from what they should be; None if they are the same.
+
+    Args:
+        found: Shape (n,).
+        expected: Shape (n,).
+        alike: Whether both were computed in one precision.
+    """
+    found, expected = found.double(), expected.double()
+    if not torch.equal(torch.isfinite(found), torch.isfinite(expected)):
+        return "other losses are finite"
+    found, expected = torch.nan_to_num(found), torch.nan_to_num(expected)
+    chunk = float((found.mean() - expected.mean()).abs() / expected.mean().abs().clamp(min=1.0))
+    sample = float(((found - expected).abs() / expected.abs().clamp(min=1.0)).max())
+    if chunk > (SAME_CHUNK if alike else 20 * SAME_CHUNK) or sample > SAME_SAMPLE:
+        return f"a mean loss of {float(found.mean()):.6g} for {float(expected.mean()):.6g}"
+    return None
 
 
 @contextmanager
@@ -422,7 +609,9 @@ def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def draws_random_numbers(model: nn.Module, inputs: Tensor, *, train_mode: bool) -> bool:
-    """Return whether a forward pass of the network draws from torch's global generators; leaves all as it was.
+    """Return whether a forward pass of the network draws from a global generator; leaves all as it was.
+
+    Those of torch on the network's device, of numpy and of Python.
 
     Args:
         model: The network.
@@ -430,9 +619,11 @@ def draws_random_numbers(model: nn.Module, inputs: Tensor, *, train_mode: bool) 
         train_mode: The mode to try.
     """
     on_gpu = inputs.device.type == "cuda"
-    with kept_generators(inputs.device), torch.no_grad(), restored(model):
+    with kept_generators(inputs.device), torch.no_grad(), restored(model), unsynchronised(model), muted_hooks(model):
         model.train(train_mode)
+        elsewhere = library_state()
         before = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(inputs.device)] if on_gpu else [])
         model(inputs)
         after = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(inputs.device)] if on_gpu else [])
-    return any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+        moved = library_state() != elsewhere
+    return moved or any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))

@@ -34,6 +34,7 @@ class Plan:
     cuda_graphs: bool = False  # record each pass once and replay it
     reseed: bool = True  # seed torch's generators before each chunk, for random masks; False: the network draws nothing
     in_place: bool = False  # move the network itself: it cannot be copied, or its copy computes something else
+    hooks: bool = False  # let the user's own hooks fire, as they change what the network computes
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,10 +19,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sgdline.engine.batchnorm import unsynchronised
 from sgdline.engine.lines import LineEngine, chunk_means, mean_losses
-from sgdline.engine.network import Loss, MeasuringSet, draws_random_numbers, restored
+from sgdline.engine.network import SAME_CHUNK, SAME_SAMPLE, Loss, MeasuringSet, difference, draws_random_numbers
 from sgdline.engine.plan import Plan, PlanReport
+from sgdline.engine.selfcheck import check_loss, check_slope
 from sgdline.errors import SgdlineError
+from sgdline.models.state import copied, has_own_hooks, muted_hooks, restored
 from sgdline.seeds import kept_generators
 
 logger = logging.getLogger(__name__)
@@ -31,10 +34,10 @@ logger = logging.getLogger(__name__)
 _CLEARLY = 1.05
 # Compiling takes 5 to 30 s, and some seconds again in each process; below this much work nobody asks for it.
 _WORTH_COMPILING = 60.0
-# What two ways of computing the same float32 losses may differ by, per max(1, loss): the mean of a chunk, one sample.
-# A way that computes something else (samples mixed across chunks, another network's weights) is off by far more.
-_SAME_CHUNK = 5e-5
-_SAME_SAMPLE = 5e-3
+# Seconds that compiling takes per operation of a forward pass (measured: 0.1 to 0.2), and the largest share of the time
+# ahead that it ever saved.
+_SECONDS_PER_OPERATION = 0.12
+_MOST_SAVED = 0.5
 # Share of the loss's range along the line that a precision may get wrong.
 _SHARE_OF_RANGE = 0.01
 # Share of a line's length that rounding of the parameters may take away.
@@ -78,6 +81,7 @@ class Subject:
     mask_seeds: Sequence[int]
     direction: Mapping[str, Tensor]  # unit vector, one tensor per trainable parameter
     interval: float  # largest length of interest
+    check_slope: bool = True  # hold the first line's slope against a backward pass
 
 
 def choose_plan(subject: Subject, wishes: Wishes, work: Work) -> PlanReport:
@@ -100,20 +104,80 @@ def choose_plan(subject: Subject, wishes: Wishes, work: Work) -> PlanReport:
         return _Trial(subject, wishes, work).run()
 
 
+def check_subject(subject: Subject, *, hooks: bool) -> float | None:
+    """Check loss and slope on the first chunk (see sgdline.engine.selfcheck); return the norm of its gradient.
+
+    Raises:
+        SgdlineError: If lines of this network and this loss would be wrong.
+    """
+    size = subject.chunk_size
+    inputs, targets = subject.inputs[:size], subject.targets[:size]
+    train_mode, seed = subject.batch_norm == "train", subject.mask_seeds[0]
+    check_loss(subject.model, subject.loss, inputs, targets, train_mode=train_mode, hooks=hooks, mask_seed=seed)
+    if not subject.check_slope:
+        return None
+    return check_slope(
+        subject.model,
+        subject.loss,
+        inputs,
+        targets,
+        subject.direction,
+        train_mode=train_mode,
+        hooks=hooks,
+        mask_seed=seed,
+    )
+
+
+def forward_hooks_matter(subject: Subject) -> bool:
+    """Return whether the user's hooks change what the network computes; they fire once, with two samples."""
+    size = min(2, len(subject.targets))
+    losses = []
+    for hooks in (False, True):
+        engine = LineEngine(
+            subject.model, subject.loss, batch_norm=subject.batch_norm, plan=Plan(in_place=True, hooks=hooks)
+        )
+        measured = engine.prepare(
+            subject.inputs[:size], subject.targets[:size], chunk_size=size, mask_seeds=subject.mask_seeds[:1]
+        )
+        with engine.line(subject.direction) as line:
+            losses.append(line.losses([0.0], measured)[0])
+    return difference(*losses, alike=True) is not None
+
+
+def moves_otherwise(subject: Subject, copy: nn.Module, *, hooks: bool) -> str | None:
+    """Return in words how a copy differs from the network itself when both are moved; None if it does not.
+
+    A copy may hold on to layers of the original, in a function for example: it then stays where it is.
+    """
+    count = min(subject.chunk_size, len(subject.targets))
+    losses = []
+    for model in (subject.model, copy):
+        engine = LineEngine(model, subject.loss, batch_norm=subject.batch_norm, plan=Plan(in_place=True, hooks=hooks))
+        measured = engine.prepare(
+            subject.inputs[:count], subject.targets[:count], chunk_size=count, mask_seeds=subject.mask_seeds[:1]
+        )
+        far = max(subject.interval / 2, 0.05 * float(engine.network.origin().norm()))
+        with engine.line(subject.direction) as line:
+            losses.append(line.losses([far], measured)[0])
+    return difference(*losses, alike=True)
+
+
 class _Trial:
     def __init__(self, subject: Subject, wishes: Wishes, work: Work) -> None:
-        self._subject = subject
         self._wishes = wishes
         self._pinned = dict(wishes.pinned or {})
+        self._notes: list[str] = []
+        self._chunks = -(-len(subject.targets) // subject.chunk_size)
+        self._settle_hooks(subject)
+        self._subject = self._on_a_copy(subject)
+        self._check()
         # Compiling costs seconds per candidate: a pinned compilation joins at the end.
         self._compiles = self._pinned.pop("compiled", None)
         self._forced = self._pinned.pop("precision", None) or (None if wishes.precision == "auto" else wishes.precision)
         self._searched = "float64" if self._forced == "float64" else "float32"
-        self._chunks = -(-len(subject.targets) // subject.chunk_size)
         self._on_gpu = subject.inputs.device.type == "cuda"
-        self._notes: list[str] = []
         self._plain: dict[int, Tensor] = {}
-        self._plain_engine = self._engine(Plan(in_place=True))
+        self._plain_engine = self._engine(Plan(in_place=True, hooks=self._hooks))
         # The second position lies far enough out that a copy which does not move with its parameters shows.
         size = float(self._plain_engine.network.origin().norm())
         self._positions = [0.0, max(subject.interval / 2, 0.05 * size)]
@@ -125,11 +189,43 @@ class _Trial:
             wishes.memory_gb * _GIB if wishes.memory_gb is not None else _memory_of(subject.inputs.device, wishes)
         )
         self._sample_bytes = 0.0
+        self._operations = 0
+
+    @property
+    def _hooks(self) -> bool:
+        return bool(self._pinned.get("hooks", False))
+
+    def _settle_hooks(self, subject: Subject) -> None:
+        """Find out, with one pass of two samples, whether the user's hooks change what the network computes."""
+        if "hooks" in self._pinned or not has_own_hooks(subject.model):
+            return
+        if forward_hooks_matter(subject):
+            self._pinned["hooks"] = True
+            self._warn("the network's own hooks change what it computes: they fire in every measured pass")
+        else:
+            self._note("the network's own hooks do not change what it computes: they do not fire while measuring")
+
+    def _on_a_copy(self, subject: Subject) -> Subject:
+        """Return the subject with a copy of the network, if a copy moves as the network itself does."""
+        try:
+            copy = replace(subject, model=copied(subject.model))
+        except SgdlineError:
+            return subject
+        fault = moves_otherwise(subject, copy.model, hooks=self._hooks)
+        if fault is None:
+            return copy
+        self._note(f"a copy of the network computes something else ({fault}): the network itself is moved")
+        return subject
+
+    def _check(self) -> None:
+        check_subject(self._subject, hooks=self._hooks)
 
     def run(self) -> PlanReport:
         plain_seconds = self._time(self._plain_engine, [0.0], 1)
         self._budget = min(max(0.03 * self._samples_ahead * plain_seconds, 1.0), 60.0)
-        self._sample_bytes = activation_bytes(self._subject.model, self._subject.inputs[: self._subject.chunk_size])
+        self._sample_bytes, self._operations = activation_bytes(
+            self._subject.model, self._subject.inputs[: self._subject.chunk_size]
+        )
         if self._subject.chunk_size * self._sample_bytes > self._memory:
             self._warn(f"one chunk needs more than {self._memory / _GIB:.3g} GiB of activations; make chunks smaller")
         self._look_for_chance()
@@ -186,21 +282,23 @@ class _Trial:
 
     def _synchronise(self) -> None:
         if self._on_gpu:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self._subject.inputs.device)
 
     def _look_for_chance(self) -> None:
-        """Warn if two passes differ: randomness that seeding torch's generators does not catch."""
-        first, second = (torch.nan_to_num(self._losses(self._plain_engine, [0.0], 0, 1)) for _ in range(2))
+        """Warn if two passes differ: randomness that seeding the known generators does not catch."""
+        first, second = torch.nan_to_num(self._losses(self._plain_engine, [0.0, 0.0], 0, 1))
         # Kernels that add up in any order differ by rounding.
-        if float(((first - second).abs() / first.abs().clamp(min=1.0)).max()) > _SAME_SAMPLE:
-            self._warn("two passes over the same samples differ: the network draws random numbers outside of torch")
+        if float(((first - second).abs() / first.abs().clamp(min=1.0)).max()) > SAME_SAMPLE:
+            self._warn(
+                "two passes over the same samples differ: the network draws numbers that no seed determines"
+            )
 
     def _expected(self, count: int) -> Tensor:
         """Return what the plain way gives on the first chunks at the two positions. Shape (2, n)."""
         missing = [chunk for chunk in range(count) if chunk not in self._plain]
         if missing:
             exact = self._searched == "float64"
-            plain = self._engine(Plan(precision="float64")) if exact else self._plain_engine
+            plain = self._engine(Plan(precision="float64", hooks=self._hooks)) if exact else self._plain_engine
             self._plain.update({chunk: self._losses(plain, self._positions, chunk, 1) for chunk in missing})
         return torch.cat([self._plain[chunk] for chunk in range(count)], dim=1).double()
 
@@ -212,7 +310,7 @@ class _Trial:
         means = chunk_means(expected, sizes)
         chunk = float(((chunk_means(found, sizes) - means).abs() / means.abs().clamp(min=1.0)).max())
         sample = float(((found - expected).abs() / expected.abs().clamp(min=1.0)).max())
-        if chunk > _SAME_CHUNK or sample > _SAME_SAMPLE:
+        if chunk > SAME_CHUNK or sample > SAME_SAMPLE:
             return f"its losses differ by {chunk:.2g} (chunks) and {sample:.2g} (samples)"
         return None
 
@@ -222,10 +320,14 @@ class _Trial:
         start = time.perf_counter()
         try:
             engine = self._engine(plan)
-            found = self._losses(engine, self._positions, 0, count)
+            # A recorded graph is replayed from the third position on: one that computes nothing would pass before.
+            again = [0.0] if plan.cuda_graphs else []
+            found = self._losses(engine, [*self._positions, *again], 0, count)
             self._synchronise()
             preparation = time.perf_counter() - start
-            fault = self._fault(found, self._expected(count), self._prepared(engine, 0, count).sizes)
+            expected = self._expected(count)
+            expected = torch.cat([expected, expected[: len(again)]])
+            fault = self._fault(found, expected, self._prepared(engine, 0, count).sizes)
             if fault is not None:
                 self._note(f"{label} left out: {fault}")
                 return None
@@ -314,6 +416,13 @@ class _Trial:
         if self._compiles is False or (self._compiles is None and ahead < _WORTH_COMPILING):
             return plan, seconds
         if plan.positions_per_pass > 1 and "positions_per_pass" in self._pinned:
+            return plan, seconds
+        estimate = _SECONDS_PER_OPERATION * self._operations
+        if self._compiles is None and _MOST_SAVED * ahead < estimate:
+            self._note(
+                f"torch.compile not tried: some {estimate:.0f} s for {self._operations} operations, "
+                f"where it can save at most {_MOST_SAVED * ahead:.0f} s"
+            )
             return plan, seconds
         candidate = plan.but(compiled=True, positions_per_pass=1)
         if self._subject.batch_norm == "train" and "statistics" not in self._pinned:
@@ -415,12 +524,16 @@ class _Trial:
         share = _SHARE_FOR_PRECISION * self._samples_ahead / (len(self._ends()) * self._subject.chunk_size)
         count = max(1, min(self._chunks, _MOST_EXACT_CHUNKS, int(share)))
         try:
-            engine = self._engine(Plan(precision="float64"))
+            engine = self._engine(Plan(precision="float64", hooks=self._hooks))
             chosen = sorted({*range(max(1, count - 1)), *([self._chunks - 1] if count > 1 else [])})
-            return {chunk: self._losses(engine, self._ends(), chunk, 1) for chunk in chosen}
+            found = {chunk: self._losses(engine, self._ends(), chunk, 1) for chunk in chosen}
         except Exception as error:
-            self._note(f"no comparison with float64: {_first_line(error)}")
+            self._warn(f"no comparison with float64: {_first_line(error).rstrip('.')}")
             return None
+        if any(losses.dtype != torch.float64 for losses in found.values()):
+            self._warn("no comparison with float64: the network or its loss computes in less by itself")
+            return None
+        return found
 
     def _ends(self) -> list[float]:
         return [-self._subject.interval, 0.0, self._subject.interval / 2]
@@ -463,18 +576,20 @@ class _LargestOperation(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
+        self.operations = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         tensors = {id(leaf): leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)}
+        self.operations += not func.is_view
         self.bytes = max(self.bytes, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
         return result
 
 
-def activation_bytes(model: nn.Module, inputs: Tensor) -> float:
-    """Return an estimate of the memory that a forward pass needs per sample, without gradients, in bytes.
+def activation_bytes(model: nn.Module, inputs: Tensor) -> tuple[float, int]:
+    """Return an estimate of the memory that a forward pass needs per sample, without gradients, and its operations.
 
     Twice the inputs and outputs of the largest operation: what a residual block holds on to and the kernels' own
     buffers come on top of the operation at work.
@@ -488,10 +603,12 @@ def activation_bytes(model: nn.Module, inputs: Tensor) -> float:
         kept_generators(inputs.device),
         torch.no_grad(),
         restored(model),
+        unsynchronised(model),
+        muted_hooks(model),
         largest,
     ):
         model(inputs)
-    return 2.0 * largest.bytes / len(inputs)
+    return 2.0 * largest.bytes / len(inputs), largest.operations
 
 
 def _memory_of(device: torch.device, wishes: Wishes) -> float:

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import buffers_of, count_parameters, restore_buffers
+from sgdline.models.parameters import count_parameters
+from sgdline.models.state import restored
 
 _CHECK_SEED = 0  # of the two random samples of `check_model`
 _LONGEST_CAUSE = 300  # characters of a foreign exception's text that an error message repeats
@@ -109,20 +110,14 @@ def check_model(model: nn.Module, *, input_shape: tuple[int, int, int], num_clas
     generator = torch.Generator().manual_seed(_CHECK_SEED)
     samples = torch.randn((2, *input_shape), generator=generator).to(device=like.device)
     shape = "x".join(str(side) for side in input_shape)
-    modes = [(module, module.training) for module in model.modules()]
-    saved = buffers_of(model)
     try:
-        with _seeded_generators(_CHECK_SEED), torch.no_grad():
+        with _seeded_generators(_CHECK_SEED), torch.no_grad(), restored(model):
             logits = model.train()(samples)
     except Exception as error:
         raise SgdlineError(
             f"Model {name!r} must take images of {shape}, got {_cause(error)}. "
             "Choose another model, or set channels or image_size of the data set."
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
-        restore_buffers(model, saved)
     if not isinstance(logits, Tensor):
         raise SgdlineError(
             f"Model {name!r} must return one tensor of logits, got {type(logits).__name__}. "

@@ -17,6 +17,34 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside of torch.compile's and data-parallel wrappers.
+
+    A data-parallel forward pass takes part in what all processes do together; one process alone would wait for ever.
+    A compiled one would be compiled again for every shape.
+
+    Raises:
+        SgdlineError: If this is no network, or one whose parameters are spread over processes.
+    """
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    while True:
+        if isinstance(model, wrappers):
+            model = model.module
+        elif type(model).__name__ == "OptimizedModule":
+            model = model._orig_mod  # type: ignore[assignment]
+        else:
+            break
+    if not isinstance(model, nn.Module):
+        raise SgdlineError(
+            f"model must be a torch.nn.Module, got {type(model).__name__}. Put a function into a module's forward."
+        )
+    if type(model).__name__ == "FullyShardedDataParallel":
+        raise SgdlineError(
+            "model must hold its whole parameters in this process, got FullyShardedDataParallel. Gather them first."
+        )
+    return model
+
+
 def count_parameters(model: nn.Module) -> int:
     """Return p, the number of trainable scalars; tied parameters count once, frozen ones and buffers do not.
 

@@ -26,10 +26,9 @@ from torch import Tensor, nn
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import ImageData
 from sgdline.engine.hessian import Chunk
-from sgdline.engine.network import restored
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import buffers_of, restore_buffers
+from sgdline.models.state import NetworkState, restored
 from sgdline.probes.evaluation import Evaluator
 from sgdline.probes.measuring_chunks import measuring_chunks
 from sgdline.seeds import kept_generators, seed_masks
@@ -261,7 +260,7 @@ class Probe:
             two_point=settings["two_point"],
         )
         theta = trainer.vector.value
-        self._buffers: dict[str, Tensor] = {}
+        self._state: NetworkState | None = None
         self._held, self._bytes = self._running.largest_held(theta.numel(), parameter_bytes=theta.element_size())
         logger.info("At most %d vectors of %.3g MB in all are held at a time.", self._held, self._bytes / 1e6)
 
@@ -311,7 +310,7 @@ class Probe:
 
     def _rows(self, step: int, epoch: float) -> list[dict[str, Any]]:
         model, theta = self._trainer.model, self._trainer.vector.value
-        here, self._buffers = theta.clone(), buffers_of(model)
+        here, self._state = theta.clone(), NetworkState(model, trainable=False, frozen=False)
         rows = []
         with torch.no_grad(), kept_generators(theta.device), restored(model):
             place: dict[str, Any] = {"step": step, "epoch": epoch}
@@ -333,8 +332,9 @@ class Probe:
     def _evaluated(self) -> dict[str, Any]:
         """Return losses, accuracies and status at the present parameters, BatchNorm's statistics re-estimated."""
         if self._has_statistics:
-            # A network may have more buffers that move in train mode: no row is to depend on those before it.
-            restore_buffers(self._trainer.model, self._buffers)
+            # A network may have more state that moves in train mode: no row is to depend on those before it.
+            assert self._state is not None
+            self._state.restore()
             reestimate_batch_norm(self._trainer.model, self._chunks)
         found = self._evaluator.measure()
         losses = torch.tensor([found[name] for name in found if name.endswith("_loss")])

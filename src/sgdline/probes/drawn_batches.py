@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import ImageData, ImageSet
+from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.lines import Line, LineEngine, chunk_means, mean_losses
 from sgdline.engine.network import MeasuringSet, draws_random_numbers
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.probes.line import cross_entropy
 from sgdline.probes.measuring_images import measuring_images
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.loop import Batch

@@ -18,8 +18,8 @@ import torch.nn.functional as functional
 from torch import nn
 
 from sgdline.data.images import ImageData, ImageSet
-from sgdline.engine.network import restored
 from sgdline.engine.plan import Plan
+from sgdline.models.state import restored
 from sgdline.seeds import derive_seed, kept_generators, seed_masks
 from sgdline.tables.kinds.evaluation import EVALUATION
 from sgdline.train.loop import Trainer, Update

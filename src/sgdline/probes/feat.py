@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from sgdline.data.images import ImageData
-from sgdline.engine.network import restored
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
+from sgdline.models.state import restored
 from sgdline.probes.layer_outputs import layers_of, listening
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.sparsity import active_share, effective_rank, numerical_rank, pattern_distance, sparsity_coefficient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sgdline.engine.network import restored
+from sgdline.models.state import restored
 from sgdline.seeds import kept_generators
 from sgdline.train.loop import Batch, Trainer
 

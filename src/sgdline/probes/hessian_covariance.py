@@ -12,7 +12,6 @@ Source: papers.md 5.2, W-M10; 5.3, ext_hessian_covariance.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +27,8 @@ from sgdline.engine.batchnorm import has_batch_norm
 from sgdline.engine.hessian import Chunk, refuse_cut_graphs, second_derivatives
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import buffers_of, count_parameters, restore_buffers, trainable_parameters
+from sgdline.models.parameters import count_parameters, trainable_parameters
+from sgdline.models.state import NetworkState, copied, to_float64
 from sgdline.probes.measuring_chunks import measuring_chunks
 from sgdline.seeds import kept_generators, seed_masks
 from sgdline.tables.kinds.hessian_covariance import HESSIAN_COVARIANCE
@@ -116,13 +116,13 @@ class Probe:
         Cost: per chunk 2 p + n backward passes through its graph, n its samples; memory about six p x p matrices.
         """
         try:
-            # float64 all through; the run's own network stays in its own precision, untouched.
-            network = copy.deepcopy(self._trainer.model).double()
-        except Exception as error:  # whatever a user's module raises
+            network = copied(self._trainer.model)
+        except SgdlineError as error:
             raise SgdlineError(
-                f"The network must be copyable for the probe hessian_covariance, got: {str(error).splitlines()[0]} "
+                f"The network must be copyable for the probe hessian_covariance, got: {error.__cause__}. "
                 "Leave the probe out."
             ) from error
+        to_float64(network)  # all through; the run's own network stays in its own precision, untouched
         network.train(self._train_mode)
         with kept_generators(self._trainer.vector.value.device), second_derivatives():
             found = curvature(network, self._chunks)
@@ -136,7 +136,7 @@ def curvature(network: nn.Module, chunks: Sequence[Chunk]) -> Curvature:
     Backward passes only: forward-mode derivatives of BatchNorm are wrong in torch (docs/development.md).
 
     Args:
-        network: In float64 and in the mode to measure in; its buffers are put back after each chunk. The loss of a
+        network: In float64 and in the mode to measure in; its state is put back after each chunk. The loss of a
             sample must not depend on the others of its chunk.
         chunks: The measuring set.
 
@@ -149,10 +149,10 @@ def curvature(network: nn.Module, chunks: Sequence[Chunk]) -> Curvature:
     size = sum(parameter.numel() for parameter in parameters)
     hessian, term, scatter = torch.zeros(3, size, size, dtype=torch.float64, device=parameters[0].device)
     mean, loss, seen = torch.zeros_like(hessian[0]), 0.0, 0
-    buffers = buffers_of(network)
+    state = NetworkState(network, trainable=False, frozen=False)
     for chunk in chunks:
         losses, gradients, chunk_hessian, chunk_term = _chunk_curvature(network, chunk, parameters)
-        restore_buffers(network, buffers)
+        state.restore()
         hessian += chunk_hessian
         term += chunk_term
         loss += float(losses.sum())

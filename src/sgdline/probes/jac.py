@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from sgdline.data.images import ImageData
-from sgdline.engine.network import restored
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import buffers_of, trainable_parameters
+from sgdline.models.parameters import trainable_parameters
+from sgdline.models.state import copied, to_float64
 from sgdline.seeds import kept_generators
 from sgdline.sparsity import effective_rank, numerical_rank
 from sgdline.tables.kinds.jac import JAC
@@ -122,9 +122,11 @@ class Probe:
 
     def gram(self) -> Any:
         """Return J J^T at the present parameters. Shape (n, n), float64."""
-        model, count = self._trainer.model, len(self._inputs)
-        parameters = {name: tensor.detach().double() for name, tensor in trainable_parameters(model).items()}
-        fixed = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in self._fixed()}
+        model, count = copied(self._trainer.model), len(self._inputs)
+        to_float64(model)
+        parameters = {name: tensor.detach() for name, tensor in trainable_parameters(model).items()}
+        named = [*model.named_parameters(), *model.named_buffers()]
+        fixed = {name: tensor.detach() for name, tensor in named if name not in parameters}
 
         def output(values: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
             logits = functional_call(model, (values, fixed), (image.unsqueeze(0),))
@@ -140,7 +142,7 @@ class Probe:
 
         gram = torch.zeros(count, count, dtype=torch.float64)
         starts = range(0, count, self._block)
-        with kept_generators(self._inputs.device), restored(model):
+        with kept_generators(self._inputs.device):
             model.eval()
             try:
                 for first in starts:
@@ -156,10 +158,3 @@ class Probe:
                     f"({str(error).splitlines()[0]}). Leave the probe out for this network."
                 ) from error
         return gram.numpy()
-
-    def _fixed(self) -> list[tuple[str, Tensor]]:
-        """Return buffers and parameters that are not trained."""
-        model = self._trainer.model
-        trained = trainable_parameters(model)
-        others = [(name, tensor.detach()) for name, tensor in model.named_parameters() if name not in trained]
-        return [*others, *buffers_of(model).items()]

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from sgdline.data.images import ImageData, ImageSet
+from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.lines import Line, LineEngine, Together, chunk_means, mean_losses
 from sgdline.engine.network import MeasuringSet
 from sgdline.engine.plan import Plan
@@ -28,11 +28,6 @@ TABLE = LINE
 
 # Divisor for a vanishing update vector (papers.md section 1); such lines carry the status zero_direction.
 _SMALLEST_NORM = 1e-10
-
-
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the cross-entropy of each sample, nats. Shapes (n, classes), (n,) -> (n,)."""
-    return functional.cross_entropy(outputs, targets, reduction="none")
 
 
 def unit_direction(update: Update) -> Tensor:

@@ -14,10 +14,11 @@ from typing import Any
 
 from sgdline.chosen_updates import is_chosen
 from sgdline.data.images import ImageData, load_images
+from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.network import draws_random_numbers
 from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.engine.trial import Subject, Wishes, Work, choose_plan
-from sgdline.probes.line import cross_entropy, unit_direction
+from sgdline.probes.line import unit_direction
 from sgdline.probes.measuring_images import measuring_images
 from sgdline.runtime import set_up_torch
 from sgdline.train.checkpoints import load_checkpoint
@@ -99,6 +100,7 @@ def _first_line(
         mask_seeds=measured.mask_seeds("train"),
         direction=trainer.vector.split(unit_direction(update)),
         interval=block["interval"],
+        check_slope=block["check_slope"],
     )
     positions = _ADAPTIVE_POSITIONS
     if block["positions"] == "grid":
@@ -127,6 +129,7 @@ def _first_interval(
         direction=trainer.vector.split(unit_direction(update)),
         # A schedule may begin at a rate of 0.
         interval=(update.lr or trainer.in_unit(float(run["lr"]))) * update.direction_norm,
+        check_slope=block["check_slope"],
     )
     choice = {key: block[key] for key in ("every", "epochs", "updates")}
     lines = [

@@ -27,6 +27,7 @@ class Checkpoint:
     step: int
     parameters: Tensor  # (p,)
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    attributes: dict[str, Tensor] = field(default_factory=dict)  # state of the network outside of its buffers
     rule: dict[str, Tensor] = field(default_factory=dict)
     previous_gradient: Tensor | None = None  # (p,), g_{t-1} for the cosine in the trace
 
@@ -46,7 +47,8 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
     tensors = {"parameters": checkpoint.parameters}
     if checkpoint.previous_gradient is not None:
         tensors["previous_gradient"] = checkpoint.previous_gradient
-    for prefix, group in (("buffers", checkpoint.buffers), ("rule", checkpoint.rule)):
+    groups = {"buffers": checkpoint.buffers, "attributes": checkpoint.attributes, "rule": checkpoint.rule}
+    for prefix, group in groups.items():
         tensors.update({f"{prefix}.{name}": tensor for name, tensor in group.items()})
     path = checkpoint_path(folder, checkpoint.step)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +93,7 @@ def load_checkpoint(folder: str | Path, step: int, *, device: torch.device) -> C
         step=step,
         parameters=tensors["parameters"],
         buffers=_group(tensors, "buffers."),
+        attributes=_group(tensors, "attributes."),
         rule=_group(tensors, "rule."),
         previous_gradient=tensors.get("previous_gradient"),
     )

@@ -11,7 +11,8 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
+from sgdline.models.parameters import ParameterVector
+from sgdline.models.state import NetworkState
 from sgdline.seeds import kept_generators, seed_masks
 from sgdline.train.micro_batches import micro_batches
 
@@ -88,10 +89,10 @@ class Landscape:
 
     def _mean_loss_at(self, displacement: Tensor, chunks: Sequence[Batch]) -> float:
         sums = []
-        with self._moved(displacement) as buffers, torch.no_grad():
+        with self._moved(displacement) as state, torch.no_grad():
             for chunk in chunks:
                 sums.append(self._loss(chunk, reduction="none").double().sum())
-                restore_buffers(self._model, buffers)
+                state.restore()
         return _mean(sums, chunks)
 
     def full_gradient(self) -> tuple[float, Tensor]:
@@ -107,14 +108,14 @@ class Landscape:
         """
         total = torch.zeros_like(self._vector.value, dtype=torch.float64)
         chunks, sums = self._whole_set(), []
-        with self._moved(None) as buffers:
+        with self._moved(None) as state:
             for chunk in chunks:
                 self._vector.zero_gradient()
                 losses = self._loss(chunk, reduction="none")
                 losses.sum().backward()  # type: ignore[no-untyped-call]
                 total += self._vector.gradient
                 sums.append(losses.detach().double().sum())
-                restore_buffers(self._model, buffers)
+                state.restore()
         return _mean(sums, chunks), total.div_(_samples(chunks))
 
     def _whole_set(self) -> Sequence[Batch]:
@@ -132,18 +133,18 @@ class Landscape:
         return functional.cross_entropy(self._model(batch.inputs), batch.targets, reduction=reduction)
 
     @contextmanager
-    def _moved(self, displacement: Tensor | None) -> Iterator[dict[str, Tensor]]:
-        """Go to theta_t + displacement and give the buffers of theta_t; put everything back at the end."""
+    def _moved(self, displacement: Tensor | None) -> Iterator[NetworkState]:
+        """Go to theta_t + displacement and give the state of theta_t; put everything back at the end."""
         value = self._vector.value
-        origin, buffers = value.clone(), buffers_of(self._model)
+        origin, state = value.clone(), NetworkState(self._model, trainable=False, frozen=False)
         with kept_generators(value.device):
             try:
                 if displacement is not None:
                     value.copy_(origin.double() + displacement)
-                yield buffers
+                yield state
             finally:
                 value.copy_(origin)
-                restore_buffers(self._model, buffers)
+                state.restore()
 
 
 def _samples(chunks: Sequence[Batch]) -> int:

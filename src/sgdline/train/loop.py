@@ -23,6 +23,7 @@ from sgdline.data.images import ImageData
 from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model, check_model
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
+from sgdline.models.state import Attributes, NetworkState
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.label_noise import LabelNoise
@@ -115,6 +116,7 @@ class Trainer:
         self.model.to(device).train()
         self._use_channels_last(entry)
         self.vector = ParameterVector(self.model)
+        self._attributes = Attributes(self.model)
         samples, batch_size = len(self._train.targets), int(settings["batch_size"])
         optimizer = settings["optimizer"]
         self._rule = make_update_rule(optimizer)
@@ -211,6 +213,7 @@ class Trainer:
             step=step,
             parameters=self.vector.value.clone(),
             buffers=buffers_of(self.model),
+            attributes=self._attributes.tensors(),
             rule=self._rule.state() | found,
             previous_gradient=None if previous is None else previous.clone(),
         )
@@ -232,6 +235,7 @@ class Trainer:
             )
         with torch.no_grad():
             self.vector.value.copy_(checkpoint.parameters)
+        self._attributes.load(checkpoint.attributes)
         restore_buffers(self.model, checkpoint.buffers)
         self._rule.load(checkpoint.rule)
         if self._noise is not None:
@@ -246,7 +250,11 @@ class Trainer:
         Raises:
             SgdlineError: If it belongs to another model.
         """
-        self.load(Checkpoint(step=0, parameters=checkpoint.parameters, buffers=checkpoint.buffers))
+        self.load(
+            Checkpoint(
+                step=0, parameters=checkpoint.parameters, buffers=checkpoint.buffers, attributes=checkpoint.attributes
+            )
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what the trace's metadata has to say about numbers that the run found by itself."""
@@ -301,7 +309,7 @@ class Trainer:
         gradient are means over its samples all the same, accumulated in float64.
 
         Running statistics move and random masks are drawn as in a training step; a probe puts them back
-        (sgdline.engine.network.restored).
+        (sgdline.models.state.restored).
 
         Returns:
             L_B(theta) in nats, and g_B. Shape (p,).
@@ -347,12 +355,12 @@ class Trainer:
         if noise is None or noise.variance is not None:
             return
         order = BatchOrder(self._order.samples, batch_size=noise.batch_size, seed=self._draws, drop_last=True)
-        buffers = buffers_of(self.model)
+        state = NetworkState(self.model, trainable=False, frozen=False)
 
         def gradients() -> Iterator[Tensor]:
             for index in range(order.updates_per_epoch):
                 yield self.gradient(self._batch_of(order.indices(index), index))[1]
-                restore_buffers(self.model, buffers)
+                state.restore()
 
         with kept_generators(self.vector.value.device):
             noise.variance = largest_variance(gradients(), batch_size=noise.batch_size)

@@ -1,0 +1,157 @@
+"""What has to hold of a network and a loss before a line of them can be right; asked once per meter.
+
+A loss is one value per sample, and the loss along a line follows the parameters. What breaks the one or the other gives
+smooth, plausible and wrong lines.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from sgdline.engine.network import Loss, Network, per_sample
+from sgdline.engine.plan import Plan
+from sgdline.errors import SgdlineError
+
+logger = logging.getLogger(__name__)
+
+# Of a chunk: enough samples to see a fault, few enough to be cheap in float64.
+_SAMPLES = 64
+# What the slope by differences and the one by the gradient may differ by, relative to the slope and to the gradient.
+_SAME_SLOPE = 0.01
+_SHARE_OF_GRADIENT = 1e-5
+# Distance of the differences, relative to the length of the parameters. In float64 rounding is far below.
+_SMALL_STEP = 1e-6
+
+
+def check_loss(
+    model: nn.Module,
+    loss: Loss,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    train_mode: bool,
+    hooks: bool = False,
+    mask_seed: int = 0,
+) -> None:
+    """Refuse a loss that is not one real value per sample, each of its own sample alone.
+
+    A target of shape (n,) beside outputs of shape (n, 1) broadcasts to n^2 values; a contrastive loss mixes samples.
+
+    Args:
+        model: The network; left as it was.
+        loss: Losses of each sample.
+        inputs: One chunk of samples. Shape (n, ...).
+        targets: Shape (n, ...).
+        train_mode: The mode to measure in.
+        hooks: Whether the user's hooks belong to the network.
+        mask_seed: Seed of the random masks.
+
+    Raises:
+        SgdlineError: If the loss is another one, or the outputs are no tensors.
+    """
+    network = _network(model, loss, train_mode=train_mode, hooks=hooks)
+    with network.opened():
+        outputs = network.outputs(inputs, mask_seed=mask_seed)
+    count = len(targets)
+    whole = per_sample(loss, outputs, targets)
+    if count < 2:
+        return
+    rows = slice(1, 3) if count > 2 else slice(0, 1)
+    part = tree_map_only(Tensor, lambda t: t[rows] if t.dim() and len(t) == count else t, outputs)
+    advice = (
+        "Return one value, or one row of values, for each sample, from that sample's outputs and targets alone; "
+        "outputs and targets of different shapes broadcast (compare them)."
+    )
+    try:
+        alone = per_sample(loss, part, targets[rows])
+    except Exception as error:  # whatever a user's loss raises
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SgdlineError(
+            f"loss must take any number of samples, got an error for {len(targets[rows])} of {count}: {cause} {advice}"
+        ) from error
+    together = whole[rows]
+    if bool(torch.isfinite(together).all()) and not torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
+        raise SgdlineError(
+            f"loss must be a loss per sample, got {float(alone[0]):.6g} for a sample whose loss is "
+            f"{float(together[0]):.6g} among {count} samples. {advice}"
+        )
+
+
+def check_slope(
+    model: nn.Module,
+    loss: Loss,
+    inputs: Tensor,
+    targets: Tensor,
+    direction: Mapping[str, Tensor],
+    *,
+    train_mode: bool,
+    hooks: bool = False,
+    mask_seed: int = 0,
+) -> float | None:
+    """Hold the slope of the first line against one backward pass, in float64, on some samples of a chunk.
+
+    Args:
+        model: The network; left as it was.
+        loss: Losses of each sample.
+        inputs: One chunk of samples. Shape (n, ...).
+        targets: Shape (n, ...).
+        direction: Unit vector, one tensor per trainable parameter.
+        train_mode: The mode to measure in.
+        hooks: Whether the user's hooks belong to the network.
+        mask_seed: Seed of the random masks.
+
+    Returns:
+        The norm of the gradient of these samples' mean loss; None if it cannot be had.
+
+    Raises:
+        SgdlineError: If the two slopes differ.
+
+    Cost: three forward passes and one backward pass of at most 64 samples in float64.
+    """
+    inputs, targets = inputs[:_SAMPLES], targets[:_SAMPLES]
+    try:
+        network = Network(model, loss, train_mode=train_mode, plan=Plan(precision="float64", reseed=True, hooks=hooks))
+        measured = network.prepare(inputs, targets, chunk_size=len(targets), mask_seeds=[mask_seed], lasting=False)
+        with network.opened():
+            if network.switches:
+                logger.info("Eval mode works on the weights, outside of their gradient: no check of slopes.")
+                return None
+            along = network.flatten(direction)
+            # A little off the network's own place: there kinks of its layers are nobody's common case.
+            start = network.origin()
+            step = _SMALL_STEP * max(float(start.norm()), 1e-3)
+            here = start + 7 * step * along
+            places = torch.stack([here + step * along, here + step * along, here - step * along])
+            ahead, again, back = network.losses(places, measured).mean(1)
+            if ahead != again:
+                logger.info("The network draws random numbers that no seed determines: no check of slopes.")
+                return None
+            gradient = network.gradient(here, measured)
+    except Exception as error:
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        logger.info("The slope of the first line was not held against the gradient: %s", cause)
+        return None
+    by_differences, by_gradient = float(ahead - back) / (2 * step), float(gradient @ along)
+    length = float(gradient.norm())
+    allowed = _SAME_SLOPE * max(abs(by_differences), abs(by_gradient)) + _SHARE_OF_GRADIENT * length
+    if abs(by_differences - by_gradient) > allowed:  # false for NaN
+        raise SgdlineError(
+            "The network's loss must follow its parameters as its gradient says, got a slope of "
+            f"{by_differences:.6g} along the first line and {by_gradient:.6g} by a backward pass. Look for weights "
+            "that are cached, merged or set under no_grad. If the gradient is another one on purpose (straight-through "
+            "estimators, stopped gradients), set check_slope to false."
+        )
+    return length
+
+
+def _network(model: nn.Module, loss: Loss, *, train_mode: bool, hooks: bool) -> Network:
+    """Return the plain way of computing losses: on a copy if there can be one."""
+    try:
+        return Network(model, loss, train_mode=train_mode, plan=Plan(hooks=hooks))
+    except SgdlineError:
+        return Network(model, loss, train_mode=train_mode, plan=Plan(in_place=True, hooks=hooks))

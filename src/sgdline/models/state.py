@@ -1,0 +1,548 @@
+"""Everything that a forward pass or a change of mode can change in a network: saved, put back, copied, followed.
+
+Besides parameters, buffers and modes these are the plain attributes of its modules: tensors that are no buffers (a
+running mean, a weight that a hook computes), numbers (a temperature, a counter), generators, and containers of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sgdline.errors import SgdlineError
+
+# What torch keeps in every module. Anything else in a module's __dict__ is a plain attribute.
+_OF_TORCH = frozenset(nn.Module().__dict__)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+# Values that are the same if they compare as equal, wherever they are.
+_SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+_CONTAINERS = (dict, list, tuple)
+
+
+def plain_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes of one module that are neither parameters, buffers, submodules nor torch's own."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return {}  # its state lies in C++
+    return {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
+
+
+def _items(container: Any) -> list[tuple[Any, Any]]:
+    return list(container.items() if isinstance(container, dict) else enumerate(container))
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, _CONTAINERS) and not isinstance(value, torch.Size)
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield what a plain attribute is made of, with names: attribute.key.index."""
+    if _is_container(value):
+        for key, child in _items(value):
+            yield from _leaves(child, f"{name}.{key}")
+    else:
+        yield name, value
+
+
+def _places(holder: Any, key: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the leaves of an attribute: name, what holds it, and under which key."""
+    if _is_container(holder[key]):
+        for inner, _ in _items(holder[key]):
+            yield from _places(holder[key], inner, f"{name}.{inner}")
+    else:
+        yield name, holder, key
+
+
+def plain_leaves(model: nn.Module) -> dict[str, Any]:
+    """Return what the plain attributes of a network are made of, by name.
+
+    Tensors and generators appear once, and not at all if they are parameters or buffers as well.
+    """
+    registered = _registered(model)
+    found: dict[str, Any] = {}
+    for path, module in model.named_modules():
+        for name, value in plain_attributes(module).items():
+            for leaf_name, leaf in _leaves(value, f"{path}.{name}" if path else name):
+                if isinstance(leaf, (Tensor, np.ndarray, *_GENERATORS)):
+                    if id(leaf) in registered:
+                        continue
+                    registered.add(id(leaf))
+                found[leaf_name] = leaf
+    return found
+
+
+def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors among the plain attributes of a network by name; the tensors themselves, not copies."""
+    return {name: leaf for name, leaf in plain_leaves(model).items() if isinstance(leaf, Tensor)}
+
+
+def _registered(model: nn.Module) -> set[int]:
+    return {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+
+
+# --- saved and put back -----------------------------------------------------------------------------------------------
+
+
+class _Contents:
+    """What a mapping or list refers to."""
+
+    def __init__(self, holder: Any, *, but: frozenset[str] = frozenset()) -> None:
+        self._holder = holder
+        self._but = but
+        self._saved = self._present()
+
+    def _present(self) -> dict[Any, Any]:
+        return {key: value for key, value in _items(self._holder) if key not in self._but}
+
+    def changed(self) -> bool:
+        present = self._present()
+        return present.keys() != self._saved.keys() or any(_differ(present[key], self._saved[key]) for key in present)
+
+    def restore(self) -> None:
+        if isinstance(self._holder, list):
+            self._holder[:] = self._saved.values()
+            return
+        for key in self._present().keys() - self._saved.keys():
+            del self._holder[key]
+        self._holder.update(self._saved)
+
+
+class _Values:
+    """The values of one tensor; restored in place, without a trace in the versions that autograd counts."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        self._saved = tensor.detach().clone()
+
+    def changed(self) -> bool:
+        now = self._tensor.detach()
+        if now.shape != self._saved.shape or now.dtype != self._saved.dtype:
+            return True
+        # A value that stays NaN has not changed.
+        return not (torch.equal(now, self._saved) or bool(((now == self._saved) | (now != now)).all()))
+
+    def restore(self) -> None:
+        data = self._tensor.data
+        if data.shape == self._saved.shape and data.dtype == self._saved.dtype:
+            data.copy_(self._saved)
+        else:
+            self._tensor.data = self._saved.clone()
+
+
+class _Array:
+    """The values of a numpy array."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self._array = array
+        self._saved = array.copy()
+
+    def changed(self) -> bool:
+        return self._array.tobytes() != self._saved.tobytes()
+
+    def restore(self) -> None:
+        if self._array.flags.writeable:
+            self._array[...] = self._saved
+
+
+class _Draws:
+    """The state of a generator that belongs to the network."""
+
+    def __init__(self, generator: Any) -> None:
+        self._generator = generator
+        self._saved = generator_state(generator)
+
+    def changed(self) -> bool:
+        return not torch.equal(generator_state(self._generator), self._saved)
+
+    def restore(self) -> None:
+        set_generator_state(self._generator, self._saved)
+
+
+_Cell = _Contents | _Values | _Array | _Draws
+
+
+def _differ(new: Any, old: Any) -> bool:
+    return new is not old and not (isinstance(old, _SIMPLE) and type(new) is type(old) and bool(new == old))
+
+
+def generator_state(generator: Any) -> Tensor:
+    """Return the state of a generator of torch, numpy or the standard library. Shape (n,), uint8."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state().cpu()
+    if isinstance(generator, random.Random):
+        state: Any = generator.getstate()
+    elif isinstance(generator, np.random.Generator):
+        state = generator.bit_generator.state
+    else:
+        state = generator.get_state(legacy=False)
+    text = json.dumps(state, default=lambda value: value.tolist() if hasattr(value, "tolist") else int(value))
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+
+
+def set_generator_state(generator: Any, state: Tensor) -> None:
+    """Put back what `generator_state` returned."""
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state)
+        return
+    value = json.loads(state.numpy().tobytes())
+    if isinstance(generator, random.Random):
+        version, words, gauss = value
+        generator.setstate((version, tuple(words), gauss))
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = _with_array(value)
+    else:
+        generator.set_state(_with_array(value))
+
+
+def _with_array(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a numpy generator with the array that its words were."""
+    inner = {name: np.array(v, dtype=np.uint64) if isinstance(v, list) else v for name, v in state["state"].items()}
+    if "key" in inner and state["bit_generator"] == "MT19937":
+        inner["key"] = inner["key"].astype(np.uint32)
+    return {**state, "state": inner}
+
+
+class NetworkState:
+    """All that measuring can change in a network, as it was when this was made; `restore` may be called many times."""
+
+    def __init__(self, model: nn.Module, *, trainable: bool = True, frozen: bool = True) -> None:
+        """Save the state.
+
+        Args:
+            model: The network.
+            trainable: False: leave out the values of trainable parameters.
+            frozen: False: leave out the values of all other parameters.
+
+        Cost: a copy of what is saved.
+        """
+        self._training = [(module, module.training) for module in model.modules()]
+        self._cells: list[_Cell] = []
+        seen = _registered(model)
+        for module in model.modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            self._cells.append(_Contents(vars(module), but=_OF_TORCH))
+            for registry in (module._parameters, module._buffers, module._modules):
+                self._cells.append(_Contents(registry))
+            for value in plain_attributes(module).values():
+                self._save(value, seen)
+        for parameter in model.parameters():
+            if trainable if parameter.requires_grad else frozen:
+                self._cells.append(_Values(parameter))
+        self._cells += [_Values(buffer) for buffer in model.buffers()]
+
+    def _save(self, value: Any, seen: set[int]) -> None:
+        if isinstance(value, _SIMPLE) or id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            self._cells.append(_Values(value))
+        elif isinstance(value, np.ndarray):
+            self._cells.append(_Array(value))
+        elif isinstance(value, _GENERATORS):
+            self._cells.append(_Draws(value))
+        elif _is_container(value):
+            if not isinstance(value, tuple):
+                self._cells.append(_Contents(value))
+            for _, child in _items(value):
+                self._save(child, seen)
+
+    def changed(self) -> list[_Cell]:
+        """Return the parts that are no longer as they were, each with a `restore`; modes do not count."""
+        return [cell for cell in self._cells if cell.changed()]
+
+    def restore(self) -> None:
+        """Put everything back, bit for bit; modes through `train`, so that a network can do what it does on a change.
+
+        A network may work on its weights when its mode changes (low-rank adapters merge them). It gets the chance to
+        undo that first; then every value is put back, whatever it did.
+        """
+        set_modes(self._training)
+        for cell in self._cells:
+            cell.restore()
+
+
+def set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+    """Bring each module into its mode through its own `train`; a parent comes before its children."""
+    for module, training in modes:
+        if module.training != training:
+            module.train(training)
+    for module, training in modes:
+        module.training = training  # for a network whose `train` keeps some layers in another mode
+
+
+class Attributes:
+    """The plain attributes of a network that a training changes, as tensors for a checkpoint.
+
+    Tensors that are no buffers, states of generators, numbers. A container that grows and foreign objects are left
+    out: a replay that depends on them drifts, and says so.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Note the attributes of a new network; numbers that stay as they are need no place in a checkpoint."""
+        self._model = model
+        self._start = NetworkState(model, trainable=False, frozen=False)
+        self._numbers = {name: leaf for name, leaf in plain_leaves(model).items() if isinstance(leaf, int | float)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the present values by name: module.attribute.key."""
+        found = {}
+        for name, leaf in plain_leaves(self._model).items():
+            if isinstance(leaf, Tensor) and leaf.is_leaf:  # what has a graph was computed by a forward pass
+                found[name] = leaf.detach().clone()
+            elif isinstance(leaf, _GENERATORS):
+                found[name] = generator_state(leaf)
+            elif name in self._numbers and isinstance(leaf, int | float) and _differ(leaf, self._numbers[name]):
+                found[name] = torch.tensor(leaf, dtype=torch.float64 if isinstance(leaf, float) else torch.int64)
+        return found
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go to the values of a checkpoint: first to those of the new network, then to what differed from them."""
+        self._start.restore()
+        places: dict[str, tuple[Any, Any]] = {
+            leaf_name: (holder, key)
+            for path, module in self._model.named_modules()
+            for name in plain_attributes(module)
+            for leaf_name, holder, key in _places(vars(module), name, f"{path}.{name}" if path else name)
+        }
+        for name, value in tensors.items():
+            path, _, attribute = name.rpartition(".")
+            place = places.get(name)
+            if place is None:  # made by a forward pass since
+                owners = dict(self._model.named_modules())
+                if path in owners:
+                    owners[path].__dict__[attribute] = value.clone()
+                continue
+            holder, key = place
+            leaf = holder[key]
+            if isinstance(leaf, Tensor) and leaf.shape == value.shape:
+                leaf.data.copy_(value)
+            elif isinstance(leaf, _GENERATORS):
+                set_generator_state(leaf, value.cpu())
+            elif not isinstance(holder, tuple):
+                holder[key] = type(leaf)(value.item()) if isinstance(leaf, int | float) else value.clone()
+
+
+@contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Put back everything that happens to a network in a block, bit for bit: see `NetworkState`."""
+    state = NetworkState(model)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            state.restore()
+
+
+# --- copied and followed ----------------------------------------------------------------------------------------------
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of a network with parameters, buffers, plain attributes and modes of its own.
+
+    A tensor that was computed from parameters (a weight under a norm) is copied by its values.
+
+    Raises:
+        SgdlineError: If the network cannot be copied.
+    """
+    tensors = [*model.buffers(), *plain_tensors(model).values()]
+    try:
+        return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf})
+    except Exception as error:  # whatever a user's module raises
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SgdlineError(
+            f"The network must be copyable for a plan that is not in_place, got: {cause.rstrip('.')}. "
+            "Set in_place: true in the plan, in Python plan=Plan(in_place=True)."
+        ) from error
+
+
+class Follower:
+    """Keeps a copy of a network in step with it, and knows when the network has become another one."""
+
+    def __init__(self, source: nn.Module, own: nn.Module) -> None:
+        """Pair a network with its copy.
+
+        Args:
+            source: The network.
+            own: What `copied` returned, just now.
+        """
+        self._source = source
+        self._own = own
+        self._pairs = list(zip(source.modules(), own.modules(), strict=True))
+        self._form = self._present_form()
+
+    def _present_form(self) -> tuple[Any, ...]:
+        """Return what cannot be copied over: which modules, parameters and hooks there are, and foreign objects."""
+        modules = list(self._source.modules())
+        return (
+            [(id(module), type(module)) for module in modules],
+            [(name, p.shape, p.dtype) for name, p in self._source.named_parameters() if p.requires_grad],
+            [
+                id(hook)
+                for module in modules
+                for kind in _HOOKS
+                for hook in (getattr(module, kind, None) or {}).values()
+            ],
+            [
+                (name, id(value))
+                for module in modules
+                for name, value in plain_attributes(module).items()
+                if _is_foreign(value)
+            ],
+        )
+
+    def is_current(self) -> bool:
+        """Return whether the network is still made of what was copied."""
+        return self._present_form() == self._form
+
+    def take_over(self) -> None:
+        """Copy frozen parameters, buffers, plain attributes and modes.
+
+        Trainable parameters are left alone: each position along a line sets them.
+        """
+        frozen = dict(self._own.named_parameters())
+        for name, parameter in self._source.named_parameters():
+            if not parameter.requires_grad and name in frozen:
+                frozen[name].data.copy_(parameter.data)
+        registered = _registered(self._source)
+        dtype = next((p.dtype for p in self._own.parameters() if p.is_floating_point()), torch.float32)
+        for source, own in self._pairs:
+            own.training = source.training
+            if isinstance(source, torch.jit.ScriptModule):
+                for theirs, ours in zip(source.buffers(recurse=False), own.buffers(recurse=False), strict=True):
+                    ours.copy_(theirs)
+                continue
+            _follow(own._buffers, source._buffers, set(), dtype)
+            _follow(vars(own), plain_attributes(source), registered, dtype, names=plain_attributes(own).keys())
+
+
+def _is_foreign(value: Any) -> bool:
+    known = (Tensor, np.ndarray, *_GENERATORS, *_SIMPLE)
+    return any(not isinstance(leaf, known) for _, leaf in _leaves(value, ""))
+
+
+def _follow(
+    own: Any, source: Mapping[str, Any], registered: set[int], dtype: torch.dtype, *, names: Any = None
+) -> None:
+    """Bring the entries of a mapping of the copy in step with those of the network."""
+    for name in set(own if names is None else names) - source.keys() - {"chunk_layout"}:
+        del own[name]
+    for name, value in source.items():
+        if _is_foreign(value) or id(value) in registered:
+            continue  # `is_current` looks after the one, the copy's own parameter stands for the other
+        if name not in own or not _followed(own[name], value, registered):
+            own[name] = cast_values(copy.deepcopy(_detached(value)), dtype)
+
+
+def _followed(own: Any, source: Any, registered: set[int]) -> bool:
+    """Bring a value in step with its original, in place; return False where another object is needed."""
+    if id(source) in registered:
+        return True
+    if isinstance(source, _SIMPLE):
+        return not _differ(own, source)
+    if type(own) is not type(source):
+        return False
+    if isinstance(source, Tensor):
+        if own.shape != source.shape:
+            return False
+        own.data.copy_(source.detach())
+        return True
+    if isinstance(source, np.ndarray):
+        return bool(source.tobytes() == own.tobytes())
+    if isinstance(source, _GENERATORS):
+        set_generator_state(own, generator_state(source))
+        return True
+    theirs, ours = _items(source), _items(own)
+    return [key for key, _ in theirs] == [key for key, _ in ours] and all(
+        _followed(mine, its, registered) for (_, its), (_, mine) in zip(theirs, ours, strict=True)
+    )
+
+
+def _detached(value: Any) -> Any:
+    """Return a value whose tensors can be copied."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if type(value) is dict:
+        return {key: _detached(child) for key, child in value.items()}
+    return type(value)(_detached(child) for child in value) if type(value) in (list, tuple) else value
+
+
+# --- precision and hooks ----------------------------------------------------------------------------------------------
+
+
+def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor in the precision of a real dtype.
+
+    The one rule of casting: in a float64 copy everything real is float64 and everything complex complex128, be it a
+    parameter, a buffer, a plain tensor, a sample or a tensor of the loss. Whole numbers stay as they are.
+    """
+    if tensor.is_floating_point():
+        return tensor.to(dtype)
+    if tensor.is_complex():
+        return tensor.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+    return tensor
+
+
+def cast_values(value: Any, dtype: torch.dtype) -> Any:
+    """Return a plain value with its tensors cast; parameters are left alone."""
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        return cast(value, dtype)
+    if type(value) is dict:
+        return {key: cast_values(child, dtype) for key, child in value.items()}
+    return type(value)(cast_values(child, dtype) for child in value) if type(value) in (list, tuple) else value
+
+
+def to_float64(module: nn.Module) -> None:
+    """Cast a network or a loss, in place: parameters, buffers and plain tensors."""
+    module.double()
+    for owner in module.modules():
+        for name, value in plain_attributes(owner).items():
+            if not _is_foreign(value):
+                vars(owner)[name] = cast_values(value, torch.float64)
+        if not isinstance(owner, torch.jit.ScriptModule):
+            for name, buffer in owner._buffers.items():
+                owner._buffers[name] = cast_values(buffer, torch.float64)
+
+
+def has_own_hooks(model: nn.Module) -> bool:
+    """Return whether a network has hooks besides torch's own, which compute weights (norms, pruning)."""
+    return any(True for _ in _own_hooks(model))
+
+
+def _own_hooks(model: nn.Module) -> Iterator[tuple[MutableMapping[Any, Any], Any]]:
+    for module in model.modules():
+        for kind in _HOOKS:
+            hooks = getattr(module, kind, None) or {}
+            yield from ((hooks, key) for key, hook in hooks.items() if not _of_torch(hook))
+
+
+def _of_torch(hook: Any) -> bool:
+    owner = hook if hasattr(hook, "__qualname__") else type(hook)
+    return str(getattr(owner, "__module__", "")).startswith("torch.")
+
+
+@contextmanager
+def muted_hooks(model: nn.Module) -> Iterator[None]:
+    """Take the user's hooks away for a block: recorders, counters and printers are not meant for measuring."""
+    taken = [(hooks, dict(hooks)) for hooks, _ in _own_hooks(model)]
+    mute_hooks(model)
+    try:
+        yield
+    finally:
+        for hooks, before in taken:
+            hooks.clear()
+            hooks.update(before)
+
+
+def mute_hooks(model: nn.Module) -> None:
+    """Take the user's hooks away for good, from a copy."""
+    for hooks, key in list(_own_hooks(model)):
+        del hooks[key]
