@@ -228,8 +228,7 @@ def _check_dataset(dataset: Block, path: KeyPath, faults: Faults) -> None:
         if source == "image_folder" and folder is None:
             faults.add(
                 (*path, "path"),
-                "must be the folder with train/<class>/* or <class>/* when source is image_folder, got null. "
-                "Add path.",
+                "must be the folder with train/<class>/* or <class>/* when source is image_folder, got null. Add path.",
             )
         elif source != "image_folder" and folder is not None:
             faults.add(

@@ -248,11 +248,11 @@ def _split_folders(root: Path, folders: Mapping[str, Path]) -> dict[str, Path]:
 def _check_pool(root: Path, folders: Mapping[str, Path]) -> None:
     """Refuse a folder that lies too high in the tree: what is in it looks like classes as well."""
     for folder in folders.values():
-        inner = _split_folders(folder, _subfolders(folder, _Report(root)))
-        if "training" in inner:
+        inner = [entry.name for entry in folder.iterdir() if entry.name.lower() in _SPLIT_NAMES["training"]]
+        if inner:
             raise SgdlineError(
                 f"path must be a folder with train/<class>/* or <class>/* in it, got {root}, where {folder.name} holds "
-                f"{inner['training'].name}. Write path: {folder}."
+                f"{inner[0]}. Write path: {folder}."
             )
     if len(folders) == 1:
         [folder] = folders.values()
