@@ -13,7 +13,9 @@ from sklearn.datasets import load_digits
 from sgdline.data.augmentation import augment
 from sgdline.data.images import load_images
 from sgdline.data.prepare import prepare_dataset
-from sgdline.data.sources import SOURCES, RawImages, load_source
+from sgdline.data.raw_images import RawImages
+from sgdline.data.shares import share_out
+from sgdline.data.sources import SOURCES, load_source
 from sgdline.errors import SgdlineError
 from sgdline.seeds import generator
 from sgdline.tables import kind_of, provenance, read_table, write_table
@@ -118,7 +120,7 @@ def test_a_smaller_training_split_is_part_of_a_larger_one(tmp_path):
 SIZE = st.integers(0, 70)
 
 
-@given(SIZE, SIZE, SIZE, st.sampled_from(["random", "sequential"]), st.sampled_from([None, *SPLITS]))
+@given(SIZE, SIZE, SIZE, st.sampled_from(["random", "sequential", "stratified"]), st.sampled_from([None, *SPLITS]))
 @settings(max_examples=60, deadline=None)
 def test_any_sizes_are_exact_and_disjoint_or_refused(tmp_path_factory, train, validation, test, split, unbounded):
     target = tmp_path_factory.mktemp("sizes") / "dataset.arrow"
@@ -135,6 +137,58 @@ def test_any_sizes_are_exact_and_disjoint_or_refused(tmp_path_factory, train, va
     assert provenance(table)["sizes"] == sizes
     rows = table["source_index"].to_numpy()
     assert len(set(rows)) == len(rows) == sum(sizes.values())
+    if split == "stratified":
+        for name, size in sizes.items():
+            counts = np.bincount(table["label"].to_numpy()[np.array(table["split"].to_pylist()) == name], minlength=3)
+            assert np.abs(counts - size / 3).max() < 1
+
+
+COUNTS = st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any)
+
+
+@given(COUNTS, st.lists(st.floats(0, 1), min_size=1, max_size=3))
+def test_shares_are_rounded_for_all_splits_at_once(counts, cuts):
+    counts, total = np.array(counts), sum(counts)
+    sizes = np.diff(np.rint(np.sort([0, *cuts]) * total)).astype(int).tolist()
+    shares = share_out(counts, sizes)
+    assert shares.sum(axis=1).tolist() == sizes
+    assert (shares.sum(axis=0) <= counts).all()
+    exact = np.outer(sizes, counts) / total
+    # Closed form: each number is the exact share rounded up or down.
+    assert ((shares == np.floor(exact + 1e-9)) | (shares == np.ceil(exact - 1e-9))).all()
+    if len(sizes) == 1:
+        # Largest remainders: no class that is rounded up has a smaller remainder than one that is rounded down.
+        remainders = exact - np.floor(exact + 1e-9)
+        up = shares[0] > exact[0] + 1e-9
+        assert remainders[0][up].min(initial=1) >= remainders[0][~up & (remainders[0] > 1e-9)].max(initial=0) - 1e-9
+
+
+def test_three_splits_of_one_image_do_not_all_take_the_same_class():
+    """Each by itself would take the third image of a class that has two."""
+    shares = share_out(np.array([2, 2]), [1, 1, 1])
+    assert sorted(shares.sum(axis=0).tolist()) == [1, 2]
+
+
+def test_a_stratified_split_has_the_shares_of_the_classes(tmp_path, own_source):
+    labels = np.repeat([0, 1, 2], [50, 30, 21])
+    tests = np.ones((9, 1, 2, 2), np.uint8)
+    block = own_source(np.zeros((101, 1, 2, 2), np.uint8), test_images=tests, train_labels=labels, classes=3)
+    block |= {"split": "stratified", "train": 41, "validation": 20, "test": 6}
+    first, second = tmp_path / "1.arrow", tmp_path / "2.arrow"
+    table = prepare(first, block)
+    counts = table.group_by(["split", "label"]).aggregate([([], "count_all")]).to_pandas()
+    counts = counts.pivot(index="split", columns="label", values="count_all")
+    # 41 and 20 of 101 images in classes of 50, 30 and 21; 6 of 9 in three classes of 3.
+    assert counts.loc["train"].tolist() == [20, 12, 9]  # 20.30, 12.18, 8.52
+    assert counts.loc["validation"].tolist() == [10, 6, 4]  # 9.90, 5.94, 4.16
+    assert counts.loc["test"].tolist() == [2, 2, 2]
+    train, validation = set(rows_of(table, "train")), set(rows_of(table, "validation"))
+    assert not train & validation
+    prepare(second, block)
+    assert first.read_bytes() == second.read_bytes()
+    assert set(rows_of(prepare(second, block, split_seed=43), "train")) != train
+    # In random order: a chunk of a sorted source would have one class.
+    assert all(len(set(part)) > 1 for part in np.split(table["label"].to_numpy()[:40], 4))
 
 
 def test_sequential_takes_the_first_and_the_last(target, own_source):

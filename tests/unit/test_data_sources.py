@@ -1,6 +1,5 @@
 """Readers on small files of the published formats, which the tests write themselves, and on real images."""
 
-import contextlib
 import functools
 import gzip
 import hashlib
@@ -19,9 +18,6 @@ import numpy as np
 import pytest
 import scipy.io
 import torchvision.datasets
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
 from sgdline.data import sources
 from sgdline.data.sources import SOURCES, load_source
@@ -666,138 +662,7 @@ def test_a_data_dir_that_cannot_be_made_is_one_sentence(tmp_path):
         load("mnist", tmp_path / "data", download=True)
 
 
-# --- folders of images ------------------------------------------------------------------------------------------------
-
-
-def write_image(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def write_folder(root, *, test_name="test"):
-    """Two classes with two and one training images, one test image of the second class; lossless files."""
-    pixels = draw_images(4, 5, 7, 3)
-    write_image(root / "train" / "cat" / "b.png", pixels[1])
-    write_image(root / "train" / "cat" / "a.PNG", pixels[0])
-    write_image(root / "train" / "dog" / "images" / "c.bmp", pixels[2])
-    (root / "train" / "dog" / "boxes.txt").write_text("not an image")
-    (root / "train" / "cat" / ".hidden.png").write_text("not an image")
-    write_image(root / test_name / "dog" / "d.ppm", pixels[3])
-    return pixels.transpose(0, 3, 1, 2)
-
-
-@pytest.mark.parametrize("test_name", ["test", "val"])
-def test_image_folder(tmp_path, test_name):
-    pixels = write_folder(tmp_path, test_name=test_name)
-    raw = load("image_folder", "nowhere", path=str(tmp_path))
-    np.testing.assert_array_equal(raw.train_images, pixels[:3])
-    np.testing.assert_array_equal(raw.test_images, pixels[3:])
-    assert (raw.train_labels.tolist(), raw.test_labels.tolist()) == ([0, 0, 1], [1])
-    assert raw.class_names == ("cat", "dog")
-
-
-def test_image_folder_without_test_images_and_with_grey_ones(tmp_path):
-    grey = draw_images(2, 4, 4)
-    write_image(tmp_path / "train" / "x" / "0.png", grey[0])
-    write_image(tmp_path / "train" / "y" / "0.png", grey[1])
-    raw = load("image_folder", "nowhere", path=str(tmp_path))
-    np.testing.assert_array_equal(raw.train_images, np.repeat(grey[:, None], 3, axis=1))
-    assert raw.test_images.shape == (0, 3, 4, 4)
-
-
-def test_tiny_imagenets_own_layout(tmp_path):
-    pixels = draw_images(5, 8, 8, 3)
-    for number, name in enumerate(("n01", "n02")):
-        write_image(tmp_path / "train" / name / "images" / f"{name}_0.png", pixels[number])
-        (tmp_path / "train" / name / f"{name}_boxes.txt").write_text(f"{name}_0.png\t0\t0\t8\t8\n")
-    for number in range(2):
-        write_image(tmp_path / "val" / "images" / f"val_{number}.png", pixels[2 + number])
-    write_image(tmp_path / "test" / "images" / "test_0.png", pixels[4])  # has no label
-    annotations = tmp_path / "val" / "val_annotations.txt"
-    annotations.write_text("val_1.png\tn01\t0\t0\t8\t8\nval_0.png\tn02\t0\t0\t8\t8\n\n")
-    raw = load("image_folder", "nowhere", path=str(tmp_path))
-    assert raw.class_names == ("n01", "n02")
-    np.testing.assert_array_equal(raw.train_images, pixels[:2].transpose(0, 3, 1, 2))
-    np.testing.assert_array_equal(raw.test_images, pixels[[3, 2]].transpose(0, 3, 1, 2))
-    assert raw.test_labels.tolist() == [0, 1]
-    annotations.write_text("val_1.png\tn01\nval_0.png\tn77\n")
-    with pytest.raises(SgdlineError, match=r"Line 2 of .* must be a file and a class of the training folder"):
-        load("image_folder", "nowhere", path=str(tmp_path))
-    annotations.write_text("val_9.png\tn01\n")
-    with pytest.raises(SgdlineError, match=r"val_9.png must be a whole image file"):
-        load("image_folder", "nowhere", path=str(tmp_path))
-
-
-def test_images_of_several_sizes_need_image_size(tmp_path):
-    write_folder(tmp_path)
-    odd = draw_images(9, 6, 3)
-    write_image(tmp_path / "train" / "dog" / "z.png", odd)
-    with pytest.raises(SgdlineError, match=r"z.png must be 7x5 pixels as .*a.PNG is, got 6x9. Set image_size"):
-        load("image_folder", "nowhere", path=str(tmp_path))
-    raw = load("image_folder", "nowhere", path=str(tmp_path), image_size=6)
-    assert raw.train_images.shape == (4, 3, 6, 6)
-    expected = np.asarray(Image.fromarray(odd).resize((6, 6), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(raw.train_images[3], expected.transpose(2, 0, 1))
-
-
-def test_faults_of_image_folders(tmp_path):
-    with pytest.raises(SgdlineError, match="path must be the folder with train/<class>"):
-        load("image_folder", tmp_path)
-    with pytest.raises(SgdlineError, match="path must be a folder with train/<class>"):
-        load("image_folder", tmp_path, path=str(tmp_path / "absent"))
-    root = tmp_path / "root"
-    write_folder(root)
-    path = root / "train" / "cat" / "b.png"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:60])
-    with pytest.raises(SgdlineError, match=r"b.png must be a whole image file"):
-        load("image_folder", tmp_path, path=str(root))
-    write_image(path, np.full((5, 7), 40_000, dtype=np.uint16))
-    with pytest.raises(SgdlineError, match=r"b.png must have 8 bits per channel, got Pillow's mode I"):
-        load("image_folder", tmp_path, path=str(root))
-    path.write_bytes(whole)
-    write_image(root / "test" / "bird" / "e.png", draw_images(5, 7, 3))
-    with pytest.raises(SgdlineError, match=r"must be among those of .*train, got bird"):
-        load("image_folder", tmp_path, path=str(root))
-    (root / "train" / "bird").mkdir()
-    with pytest.raises(SgdlineError, match=r"Class folder .*bird must hold images, got none"):
-        load("image_folder", tmp_path, path=str(root))
-
-
-def test_pixels_that_are_no_numbers(tmp_path):
-    write_folder(tmp_path)
-    path = tmp_path / "train" / "cat" / "b.tiff"
-    Image.fromarray(np.full((5, 7), np.nan, dtype=np.float32)).save(path)
-    with pytest.raises(SgdlineError, match=r"b.tiff must have 8 bits per channel, got Pillow's mode F"):
-        load("image_folder", tmp_path, path=str(tmp_path))
-
-
-@pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd", "a/b.png", "..", "", "a\0b"])
-def test_annotations_name_files_of_their_folder(tmp_path, name):
-    write_image(tmp_path / "train" / "n01" / "0.png", draw_images(8, 8, 3))
-    (tmp_path / "val" / "images").mkdir(parents=True)
-    (tmp_path / "val" / "val_annotations.txt").write_text(f"{name}\tn01\n")
-    with pytest.raises(SgdlineError, match=r"Line 1 of .* must be a file and a class|must be a whole image file"):
-        load("image_folder", tmp_path, path=str(tmp_path))
-    (tmp_path / "val" / "val_annotations.txt").write_bytes(b"\xff\xfe\tn01\n")
-    with pytest.raises(SgdlineError, match=r"must be a whole image file"):
-        load("image_folder", tmp_path, path=str(tmp_path))
-
-
-@settings(max_examples=60, deadline=None, database=None, derandomize=True)
-@given(data=st.data())
-def test_a_damaged_image_is_one_sentence_or_read(tmp_path_factory, data):
-    kind = data.draw(st.sampled_from(["png", "jpg", "gif", "bmp", "tiff", "webp", "ppm"]))
-    buffer = io.BytesIO()
-    Image.fromarray(draw_images(9, 9, 3)).save(buffer, format={"jpg": "jpeg"}.get(kind, kind))
-    content = bytearray(buffer.getvalue())
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.mktemp("images") / f"a.{kind}"
-    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
-    with contextlib.suppress(SgdlineError), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert sources._read_image(path, image_size=8).shape == (3, 8, 8)
+# --- the schema -------------------------------------------------------------------------------------------------------
 
 
 def test_every_source_is_in_the_schema():

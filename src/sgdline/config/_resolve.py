@@ -34,7 +34,7 @@ _RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "sharpness", "ta
 _FINEST_GRID = 100_000  # grid points on each side of 0
 _ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
 _LONGEST_PATH, _LONGEST_NAME = 4096, 255  # bytes, on Linux
-_MOST_PIXELS = 2**31 - 1  # sgdline.data.sources, which imports numpy
+_MOST_PIXELS = 2**31 - 1  # sgdline.data.raw_images, which imports numpy
 _LARGEST_RATE = 1e30  # within float32, in which networks are trained
 _LARGEST_PIXEL = 1e6  # after normalisation; a network's sums of squares have to stay within float32
 _LONGEST_SCHEDULE = 1_000_000  # updates; the steps of a longer equivalent schedule are checked where they are made
@@ -228,8 +228,7 @@ def _check_dataset(dataset: Block, path: KeyPath, faults: Faults) -> None:
         if source == "image_folder" and folder is None:
             faults.add(
                 (*path, "path"),
-                "must be the folder with train/<class>/* and test/<class>/* when source is image_folder, got null. "
-                "Add path.",
+                "must be the folder with train/<class>/* or <class>/* when source is image_folder, got null. Add path.",
             )
         elif source != "image_folder" and folder is not None:
             faults.add(

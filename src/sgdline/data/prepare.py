@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgdline.data.sources import Pixels, RawImages, check_pixels, load_source
+from sgdline.data.raw_images import ImageFile, Labels, Pixels, RawImages, check_pixels
+from sgdline.data.shares import share_out
+from sgdline.data.sources import load_source
 from sgdline.errors import SgdlineError
 from sgdline.seeds import derive_seed
 from sgdline.tables import write_table
@@ -39,9 +41,9 @@ def prepare_dataset(
     """Load a source, split it and write one table of kind "dataset".
 
     The metadata of the table gets, beside `provenance`: image_shape [C, H, W], scale (pixel * scale lies in [0, 1]),
-    mean and std per channel in those units, class_names, sizes per split, and source. The rows of a random split are
-    in random order, so that any run of rows is a fair sample. `source_index` counts within the source's test set for
-    test images, and within its training set otherwise or if it has no test set.
+    mean and std per channel in those units, class_names, sizes per split, and source. The rows of a random or a
+    stratified split are in random order, so that any run of rows is a fair sample. `source_index` counts within the
+    source's test set for test images, and within its training set otherwise or if it has no test set.
 
     Args:
         settings: One entry of the config's `datasets`, every key present; see config.schema.yaml.
@@ -60,7 +62,7 @@ def prepare_dataset(
     channels, height, width = raw.train_images.shape[1:]
     size = settings["image_size"]
     count = sum(map(len, indices.values())) * (settings["channels"] or channels)
-    check_pixels(count * (size**2 if size else height * width), mend="Lower train, test or image_size")
+    check_pixels(count * (size**2 if size else height * width), fix="Lower train, test or image_size")
     own_test_set = len(raw.test_images) > 0
     pixels, scale = {}, raw.scale
     labels = {}
@@ -72,7 +74,9 @@ def prepare_dataset(
         pixels[split], scale = _resize(chosen, settings["image_size"], scale=raw.scale)
     image_shape = list(pixels["train"].shape[1:])
 
-    _warn_of_missing_classes(labels["train"], raw.class_names)
+    for split in SPLITS:
+        _warn_of_missing_classes(split, labels[split], raw.class_names)
+    _warn_of_copies(raw, indices, labels)
     mean, std = _normalisation(pixels["train"], scale, settings)
     table = _to_table(indices, labels, pixels)
     write_table(
@@ -102,30 +106,41 @@ def _split(raw: RawImages, settings: Mapping[str, Any]) -> dict[str, Indices]:
     if test_count:
         sizes = _resolve_sizes({key: settings[key] for key in SPLITS[:2]}, count, pool=f"training set of {source}")
         sizes |= _resolve_sizes({"test": settings["test"]}, test_count, pool=f"test set of {source}")
-        test = _order(test_count, settings, purpose="split_test")[: sizes["test"]]
-        order = _order(count, settings, purpose="split")
     else:
-        sizes = _resolve_sizes({key: settings[key] for key in SPLITS}, count, pool=f"one set of {source}")
         # The tail of a source without a test set stands in for one; what is before it is its training set.
-        order = _order(count, settings, purpose="split")
-        order, test = order[: count - sizes["test"]], order[count - sizes["test"] :]
+        sizes = _resolve_sizes({key: settings[key] for key in SPLITS}, count, pool=f"one set of {source}")
     if sizes["train"] < 1:
         raise SgdlineError("train must be at least one image, got 0. Raise it or lower validation and test.")
-    train, validation = order[: sizes["train"]], order[len(order) - sizes["validation"] :]
+    shared = SPLITS[:2] if test_count else SPLITS
+    parts = _cut(raw.train_labels, {split: sizes[split] for split in shared}, settings, purpose="split")
+    if test_count:
+        parts |= _cut(raw.test_labels, {"test": sizes["test"]}, settings, purpose="split_test")
     if settings["split"] == "sequential":
         # Sources sorted by class would otherwise give measuring chunks of one class, with its BatchNorm statistics.
-        train, validation = (
-            part[_seeded_order(len(part), settings, purpose=purpose)]
-            for part, purpose in ((train, "order_train"), (validation, "order_validation"))
-        )
-    return {"train": train, "validation": validation, "test": test}
+        for split in SPLITS[:2]:
+            parts[split] = parts[split][_seeded_order(len(parts[split]), settings, purpose=f"order_{split}")]
+    return parts
 
 
-def _order(count: int, settings: Mapping[str, Any], *, purpose: str) -> Indices:
-    """Return the rows of a set in the order in which splits take them."""
-    if settings["split"] == "sequential":
-        return np.arange(count, dtype=np.int64)
-    return _seeded_order(count, settings, purpose=purpose)
+def _cut(labels: Labels, sizes: Mapping[str, int], settings: Mapping[str, Any], *, purpose: str) -> dict[str, Indices]:
+    """Cut a set into splits: the first of `sizes` from its front, the others from its end.
+
+    What no split takes lies between the first and the others. A stratified split cuts each class so.
+    """
+    count = len(labels)
+    sequential = settings["split"] == "sequential"
+    order = np.arange(count, dtype=np.int64) if sequential else _seeded_order(count, settings, purpose=purpose)
+    strata = labels[order] if settings["split"] == "stratified" else np.zeros(count, dtype=np.int64)
+    counts = np.bincount(strata)
+    shares = share_out(counts, list(sizes.values()))
+    ranks = np.empty(count, dtype=np.int64)  # of each image among those of its class
+    ranks[np.argsort(strata, kind="stable")] = np.arange(count) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = counts - np.cumsum(shares[::-1], axis=0)[::-1]
+    starts[0] = 0
+    return {
+        split: order[(ranks >= start[strata]) & (ranks < (start + share)[strata])]
+        for split, start, share in zip(sizes, starts, shares, strict=True)
+    }
 
 
 def _seeded_order(count: int, settings: Mapping[str, Any], *, purpose: str) -> Indices:
@@ -159,11 +174,41 @@ def _resolve_sizes(requested: Mapping[str, int | str], available: int, *, pool: 
     return sizes
 
 
-def _warn_of_missing_classes(labels: npt.NDArray[np.int64], class_names: tuple[str, ...]) -> None:
+def _warn_of_missing_classes(split: str, labels: Labels, class_names: tuple[str, ...]) -> None:
     missing = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
-    if len(missing):
+    if len(labels) and len(missing):
         names = ", ".join(class_names[label] for label in missing[:10]) + (", ..." if len(missing) > 10 else "")
-        _LOG.warning("The training split has no image of %d of %d classes: %s.", len(missing), len(class_names), names)
+        _LOG.warning(
+            "The %s split has no image of %d of %d classes: %s.",
+            "training" if split == "train" else split,
+            len(missing),
+            len(class_names),
+            names,
+        )
+
+
+def _warn_of_copies(raw: RawImages, indices: Mapping[str, Indices], labels: Mapping[str, Labels]) -> None:
+    """Report files with the same bytes in two splits, which make a network look better, or in two classes."""
+    first: dict[bytes, tuple[str, int, ImageFile]] = {}
+    pairs: dict[str, list[str]] = {"splits": [], "classes": []}
+    for split in SPLITS:
+        files = raw.test_files if split == "test" and len(raw.test_images) else raw.train_files
+        if not files:  # of a source whose images have no files of their own
+            continue
+        for index, label in zip(indices[split].tolist(), labels[split].tolist(), strict=True):
+            file = files[index]
+            first_split, first_label, twin = first.setdefault(file.digest, (split, label, file))
+            pair = f"{twin.name} in {first_split}, {file.name} in {split}"
+            if split != first_split:
+                pairs["splits"].append(pair)
+            if label != first_label:
+                pairs["classes"].append(pair)
+    for what, found in pairs.items():
+        if found:
+            more = "; ..." if len(found) > 3 else ""
+            _LOG.warning(
+                "Pairs of files with the same bytes in two %s: %d (%s%s).", what, len(found), "; ".join(found[:3]), more
+            )
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------------

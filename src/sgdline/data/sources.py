@@ -15,37 +15,17 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from sgdline.data.image_folder import read_image_folder
+from sgdline.data.raw_images import MOST_PIXELS, Labels, Pixels, RawImages, check_pixels
 from sgdline.data.restricted_pickles import RefusedError, StoredArray, load_restricted, text_of
 from sgdline.errors import SgdlineError
 from sgdline.runtime import machine_fault
 from sgdline.seeds import derive_seed
-
-Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-
-MOST_PIXELS = 2**31 - 1  # in the one table of a data set
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawImages:
-    """Images as a source holds them, before any split.
-
-    A source without a test set of its own has empty test arrays; the test split is then drawn from its training images.
-    """
-
-    train_images: Pixels  # (N, C, H, W)
-    train_labels: Labels  # (N,)
-    test_images: Pixels  # (M, C, H, W), M may be 0
-    test_labels: Labels  # (M,)
-    class_names: tuple[str, ...]
-    scale: float  # pixel * scale lies in [0, 1]
 
 
 def load_source(settings: Mapping[str, Any], *, data_dir: str | Path, download: bool) -> RawImages:
@@ -91,12 +71,6 @@ def load_source(settings: Mapping[str, Any], *, data_dir: str | Path, download: 
             f"{_shape_words(test_shape)}. Fetch its files again."
         )
     return raw
-
-
-def check_pixels(count: int, *, mend: str) -> None:
-    """Raise one sentence if a data set has more pixel values than its table can hold."""
-    if count > MOST_PIXELS:
-        raise SgdlineError(f"A data set must hold at most {MOST_PIXELS} pixel values, got {count}. {mend}.")
 
 
 def _shape_words(shape: Sequence[int]) -> str:
@@ -460,139 +434,14 @@ def _download_error(source: str, folder: Path, files: Sequence[str], fault: str)
 
 # --- folders of image files -------------------------------------------------------------------------------------------
 
-_IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"))
-
 
 def _load_image_folder(settings: Mapping[str, Any], *, data_dir: Path, download: bool) -> RawImages:
-    """Read train/<class>/* and, if there, test/<class>/* or val/<class>/*; every image is converted to RGB.
-
-    Class folders are searched to any depth, in the order of their names, and are numbered by the training folder.
-    The validation file of Tiny-ImageNet (val/val_annotations.txt) counts as its test set: its test images have no
-    labels. Images of several sizes need `image_size`.
-    """
     if settings["path"] is None:
         raise SgdlineError(
-            "path must be the folder with train/<class>/* for source image_folder, got null. Set it in the data set."
+            "path must be the folder with train/<class>/* or <class>/* for source image_folder, got null. "
+            "Set it in the data set."
         )
-    root = Path(settings["path"]).expanduser()
-    class_names = _class_folders(root / "train")
-    if not class_names:
-        raise SgdlineError(
-            f"path must be a folder with train/<class>/* in it, got {root}. Put one folder of images per class there."
-        )
-    train_files = _labelled_files(root / "train", class_names)
-    test_files = _test_files(root, class_names)
-    images = _read_images([path for path, _ in train_files + test_files], image_size=settings["image_size"])
-    labels = np.array([label for _, label in train_files + test_files], dtype=np.int64)
-    count = len(train_files)
-    return RawImages(
-        train_images=images[:count],
-        train_labels=labels[:count],
-        test_images=images[count:],
-        test_labels=labels[count:],
-        class_names=class_names,
-        scale=1 / 255,
-    )
-
-
-def _class_folders(folder: Path) -> tuple[str, ...]:
-    if not folder.is_dir():
-        return ()
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
-
-
-def _labelled_files(folder: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
-    files: list[tuple[Path, int]] = []
-    for label, name in enumerate(class_names):
-        found = sorted(
-            path
-            for path in (folder / name).rglob("*")
-            if path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-        )
-        if not found and folder.name == "train":
-            raise SgdlineError(
-                f"Class folder {folder / name} must hold images, got none. Add images or delete the folder."
-            )
-        files += [(path, label) for path in found]
-    return files
-
-
-def _test_files(root: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
-    annotations = root / "val" / "val_annotations.txt"
-    if annotations.is_file():
-        return _annotated_files(annotations, class_names)
-    for folder in (root / "test", root / "val"):
-        found = _class_folders(folder)
-        if not found:
-            continue
-        unknown = sorted(set(found) - set(class_names))
-        if unknown:
-            raise SgdlineError(
-                f"Class folders of {folder} must be among those of {root / 'train'}, got {', '.join(unknown)}. "
-                "Rename or delete them."
-            )
-        return _labelled_files(folder, class_names)
-    return []
-
-
-def _annotated_files(annotations: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
-    """Read lines of the form `<file> <tab> <class> <tab> ...`; the files lie in images/ beside them."""
-    labels = {name: label for label, name in enumerate(class_names)}
-    files = []
-    for number, line in enumerate(annotations.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        parts = line.split("\t")
-        if not line.strip():
-            continue
-        # A name of a file, not a path out of the folder.
-        if len(parts) < 2 or parts[1] not in labels or Path(parts[0]).name != parts[0]:
-            raise SgdlineError(
-                f"Line {number} of {annotations} must be a file and a class of the training folder, got {line!r}. "
-                "Mend the line or fetch the data set again."
-            )
-        files.append((annotations.parent / "images" / parts[0], labels[parts[1]]))
-    return files
-
-
-def _read_images(paths: Sequence[Path], *, image_size: int | None) -> Pixels:
-    """Read image files as RGB into one array (N, 3, H, W), resized to image_size squared where it is given."""
-    images: Pixels | None = None
-    for position, path in enumerate(paths):
-        image = _read_image(path, image_size=image_size)
-        if images is None:
-            images = np.empty((len(paths), *image.shape), dtype=np.uint8)
-        if image.shape != images.shape[1:]:
-            height, width = image.shape[1:]
-            raise SgdlineError(
-                f"Image {path} must be {images.shape[3]}x{images.shape[2]} pixels as {paths[0]} is, "
-                f"got {width}x{height}. Set image_size to resize all images."
-            )
-        images[position] = image
-    assert images is not None  # every class folder holds images
-    return images
-
-
-def _read_image(path: Path, *, image_size: int | None) -> Pixels:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            rgb = None if mode.startswith(("I", "F")) else image.convert("RGB")
-    # A damaged file can make Pillow raise nearly anything; one that says it is huge is refused before it is unpacked.
-    except Exception as error:
-        if machine_fault(error):
-            raise
-        raise SgdlineError(
-            f"Image {path} must be a whole image file, got one that cannot be read ({error}). "
-            "Delete the file or fetch it again."
-        ) from error
-    if rgb is None:  # Pillow would clip 16-bit values to white
-        raise SgdlineError(
-            f"Image {path} must have 8 bits per channel, got Pillow's mode {mode}. Convert it to 8 bits first."
-        )
-    if image_size is not None and rgb.size != (image_size, image_size):
-        rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb).transpose(2, 0, 1)
+    return read_image_folder(Path(settings["path"]).expanduser(), image_size=settings["image_size"])
 
 
 # --- noise ------------------------------------------------------------------------------------------------------------
@@ -603,7 +452,7 @@ def _load_random(settings: Mapping[str, Any], *, data_dir: Path, download: bool)
     noise = settings["random"]
     shape = (noise["images"], noise["channels"], noise["size"], noise["size"])
     count = math.prod(shape)
-    check_pixels(count, mend="Lower images, channels or size")
+    check_pixels(count, fix="Lower images, channels or size")
     # The raw stream of a bit generator is what numpy promises never to change.
     words = np.random.PCG64(derive_seed(noise["seed"], "random_images")).random_raw(-(-count // 8))
     images = words.astype("<u8").view(np.uint8)[:count].reshape(shape)
