@@ -33,6 +33,7 @@ _MARKERS = {
     "direction_batch_minimum": "s",
     "fbpal": "p",
     "fbpal_sgd_lr": "h",
+    "fbpal_sgd_step": "h",
     "sgd_original": "v",
     "sgd_1": "^",
     "sgd_2": "<",

@@ -48,7 +48,7 @@ def draw_metrics(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any],
         settings: As in `sgdline.figures.plot_figure`.
         title: One line.
 
-    Source: linesearch fig6 (papers.md 2.4), M8 to M10; of FBPAL&SGD the variant that reuses the learning rate.
+    Source: linesearch fig6 (papers.md 2.4), M8 to M10; the variant of FBPAL&SGD as `series.strategy_looks` says.
     """
     # Here and not above: reading a spec does not need it.
     from sgdline.analysis.strategies import accumulate, common_improvement, rows_by_strategy
