@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from line_tables import write_line_table
 
 from sgdline.analysis.metrics import measure_lines
+from sgdline.analysis.rates import constant_rate
 from sgdline.analysis.released import derivative_at_zero, finite_difference, nearest, released_positions
 from sgdline.analysis.strategies import (
     accumulate,
@@ -368,8 +369,26 @@ def test_executed_steps_are_a_fixed_rate_for_plain_sgd_only(tmp_path):
         return provenance(found)["sgd_lr"]["sgd_original"]
 
     assert rate("plain", direction_norm=0.6, direction_batch_slope=-0.6, lr=0.5) == 0.5
-    assert rate("momentum", direction_norm=[0.6, 0.6, 0.9, 0.6], direction_batch_slope=-0.6, lr=0.5) is None
+    assert rate("odd line", direction_norm=[0.6, 0.6, 0.9, 0.6], direction_batch_slope=-0.6, lr=0.5) == 0.5
+    assert rate("momentum", direction_norm=[0.6, 0.8, 0.9, 0.7], direction_batch_slope=-0.6, lr=0.5) is None
     assert rate("backwards", direction_norm=0.6, direction_batch_slope=0.6, lr=0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("rates", "norms", "expected"),
+    [
+        ([0.5, 0.50000003, 0.49999997], [1, 1, 1], 0.5),  # float32
+        ([0.5, 0.5, 0.4999], [1, 1, 1], None),  # a schedule
+        ([0.5, 0.5, 0.05], [1, 1, 0], 0.5),  # a label, where there is no direction
+        ([None, 0.5, np.nan, np.inf], [1, 1, 1, 1], 0.5),
+        ([0.0, 0.0], [1, 1], 0.0),
+        ([0.5], [0], None),
+        ([], [], None),
+    ],
+)
+def test_one_learning_rate_or_several(rates, norms, expected):
+    columns = {"lr": pa.array(rates, pa.float64()), "direction_norm": pa.array(norms, pa.float64())}
+    assert constant_rate(pa.table(columns)) == expected
 
 
 # -- sums --------------------------------------------------------------------------------------------------------------

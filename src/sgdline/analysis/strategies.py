@@ -31,6 +31,7 @@ from numpy.typing import ArrayLike
 from sgdline import tables
 from sgdline.analysis.columns import as_floats, inherited_provenance, measurable, nullable
 from sgdline.analysis.curves import BoolArray, FloatArray, IntArray, LineCurves
+from sgdline.analysis.rates import constant_rate
 from sgdline.analysis.released import derivative_at_zero, nearest, released_positions
 from sgdline.errors import SgdlineError
 from sgdline.tables import read_table, write_table
@@ -41,6 +42,7 @@ from sgdline.tables.kinds.line_strategies import LINE_STRATEGIES
 _LINE_COLUMNS = (
     "step",
     "lr",
+    "direction_norm",
     "step_length",
     "direction_batch_slope",
     "panel_edges",
@@ -51,9 +53,9 @@ _LINE_COLUMNS = (
     "step_direction_batch_loss",
     "status",
 )
-# nats; keeps the relative improvement finite where the line starts in its minimum (M8, papers.md L22).
-# A finite difference stands for the exact slope of imported lines.
+# How far the steps of plain SGD may be from -lr * D_b, relative to it: D_b of imported lines is a finite difference.
 _PLAIN_STEP = 0.01
+# nats; keeps the relative improvement finite where the line starts in its minimum (M8, papers.md L22).
 _SMALLEST_GAIN = 1e-7
 
 
@@ -460,12 +462,17 @@ _RELEASED = (
 
 
 def _fixed_lr(lines: pa.Table, measured: BoolArray) -> float | None:
-    """Return the learning rate of the executed steps; None if they are not those of plain SGD with a single one."""
-    lr, steps = as_floats(lines, "lr")[measured], as_floats(lines, "step_length")[measured]
-    plain = -lr * as_floats(lines, "direction_batch_slope")[measured]
-    if not lr.size or (lr != lr[0]).any() or not np.allclose(steps, plain, rtol=_PLAIN_STEP):
+    """Return the learning rate of the executed steps; None if they are not those of plain SGD with a single one.
+
+    The median over the lines decides: with momentum nearly all steps differ, while a single line of plain SGD may.
+    """
+    used = lines.filter(pa.array(measured))
+    rate, slopes = constant_rate(used), as_floats(used, "direction_batch_slope")
+    if rate is None:
         return None
-    return float(lr[0])
+    known = np.isfinite(slopes) & (slopes != 0)
+    deviations = np.abs(as_floats(used, "step_length")[known] / (-rate * slopes[known]) - 1)
+    return rate if deviations.size and np.median(deviations) <= _PLAIN_STEP else None
 
 
 def _least(values: FloatArray) -> float:

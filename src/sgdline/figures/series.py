@@ -73,7 +73,7 @@ def strategy_looks(
     rates = facts.get("sgd_lr", {})
     reuse, reused = ("fbpal_sgd_step", "step length") if facts.get("compat") else ("fbpal_sgd_lr", "lr")
     optimizer = settings["optimizer"]["name"]
-    own = "SGD original, " + ("scheduled lr" if scheduled else f"lr {style.lr_text(settings)}")
+    own = "SGD original, " + ("scheduled lr" if scheduled else f"lr {style.own_lr_text(settings, facts)}")
     known = {
         "optimum": StrategyLook("optimum", "full-batch minimum (s_opt)", "optimum"),
         "direction_batch_minimum": StrategyLook(
