@@ -89,3 +89,17 @@ def write_run(folder: Path, lines: list[SyntheticLine]) -> Path:
         fields[5] = torch.tensor(line.direction_norm, dtype=torch.float64)
         write_pickle(folder, step, tuple(fields))
     return folder
+
+
+def write_sgd_run(folder: Path, lines: list[SyntheticLine], *, lr: float, single: bool) -> Path:
+    """Write a run of plain SGD with one learning rate: norms are slopes of the batches, `single` as torch has them."""
+    import torch
+
+    for step, line in enumerate(lines):
+        slope = float(line.slope[line.train : line.train + BATCH].mean())
+        norm = torch.tensor(-slope, dtype=torch.float32 if single else torch.float64)
+        length = float(lr * norm)
+        fields = line.fields(released_positions(length))
+        fields[4:6] = length, norm
+        write_pickle(folder, step, tuple(fields))
+    return folder

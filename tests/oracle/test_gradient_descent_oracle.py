@@ -192,16 +192,27 @@ def test_the_whole_set_in_one_batch_is_gradient_descent_on_the_measured_loss(ima
     close(trainer.vector.value, flat(network.parameters(), trainer))
 
 
-def test_summed_micro_batches_step_as_released(images: ImageData) -> None:
-    """K1: three micro-batches of 30, whose gradients are summed and not divided; weight decay is added once."""
-    block = settings(
-        "mlp", batch_size=SAMPLES, micro_batch=30, optimizer=sgd(weight_decay=0.01, gradient="sum"), drop_last=True
-    )
+@pytest.mark.parametrize("reading", [None, "standard_deviation", "variance"])
+def test_summed_micro_batches_step_as_released(images: ImageData, reading: str | None) -> None:
+    """K1: three micro-batches of 30, whose gradients are summed and not divided; weight decay is added once.
+
+    The noise is divided by 30/90.
+    """
+    noise = {} if reading is None else {"noise": {"factor": 0.04, "reading": reading, "batch_size": 30}}
+    optimizer = sgd(weight_decay=0.01, gradient="sum", **noise)
+    block = settings("mlp", batch_size=SAMPLES, micro_batch=30, optimizer=optimizer, drop_last=True)
     trainer, network = trainer_in_float64(images, block), network_of(images, block)
+    product = 0.0 if reading is None else 0.04 * naive_largest_variance(images, network, size=30)
+    deviation = product**0.5 if reading == "variance" else product
     for update in trainer.updates(0, 3):
         _, gradient, own = loss_and_gradient(network, parts_of(images, torch.arange(SAMPLES), 30, 0))
         assert len(own) == 3
-        summed = [sum(grads) + 0.01 * p.detach() for *grads, p in zip(*own, network.parameters(), strict=True)]
+        draws = torch.randn(trainer.vector.size, generator=generator(SEED, "noise", update.step)).double()
+        released = trainer.vector.split(deviation * draws / (30 / 90)).values()
+        summed = [
+            sum(grads) + 0.01 * p.detach() + n
+            for *grads, p, n in zip(*own, network.parameters(), released, strict=True)
+        ]
         close(update.direction, flat(summed, trainer))
         close(update.gradient, flat(gradient, trainer))  # what is measured stays the gradient of the loss
         with torch.no_grad():

@@ -167,11 +167,12 @@ def naive_fbpal(
             ]
         norm = math.sqrt(dot(buffer, buffer))
         batch_slope = abs(dot(own, buffer)) / norm
-        number = step + 1
-        if number == 1 or number % every == 0:
+        if step in (0, 1) or step % every == 0:
             slope = -dot(run.full_gradient(), buffer) / norm
             ahead = run.full_loss(moved(before, buffer, -mu / norm))
             s, _ = step_by_parabola(run.full_loss(before), slope, ahead, mu)
+            if step <= every:  # a value of the first updates is used as it is, and is not among the averaged ones
+                values.clear()
             values.append(s / batch_slope if reuse == "lr" else s)
         value = float(np.mean(values[-average:]))
         s = value * batch_slope if reuse == "lr" else value

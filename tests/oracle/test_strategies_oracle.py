@@ -129,14 +129,16 @@ class NaiveReuse:
     """FBPAL&SGD's book, one line after the other."""
 
     def __init__(self):
-        self.number, self.values, self.in_use = 0, [], math.nan
+        self.line, self.values, self.in_use = -1, [], math.nan
 
     def next(self, fbpal):
-        self.number += 1
-        if (self.number == 1 or self.number % EVERY == 0) and math.isfinite(fbpal):
-            self.values.append(fbpal)
-            latest = self.values[-AVERAGE:]
-            self.in_use = sum(latest) / len(latest)
+        self.line += 1
+        if (self.line in (0, 1) or self.line % EVERY == 0) and math.isfinite(fbpal):
+            self.in_use = fbpal
+            if self.line >= EVERY:
+                self.values.append(fbpal)
+                latest = self.values[-AVERAGE:]
+                self.in_use = sum(latest) / len(latest)
         return self.in_use
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from line_tables import write_line_table
 
 from sgdline.analysis.metrics import measure_lines
+from sgdline.analysis.rates import constant_rate
 from sgdline.analysis.released import derivative_at_zero, finite_difference, nearest, released_positions
 from sgdline.analysis.strategies import (
     accumulate,
@@ -162,12 +163,13 @@ def test_pal_takes_mu_on_a_straight_line_and_refuses_no_mu():
 
 
 def naive_reuse(values, every, average):
-    in_use, found = [], []
-    for number, value in enumerate(values, start=1):
-        if (number == 1 or number % every == 0) and np.isfinite(value):
-            found.append(value)
-        last = found[-average:]
-        in_use.append(sum(last) / len(last) if last else np.nan)
+    """M7, each line on its own: the newest value of lines 0 and 1, or the mean of the last ones from `every` on."""
+    in_use = []
+    for line in range(len(values)):
+        seen = [place for place in range(line + 1) if np.isfinite(values[place])]
+        later = [values[place] for place in seen if place >= every and place % every == 0]
+        first = [values[place] for place in seen if place < every and place in (0, 1)]
+        in_use.append(sum(later[-average:]) / len(later[-average:]) if later else first[-1] if first else np.nan)
     return in_use
 
 
@@ -181,25 +183,31 @@ def test_reuse_keeps_the_books_of_m7(values, every, average):
     np.testing.assert_allclose(found, naive_reuse(values, every, average), rtol=0, atol=1e-12)
 
 
-def test_reuse_averages_from_its_first_full_period_on():
-    found = reused_values(np.arange(1.0, 10.0), every=3, average=2)
-    assert found.tolist() == [1, 1, 2, 2, 2, 4.5, 4.5, 4.5, 7.5]  # 1; then (1 + 3)/2, (3 + 6)/2, (6 + 9)/2
+def test_reuse_as_released():
+    # The first values, 50 and 8 times too large, are used as they are, up to line 99, and never enter the mean.
+    values = np.where(np.arange(2000) % 200 < 100, 0.1, 0.3)
+    values[:2] = 5.0, 0.8
+    found = reused_values(values, every=100, average=15)
+    assert found[[0, 1, 2, 99, 100, 199, 200, 300]].tolist() == pytest.approx(
+        [5, 0.8, 0.8, 0.8, 0.3, 0.3, 0.2, 0.7 / 3]
+    )
+    assert found[1999] == pytest.approx((8 * 0.3 + 7 * 0.1) / 15)
     with pytest.raises(ValueError, match="must be at least 1, got 0 and 1"):
         reused_values([1.0], every=0, average=1)
 
 
 def test_fbpal_sgd_reuses_the_learning_rate_or_the_step(tmp_path):
-    # FBPAL ends in the minimum of each line; found on the lines 1, 2 and 4.
-    minima, slopes = np.array([0.1, 0.2, 0.15, 0.12]), np.array([-1.0, -4.0, -2.0, -0.5])
+    # FBPAL ends in the minimum of each line; found on the lines 0, 1, 2 and 4.
+    minima, slopes = np.array([0.1, 0.2, 0.15, 0.18, 0.12]), np.array([-1.0, -4.0, -2.0, -0.5, -0.8])
     table = measure(
         tmp_path,
         [parabola(1, 3, m) for m in minima],
         direction_batch_slope=slopes,
         options={"fbpal_every": 2, "fbpal_average": 2},
     )
-    np.testing.assert_allclose(column(table, "fbpal_sgd_step", "step_length"), [0.1, 0.15, 0.15, 0.16], atol=1e-9)
+    np.testing.assert_allclose(column(table, "fbpal_sgd_step", "step_length"), [0.1, 0.2, 0.15, 0.15, 0.135], atol=1e-9)
     rates = minima / np.abs(slopes)
-    in_use = np.array([rates[0], (rates[0] + rates[1]) / 2, (rates[0] + rates[1]) / 2, (rates[1] + rates[3]) / 2])
+    in_use = np.array([rates[0], rates[1], rates[2], rates[2], (rates[2] + rates[4]) / 2])
     np.testing.assert_allclose(column(table, "fbpal_sgd_lr", "step_length"), in_use * np.abs(slopes), atol=1e-9)
 
 
@@ -264,11 +272,11 @@ def test_only_lines_of_status_ok_and_edge_have_values_and_the_others_still_count
             assert [row[name] for name in ("step_length", "improvement", "relative_improvement", "distance")] == [
                 None
             ] * 4
-    # Line 1 has no FBPAL step, so there is nothing to reuse before line 3, the edge line; line 6 adds the second one.
-    expected = ["non_finite", "no_step", "ok", "unresolved", "zero_direction", "ok"]
+    # Line 0 has no FBPAL step, line 1 has one; line 3, from which on means count, has none, so that of line 1 stays.
+    expected = ["non_finite", "ok", "ok", "unresolved", "zero_direction", "ok"]
     assert statuses(table, "fbpal_sgd_step") == expected
     np.testing.assert_allclose(
-        column(table, "fbpal_sgd_step", "step_length"), [np.nan, np.nan, 0.2, np.nan, np.nan, 0.16], atol=1e-9
+        column(table, "fbpal_sgd_step", "step_length"), [np.nan, 0.1, 0.1, np.nan, np.nan, 0.1], atol=1e-9
     )
     assert statuses(table, "optimum") == ["non_finite", "ok", "ok", "unresolved", "zero_direction", "ok"]
 
@@ -361,8 +369,26 @@ def test_executed_steps_are_a_fixed_rate_for_plain_sgd_only(tmp_path):
         return provenance(found)["sgd_lr"]["sgd_original"]
 
     assert rate("plain", direction_norm=0.6, direction_batch_slope=-0.6, lr=0.5) == 0.5
-    assert rate("momentum", direction_norm=[0.6, 0.6, 0.9, 0.6], direction_batch_slope=-0.6, lr=0.5) is None
+    assert rate("odd line", direction_norm=[0.6, 0.6, 0.9, 0.6], direction_batch_slope=-0.6, lr=0.5) == 0.5
+    assert rate("momentum", direction_norm=[0.6, 0.8, 0.9, 0.7], direction_batch_slope=-0.6, lr=0.5) is None
     assert rate("backwards", direction_norm=0.6, direction_batch_slope=0.6, lr=0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("rates", "norms", "expected"),
+    [
+        ([0.5, 0.50000003, 0.49999997], [1, 1, 1], 0.5),  # float32
+        ([0.5, 0.5, 0.4999], [1, 1, 1], None),  # a schedule
+        ([0.5, 0.5, 0.05], [1, 1, 0], 0.5),  # a label, where there is no direction
+        ([None, 0.5, np.nan, np.inf], [1, 1, 1, 1], 0.5),
+        ([0.0, 0.0], [1, 1], 0.0),
+        ([0.5], [0], None),
+        ([], [], None),
+    ],
+)
+def test_one_learning_rate_or_several(rates, norms, expected):
+    columns = {"lr": pa.array(rates, pa.float64()), "direction_norm": pa.array(norms, pa.float64())}
+    assert constant_rate(pa.table(columns)) == expected
 
 
 # -- sums --------------------------------------------------------------------------------------------------------------

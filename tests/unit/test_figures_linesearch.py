@@ -728,8 +728,18 @@ def test_fig6_takes_another_title_and_names_the_released_rules(run: dict[str, pa
     assert "ResNet-18" in words(figure)
     assert "analysis.compat" not in words(figure)
     released = {**run, "line_strategies": with_facts(run["line_strategies"], compat=True)}
-    assert "released code's rules (analysis.compat)" in words(draw("linesearch/fig6_strategy_metrics", released))
-    assert "steps by the released code's rules" in words(draw("linesearch/fig5_lines_parabolas", released))
+    fig6, fig5 = (
+        draw(name, released) for name in ("linesearch/fig6_strategy_metrics", "linesearch/fig5_lines_parabolas")
+    )
+    assert "released code's rules (analysis.compat)" in words(fig6)
+    assert "steps by the released code's rules" in words(fig5)
+    # The release reuses the step length (papers.md L21).
+    lengths, label = strategy(run, "fbpal_sgd_step", "step_length"), "FBPAL&SGD, reusing its step length"
+    assert not np.allclose(lengths, strategy(run, "fbpal_sgd_lr", "step_length"))
+    means = series.moving_average(strategy(run, "fbpal_sgd_step", "step"), lengths, window=9)[1]
+    np.testing.assert_array_equal(curve(panels(fig6)[0], label)[1], means)
+    for panel, row in zip(panels(fig5), (1, 32, 64), strict=True):
+        assert curve(panel, label)[0].tolist() == [lengths[row]]
 
 
 def test_fig6_draws_ratio_learning_rate_median_and_quartiles(run: dict[str, pa.Table]) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import csv
+import dataclasses
 import io
+import json
+import math
 import os
 import pickle
 import pickletools
@@ -19,22 +23,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_pickles import BATCH, LR, SyntheticLine, released_positions, synthetic_lines, write_pickle, write_run
+from published_pickles import (
+    BATCH,
+    LR,
+    SyntheticLine,
+    released_positions,
+    synthetic_lines,
+    write_pickle,
+    write_run,
+    write_sgd_run,
+)
 
+from sgdline.analysis.claims.linesearch import claim_order, run_claims
+from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
 from sgdline.analysis.distances import measure_distances
 from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
+from sgdline.analysis.rates import constant_rate
+from sgdline.analysis.strategies import measure_strategies
 from sgdline.cli import main
 from sgdline.config import load_schema, resolve_config
 from sgdline.data import restricted_pickles
 from sgdline.data.published_lines import PublishedLine, find_pickles, folder_digest, import_lines, read_pickle
 from sgdline.errors import SgdlineError
-from sgdline.figures import available
+from sgdline.figures import available, series, style
 from sgdline.tables import provenance, read_table
 
 PROTOCOLS = [2, 3, 4, 5]
@@ -701,6 +719,7 @@ class TestTables:
             **labels, "kind": "line", "imported": True, "files": 3, "batch_norm": "train", "positions": "grid",
             "samples": 10, "validation_samples": 4, "chunk_sizes": [4, 4, 2],
             "direction_batch_slope": "finite difference", "enlarged_lines": 0, "interpolated_steps": 0,
+            "imported_lr": 0.1,
         }.items()  # fmt: skip
         assert {"L6", "L7"} <= set(facts["faults_of_the_sampler"])
         assert provenance(trace).items() >= {**labels, "kind": "trace", "imported": True}.items()
@@ -763,7 +782,7 @@ class TestTables:
         imported(folder, lr=LR)
         assert not caplog.messages
         imported(folder, lr=0.05)
-        assert "has the learning rate 0.1, not 0.05" in caplog.text
+        assert "have the learning rate 0.1, not 0.05" in caplog.text
 
     def test_memory_does_not_grow_with_the_lines(self, tmp_path: Path) -> None:
         [line] = synthetic_lines(1, train=400)
@@ -803,18 +822,30 @@ class TestAnalysis:
     def test_fits(self, run: tuple[Path, list[SyntheticLine]]) -> None:
         folder, lines = run
         options = {"window": self.WINDOW, "resolution": self.RESOLUTION}
-        fit_lines(folder / "line.arrow", folder / "fits.arrow", degrees=[1, 2], provenance={}, **options)
+        fit_lines(folder / "line.arrow", folder / "fits.arrow", degrees=[1, 2, 3], provenance={}, **options)
         fits = read_table(folder / "fits.arrow", "line_fits").to_pylist()
-        points = np.arange(-33, 34) * 0.006
+        # The sampler's own positions, at which the line is known: its left half lies between those of the common grid.
+        points = np.sort(np.concatenate([-0.5 + 0.006 * np.arange(50, 84), 0.006 * np.arange(34)]))
         assert [(fit["step"], fit["degree"]) for fit in fits] == [
-            (step, degree) for step in range(12) for degree in (1, 2)
+            (step, degree) for step in range(12) for degree in (1, 2, 3)
         ]
         for fit in fits:
-            losses = on_grid(lines[fit["step"]], points)
+            losses = lines[fit["step"]].full(points)
+            if fit["degree"] == 3:  # exactly of degree 3: no floor of interpolation
+                assert fit["mae"] < 1e-14
+                continue
             expected = np.polyfit(points, losses, fit["degree"])
             np.testing.assert_allclose(fit["coefficients"], expected[::-1], rtol=1e-8, atol=1e-10)
             assert fit["mae"] == pytest.approx(np.abs(losses - np.polyval(expected, points)).mean(), rel=1e-6)
             assert fit["status"] == "ok"
+
+    def test_too_few_positions_of_its_own_for_a_degree(self, tmp_path: Path) -> None:
+        imported_row(tmp_path / "run", fields_at(np.arange(-5, 6) * 0.1))
+        options = {"window": self.WINDOW, "resolution": self.RESOLUTION, "provenance": {}}
+        fit_lines(tmp_path / "line.arrow", tmp_path / "fits.arrow", degrees=[4], **options)
+        assert read_table(tmp_path / "fits.arrow", "line_fits")["mae"][0].as_py() < 1e-12
+        with pytest.raises(SgdlineError, match=r"degrees must be below .* in the window \(5\), got 5\. Enlarge"):
+            fit_lines(tmp_path / "line.arrow", tmp_path / "fits.arrow", degrees=[5, 1], **options)
 
     def test_metrics(self, run: tuple[Path, list[SyntheticLine]]) -> None:
         folder, lines = run
@@ -849,6 +880,104 @@ class TestAnalysis:
             for other, distance in zip(row["other_steps"], row["distances"], strict=True):
                 expected = np.abs(shapes[row["step"]] - shapes[other]).mean()
                 assert distance == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+def claims_of(folder: Path, **strategies: Any) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return the metadata of the strategies of imported lines and the values of the run's claims."""
+    tables = {name: folder / f"{name}.arrow" for name in ("line_fits", "line_metrics", "line_strategies")}
+    window = {"window": 0.2, "resolution": 0.006, "provenance": {}}
+    fit_lines(folder / "line.arrow", tables["line_fits"], degrees=[1, 2], **window)
+    measure_lines(folder / "line.arrow", tables["line_metrics"], **window)
+    measure_strategies(
+        folder / "line.arrow", tables["line_metrics"], tables["line_strategies"], interval=0.5, resolution=0.006,
+        pal_measuring_step=0.1, fbpal_every=100, fbpal_average=15, compat=False, provenance={}, **strategies,
+    )  # fmt: skip
+    read = {name: read_table(path, name) for name, path in tables.items()}
+    claims = run_claims(trace=read_table(folder / "trace.arrow", "trace"), **read)
+    return provenance(read["line_strategies"]), {
+        claim.claim: math.nan if claim.value is None else claim.value for claim in claims
+    }
+
+
+class TestLearningRate:
+    """Of runs with one learning rate, which the files hold as the quotient of two rounded lengths."""
+
+    LINES = synthetic_lines(40)
+
+    def run(self, folder: Path, *, single: bool, **options: Any) -> tuple[pa.Table, pa.Table]:
+        return imported(write_sgd_run(folder / "run", self.LINES, lr=0.04, single=single), **options)
+
+    def test_claims_are_those_of_exact_norms(self, tmp_path: Path) -> None:
+        values = []
+        for single in (False, True):
+            folder = tmp_path / str(single)
+            line, _ = self.run(folder, single=single)
+            assert not single or len(set(line["lr"].to_pylist())) > 10
+            facts, claims = claims_of(folder, sgd_lr=[0.01])
+            assert facts["sgd_lr"]["sgd_original"] == pytest.approx(0.04, rel=1e-7)
+            assert facts["imported_lr"] == 0.04
+            values.append(claims)
+        assert values[0] == pytest.approx(values[1], rel=1e-6, nan_ok=True)
+        # The run's own rate is the best fixed one: that of the config alone leaves the claim below it.
+        strategies = read_table(tmp_path / "True" / "line_strategies.arrow", "line_strategies")
+        rates = {"sgdline": json.dumps({**provenance(strategies), "sgd_lr": {"sgd_0.01": 0.01}})}
+        without, _ = claim_order(strategies.replace_schema_metadata(rates))
+        assert values[1]["C3"] > without.value + 0.1
+
+    def test_a_line_of_another_slope_does_not_make_the_run_another_one(self, tmp_path: Path) -> None:
+        odd = self.LINES[5]
+        slope = np.where(np.arange(odd.slope.size) < odd.train, odd.slope, 0.7 * odd.slope)
+        folder = write_sgd_run(tmp_path / "run", self.LINES, lr=0.04, single=True)
+        fields = pickle.loads((folder / "line_data_5.pickle").read_bytes())
+        fields = [
+            *fields[:3],
+            dataclasses.replace(odd, slope=slope).batch(fields[2]) * np.ones((BATCH, 1)),
+            *fields[4:],
+        ]
+        write_pickle(folder, 5, fields)
+        line, _ = imported(folder)
+        assert line["step_length"][5].as_py() / 0.04 > 1.3 * abs(line["direction_batch_slope"][5].as_py())
+        assert claims_of(tmp_path, sgd_lr=[0.01])[0]["sgd_lr"]["sgd_original"] == pytest.approx(0.04, rel=1e-6)
+
+    @pytest.mark.parametrize("label", [None, 0.3])
+    def test_a_line_without_a_direction_says_nothing_of_the_rate(self, tmp_path: Path, label: float | None) -> None:
+        folder = write_sgd_run(tmp_path / "run", self.LINES[:6], lr=0.04, single=True)
+        fields = fields_at(released_positions(0.0), step_length=0.0, direction_norm=torch.tensor(0.0))
+        for step in (0, 9):
+            write_pickle(folder, step, fields)
+        line, trace = imported(folder, lr=label)
+        assert provenance(line)["imported_lr"] == provenance(trace)["imported_lr"] == 0.04
+        assert constant_rate(line) == constant_rate(trace) == pytest.approx(0.04, rel=1e-6)
+
+    def test_a_schedule_is_one(self, tmp_path: Path) -> None:
+        folder = write_sgd_run(tmp_path / "run", self.LINES[:6], lr=0.04, single=True)
+        write_sgd_run(tmp_path / "late", self.LINES[:7], lr=0.004, single=True)
+        (tmp_path / "late" / "line_data_6.pickle").rename(folder / "line_data_6.pickle")
+        line, trace = imported(folder)
+        assert provenance(line)["imported_lr"] is provenance(trace)["imported_lr"] is None
+        facts, _ = claims_of(tmp_path, sgd_lr=[0.01])
+        assert facts["sgd_lr"]["sgd_original"] is None
+        assert style.own_lr_text({"lr": 0.04}, facts) == "scheduled"
+
+    def test_figures_and_claims_name_the_files_rate(self, tmp_path: Path) -> None:
+        self.run(tmp_path, single=True, lr=0.1)
+        claims_of(tmp_path, sgd_lr=[0.01])
+        strategies = read_table(tmp_path / "line_strategies.arrow", "line_strategies")
+        settings = {"lr": 0.1, "optimizer": {"name": "sgd"}}
+        scheduled = constant_rate(read_table(tmp_path / "line_metrics.arrow", "line_metrics")) is None
+        looks = series.strategy_looks(strategies, settings=settings, scheduled=scheduled)
+        assert looks["sgd_original"].label == "SGD original, lr 0.04"
+        run = RunTables(
+            "imported",
+            "resnet20",
+            0.1,
+            4,
+            1,
+            *(tmp_path / f"{name}.arrow" for name in ("trace", "line", "line_fits", "line_metrics", "line_strategies")),
+        )
+        outputs = {name: tmp_path / name for name in ("claims_output", "pooled_output", "summary_output")}
+        judge_runs([run], **outputs)
+        assert {row["lr"] for row in csv.DictReader(outputs["claims_output"].read_text().splitlines())} == {"0.04"}
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from sgdline import tables
 
 MEASURABLE = ("ok", "edge")  # status of a line that is resolved, finite and has a direction
-_REPEATED = ("version", "seed", "device", "torch", "batch_norm", "samples", "positions", "dataset", "model", "imported")
+_REPEATED = (
+    "version", "seed", "device", "torch", "batch_norm", "samples", "positions", "dataset", "model", "imported",
+    "imported_lr",
+)  # fmt: skip
 
 
 def as_floats(table: pa.Table, column: str) -> NDArray[np.float64]:

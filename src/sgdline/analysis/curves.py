@@ -44,6 +44,15 @@ class LineMinima(NamedTuple):
     at_edge: BoolArray  # (T,) the arg-min is the first or the last measured position
 
 
+class FittingPoints(NamedTuple):
+    """Lines at the positions that a fit is to go through, the same ones for all of them."""
+
+    rows: IntArray  # (M,) rows of the table
+    positions: FloatArray  # (P,) Euclidean lengths
+    losses: FloatArray  # (M, P) nats, NaN as in `LineCurves.at`
+    covered: BoolArray  # (M, P) the position lies in the line's measured range
+
+
 @dataclass(frozen=True)
 class _Structure:
     """Lines whose nodes and panels are the same."""
@@ -198,6 +207,39 @@ class LineCurves:
             if inside.size:
                 losses[np.ix_(panel.rows, inside)] = _evaluate(panel.nodes, panel.values, clipped, linear=panel.linear)
         return losses
+
+    def fitting_points(self, *, window: float, resolution: float) -> list[FittingPoints]:
+        """Return the lines where polynomials are to be fitted to them, those at the same positions together.
+
+        An adaptive line is read at the positions of `common_grid`. A line that was measured on a grid keeps its own
+        positions within the window: between them it is piecewise linear, above a convex loss.
+
+        Args:
+            window: Half-width of the interval, Euclidean length.
+            resolution: Spacing of the common grid, Euclidean length. Lines that do not cover it are read there as well.
+
+        Source: linesearch M12.
+        """
+        grid = common_grid(window, resolution)
+        covered = self.covers(grid)
+        whole: BoolArray = np.asarray(covered.all(axis=1))
+        elsewhere = np.ones(len(self), dtype=np.bool_)
+        members: dict[bytes, list[tuple[IntArray, FloatArray]]] = {}
+        for structure in self._structures:
+            used = whole[structure.rows]
+            if structure.edges.size < 2 and used.any():
+                inside = np.abs(structure.nodes) <= window * (1 + _RANGE_TOLERANCE)
+                entry = structure.rows[used], structure.values[np.ix_(used, inside)]
+                members.setdefault(structure.nodes[inside].tobytes(), []).append(entry)
+                elsewhere[structure.rows[used]] = False
+        groups = []
+        for nodes, entries in members.items():
+            rows, values = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+            groups.append(FittingPoints(rows, np.frombuffer(nodes), values, np.ones(values.shape, dtype=np.bool_)))
+        if elsewhere.any():
+            rows = np.flatnonzero(elsewhere)
+            groups.append(FittingPoints(rows, grid, self.at(grid)[rows], covered[rows]))
+        return groups
 
     def at_each(self, positions: ArrayLike) -> FloatArray:
         """Return every line at a position of its own.

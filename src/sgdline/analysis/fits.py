@@ -79,6 +79,44 @@ def fit_polynomial(
     return PolynomialFit(coefficients, mae, status.tolist())
 
 
+def fit_curves(
+    curves: LineCurves, *, window: float, resolution: float, degrees: Sequence[int], key: str
+) -> list[PolynomialFit]:
+    """Fit polynomials of several degrees to every line, at the positions of `LineCurves.fitting_points`.
+
+    Args:
+        curves: Lines of one run.
+        window: Half-width of the fitted interval, Euclidean length.
+        resolution: Spacing of the positions at which adaptive lines are read, Euclidean length.
+        degrees: Polynomial degrees, each at least 1.
+        key: Key of the config that has the degrees.
+
+    Returns:
+        One fit of all lines per degree.
+
+    Raises:
+        SgdlineError: If the window holds too few positions of a line for a degree.
+
+    Source: linesearch M12.
+    """
+    groups = curves.fitting_points(window=window, resolution=resolution)
+    sizes = [group.positions.size for group in groups] or [common_grid(window, resolution).size]
+    if degrees and max(degrees) >= min(sizes):
+        raise SgdlineError(
+            f"{key} must be below the number of positions in the window ({min(sizes)}), got {max(degrees)}. Enlarge "
+            "analysis.window, lower the resolution of the line probe, or leave out the degree."
+        )
+    fits = []
+    for degree in degrees:
+        coefficients, mae = np.full((len(curves), degree + 1), np.nan), np.full(len(curves), np.nan)
+        status = np.full(len(curves), "non_finite", dtype=object)
+        for group in groups:
+            fit = fit_polynomial(group.positions, group.losses, degree=degree, covered=group.covered)
+            coefficients[group.rows], mae[group.rows], status[group.rows] = fit.coefficients, fit.mae, fit.status
+        fits.append(PolynomialFit(coefficients, mae, status.tolist()))
+    return fits
+
+
 def fit_lines(
     line_path: str | Path,
     output: str | Path,
@@ -96,7 +134,8 @@ def fit_lines(
         line_path: Table of kind `line`.
         output: Table of kind `line_fits`.
         window: Half-width of the fitted interval, Euclidean length.
-        resolution: Spacing of the positions that are fitted, Euclidean length.
+        resolution: Spacing of the positions at which adaptive lines are read, Euclidean length. Lines on a grid are
+            fitted at their own positions.
         degrees: Polynomial degrees, each at least 1.
         provenance: Facts for the metadata; they join and override those of the line table.
 
@@ -107,16 +146,9 @@ def fit_lines(
     """
     columns = ["step", "panel_edges", "positions", "train_loss", "status"]
     lines = read_table(line_path, LINE, columns=columns)
-    grid = common_grid(window, resolution)
-    ordered = sorted(set(degrees))
-    if ordered and ordered[-1] >= grid.size:
-        raise SgdlineError(
-            f"analysis.degrees must be below the number of positions in the window ({grid.size}), got {ordered[-1]}. "
-            f"Enlarge analysis.window or lower the resolution of the line probe."
-        )
     curves = LineCurves.from_table(lines)
-    losses, covered = curves.at(grid), curves.covers(grid)
-    fits = [fit_polynomial(grid, losses, degree=degree, covered=covered) for degree in ordered]
+    ordered = sorted(set(degrees))
+    fits = fit_curves(curves, window=window, resolution=resolution, degrees=ordered, key="analysis.degrees")
     count, kinds = len(curves), len(ordered)
     unresolved = np.array(lines.column("status").to_pylist(), dtype=object) == "unresolved"
     status = np.empty((count, kinds), dtype=object)

@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from sgdline.analysis.columns import as_floats, inherited_provenance, measurable, nullable
-from sgdline.analysis.curves import LineCurves, common_grid
+from sgdline.analysis.curves import LineCurves
 from sgdline.analysis.distances import curve_distances, line_shapes
-from sgdline.analysis.fits import fit_polynomial
+from sgdline.analysis.fits import fit_curves
 from sgdline.analysis.metrics import line_search_ratio
-from sgdline.errors import SgdlineError
 from sgdline.tables import read_table, write_table
 from sgdline.tables.kinds.mline import MLINE
 from sgdline.tables.kinds.mline_metrics import MLINE_METRICS
@@ -49,25 +48,16 @@ def measure_same_position(
     Source: linesearch M1, M10, M11, M12, fig. 8.
     """
     lines = read_table(mline_path, MLINE, columns=[*_COPIED, "panel_edges", "positions", "train_loss"])
-    grid = common_grid(window, resolution)
-    ordered = sorted(set(degrees))
-    if ordered and ordered[-1] >= grid.size:
-        raise SgdlineError(
-            f"analysis.same_position_degrees must be below the number of positions in the window ({grid.size}), got "
-            f"{ordered[-1]}. Enlarge analysis.window or lower the resolution of the probe."
-        )
     measured = measurable(lines)
     curves = LineCurves.from_table(lines)
+    ordered, key = sorted(set(degrees)), "analysis.same_position_degrees"
+    fits = fit_curves(curves, window=window, resolution=resolution, degrees=ordered, key=key)
     minimum = curves.minimum(resolution)
     ratio = line_search_ratio(minimum.vertex, as_floats(lines, "direction_norm"))
     ratio[~measured] = np.nan
     shapes = line_shapes(curves, window=window, resolution=resolution)
     shapes[~measured] = np.nan
-    losses, covered = curves.at(grid), curves.covers(grid)
-    mae = np.full((len(curves), len(ordered)), np.nan)
-    for place, degree in enumerate(ordered):
-        mae[:, place] = fit_polynomial(grid, losses, degree=degree, covered=covered).mae
-    mae[~measured] = np.nan
+    mae = np.stack([np.where(measured, fit.mae, np.nan) for fit in fits], axis=1)
 
     directions = lines.column("direction").to_numpy()
     others: list[Any] = [None] * len(curves)

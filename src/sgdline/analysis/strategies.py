@@ -5,8 +5,8 @@ Strategies, by their names in the table:
 optimum                  s_opt, the minimum of the full-batch loss f on the line (M1)
 direction_batch_minimum  s_dir, the minimum of the direction batch's loss b on the line (M2)
 fbpal                    parabolic approximation line search on f (M6)
-fbpal_sgd_lr             FBPAL now and then; in between its learning rate s/|D_b| is used again (M7)
-fbpal_sgd_step           FBPAL now and then; in between its step length s is used again (M7, as released)
+fbpal_sgd_lr             FBPAL now and then; later lines reuse its learning rate s/|D_b| (M7)
+fbpal_sgd_step           FBPAL now and then; later lines reuse its step length s (M7, as released)
 sgd_original             s_sgd, the step that the run took (M4)
 sgd_auto                 plain SGD with the learning rate of `adapted_lr` (M4)
 sgd_<lr>                 plain SGD with a learning rate of one's choice, e.g. sgd_0.05 (M4)
@@ -31,6 +31,7 @@ from numpy.typing import ArrayLike
 from sgdline import tables
 from sgdline.analysis.columns import as_floats, inherited_provenance, measurable, nullable
 from sgdline.analysis.curves import BoolArray, FloatArray, IntArray, LineCurves
+from sgdline.analysis.rates import constant_rate
 from sgdline.analysis.released import derivative_at_zero, nearest, released_positions
 from sgdline.errors import SgdlineError
 from sgdline.tables import read_table, write_table
@@ -41,6 +42,7 @@ from sgdline.tables.kinds.line_strategies import LINE_STRATEGIES
 _LINE_COLUMNS = (
     "step",
     "lr",
+    "direction_norm",
     "step_length",
     "direction_batch_slope",
     "panel_edges",
@@ -51,9 +53,9 @@ _LINE_COLUMNS = (
     "step_direction_batch_loss",
     "status",
 )
-# nats; keeps the relative improvement finite where the line starts in its minimum (M8, papers.md L22).
-# A finite difference stands for the exact slope of imported lines.
+# How far the steps of plain SGD may be from -lr * D_b, relative to it: D_b of imported lines is a finite difference.
 _PLAIN_STEP = 0.01
+# nats; keeps the relative improvement finite where the line starts in its minimum (M8, papers.md L22).
 _SMALLEST_GAIN = 1e-7
 
 
@@ -120,13 +122,15 @@ def pal_step(slope: ArrayLike, loss_at_zero: ArrayLike, loss_at_mu: ArrayLike, m
 def reused_values(values: ArrayLike, *, every: int, average: int) -> FloatArray:
     """Return what is in use on each line where a value is found on some lines only.
 
-    Lines count from 1. The value is found on line 1 and on the lines every, 2 * every, ...; from each of these on, the
-    mean of the last `average` found values is in use. One that is not finite counts as not found.
+    Lines count from 0. A value is found on the lines 0, 1, every, 2 * every, ... Those of the lines before `every` are
+    used as they are; from line `every` on, the mean of the last `average` values found from there on is used: the
+    first lines are the least typical ones, and their values never enter it. A value that is not finite counts as not
+    found; the one before it stays in use.
 
     Args:
         values: What would be found on each line. Shape (T,).
-        every: Distance of the lines on which it is, at least 1.
-        average: Values in the mean, at least 1.
+        every: Distance of the lines on which it is, at least 1; 100 in the paper.
+        average: Values in the mean, at least 1; 15 in the paper.
 
     Returns:
         Shape (T,); NaN as long as nothing was found.
@@ -140,12 +144,14 @@ def reused_values(values: ArrayLike, *, every: int, average: int) -> FloatArray:
         raise ValueError(f"every and average must be at least 1, got {every} and {average}")
     candidates = np.asarray(values, dtype=np.float64)
     in_use = np.full(candidates.shape, np.nan)
-    found: list[float] = []
-    for line in sorted({0, *range(every - 1, candidates.size, every)}) if candidates.size else []:
-        if np.isfinite(candidates[line]):
-            found.append(float(candidates[line]))
-        if found:
-            in_use[line:] = np.mean(found[-average:])
+    averaged: list[float] = []
+    measured = {0, 1, *range(every, candidates.size, every)} & set(np.flatnonzero(np.isfinite(candidates)).tolist())
+    for line in sorted(measured):
+        value = float(candidates[line])
+        if line >= every:
+            averaged.append(value)
+            value = float(np.mean(averaged[-average:]))
+        in_use[line:] = value
     return in_use
 
 
@@ -220,11 +226,12 @@ def measure_strategies(
         resolution: Spacing of the line probe's positions, Euclidean length; read where `compat` is set.
         sgd_lr: Learning rates of plain SGD besides the run's own, numbers or `auto`.
         pal_measuring_step: mu of PAL and FBPAL, Euclidean length.
-        fbpal_every: FBPAL&SGD finds a new FBPAL step on every n-th measured line.
-        fbpal_average: FBPAL steps in the mean that FBPAL&SGD uses.
+        fbpal_every: FBPAL&SGD finds an FBPAL step on the measured lines 0, 1, n, 2n, ...; see `reused_values`.
+        fbpal_average: FBPAL steps in the mean that FBPAL&SGD uses from line n on.
         compat: Follow the released code: its positions, the direction batch stacked under the measuring set, grid
             minima, finite differences, losses of the nearest position (papers.md L9, L11, L20, L21). No step is then
-            out of range. The learning rate of sgd_auto and the book-keeping of FBPAL&SGD stay as they are.
+            out of range. FBPAL&SGD is kept alike with and without it; fbpal_sgd_step is the released variant. The
+            learning rate of sgd_auto is not the released code's, which has none.
         provenance: Facts for the metadata; they join and override those of the line table.
 
     Raises:
@@ -455,12 +462,17 @@ _RELEASED = (
 
 
 def _fixed_lr(lines: pa.Table, measured: BoolArray) -> float | None:
-    """Return the learning rate of the executed steps; None if they are not those of plain SGD with a single one."""
-    lr, steps = as_floats(lines, "lr")[measured], as_floats(lines, "step_length")[measured]
-    plain = -lr * as_floats(lines, "direction_batch_slope")[measured]
-    if not lr.size or (lr != lr[0]).any() or not np.allclose(steps, plain, rtol=_PLAIN_STEP):
+    """Return the learning rate of the executed steps; None if they are not those of plain SGD with a single one.
+
+    The median over the lines decides: with momentum nearly all steps differ, while a single line of plain SGD may.
+    """
+    used = lines.filter(pa.array(measured))
+    rate, slopes = constant_rate(used), as_floats(used, "direction_batch_slope")
+    if rate is None:
         return None
-    return float(lr[0])
+    known = np.isfinite(slopes) & (slopes != 0)
+    deviations = np.abs(as_floats(used, "step_length")[known] / (-rate * slopes[known]) - 1)
+    return rate if deviations.size and np.median(deviations) <= _PLAIN_STEP else None
 
 
 def _least(values: FloatArray) -> float:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from sgdline import __version__
+from sgdline.analysis.rates import constant_rate
 from sgdline.data.restricted_pickles import RefusedError, StoredArray, load_restricted, shown
 from sgdline.errors import SgdlineError
 from sgdline.runtime import progress
@@ -220,7 +222,8 @@ def import_lines(
     direction batch is stored: it is the finite difference of its curve. The measuring set's rows are taken for one
     epoch of whole batches.
 
-    The trace has one row per line; what the files do not tell is null there.
+    The trace has one row per line; what the files do not tell is null there. The metadata of both tables hold the
+    run's learning rate as `imported_lr`, to six digits; null if the lines have several.
 
     Args:
         folder: Holds one file `line_data_<step>.pickle` per line; other files do not count.
@@ -230,7 +233,7 @@ def import_lines(
         sample_losses: Keep the loss of every sample.
         batch_size: Samples that the direction batch must have; any number if None.
         lr: Learning rate of lines without a direction, where step length / norm does not exist; NaN if None. The log
-            warns if the first line's is another one.
+            warns if that of the other lines, of the first one with a schedule, is another one.
         provenance: Facts for the metadata of both tables.
 
     Raises:
@@ -248,8 +251,6 @@ def import_lines(
             f"batch_size must be that of the imported lines ({batch} samples in {first.path}), got {batch_size}. "
             "Correct it."
         )
-    if lr is not None and not math.isclose(lr, _learning_rate(first, lr), rel_tol=1e-3):
-        logger.warning("The first line in %s has the learning rate %g, not %g.", folder, _learning_rate(first, lr), lr)
     sizes = _chunk_sizes(measured, batch)
     facts = {**provenance, "version": __version__, "imported": True, "files": len(files)}
     line_facts = {
@@ -281,9 +282,21 @@ def import_lines(
             raise
         if interpolated:
             logger.warning("%d lines have no losses at the step itself; they are interpolated.", interpolated)
-        writer.finish({"enlarged_lines": enlarged, "interpolated_steps": interpolated})
-    columns = {name: [update[name] for update in updates] for name in updates[0]}
-    write_table(trace, TRACE, columns, provenance=facts)
+        columns = {name: [update[name] for update in updates] for name in updates[0]}
+        rate = constant_rate(pa.table({name: columns[name] for name in ("lr", "direction_norm")}))
+        _compare_rates(folder, columns["lr"][0] if rate is None else rate, lr)
+        own_rate = {"imported_lr": None if rate is None else float(f"{rate:.6g}")}
+        writer.finish({"enlarged_lines": enlarged, "interpolated_steps": interpolated, **own_rate})
+    write_table(trace, TRACE, columns, provenance={**facts, **own_rate})
+
+
+def _compare_rates(folder: str | Path, measured: float, named: float | None) -> None:
+    """Warn of a label that is not the lines' learning rate."""
+    if named is not None and math.isfinite(measured) and not math.isclose(named, measured, rel_tol=1e-3):
+        logger.warning(
+            "The lines in %s have the learning rate %g, not %g. Figures and claims use their own.",
+            folder, measured, named,
+        )  # fmt: skip
 
 
 def _chunk_sizes(samples: int, chunk_size: int) -> list[int]:

@@ -58,7 +58,8 @@ def strategy_looks(
 ) -> dict[str, StrategyLook]:
     """Return how each strategy of a table is drawn and called, in the order of the table.
 
-    Of the two ways to reuse FBPAL only the learning rate is drawn: the step length has little to do with SGD.
+    Of the two variants of FBPAL&SGD one is drawn: the learning rate is reused, or the step length where the table
+    follows the released code, which does so although the step length has little to do with SGD (papers.md M7, L21).
 
     Args:
         line_strategies: Table of that kind; its metadata names the learning rates.
@@ -68,16 +69,18 @@ def strategy_looks(
     # Here and not above: reading a spec does not need it.
     from sgdline.analysis.strategies import rows_by_strategy
 
-    rates = provenance(line_strategies).get("sgd_lr", {})
+    facts = provenance(line_strategies)
+    rates = facts.get("sgd_lr", {})
+    reuse, reused = ("fbpal_sgd_step", "step length") if facts.get("compat") else ("fbpal_sgd_lr", "lr")
     optimizer = settings["optimizer"]["name"]
-    own = "SGD original, " + ("scheduled lr" if scheduled else f"lr {style.lr_text(settings)}")
+    own = "SGD original, " + ("scheduled lr" if scheduled else f"lr {style.own_lr_text(settings, facts)}")
     known = {
         "optimum": StrategyLook("optimum", "full-batch minimum (s_opt)", "optimum"),
         "direction_batch_minimum": StrategyLook(
             "direction_batch_minimum", "direction-batch minimum (s_dir)", "direction batch"
         ),
         "fbpal": StrategyLook("fbpal", "FBPAL", "FBPAL"),
-        "fbpal_sgd_lr": StrategyLook("fbpal_sgd_lr", "FBPAL&SGD, reusing its lr", "FBPAL&SGD"),
+        reuse: StrategyLook(reuse, f"FBPAL&SGD, reusing its {reused}", "FBPAL&SGD"),
         "sgd_original": (
             StrategyLook("sgd_original", own, "SGD original")
             if optimizer == "sgd"

@@ -236,7 +236,7 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
         f"experiment {settings['experiment']}",
         f"model {facts.get('model', settings['model'])}",
         f"data set {facts.get('dataset', settings['dataset'])}",
-        f"lr {lr_text(settings)}",
+        f"lr {own_lr_text(settings, facts)}",
         f"batch size {settings['batch_size']}",
         f"seed {settings['seed']}",
         *describe_optimizer(settings["optimizer"]),
@@ -256,6 +256,19 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
 def lr_text(settings: Mapping[str, Any]) -> str:
     """Return a run's learning rate as its config gives it, as a multiple of 1/lambda_max where it is one."""
     return f"{settings['lr']}{lr_unit(settings)}"
+
+
+def own_lr_text(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Return the learning rate that a run had: where its lines were imported, theirs and not the config's label.
+
+    Args:
+        settings: As in `sgdline.figures.plot_figure`.
+        facts: Metadata of a table of the run.
+    """
+    if not facts.get("imported"):
+        return lr_text(settings)
+    rate = facts.get("imported_lr")
+    return "scheduled" if rate is None else f"{rate:g}"
 
 
 def lr_unit(settings: Mapping[str, Any]) -> str:

@@ -245,6 +245,7 @@ class _Group:
         self.step_u *= self.lr
         self.step_v *= self.lr
         if self._shrinks:
+            # papers.md P16: v is compared with the old u.
             larger = np.sign(np.abs(u) - np.abs(v))
             self.step_u += (self._weight_decay + self._balancedness * larger) * u
             self.step_v += (self._weight_decay - self._balancedness * larger) * v
@@ -414,6 +415,7 @@ def hessian_range(problem: Problem, u: FloatArray, v: FloatArray) -> tuple[float
     """
     covariance = problem.inputs.T @ problem.inputs / len(problem.targets)
     residual = problem.inputs.T @ (problem.inputs @ (u * v) - problem.targets) / len(problem.targets)
+    # papers.md P16: rows belong to u here, columns to v; the release exchanges the two mixed blocks.
     mixed = v[:, None] * covariance * u + np.diag(residual)
     hessian = np.block([[v[:, None] * covariance * v, mixed], [mixed.T, u[:, None] * covariance * u]])
     eigenvalues = np.linalg.eigvalsh(hessian)

@@ -381,10 +381,13 @@ class Trainer:
         ]
 
     def _rule_gradient(self, gradient: Tensor, *, step: int, samples: int) -> Tensor:
-        """Return what the update rule takes for the gradient of a batch: as it is, summed, or with noise."""
+        """Return what the update rule takes for the gradient of a batch: as it is, with noise, or both summed."""
+        if self._noise is not None:
+            gradient = self._noise.added(gradient, step=step)
         if self._summed and self._micro_batch is not None and samples > self._micro_batch:
-            gradient = gradient * (samples // self._micro_batch)  # papers.md K1
-        return gradient if self._noise is None else self._noise.added(gradient, step=step)
+            # papers.md K1: the released noise is divided by micro-batch/batch, so that it is scaled like the sum.
+            gradient = gradient * (samples // self._micro_batch)
+        return gradient
 
     def _compute(self, step: int) -> Update:
         batch = self.batch(step)

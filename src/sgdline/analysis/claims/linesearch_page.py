@@ -128,7 +128,7 @@ def _summarise(run: RunTables) -> _RunSummary:
         judged=JudgedRun(
             experiment=run.experiment,
             model=run.model,
-            lr=run.lr,
+            lr=run.lr if facts.get("imported_lr") is None else facts["imported_lr"],  # the config's is a label
             batch_size=run.batch_size,
             seed=run.seed,
             claims=run_claims(

@@ -33,6 +33,7 @@ _MARKERS = {
     "direction_batch_minimum": "s",
     "fbpal": "p",
     "fbpal_sgd_lr": "h",
+    "fbpal_sgd_step": "h",
     "sgd_original": "v",
     "sgd_1": "^",
     "sgd_2": "<",
@@ -78,9 +79,12 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
 
     Source: linesearch fig5 (papers.md 2.4).
     """
+    # Here and not above: reading a spec does not need it.
+    from sgdline.analysis.rates import constant_rate
+
     table, run_steps, probe = tables["line"], settings["steps"], settings["probes"]["line"]
     chosen = lines.choose_lines(table["step"].to_numpy(), settings["analysis"]["figure_lines"], run_steps=run_steps)
-    scheduled = len(set(table["lr"].to_pylist())) > 1
+    scheduled = constant_rate(table) is None
     looks = series.strategy_looks(tables["line_strategies"], settings=settings, scheduled=scheduled)
     figure, panels = lines.line_sheet(
         SPEC.title, len(chosen), tables=tables, settings=settings, legend_entries=len(looks) + 6

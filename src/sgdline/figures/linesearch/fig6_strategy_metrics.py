@@ -48,13 +48,14 @@ def draw_metrics(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any],
         settings: As in `sgdline.figures.plot_figure`.
         title: One line.
 
-    Source: linesearch fig6 (papers.md 2.4), M8 to M10; of FBPAL&SGD the variant that reuses the learning rate.
+    Source: linesearch fig6 (papers.md 2.4), M8 to M10; the variant of FBPAL&SGD as `series.strategy_looks` says.
     """
     # Here and not above: reading a spec does not need it.
+    from sgdline.analysis.rates import constant_rate
     from sgdline.analysis.strategies import accumulate, common_improvement, rows_by_strategy
 
     table = tables["line_strategies"]
-    scheduled = len(set(tables["line_metrics"]["lr"].to_pylist())) > 1
+    scheduled = constant_rate(tables["line_metrics"]) is None
     looks = series.strategy_looks(table, settings=settings, scheduled=scheduled)
     rows = rows_by_strategy(table)
     gains, lines = common_improvement(table, list(looks)) if looks else ({}, 0)
@@ -193,6 +194,7 @@ def _draw_sums(
 
 def _draw_ratio(panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> None:
     """Draw s_opt/||m_t|| with its median, its quartiles and the run's own learning rate (M10)."""
+    from sgdline.analysis.rates import constant_rate
     from sgdline.analysis.strategies import middle_half
 
     metrics, window = tables["line_metrics"].sort_by("step"), settings["analysis"]["smoothing"]
@@ -207,7 +209,7 @@ def _draw_ratio(panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mappin
         style.say(panel, style.absence(words, tables))
         return
     notes = [series.average_note(len(steps), window)]
-    lr = style.numbers(metrics, "lr")
+    lr, constant = style.numbers(metrics, "lr"), constant_rate(metrics)
     half = middle_half(len(steps))
     middle = ratios[half][finite[half]]
     if middle.size >= 4:
@@ -223,16 +225,14 @@ def _draw_ratio(panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mappin
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
     series.draw_series(panel, steps, ratios, window=window, role="measured", label="ratio, measured")
     panel.axhline(median, **style.look("median", zorder=1.5), label=f"ratio, median of the {span}: {median:.3g}")
-    constant = bool((lr == lr[0]).all())
     optimizer = settings["optimizer"]["name"]
     changing = "scheduled" if optimizer == "sgd" else optimizer
-    name = f"the run's lr: {lr[0]:g}" if constant else f"the run's lr ({changing})"
-    if constant:
-        panel.axhline(float(lr[0]), **style.look("reference"), label=name)
+    if constant is None:
+        panel.step(steps, lr, where="post", **style.look("reference"), label=f"the run's lr ({changing})")
     else:
-        panel.step(steps, lr, where="post", **style.look("reference"), label=name)
+        panel.axhline(constant, **style.look("reference"), label=f"the run's lr: {constant:g}")
     series.mark_run(panel, tables, run_steps=settings["steps"])
-    limits = style.readable_limits(ratios, keep=[0.0, float(lr.min()), float(lr.max())], stretch=1.5)
+    limits = style.readable_limits(ratios, keep=[0.0, float(np.nanmin(lr)), float(np.nanmax(lr))], stretch=1.5)
     if limits:
         panel.set_ylim(*limits)
     notes += style.outside_note(ratios, limits)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sgdline.figures import series, style
 from sgdline.figures.linesearch import _batch_curves as batches
 from sgdline.figures.spec import FigureSpec
+from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,6 +47,9 @@ def draw_batch_sizes(tables: Mapping[str, pa.Table], *, settings: Mapping[str, A
 
     Source: linesearch fig7, M13 (papers.md 2.4).
     """
+    # Here and not above: reading a spec does not need it.
+    from sgdline.analysis.rates import constant_rate
+
     figure = style.new_figure(
         title,
         footer=[*style.describe_run(tables, settings), *batches.compat_footer(settings)],
@@ -54,8 +58,8 @@ def draw_batch_sizes(tables: Mapping[str, pa.Table], *, settings: Mapping[str, A
         legend_entries=batches.legend_entries(tables) + 2,  # optimum, expectation
     )
     panels = figure.subplots(2, 2).ravel().tolist()
-    scheduled = len(np.unique(style.numbers(tables["trace"], "lr"))) > 1
-    rate = "the run's scheduled lr" if scheduled else f"lr {style.lr_text(settings)}"
+    own = style.own_lr_text(settings, provenance(tables["line_batch_sizes"]))
+    rate = "the run's scheduled lr" if constant_rate(tables["trace"]) is None else f"lr {own}"
     for panel, method, name in (
         (panels[0], "sgd", f"SGD, {rate}"),
         (panels[1], "pal", f"PAL, mu = {settings['analysis']['pal_measuring_step']:g}"),

@@ -17,28 +17,31 @@ from sgdline.train.vectors import inner, norm
 
 
 class FbpalSgd:
-    """The direction m_t of SGD; the step is reused from full-batch parabolas on every n-th update.
+    """The direction m_t of SGD; the step comes from parabolas of the full-batch loss at some updates.
 
-    Updates counted from 1, a parabola is measured on update 1 and on every n-th one, along the update's own line, with
-    the exact slope of the full-batch loss and its value at mu, which is the run's learning rate. The mean of the last
-    values is in use from the measured update itself on. Reused is either the learning rate s/|D_b|, D_b the slope of
-    the update's own batch, which a later update multiplies with its own |D_b|, or the step length s as it is.
+    A parabola is measured at the updates 0, 1, n, 2n, ..., along the update's own line, with the exact slope of the
+    full-batch loss and its value at mu, which is the run's learning rate. It gives either the learning rate s/|D_b|,
+    D_b the slope of the update's own batch, which each update multiplies by its own |D_b|, or the step length s.
+    Before update n the newest value is used as it is. From update n on, the mean of the last values measured from
+    there on is used: the first updates are the least typical ones, and their values never enter it.
 
-    A line on which the full-batch loss does not descend has the value 0, and that counts (papers.md M6). While no
-    value is positive, mu stands in for them, as a learning rate or as a length.
+    A line on which the full-batch loss does not descend has the value 0, and that counts (papers.md M6). While what is
+    in use is not positive, mu replaces it, as a learning rate or as a length.
 
     Source: papers.md M7, L21.
     """
 
-    # ASSUME: a measurement that is not finite is left out, and mu stands in: the paper says nothing about either. A run
-    # that stood still instead would measure the same again and again.
+    # ASSUME: a measurement that is not finite is left out, and mu replaces a value that is not positive: the paper says
+    # nothing about either. A run without a step would measure the same again and again.
 
     def __init__(self, sgd: Sgd, *, every: int, average: int, reuse: Literal["lr", "step_length"]) -> None:
         self._sgd = sgd
         self._every = every
         self._average = average
         self._reuse = reuse
-        self._values: Tensor | None = None  # the last `average` ones, float64, on the device of the parameters
+        # Float64, on the device of the parameters; None: nothing was measured.
+        self._first: Tensor | None = None  # (1,) the newest value from before update n
+        self._values: Tensor | None = None  # the last `average` ones from update n on
 
     def move(self, parameters: Tensor, gradient: Tensor, *, step: int, lr: float, landscape: Landscape) -> Move:
         """Return update t. Cost: where it measures, two forward and one backward pass of the training set."""
@@ -47,9 +50,10 @@ class FbpalSgd:
         if not length > 0.0:
             return Move(direction, 0.0)
         batch_slope = abs(inner(gradient, direction)) / length
-        if step == 0 or (step + 1) % self._every == 0:
-            self._take(self._measured(direction, length, batch_slope, measuring_step=lr, landscape=landscape), gradient)
-        value = self._mean()
+        if step == 1 or step % self._every == 0:
+            found = self._measured(direction, length, batch_slope, measuring_step=lr, landscape=landscape)
+            self._take(found, gradient, step=step)
+        value = self._in_use()
         value = value if value > 0.0 else lr
         step_length = value * batch_slope if self._reuse == "lr" else value
         return Move(direction, usable_lr(step_length, direction, length))
@@ -67,26 +71,33 @@ class FbpalSgd:
             return step_length
         return step_length / batch_slope if batch_slope > 0.0 else math.nan
 
-    def _take(self, value: float, like: Tensor) -> None:
-        if math.isfinite(value):
-            new = torch.tensor([value], dtype=torch.float64, device=like.device)
+    def _take(self, value: float, like: Tensor, *, step: int) -> None:
+        if not math.isfinite(value):
+            return
+        new = torch.tensor([value], dtype=torch.float64, device=like.device)
+        if step < self._every:
+            self._first = new
+        else:
             known = new[:0] if self._values is None else self._values
             self._values = torch.cat([known, new])[-self._average :]
 
-    def _mean(self) -> float:
+    def _in_use(self) -> float:
         # On the host: a sum over few numbers that is the same on every device.
-        values = [] if self._values is None else self._values.tolist()
+        held = self._first if self._values is None else self._values
+        values = [] if held is None else held.tolist()
         return math.fsum(values) / len(values) if values else 0.0
 
     def state(self) -> dict[str, Tensor]:
-        """Return the momentum and the values in use, as far as there are any yet."""
-        values = {} if self._values is None else {"values": self._values.clone()}
-        return self._sgd.state() | values
+        """Return the momentum and the measured values, as far as there are any yet."""
+        held = {"first_value": self._first, "values": self._values}
+        return self._sgd.state() | {name: values.clone() for name, values in held.items() if values is not None}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take up momentum and values."""
         self._sgd.load(state)
-        self._values = state["values"].clone() if "values" in state else None
+        self._first, self._values = (
+            state[name].clone() if name in state else None for name in ("first_value", "values")
+        )
 
 
 def make(settings: Mapping[str, Any]) -> FbpalSgd:
