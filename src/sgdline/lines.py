@@ -33,10 +33,11 @@ from sgdline.engine.lines import LineEngine
 from sgdline.engine.network import MeasuringSet, Network
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.positions import measure_adaptively, measure_grid
-from sgdline.engine.trial import Subject, Wishes, Work, check_subject, choose_plan
+from sgdline.engine.trial import Subject, Wishes, Work, check_subject, choose_plan, moves_otherwise
 from sgdline.errors import SgdlineError
 from sgdline.interpolation import interpolate_panels
 from sgdline.models.parameters import trainable_parameters, unwrapped
+from sgdline.models.state import copied
 from sgdline.seeds import derive_seed
 
 __all__ = ["LineMeter", "MeasuredLine", "MeasuredStep", "Parabola", "Plan"]
@@ -471,6 +472,17 @@ class LineMeter:
             "plan=Plan(in_place=True)."
         )
 
+    def _check_copy(self, direction: Mapping[str, Tensor], interval: float) -> None:
+        """Refuse a pinned plan whose copy stays where it is when it is moved; the trial finds that out by itself."""
+        assert self._report is not None
+        subject = self._subject(direction, interval)
+        fault = moves_otherwise(subject, copied(self._model), hooks=self._report.plan.hooks)
+        if fault is not None:
+            raise SgdlineError(
+                f"A copy of the network must move as the network does, got {fault}. The network calls layers that a "
+                "copy does not own, from a function for example. Measure the network itself: plan=Plan(in_place=True)."
+            )
+
     def _difference(self, engine: LineEngine) -> str | None:
         count = min(self._chunk_size, max(_CHECKED_AT_LEAST, len(self._targets) // _CHECKED_SHARE))
         return engine.network.differs_from_network(
@@ -486,6 +498,8 @@ class LineMeter:
                     Work(lines=self._lines, positions=18, samples=len(self._targets)),
                 )
             assert self._report is not None
+            if self._pinned and not self._report.plan.in_place:
+                self._check_copy(direction, interval)
             self._engine = LineEngine(self._model, self._loss, batch_norm=self._batch_norm, plan=self._report.plan)
             self._measured = self._engine.prepare(
                 self._inputs, self._targets, chunk_size=self._chunk_size, mask_seeds=self._mask_seeds()

@@ -239,8 +239,7 @@ class Network:
             stack.enter_context(torch.no_grad())
             if self._on_gpu:
                 stack.enter_context(torch.cuda.device(self._device))
-            if self._train_mode or self.plan.reseed:
-                stack.enter_context(kept_generators(self._device))
+            stack.enter_context(kept_generators(self._device))
             stack.enter_context(_threads(self.plan.threads))
             if self._holds_compiled:
                 # A network with compiled parts inside: recompiling them for every shape takes minutes.

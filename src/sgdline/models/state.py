@@ -355,7 +355,13 @@ def copied(model: nn.Module) -> nn.Module:
     """
     tensors = [*model.buffers(), *plain_tensors(model).values()]
     try:
-        return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf})
+        with torch.no_grad():  # the copy of a ScriptModule would be the end of a graph
+            own = copy.deepcopy(
+                model, {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf}
+            )
+        for theirs, ours in zip(model.parameters(), own.parameters(), strict=True):
+            ours.requires_grad_(theirs.requires_grad)
+        return own
     except Exception as error:  # whatever a user's module raises
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SgdlineError(
