@@ -388,8 +388,9 @@ class Network:
         if self._follower is None:
             return None
         with self.opened():
-            # Masks come from one seed on both sides.
+            # Random numbers come from one seed on both sides.
             seed_masks(mask_seed, self._device)
+            seed_libraries(mask_seed)
             with self._borrowed():
                 if self._train_mode and not self._source.training:
                     self._source.train(True)
@@ -411,7 +412,10 @@ class Network:
                     found = self._forward(sample)
             finally:
                 self.plan, self._whole_pass = plan, whole
-        return difference(found, expected, alike=self.plan.precision != "float64")
+        return difference(found, expected, alike=self.plan.precision != "float64", dtype=self._dtype_of_source())
+
+    def _dtype_of_source(self) -> torch.dtype:
+        return next(iter(trainable_parameters(self._source).values())).dtype
 
     def _in_precision(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self.plan.precision == "float64":
@@ -556,13 +560,16 @@ SAME_CHUNK = 5e-5
 SAME_SAMPLE = 5e-3
 
 
-def difference(found: Tensor, expected: Tensor, *, alike: bool) -> str | None:
+def difference(
+    found: Tensor, expected: Tensor, *, alike: bool, dtype: torch.dtype = torch.float32
+) -> str | None:
     """Return in words how losses of some samples differ from what they should be; None if they are the same.
 
     Args:
         found: Shape (n,).
         expected: Shape (n,).
         alike: Whether both were computed in one precision.
+        dtype: The lower precision, if they were not.
     """
     found, expected = found.double(), expected.double()
     if not torch.equal(torch.isfinite(found), torch.isfinite(expected)):
@@ -570,7 +577,8 @@ def difference(found: Tensor, expected: Tensor, *, alike: bool) -> str | None:
     found, expected = torch.nan_to_num(found), torch.nan_to_num(expected)
     chunk = float((found.mean() - expected.mean()).abs() / expected.mean().abs().clamp(min=1.0))
     sample = float(((found - expected).abs() / expected.abs().clamp(min=1.0)).max())
-    if chunk > (SAME_CHUNK if alike else 20 * SAME_CHUNK) or sample > SAME_SAMPLE:
+    rounding = 0.0 if alike else torch.finfo(dtype).eps  # matters in half precision
+    if chunk > max(SAME_CHUNK if alike else 20 * SAME_CHUNK, 2 * rounding) or sample > max(SAME_SAMPLE, 8 * rounding):
         return f"a mean loss of {float(found.mean()):.6g} for {float(expected.mean()):.6g}"
     return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -45,18 +46,19 @@ def _is_container(value: Any) -> bool:
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield what a plain attribute is made of, with names: attribute.key.index."""
-    if _is_container(value):
-        for key, child in _items(value):
-            yield from _leaves(child, f"{name}.{key}")
-    else:
-        yield name, value
+    for leaf_name, holder, key in _places({name: value}, name, name):
+        yield leaf_name, holder[key]
 
 
-def _places(holder: Any, key: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the leaves of an attribute: name, what holds it, and under which key."""
-    if _is_container(holder[key]):
-        for inner, _ in _items(holder[key]):
-            yield from _places(holder[key], inner, f"{name}.{inner}")
+def _places(holder: Any, key: Any, name: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the leaves of an attribute: name, what holds it, and under which key.
+
+    A container that holds itself is a leaf there.
+    """
+    value = holder[key]
+    if _is_container(value) and id(value) not in above:
+        for inner, _ in _items(value):
+            yield from _places(value, inner, f"{name}.{inner}", (*above, id(value)))
     else:
         yield name, holder, key
 
@@ -92,7 +94,7 @@ def _registered(model: nn.Module) -> set[int]:
 
 
 class _Contents:
-    """What a mapping or list refers to."""
+    """What a mapping, list, deque or set refers to."""
 
     def __init__(self, holder: Any, *, but: frozenset[str] = frozenset()) -> None:
         self._holder = holder
@@ -109,6 +111,11 @@ class _Contents:
     def restore(self) -> None:
         if isinstance(self._holder, list):
             self._holder[:] = self._saved.values()
+            return
+        if isinstance(self._holder, deque | set):
+            if self.changed():
+                self._holder.clear()
+                (self._holder.update if isinstance(self._holder, set) else self._holder.extend)(self._saved.values())
             return
         for key in self._present().keys() - self._saved.keys():
             del self._holder[key]
@@ -249,7 +256,7 @@ class NetworkState:
             self._cells.append(_Array(value))
         elif isinstance(value, _GENERATORS):
             self._cells.append(_Draws(value))
-        elif _is_container(value):
+        elif _is_container(value) or isinstance(value, deque | set):
             if not isinstance(value, tuple):
                 self._cells.append(_Contents(value))
             for _, child in _items(value):
