@@ -24,6 +24,7 @@ from sgdline.models.state import (
     cast_values,
     copied,
     mute_hooks,
+    muted_global_hooks,
     muted_hooks,
     restored,
     to_float64,
@@ -228,9 +229,9 @@ class Network:
         """Whether a change to eval mode works on the weights; known within `opened`."""
         return bool(self._switches)
 
-    def is_current(self) -> bool:
-        """Return whether the network is still made of the modules, parameters and hooks that were copied."""
-        return self._follower is None or self._follower.is_current()
+    def has_same_form(self) -> bool:
+        """Return whether the network still has the modules, parameters and hooks that were copied."""
+        return self._follower is None or self._follower.has_same_form()
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -257,6 +258,8 @@ class Network:
                 if not self._follower.is_current():
                     self._make_worker()
                 self._follower.take_over()
+                if not self.plan.hooks:
+                    stack.enter_context(muted_global_hooks())
             self._per_sample_loss = self._loss_in_precision()
             self._set_modes()
             yield
@@ -560,9 +563,7 @@ SAME_CHUNK = 5e-5
 SAME_SAMPLE = 5e-3
 
 
-def difference(
-    found: Tensor, expected: Tensor, *, alike: bool, dtype: torch.dtype = torch.float32
-) -> str | None:
+def difference(found: Tensor, expected: Tensor, *, alike: bool, dtype: torch.dtype = torch.float32) -> str | None:
     """Return in words how losses of some samples differ from what they should be; None if they are the same.
 
     Args:

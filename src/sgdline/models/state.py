@@ -25,7 +25,7 @@ _OF_TORCH = frozenset(nn.Module().__dict__)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 # Values that are the same if they compare as equal, wherever they are.
-_SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+_SIMPLE = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
 _CONTAINERS = (dict, list, tuple)
 
 
@@ -391,9 +391,10 @@ class Follower:
         self._own = own
         self._pairs = list(zip(source.modules(), own.modules(), strict=True))
         self._form = self._present_form()
+        self._objects = self._present_objects()
 
     def _present_form(self) -> tuple[Any, ...]:
-        """Return what cannot be copied over: which modules, parameters and hooks there are, and foreign objects."""
+        """Return what cannot be copied over: which modules, parameters and hooks there are."""
         modules = list(self._source.modules())
         return (
             [(id(module), type(module)) for module in modules],
@@ -404,17 +405,24 @@ class Follower:
                 for kind in _HOOKS
                 for hook in (getattr(module, kind, None) or {}).values()
             ],
-            [
-                (name, id(value))
-                for module in modules
-                for name, value in plain_attributes(module).items()
-                if _is_foreign(value)
-            ],
+            [id(hook) for hooks in _global_hooks() for hook in hooks.values()],
         )
 
-    def is_current(self) -> bool:
-        """Return whether the network is still made of what was copied."""
+    def _present_objects(self) -> list[tuple[str, int]]:
+        return [
+            (name, id(value))
+            for module in self._source.modules()
+            for name, value in plain_attributes(module).items()
+            if _is_foreign(value)
+        ]
+
+    def has_same_form(self) -> bool:
+        """Return whether the network has the modules, parameters and hooks that were copied."""
         return self._present_form() == self._form
+
+    def is_current(self) -> bool:
+        """Return whether the network is still made of what was copied, foreign objects included."""
+        return self.has_same_form() and self._present_objects() == self._objects
 
     def take_over(self) -> None:
         """Copy frozen parameters, buffers, plain attributes and modes.
@@ -527,7 +535,12 @@ def to_float64(module: nn.Module) -> None:
 
 def has_own_hooks(model: nn.Module) -> bool:
     """Return whether a network has hooks besides torch's own, which compute weights (norms, pruning)."""
-    return any(True for _ in _own_hooks(model))
+    return any(True for _ in _own_hooks(model)) or any(_global_hooks())
+
+
+def _global_hooks() -> list[MutableMapping[Any, Any]]:
+    """Return torch's registries of hooks on every module."""
+    return [getattr(nn.modules.module, f"_global{kind}", {}) for kind in _HOOKS]
 
 
 def _own_hooks(model: nn.Module) -> Iterator[tuple[MutableMapping[Any, Any], Any]]:
@@ -546,12 +559,26 @@ def _of_torch(hook: Any) -> bool:
 def muted_hooks(model: nn.Module) -> Iterator[None]:
     """Take the user's hooks away for a block: recorders, counters and printers are not meant for measuring."""
     taken = [(hooks, dict(hooks)) for hooks, _ in _own_hooks(model)]
-    mute_hooks(model)
+    with muted_global_hooks():
+        mute_hooks(model)
+        try:
+            yield
+        finally:
+            for hooks, before in taken:
+                hooks.clear()
+                hooks.update(before)
+
+
+@contextmanager
+def muted_global_hooks() -> Iterator[None]:
+    """Take the hooks on every module away for a block."""
+    taken = [(hooks, dict(hooks)) for hooks in _global_hooks()]
+    for hooks, _ in taken:
+        hooks.clear()
     try:
         yield
     finally:
         for hooks, before in taken:
-            hooks.clear()
             hooks.update(before)
 
 
