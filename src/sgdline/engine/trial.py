@@ -289,9 +289,7 @@ class _Trial:
         first, second = torch.nan_to_num(self._losses(self._plain_engine, [0.0, 0.0], 0, 1))
         # Kernels that add up in any order differ by rounding.
         if float(((first - second).abs() / first.abs().clamp(min=1.0)).max()) > SAME_SAMPLE:
-            self._warn(
-                "two passes over the same samples differ: the network draws numbers that no seed determines"
-            )
+            self._warn("two passes over the same samples differ: the network draws numbers that no seed determines")
 
     def _expected(self, count: int) -> Tensor:
         """Return what the plain way gives on the first chunks at the two positions. Shape (2, n)."""
