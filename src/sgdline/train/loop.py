@@ -24,6 +24,7 @@ from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model, check_model
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
 from sgdline.models.state import Attributes, NetworkState
+from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.label_noise import LabelNoise
@@ -324,7 +325,8 @@ class Trainer:
         self._refuse_single_sample(samples)
         total = torch.zeros_like(self.vector.value, dtype=torch.float64)
         losses = torch.zeros((), dtype=torch.float64, device=total.device)
-        for part in micro_batches(batch, self._micro_batch):
+        parts = micro_batches(batch, self._micro_batch)
+        for part in inner_progress(parts, total=len(parts), label="micro-batches"):
             losses += self._backward(part, reduction="none").double().sum()
             total += self.vector.gradient
         return float(losses) / samples, total.div_(samples).to(self.vector.value.dtype)
@@ -358,7 +360,8 @@ class Trainer:
         state = NetworkState(self.model, trainable=False, frozen=False)
 
         def gradients() -> Iterator[Tensor]:
-            for index in range(order.updates_per_epoch):
+            count = order.updates_per_epoch
+            for index in inner_progress(range(count), total=count, label="gradients for the noise"):
                 yield self.gradient(self._batch_of(order.indices(index), index))[1]
                 state.restore()
 
