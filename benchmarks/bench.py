@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _arguments().parse_args(arguments)
     output = given.output or (Path(tempfile.mkdtemp(prefix="sgdline-bench-")) if given.quick else HERE)
     environment = describe_environment(given.threads)
-    path = output / "results" / f"{environment['device'].lower().replace(' ', '-')}.json"
+    # A file for each kind of machine: parts that were measured on another one stay.
+    machine = environment["cpu"] if environment["device"] == "cpu" else environment["device"]
+    path = output / "results" / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
     document = _known(path, environment) | {"environment": environment}
     path.parent.mkdir(parents=True, exist_ok=True)
     failed = []

@@ -49,7 +49,7 @@ def render(documents: Sequence[Document]) -> str:
         parts.append("**Some of these numbers come from a run with --quick: tiny sizes, of no meaning.**")
     parts += ["## Targets", targets(documents)]
     for document in documents:
-        parts += [f"## {document['environment']['device']}", environment(document)]
+        parts += [f"## {_name(document)}", environment(document)]
         parts += [text for section in SECTIONS for text in section(document)]
     parts += [_METHOD]
     return "\n\n".join(parts) + "\n"
@@ -68,7 +68,12 @@ def targets(documents: Sequence[Document]) -> str:
             bound = on_cpu if document["environment"]["device"] == "cpu" else on_gpu
             cells.append(_verdict(value, bound, unit))
         rows.append(cells)
-    return table(["target (CPU / GPU)", *(document["environment"]["device"] for document in documents)], rows)
+    return table(["target (CPU / GPU)", *(_name(document) for document in documents)], rows)
+
+
+def _name(document: Document) -> str:
+    about = document["environment"]
+    return f"cpu ({about['cpu']})" if about["device"] == "cpu" else str(about["device"])
 
 
 def _verdict(value: float | None, bound: tuple[str, float] | None, unit: str) -> str:
