@@ -71,7 +71,8 @@ def _add_status(commands: Commands) -> None:
         "status",
         help="what of a results folder is there, missing, failed or diverged",
         description="Say on one screen what of a results folder is there: runs, segments, rows, the largest replay "
-        "drift, disk use; which runs are not finished, which jobs failed and why, which runs diverged and when.",
+        "drift, disk use; which runs are not finished, which jobs failed and why, which runs diverged and when; "
+        "whether the times of files fit.",
         epilog="Exit status: 0 if everything that Snakemake was started for is there (a run that diverged is a "
         "result), 1 if something is missing, running, failed or damaged, 2 if the folder does not say what to expect.",
     )

@@ -432,7 +432,7 @@ def _quotes_hint(value: Any) -> str:
 
 
 def _command_line_hint(value: Any, kinds: frozenset[str], path: KeyPath) -> str:
-    """Return what to write behind --config, whose values are read by rules of their own (Snakemake strips quotes)."""
+    """Return what to write after --config, whose values are read by rules of their own (Snakemake strips quotes)."""
     key = path[0]
     if len(path) > 1 or kinds & {"object"}:
         # What is inside of brackets is a text for Snakemake, numbers and null too.
