@@ -28,7 +28,7 @@ from sgdline.models.state import (
     restored,
     to_float64,
 )
-from sgdline.runtime import restore_tf32, set_tf32
+from sgdline.runtime import beat, restore_tf32, set_tf32
 from sgdline.seeds import kept_generators, library_state, same_draws, seed_libraries, seed_masks
 
 # Outputs and targets of a forward pass -> one loss per sample, nats. Shape (n,) or (n, ...), then averaged per sample.
@@ -336,6 +336,7 @@ class Network:
                 found.append(self._replayed(index, part, measured))
             else:
                 found.append(self._forward(part))
+            beat()
         return torch.cat(found)
 
     def _forward(self, part: _Pass) -> Tensor:
@@ -489,6 +490,7 @@ class Network:
                 outputs = torch.func.vmap(at_one, in_dims=(0, None))(stacked, part.inputs)
             each = [tree_map_only(Tensor, operator.itemgetter(k), outputs) for k in range(len(vectors))]
             found.append(torch.stack([self._per_sample(one, part.targets) for one in each]))
+            beat()
         return torch.cat(found, dim=1)
 
     def _stacked(self, vectors: Tensor) -> dict[str, Tensor]:
