@@ -160,7 +160,7 @@ class Network:
                 "Build it from model.named_parameters() with requires_grad."
             )
         flat = torch.empty(self.size, dtype=torch.float64, device=self._device)
-        for name, view in self._split(flat).items():
+        for name, view in self.split(flat).items():
             if tensors[name].shape != view.shape:
                 raise SgdlineError(
                     f"The direction of parameter {name!r} must have the shape {tuple(view.shape)}, "
@@ -173,7 +173,8 @@ class Network:
         """Return the network's present parameters as one vector. Shape (p,), float64."""
         return self.flatten(trainable_parameters(self._source))
 
-    def _split(self, flat: Tensor) -> dict[str, Tensor]:
+    def split(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return a vector in `flatten`'s order as views of the parameters' shapes, by name."""
         if self._own is not None:
             return self._own.split(flat)
         views, first = {}, 0
@@ -301,7 +302,7 @@ class Network:
         if self._own is not None:
             self._own.value.copy_(vector)
         else:
-            for name, view in self._split(vector).items():
+            for name, view in self.split(vector).items():
                 self._parameters[name].data.copy_(view)
         if self._base is not None:
             self._worker.train(False)
@@ -390,8 +391,9 @@ class Network:
         if self._follower is None:
             return None
         with self.opened():
-            # Masks come from one seed on both sides.
+            # Random numbers come from one seed on both sides.
             seed_masks(mask_seed, self._device)
+            seed_libraries(mask_seed)
             with self._borrowed():
                 if self._train_mode and not self._source.training:
                     self._source.train(True)
@@ -495,7 +497,7 @@ class Network:
 
     def _stacked(self, vectors: Tensor) -> dict[str, Tensor]:
         """Cut vectors (K, p) into views (K, *shape), each parameter in its own memory order."""
-        views = self._split(vectors[0])
+        views = self.split(vectors[0])
         stride = vectors.stride(0)
         return {
             name: vectors.as_strided((len(vectors), *view.shape), (stride, *view.stride()), view.storage_offset())
