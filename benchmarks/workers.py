@@ -129,7 +129,7 @@ def _line_of(trainer: Trainer, update: Update) -> dict[str, Any]:
 def _plan(case: Case, folder: Path, *, threads: int) -> dict[str, Any]:
     """Choose the plan as the rule plan_probe does; its notes go to the log only, so listen there."""
     block = line_block(case, resolution=None)
-    block |= {"precision": "auto", "precision_tolerance": 3e-5, "memory_gb": "auto", "plan": {}}
+    block |= {"precision": "auto", "precision_tolerance": 3e-5, "check_slope": True, "memory_gb": "auto", "plan": {}}
     segments = [[0, case.lines_per_job * case.every]]
     settings = {
         "training": training_slice(case, segments=segments, threads=threads),

@@ -29,6 +29,9 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 T = TypeVar("T")
 
+# Workspaces with which cuBLAS is deterministic.
+_WORKSPACES = (":4096:8", ":16:8")
+
 # What the machine, and not the code, is to blame for; what to do about it.
 _MACHINE_FAULTS = {
     errno.ENOSPC: "Free some space on its disk",
@@ -203,7 +206,12 @@ def use_deterministic_kernels() -> None:
     """
     import torch
 
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _WORKSPACES[0])
+    if workspace not in _WORKSPACES and torch.cuda.is_available():
+        raise SgdlineError(
+            f"CUBLAS_WORKSPACE_CONFIG must be {' or '.join(_WORKSPACES)} for deterministic products on a GPU, "
+            f"got {workspace!r}. Unset it."
+        )
     # The same switch as use_deterministic_algorithms, which imports torch's compiler: over a second in every job.
     torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -212,16 +220,14 @@ def use_deterministic_kernels() -> None:
 
 
 def set_tf32(allowed: bool) -> tuple[Any, ...]:
-    """Allow or forbid TF32 in products and convolutions on a GPU; return what was set before, for `restore_tf32`."""
-    import torch
+    """Allow or forbid TF32 in products, convolutions and recurrent layers on a GPU.
 
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and later; reading the older switches may then be an error
-        before = matmul.fp32_precision, convolution.conv.fp32_precision  # type: ignore[attr-defined]
-        restore_tf32(("tf32", "tf32") if allowed else ("ieee", "ieee"))
-        return before
-    before = matmul.allow_tf32, convolution.allow_tf32
-    restore_tf32((allowed, allowed))
+    Returns:
+        What was set before, for `restore_tf32`.
+    """
+    before = tuple(getattr(owner, name) for owner, name in _tf32_switches())
+    words = ("tf32" if allowed else "ieee") if _has_new_switches() else allowed
+    restore_tf32(tuple(words for _ in before))
     return before
 
 
@@ -229,11 +235,28 @@ def restore_tf32(settings: tuple[Any, ...]) -> None:
     """Put back what `set_tf32` returned."""
     import torch
 
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):
-        matmul.fp32_precision, convolution.conv.fp32_precision = settings  # type: ignore[attr-defined]
-    else:
-        matmul.allow_tf32, convolution.allow_tf32 = settings
+    if _has_new_switches():
+        # The older switches first: torch refuses to read them where they contradict the newer ones.
+        torch.backends.cuda.matmul.allow_tf32 = settings[0] == "tf32"
+        torch.backends.cudnn.allow_tf32 = settings[1] == "tf32"
+    for (owner, name), value in zip(_tf32_switches(), settings, strict=True):
+        setattr(owner, name, value)
+
+
+def _has_new_switches() -> bool:
+    """Return whether torch has a switch for each kind of operation: 2.9 and later."""
+    import torch
+
+    return hasattr(torch.backends.cuda.matmul, "fp32_precision")
+
+
+def _tf32_switches() -> list[tuple[Any, str]]:
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if not _has_new_switches():
+        return [(matmul, "allow_tf32"), (cudnn, "allow_tf32")]
+    return [(owner, "fp32_precision") for owner in (matmul, cudnn.conv, cudnn.rnn)]  # type: ignore[attr-defined]
 
 
 def set_up_torch(threads: int) -> torch.device:

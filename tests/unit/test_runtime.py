@@ -20,6 +20,7 @@ import torch
 
 from sgdline import runtime
 from sgdline.errors import SgdlineError
+from sgdline.runtime import restore_tf32, set_tf32, use_deterministic_kernels
 
 
 def test_a_known_fault_is_one_sentence_with_the_traceback_in_the_log(
@@ -299,3 +300,32 @@ def test_rooms_without_torch_stay_without_it() -> None:
     program += "\nprint([name for name in ('torch', 'torchvision', 'snakemake') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_tf32_switches_agree_and_come_back() -> None:
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = set_tf32(True)
+    try:
+        for allowed in (False, True):
+            inner = set_tf32(allowed)
+            # Reading an old switch that contradicts a new one is an error of torch's.
+            assert (matmul.allow_tf32, cudnn.allow_tf32) == (allowed, allowed)
+            if hasattr(matmul, "fp32_precision"):
+                word = "tf32" if allowed else "ieee"
+                assert {matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision} == {word}
+            restore_tf32(inner)
+        assert matmul.allow_tf32
+    finally:
+        restore_tf32(before)
+    assert isinstance(cudnn.allow_tf32, bool)
+
+
+def test_an_unfit_workspace_of_cublas_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":1:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SgdlineError, match=r"CUBLAS_WORKSPACE_CONFIG must be :4096:8 or :16:8 .* Unset it"):
+        use_deterministic_kernels()

@@ -238,8 +238,8 @@ class Network:
         """Take over the network's present state; put back everything that measuring touches, bit for bit."""
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            if self._on_gpu:
-                stack.enter_context(torch.cuda.device(self._device))
+            if self._on_gpu and self._device.index not in (None, torch.cuda.current_device()):
+                stack.enter_context(torch.cuda.device(self._device))  # for streams and graphs that name no device
             if self._train_mode or self.plan.reseed:
                 stack.enter_context(kept_generators(self._device))
             stack.enter_context(_threads(self.plan.threads))

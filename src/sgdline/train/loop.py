@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
@@ -80,6 +80,21 @@ def draws_seed(run: Mapping[str, Any]) -> int:
     if start is None:
         return int(run["seed"])
     return derive_seed(draws_seed(start["training"]), "continuation", int(start["step"]))
+
+
+def _ends_the_process(model: nn.Module, *, side: int) -> bool:
+    """Return whether torch's CPU kernels would write outside of their memory with channels-last weights.
+
+    Seen with torch 2.15 in the backward pass of convolutions of kernel 1 and stride 2: up to 4 input channels at any
+    size of images, 8 channels at 64 and 96 pixels.
+    """
+    return any(
+        isinstance(module, nn.Conv2d)
+        and set(module.kernel_size) == {1}
+        and max(module.stride) > 1
+        and module.in_channels <= (8 if side > 32 else 4)
+        for module in model.modules()
+    )
 
 
 class Trainer:
@@ -193,6 +208,9 @@ class Trainer:
         A network whose own code insists on the other layout (a `view` of feature maps) keeps it.
         """
         shape, classes = self._images.image_shape, self._images.num_classes
+        if self._train.inputs.device.type == "cpu" and _ends_the_process(self.model, side=max(shape[1:])):
+            logger.info("%s has a convolution that torch cannot train channels last; it keeps the usual layout.", entry)
+            return
         try:
             self.model.to(memory_format=torch.channels_last)
             check_model(self.model, input_shape=shape, num_classes=classes, name=entry)
