@@ -145,7 +145,7 @@ def check_slope(
         raise SgdlineError(
             f"The network's loss must follow its parameters, got no change along the gradient of {idle!r} and a slope "
             f"of {by_differences:.6g} along the first line, where a backward pass gives {by_gradient:.6g}. Look for "
-            "weights that are cached or merged. If the gradient is another one on purpose (straight-through estimator), "
+            "weights that are cached or merged. If the gradient is another one on purpose (a straight-through one), "
             "set check_slope to false."
         )
     if differ:
