@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,11 +32,11 @@ from cases import CASES, GRID_EVALUATIONS, PUBLISHED_LINES, PUBLISHED_SAMPLES, R
 from measuring import Worker, in_process, median, spread, worker
 from report import render
 from storing import measure_tables
-from workers import Engine, Reference, prepare, run_job, scaling, the_device
+from workers import Engine, Reference, checks, prepare, run_job, scaling, the_device
 
 HERE = Path(__file__).resolve().parent
 REFERENCE_EVALUATIONS = 169
-PARTS = (*(case.name for case in CASES), "scaling", "tables")
+PARTS = (*(case.name for case in CASES), "scaling", "checks", "tables")
 
 
 def say(text: str) -> None:
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _arguments().parse_args(arguments)
     output = given.output or (Path(tempfile.mkdtemp(prefix="sgdline-bench-")) if given.quick else HERE)
     environment = describe_environment(given.threads)
-    path = output / "results" / f"{environment['device'].lower().replace(' ', '-')}.json"
+    # A file for each kind of machine: parts that were measured on another one stay.
+    machine = environment["cpu"] if environment["device"] == "cpu" else environment["device"]
+    path = output / "results" / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
     document = _known(path, environment) | {"environment": environment}
     path.parent.mkdir(parents=True, exist_ok=True)
     failed = []
@@ -112,6 +115,11 @@ def _part(name: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     repeats = given.repeats or (2 if given.quick else 5)
     if name == "scaling":
         return {"rows": in_process(scaling, repeats=repeats, small=given.quick, cores=1)}
+    if name == "checks":
+        repeats = given.repeats or (2 if given.quick else 5)
+        return {
+            "rows": in_process(checks, repeats=repeats, small=given.quick, threads=given.threads, cores=given.threads)
+        }
     if name == "tables":
         lines = 200 if given.quick else 10_000
         return in_process(measure_tables, folder, lines=lines, repeats=repeats, cores=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 Document = dict[str, Any]
@@ -48,7 +49,7 @@ def render(documents: Sequence[Document]) -> str:
         parts.append("**Some of these numbers come from a run with --quick: tiny sizes, of no meaning.**")
     parts += ["## Targets", targets(documents)]
     for document in documents:
-        parts += [f"## {document['environment']['device']}", environment(document)]
+        parts += [f"## {_name(document)}", environment(document)]
         parts += [text for section in SECTIONS for text in section(document)]
     parts += [_METHOD]
     return "\n\n".join(parts) + "\n"
@@ -67,7 +68,12 @@ def targets(documents: Sequence[Document]) -> str:
             bound = on_cpu if document["environment"]["device"] == "cpu" else on_gpu
             cells.append(_verdict(value, bound, unit))
         rows.append(cells)
-    return table(["target (CPU / GPU)", *(document["environment"]["device"] for document in documents)], rows)
+    return table(["target (CPU / GPU)", *(_name(document) for document in documents)], rows)
+
+
+def _name(document: Document) -> str:
+    about = document["environment"]
+    return f"cpu ({about['cpu']})" if about["device"] == "cpu" else str(about["device"])
 
 
 def _verdict(value: float | None, bound: tuple[str, float] | None, unit: str) -> str:
@@ -120,6 +126,11 @@ def _published_minutes(document: Document) -> float | None:
     return None if hours is None else 60 * hours
 
 
+def _check_share(document: Document) -> float | None:
+    rows = document.get("checks", {}).get("rows", [])
+    return next((100 * median(row["shares"]) for row in rows if row["network"] == "resnet20"), None)
+
+
 def _fits(document: Document) -> float | None:
     found = document.get("tables", {}).get("fit_seconds")
     return None if found is None else max(found.values())
@@ -159,6 +170,7 @@ _TARGETS: list[tuple[str, Callable[[Document], float | None], _Bound, _Bound, st
         "x",
     ),
     ("a job of 200 lines, outside forward passes: at most 5 % / 10 %", _outside, ("<=", 5.0), ("<=", 10.0), " %"),
+    ("checks of network and copy per line of resnet20: at most 5 %", _check_share, ("<=", 5.0), ("<=", 5.0), " %"),
     (
         "the published experiment, adaptive, extrapolated: at most 10 minutes on a GPU",
         _published_minutes,
@@ -336,6 +348,26 @@ def scaling(document: Document) -> list[str]:
     return ["### How it grows", text, table(head, rows)]
 
 
+def checks(document: Document) -> list[str]:
+    """Return what holding the copy against the network itself costs, once a line."""
+    found = document.get("checks")
+    if found is None:
+        return []
+    rows = [
+        [f"`{row['network']}`", f"{row['parameters']:,}", f"{row['samples']:,}", number(row["line_seconds"]),
+         number(row["check_seconds"]),
+         f"{number(100 * median(row['shares']))} % "
+         f"({number(100 * min(row['shares']))} to {number(100 * max(row['shares']))})"]
+        for row in found["rows"]
+    ]  # fmt: skip
+    head = ["network", "parameters", "samples", "seconds a line", "seconds a check", "share of a line"]
+    text = (
+        "Once a line some samples are computed by the copy and by the network itself. In turn with lines of "
+        f"{found['rows'][0]['positions']} positions; median and range of {len(found['rows'][0]['shares'])} pairs."
+    )
+    return ["### Checks", text, table(head, rows)]
+
+
 def tables(document: Document) -> list[str]:
     """Return fits, storage and reading."""
     found = document.get("tables")
@@ -363,7 +395,7 @@ def tables(document: Document) -> list[str]:
     return ["### Fits and tables", table(["what", "value"], rows)]
 
 
-SECTIONS: tuple[Callable[[Document], list[str]], ...] = (lines, roofline, job, published, scaling, tables)
+SECTIONS: tuple[Callable[[Document], list[str]], ...] = (lines, roofline, job, published, scaling, checks, tables)
 
 _HEAD = """\
 # Benchmarks

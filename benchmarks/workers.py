@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 from sgdline.data.images import load_images
 from sgdline.data.prepare import prepare_dataset
+from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.lines import LineEngine
-from sgdline.engine.network import Network
+from sgdline.engine.network import MeasuringSet, Network
 from sgdline.engine.plan import Plan, read_plan
 from sgdline.engine.positions import measure_adaptively
 from sgdline.errors import SgdlineError
 from sgdline.interpolation import interpolate_panels
-from sgdline.models import build_model, count_parameters, mlp, tiny_resnet
-from sgdline.probes.line import Probe, cross_entropy
+from sgdline.models import build_model, count_parameters, mlp, resnet20, tiny_resnet
+from sgdline.probes.line import Probe
 from sgdline.probes.planning import plan_probe
 from sgdline.probes.segment import probe_segment
 from sgdline.runtime import keep_freed_memory, restore_tf32, set_tf32, set_threads, use_deterministic_kernels
@@ -128,7 +129,7 @@ def _line_of(trainer: Trainer, update: Update) -> dict[str, Any]:
 def _plan(case: Case, folder: Path, *, threads: int) -> dict[str, Any]:
     """Choose the plan as the rule plan_probe does; its notes go to the log only, so listen there."""
     block = line_block(case, resolution=None)
-    block |= {"precision": "auto", "precision_tolerance": 3e-5, "memory_gb": "auto", "plan": {}}
+    block |= {"precision": "auto", "precision_tolerance": 3e-5, "check_slope": True, "memory_gb": "auto", "plan": {}}
     segments = [[0, case.lines_per_job * case.every]]
     settings = {
         "training": training_slice(case, segments=segments, threads=threads),
@@ -528,15 +529,8 @@ def scaling(*, repeats: int, small: bool) -> list[dict[str, Any]]:
 def _scaled(
     family: str, grows: str, size: str, network: nn.Module, *, samples: int, positions: int, repeats: int
 ) -> dict[str, Any]:
-    device, draws = the_device(), torch.Generator().manual_seed(0)
-    network.to(device)
-    inputs = torch.randn(samples, 1, 8, 8, generator=draws).to(device)
-    targets = torch.randint(0, 10, (samples,), generator=draws).to(device)
-    parts = {name: torch.randn(p.shape, generator=draws) for name, p in network.named_parameters()}
-    norm = sum(float((part**2).sum()) for part in parts.values()) ** 0.5
-    direction = {name: (part / norm).to(device) for name, part in parts.items()}
-    engine = LineEngine(network, cross_entropy, batch_norm="train", plan=Plan(reseed=False, chunks_per_pass=4))
-    measured = engine.prepare(inputs, targets, chunk_size=64, mask_seeds=[0] * samples)
+    plan = Plan(reseed=False, chunks_per_pass=4)
+    engine, direction, measured = _noise_line(network, samples=samples, chunk_size=64, plan=plan)
     where = np.linspace(-INTERVAL, INTERVAL, positions).tolist()
     times = []
     for _ in range(repeats + 1):
@@ -555,3 +549,69 @@ def _scaled(
         "positions": positions,
         "seconds": median(times[1:]),
     }
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def checks(*, repeats: int, small: bool, threads: int) -> list[dict[str, Any]]:
+    """Return what holding the copy against the network itself costs beside a line of 17 nodes, turn by turn.
+
+    Noise as images: the time does not depend on what they show.
+    """
+    like_a_job(threads)
+    rgb = {"input_shape": (3, 32, 32), "num_classes": 10}
+    grey = {"input_shape": (1, 8, 8), "num_classes": 10}
+    together = Plan(reseed=False, chunks_per_pass=16, statistics="view")
+    networks = [
+        ("mlp", mlp(**grey, hidden=[64, 48]), 64, 1024, together),
+        ("tiny_resnet", tiny_resnet(**grey, width=8), 64, 1024, together),
+        ("resnet20", resnet20(**rgb), 128, 512, Plan(reseed=False)),
+    ]
+    rows = []
+    for name, network, chunk, samples, plan in networks:
+        samples = 2 * chunk if small else samples
+        engine, direction, measured = _noise_line(network, samples=samples, chunk_size=chunk, plan=plan)
+        where = np.linspace(-INTERVAL, INTERVAL, 3 if small else 17).tolist()
+        times: dict[str, list[float]] = {"line": [], "check": []}
+        for _ in range(repeats + 1):
+            synchronise()
+            start = time.perf_counter()
+            with engine.line(direction) as line:
+                line.losses(where, measured)
+            synchronise()
+            middle = time.perf_counter()
+            engine.require_same()
+            synchronise()
+            times["line"].append(middle - start)
+            times["check"].append(time.perf_counter() - middle)
+        shares = [check / line for check, line in zip(times["check"][1:], times["line"][1:], strict=True)]
+        rows.append(
+            {
+                "network": name,
+                "parameters": count_parameters(network),
+                "samples": samples,
+                "positions": len(where),
+                "line_seconds": median(times["line"][1:]),
+                "check_seconds": median(times["check"][1:]),
+                "shares": shares,
+            }
+        )
+    return rows
+
+
+def _noise_line(
+    network: nn.Module, *, samples: int, chunk_size: int, plan: Plan
+) -> tuple[LineEngine, dict[str, Tensor], MeasuringSet]:
+    """Return an engine, a random unit direction and random images for a network."""
+    device, draws = the_device(), torch.Generator().manual_seed(0)
+    network.to(device)
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear))
+    shape = (1, 8, 8) if isinstance(first, nn.Linear) or first.in_channels == 1 else (3, 32, 32)
+    inputs = torch.randn(samples, *shape, generator=draws).to(device)
+    targets = torch.randint(0, 10, (samples,), generator=draws).to(device)
+    parts = {name: torch.randn(p.shape, generator=draws) for name, p in network.named_parameters()}
+    norm = sum(float((part**2).sum()) for part in parts.values()) ** 0.5
+    engine = LineEngine(network, cross_entropy, batch_norm="train", plan=plan)
+    measured = engine.prepare(inputs, targets, chunk_size=chunk_size, mask_seeds=[0] * samples)
+    return engine, {name: (part / norm).to(device) for name, part in parts.items()}, measured

@@ -257,7 +257,10 @@ class Targets:
     _code = compile(_python, "common.smk", "exec")
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        workflow = SimpleNamespace(basedir=str(ROOT), local_exec=True, configfiles=[])
+        settings = SimpleNamespace(config={})
+        workflow = SimpleNamespace(
+            basedir=str(ROOT), local_exec=True, configfiles=[], overwrite_configfiles=[], config_settings=settings
+        )
         self.names: dict[str, Any] = {"workflow": workflow, "config": config}
         exec(self._code, self.names)
 

@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_import_lines(commands)
     _add_status(commands)
+    _add_check(commands)
     return parser
 
 
@@ -70,13 +71,27 @@ def _add_status(commands: Commands) -> None:
         "status",
         help="what of a results folder is there, missing, failed or diverged",
         description="Say on one screen what of a results folder is there: runs, segments, rows, the largest replay "
-        "drift, disk use; which runs are not finished, which jobs failed and why, which runs diverged and when.",
+        "drift, disk use; which runs are not finished, which jobs failed and why, which runs diverged and when; "
+        "whether the times of files fit.",
         epilog="Exit status: 0 if everything that Snakemake was started for is there (a run that diverged is a "
         "result), 1 if something is missing, running, failed or damaged, 2 if the folder does not say what to expect.",
     )
     status.add_argument("results", type=Path, help="the folder that the configuration calls results")
     status.add_argument("--all", action="store_true", help="name every run and file, not the first few")
     status.set_defaults(command_function=_status, fault_status=2)
+
+
+def _add_check(commands: Commands) -> None:
+    check = commands.add_parser(
+        "check",
+        help="every fault of a configuration, with file and line",
+        description="Read config/config.yaml and the overlays, merged as --configfile merges them, and report every "
+        "fault with file and line. Nothing runs; Snakemake is not needed.",
+        epilog="Start it where you start Snakemake. Exit status: 0 if the configuration is sound, 1 if it has faults, "
+        "2 if a file cannot be read.",
+    )
+    check.add_argument("files", type=Path, nargs="*", metavar="FILE", help="overlay; a later one wins")
+    check.set_defaults(command_function=_check, fault_status=2)
 
 
 def _positive(text: str) -> float:
@@ -119,3 +134,15 @@ def _status(options: argparse.Namespace) -> int:
     found = survey(options.results)
     print(report(found, everything=options.all))
     return 0 if found.complete else 1
+
+
+def _check(options: argparse.Namespace) -> int:
+    from sgdline.check import check_configuration
+    from sgdline.config import ConfigError
+
+    try:
+        print(check_configuration(options.files))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0

@@ -60,9 +60,6 @@ _STEPS_AHEAD = 3.0
 _WINDOW_SHARE = 0.4
 # Gradients that are so many times those of the measured loss are scaled ones, of a GradScaler for example.
 _SCALED = 1e4
-# Of the measuring set, this share (and at least so many samples) is computed by the network itself once a line.
-_CHECKED_SHARE = 32
-_CHECKED_AT_LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -468,17 +465,12 @@ class LineMeter:
             self._check(direction, interval)
         if self._engine is not None and not self._engine.network.has_same_form():
             self._engine = None  # layers or hooks were exchanged, frozen or set free
-        for _ in range(2):
-            engine, measured = self._prepared(direction, interval)
-            fault = self._difference(engine)
-            if fault is None:
-                return engine, measured
+        engine, measured = self._prepared(direction, interval)
+        if engine.difference() is not None:
             self._engine = None  # something that a copy does not see has changed: copy and plan anew
-        raise SgdlineError(
-            f"A copy of the network must compute the same as the network, got {fault}. The network keeps something "
-            "outside of its modules, or draws random numbers of its own. Measure the network itself: "
-            "plan=Plan(in_place=True)."
-        )
+            engine, measured = self._prepared(direction, interval)
+            engine.require_same()
+        return engine, measured
 
     def _check_plan(self, subject: Subject, plan: Plan) -> None:
         """Refuse a pinned plan that measures another network; the trial finds such things out by itself."""
@@ -493,12 +485,6 @@ class LineMeter:
                 f"A copy of the network must move as the network does, got {fault}. The network calls layers that a "
                 "copy does not own, from a function for example. Measure the network itself: plan=Plan(in_place=True)."
             )
-
-    def _difference(self, engine: LineEngine) -> str | None:
-        count = min(self._chunk_size, max(_CHECKED_AT_LEAST, len(self._targets) // _CHECKED_SHARE))
-        return engine.network.differs_from_network(
-            self._inputs[:count], self._targets[:count], mask_seed=self._mask_seeds()[0]
-        )
 
     def _prepared(self, direction: Mapping[str, Tensor], interval: float) -> tuple[LineEngine, MeasuringSet]:
         if self._engine is None or self._measured is None:

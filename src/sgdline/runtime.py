@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,9 @@ logger = logging.getLogger("sgdline")
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 T = TypeVar("T")
+
+# Workspaces with which cuBLAS is deterministic.
+_WORKSPACES = (":4096:8", ":16:8")
 
 # What the machine, and not the code, is to blame for; what to do about it.
 _MACHINE_FAULTS = {
@@ -51,6 +54,9 @@ _device_locks: dict[str, TextIO] = {}
 _LOCK_FOLDER = Path("/tmp", f"sgdline-devices-{os.getuid()}")
 _PATIENCE = 3600.0
 _LOOK_AGAIN = 0.2
+# Between two lines of progress, and before the first one; seconds.
+_LONGEST_SILENCE = 30.0
+_FIRST_LINE = 5.0
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,12 @@ def use_deterministic_kernels() -> None:
     """
     import torch
 
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _WORKSPACES[0])
+    if workspace not in _WORKSPACES and torch.cuda.is_available():
+        raise SgdlineError(
+            f"CUBLAS_WORKSPACE_CONFIG must be {' or '.join(_WORKSPACES)} for deterministic products on a GPU, "
+            f"got {workspace!r}. Unset it."
+        )
     # The same switch as use_deterministic_algorithms, which imports torch's compiler: over a second in every job.
     torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -209,16 +220,14 @@ def use_deterministic_kernels() -> None:
 
 
 def set_tf32(allowed: bool) -> tuple[Any, ...]:
-    """Allow or forbid TF32 in products and convolutions on a GPU; return what was set before, for `restore_tf32`."""
-    import torch
+    """Allow or forbid TF32 in products, convolutions and recurrent layers on a GPU.
 
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and later; reading the older switches may then be an error
-        before = matmul.fp32_precision, convolution.conv.fp32_precision  # type: ignore[attr-defined]
-        restore_tf32(("tf32", "tf32") if allowed else ("ieee", "ieee"))
-        return before
-    before = matmul.allow_tf32, convolution.allow_tf32
-    restore_tf32((allowed, allowed))
+    Returns:
+        What was set before, for `restore_tf32`.
+    """
+    before = tuple(getattr(owner, name) for owner, name in _tf32_switches())
+    words = ("tf32" if allowed else "ieee") if _has_new_switches() else allowed
+    restore_tf32(tuple(words for _ in before))
     return before
 
 
@@ -226,11 +235,28 @@ def restore_tf32(settings: tuple[Any, ...]) -> None:
     """Put back what `set_tf32` returned."""
     import torch
 
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):
-        matmul.fp32_precision, convolution.conv.fp32_precision = settings  # type: ignore[attr-defined]
-    else:
-        matmul.allow_tf32, convolution.allow_tf32 = settings
+    if _has_new_switches():
+        # The older switches first: torch refuses to read them where they contradict the newer ones.
+        torch.backends.cuda.matmul.allow_tf32 = settings[0] == "tf32"
+        torch.backends.cudnn.allow_tf32 = settings[1] == "tf32"
+    for (owner, name), value in zip(_tf32_switches(), settings, strict=True):
+        setattr(owner, name, value)
+
+
+def _has_new_switches() -> bool:
+    """Return whether torch has a switch for each kind of operation: 2.9 and later."""
+    import torch
+
+    return hasattr(torch.backends.cuda.matmul, "fp32_precision")
+
+
+def _tf32_switches() -> list[tuple[Any, str]]:
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if not _has_new_switches():
+        return [(matmul, "allow_tf32"), (cudnn, "allow_tf32")]
+    return [(owner, "fp32_precision") for owner in (matmul, cudnn.conv, cudnn.rnn)]  # type: ignore[attr-defined]
 
 
 def set_up_torch(threads: int) -> torch.device:
@@ -392,24 +418,147 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def progress(items: Iterable[T], *, total: int, label: str, reports: int = 10) -> Iterator[T]:
-    """Yield items, with a progress bar on a terminal and `reports` log lines with rate and time left.
+def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
+    """Yield the items of a job's main loop, with log lines by time and a progress bar on a terminal.
+
+    The first line comes after some seconds, then one at least every 30 s, whatever an item takes: with the number
+    done, the rate and the time left, of this loop and of those inside it (`inner_progress`, `counting`, `beat`).
 
     Args:
         items: What to iterate over.
         total: Their number.
         label: What is going on, for the reader.
-        reports: Number of log lines over the whole loop.
     """
     from tqdm import tqdm
 
-    stride = max(1, total // reports)
-    start = time.monotonic()
-    with tqdm(total=total, desc=label, leave=False, mininterval=1.0, disable=not sys.stderr.isatty()) as bar:
-        for done, item in enumerate(items, start=1):
+    with (
+        tqdm(total=total, desc=label, leave=False, mininterval=1.0, disable=not sys.stderr.isatty()) as bar,
+        _running(_Loop(label, total, _now(), bar)) as loop,
+    ):
+        for item in items:
             yield item
             bar.update()
-            if done % stride == 0 or done == total:
-                seconds = max(time.monotonic() - start, 1e-9)
-                left = (total - done) * seconds / done
-                logger.info("%s: %d of %d, %.3g a second, %.0f s left", label, done, total, done / seconds, left)
+            loop.advance()
+        seconds = loop.reached - loop.started
+        logger.info("%s: %d in %s, %s", label, loop.done, _duration(seconds), _rate(loop.done, seconds))
+
+
+def inner_progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
+    """Yield the items of a loop inside a job's main loop, or of one that others call: it has lines, but no end and bar.
+
+    Args:
+        items: What to iterate over.
+        total: Their number.
+        label: What an item is, in the plural.
+    """
+    with _running(_Loop(label, total, _now())) as loop:
+        for item in items:
+            yield item
+            loop.advance()
+
+
+@contextmanager
+def counting(label: str, *, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """Yield a function that counts work which no loop of ours goes through, such as the products of a Lanczos run.
+
+    Args:
+        label: What is counted, in the plural.
+        total: Their number; None if nobody knows it beforehand.
+    """
+    with _running(_Loop(label, total, _now())) as loop:
+        yield loop.advance
+
+
+def beat() -> None:
+    """Write a line on all running loops if one is due: for every piece of work that may take seconds.
+
+    Costs a fraction of a microsecond. A line is due before the next piece, if that took as long as the last one, would
+    end more than 30 s after the last line.
+    """
+    if _loops:
+        _beat_at(_now())
+
+
+def _beat_at(now: float) -> None:
+    piece = now - _times.beat
+    _times.beat = now
+    if now + piece <= _times.due:
+        return
+    _times.due = now + _LONGEST_SILENCE
+    logger.info("%s", "; ".join(loop.words(now) for loop in _loops))
+    bar, inner = _loops[0].bar, [loop.words(now) for loop in _loops[1:]]
+    if bar is not None and not bar.disable:
+        bar.set_postfix_str("; ".join(inner))
+
+
+@dataclass(eq=False)
+class _Loop:
+    """A loop that is under way."""
+
+    label: str
+    total: int | None
+    started: float
+    bar: Any = None  # on a terminal
+    done: int = 0
+    reached: float = 0.0  # when it came so far
+
+    def advance(self, done: int = 1) -> None:
+        """Count some pieces of work as done."""
+        self.done += done
+        self.reached = _now()
+        _beat_at(self.reached)
+
+    def words(self, now: float) -> str:
+        of_all = "" if self.total is None else f" of {self.total}"
+        text = f"{self.label}: {self.done}{of_all}"
+        seconds = self.reached - self.started  # what an unfinished piece takes says nothing about the others
+        if not self.done or seconds <= 0:
+            return text
+        text += f", {_rate(self.done, seconds)}"
+        if self.total is None:
+            return text
+        left = (self.total - self.done) * seconds / self.done - (now - self.reached)
+        return f"{text}, {_duration(max(left, 0.0))} left"
+
+
+@dataclass
+class _Times:
+    """Of this process, as there is one log."""
+
+    beat: float = 0.0
+    due: float = 0.0  # the next line
+
+
+_loops: list[_Loop] = []  # the outermost first
+_times = _Times()
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+@contextmanager
+def _running(loop: _Loop) -> Iterator[_Loop]:
+    if not _loops:
+        _times.beat = loop.started
+        _times.due = loop.started + _FIRST_LINE
+    _loops.append(loop)
+    try:
+        yield loop
+    finally:
+        _loops.remove(loop)
+
+
+def _rate(done: int, seconds: float) -> str:
+    per_second = done / max(seconds, 1e-9)
+    for unit, length in (("second", 1), ("minute", 60)):
+        if per_second * length >= 1:
+            return f"{per_second * length:.3g} a {unit}"
+    return f"{per_second * 3600:.3g} an hour"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"

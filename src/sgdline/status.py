@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from sgdline import config as settings
+from sgdline import figures
 from sgdline.errors import SgdlineError
 from sgdline.expected import RECORD, read_expected
 from sgdline.tables import provenance
@@ -104,6 +105,7 @@ class Survey:
     missing: list[str] = field(default_factory=list)  # expected files, those of the runs' own jobs apart
     left_over: list[str] = field(default_factory=list)  # folders of runs that nobody asks for
     nested: list[str] = field(default_factory=list)  # results folders inside this one, not counted
+    untimely: list[tuple[str, str]] = field(default_factory=list)  # a file, and a newer one that it was made from
 
     @property
     def complete(self) -> bool:
@@ -168,7 +170,9 @@ class _Surveyor:
         self._found = found
         self._files = files
         self._config = config
-        self._folders = {path.rpartition("/")[0] for path in files}
+        self._siblings: dict[str, list[str]] = {}  # folder -> its files
+        for path in files:
+            self._siblings.setdefault(path.rpartition("/")[0], []).append(path)
 
     def survey(self, expected: Mapping[str, Sequence[str]]) -> None:
         wanted = {path for paths in expected.values() for path in paths}
@@ -184,6 +188,10 @@ class _Surveyor:
         parents = self._parents(asked)
         for key in parents:
             looked_at |= self._survey_run(key, ())
+        for key in [*asked, *parents]:
+            self._compare_times(key)
+        claims = [path for path in self._files if re.fullmatch(r"tables/[^/]+/claims\.csv", path)]
+        self._note_untimely(("tables/claims.csv", path) for path in claims)
         self._survey_files(expected, looked_at)
         self._survey_logs([*asked, *parents])
         self._measure_disk()
@@ -246,6 +254,46 @@ class _Surveyor:
         pairs = zip(states, cut, strict=True)
         return gathered, [State.DIVERGED if short and state is State.DONE else state for state, short in pairs]
 
+    def _compare_times(self, key: settings.RunKey) -> None:
+        """Note what is older than a file that it was made from: Snakemake makes it again, whatever it holds."""
+        run, block = settings.run_path(key), self._config["experiments"][key.experiment]
+        trace, checkpoints = f"{run}/trace.arrow", f"{run}/checkpoints"
+        pairs: list[tuple[str, str]] = []
+        if block["import_lines"] is None:
+            pairs.append((trace, f"datasets/{block['dataset']}.arrow"))
+            parent = settings.parent_run(self._config, **asdict(key))
+            if parent is not None:
+                pairs.append((trace, f"{settings.run_path(parent)}/checkpoints"))
+        for probe in block["probes"]:
+            whole = f"{run}/{probe}.arrow"
+            segments = [path for path in self._below(f"{run}/{probe}/segment") if path.endswith(".arrow")]
+            pairs += [(whole, segment) for segment in segments]
+            pairs += [(own, checkpoints) for own in segments or [whole] if block["import_lines"] is None]
+            # What the analysis makes of a probe's table begins with its name.
+            pairs += [(table, whole) for table in self._below(f"{run}/{probe}_") if table.endswith(".arrow")]
+        for figure in set(block["figures"]) & set(figures.available()):
+            picture = f"figures/{figure}/{settings.run_label(key)}.png"
+            pairs += [(picture, f"{run}/{kind}.arrow") for kind in figures.spec(figure).tables]
+        self._note_untimely(pairs)
+
+    def _note_untimely(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Note the files of pairs (made, source) that are older than their source."""
+        for made, source in pairs:
+            times = self._changed(made), self._changed(source)
+            if times[0] is not None and times[1] is not None and times[0] < times[1]:
+                self._found.untimely.append((made, source))
+
+    def _below(self, start: str) -> list[str]:
+        """Return the files whose path begins so, in the same folder."""
+        return [path for path in self._siblings.get(start.rpartition("/")[0], ()) if path.startswith(start)]
+
+    def _changed(self, path: str) -> float | None:
+        """Return when a file or a folder of checkpoints was changed, as Snakemake sees it; None without one."""
+        if path in self._files:
+            return self._files[path].changed
+        stamp = self._files.get(f"{path}/.snakemake_timestamp")
+        return None if stamp is None else stamp.changed
+
     def _conclude(self, run: str, states: Sequence[State], left: Sequence[str], *, diverged: bool) -> None:
         if State.FAILED in states or State.DAMAGED in states:
             self._found.runs["failed"] += 1
@@ -289,7 +337,7 @@ class _Surveyor:
 
     def _survey_job(self, run: str, job: _Job, *, kind: str) -> tuple[State, int | None]:
         """Return the state of a job and, of a training, the update at which it diverged; count rows and drift."""
-        if not all(output in self._files or output in self._folders for output in job.outputs):
+        if not all(output in self._files or output in self._siblings for output in job.outputs):
             return self._unfinished_job(run, job), None
         try:
             rows, facts = _read_facts(self._found.folder / job.table)
@@ -466,8 +514,21 @@ def report(found: Survey, *, everything: bool = False, now: float | None = None)
         ("missing", [Finding(path, "") for path in found.missing]),
     ):
         lines += _listed(title, findings, limit=limit, shorten=not everything)
+    if found.untimely:
+        lines += ["", *textwrap.wrap(_untimely_words(found.untimely), _WIDTH, **_UNBROKEN)]
     verdict = "All there." if found.complete else "Not all there: start Snakemake, which makes what is missing."
     return "\n".join([*lines, "", verdict])
+
+
+def _untimely_words(untimely: Sequence[tuple[str, str]]) -> str:
+    made, source = untimely[0]
+    count = len({path for path, _ in untimely})
+    others = f" (and {count - 1:,} more of the kind)" if count > 1 else ""
+    return (
+        f"Times do not fit: {made} is older than {source}, which it is made from{others}, so Snakemake may make "
+        "it again. After a copy that did not keep times, copy again with cp -a or rsync -a, or add --touch to your "
+        "snakemake command once; after a change, start Snakemake."
+    )
 
 
 def _listed(title: str, findings: Sequence[Finding], *, limit: int | None, shorten: bool) -> Iterator[str]:

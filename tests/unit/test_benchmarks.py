@@ -105,7 +105,7 @@ def test_a_quick_run_gives_results_and_a_page_with_all_sections(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     [path] = (tmp_path / "results").glob("*.json")
     document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    assert {"environment", "resnet20", "tiny_resnet", "mlp", "scaling", "tables"} == document.keys()
+    assert {"environment", "resnet20", "tiny_resnet", "mlp", "scaling", "checks", "tables"} == document.keys()
     found = numbers(document)
     assert len(found) > 200
     assert all(map(math.isfinite, found))

@@ -779,7 +779,7 @@ def test_config_is_importable_without_torch_or_numpy() -> None:
     [
         ("nets/mine.py:make", ["There is no file nets/mine.py"]),
         ("net.py:make_nett", ["Did you mean 'make_net'?"]),
-        ("broken.py:make_net", ["broken.py is not valid Python"]),
+        ("broken.py:make_net", ["broken.py has a syntax error in line 1"]),
         ("sgdline.models:tiny_resnt", ["Did you mean 'tiny_resnet'?"]),
         ("sgdline.modells:mlp", ["Did you mean 'sgdline.models'?"]),
     ],

@@ -202,7 +202,13 @@ def test_slices_are_plain_json_and_share_nothing_with_the_config() -> None:
 
 def test_what_is_measured_leaves_out_how() -> None:
     line = CONFIG["experiments"]["digits"]["probes"]["line"]
-    assert line.keys() - measurement(line).keys() == {"precision", "precision_tolerance", "memory_gb", "plan"}
+    assert line.keys() - measurement(line).keys() == {
+        "precision",
+        "precision_tolerance",
+        "check_slope",
+        "memory_gb",
+        "plan",
+    }
     assert probe_slice(CONFIG, "digits", "line", **RUN)["settings"].keys() == measurement(line).keys()
 
 

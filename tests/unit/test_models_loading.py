@@ -2,6 +2,7 @@
 
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,11 +174,11 @@ def test_the_default_config_models_fit_the_digits():
         ("sgdline.models.vgh:net", {}, ["no module 'sgdline.models.vgh'"]),
         ("sgdline.models:mobilnet_v2", {}, ["no 'mobilnet_v2' there", "Did you mean 'mobilenet_v2'?"]),
         ("my_models/absent.py:net", {}, ["name a file that exists", "absent.py", "working directory"]),
-        ("my_models/broken.py:net", {}, ["must be importable", "SyntaxError"]),
-        ("my_models/needy.py:net", {}, ["must be importable", "a_package_that_nobody_has"]),
+        ("my_models/broken.py:net", {}, ["must be importable", "a syntax error", "(line 1 of my_models/broken.py)"]),
+        ("my_models/needy.py:net", {}, ["no module 'a_package_that_nobody_has' (line 1 of my_models/needy.py)"]),
         ("my_models/net.py:number", {}, ["must name a callable, got int"]),
         ("my_models/net.py:function", {}, ["must return a torch.nn.Module, got function"]),
-        ("my_models/net.py:fails", {}, ["RuntimeError: first line. second line"]),
+        ("my_models/net.py:fails", {}, ["RuntimeError: first line. second line (line 27 of my_models/net.py)"]),
         ("sgdline.models:mlp", {"hiden": [3]}, ["got 'hiden'", "Did you mean 'hidden'?"]),
         ("sgdline.models:tiny_resnet", {"width": 0}, ["width must be a whole number of at least 1, got 0"]),
         ("torch.nn:Linear", {}, ["TypeError", "in_features"]),
@@ -249,7 +250,101 @@ def test_checking_leaves_buffers_modes_and_generators_as_they_were():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_float64_model_is_refused_as_the_images_are_float32():
-    model = build_model("sgdline.models:tiny_resnet", {}, **FACTS).double()
-    with pytest.raises(SgdlineError, match="'tiny_resnet' must take images of 3x32x32, got"):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_in_another_precision_is_refused_as_the_images_are_float32(dtype):
+    model = build_model("sgdline.models:tiny_resnet", {}, **FACTS).to(dtype)
+    words = (
+        rf"'tiny_resnet' must have parameters in float32, as images are, instead of {str(dtype)[6:]} \(.*Build it in"
+    )
+    with pytest.raises(SgdlineError, match=words):
         check_model(model, input_shape=(3, 32, 32), num_classes=10, name="tiny_resnet")
+
+
+def test_a_mistake_in_the_forward_method_is_not_blamed_on_the_size_of_images():
+    class Mistaken(nn.Linear):
+        def forward(self, images):
+            return self.layr(images)
+
+    class Ends(nn.Linear):
+        def forward(self, images):
+            sys.exit("enough")
+
+    for model, words in (
+        (
+            Mistaken(1, 1),
+            r"must make a forward pass .*'layr' \(line \d+ of .*test_models_loading.py\)\. Fix its forward",
+        ),
+        (Ends(1, 1), r"must return logits, got sys\.exit\('enough'\) \(line \d+ of .*test_models_loading"),
+    ):
+        with pytest.raises(SgdlineError, match=words) as caught:
+            check_model(model, input_shape=(3, 32, 32), num_classes=10, name="mine")
+        assert "image_size" not in str(caught.value)
+
+
+PROGRAM = """
+import argparse, os, sys
+import torch
+from torch import nn
+{at_import}
+def net(num_classes):
+    {in_factory}
+    return nn.Linear(1, num_classes)
+"""
+PARSE = "options = argparse.ArgumentParser(); options.add_argument('--data', {}); options.parse_args()"
+UNDER_MAIN = "under if __name__ == '__main__'."
+
+
+@pytest.mark.parametrize(
+    ("code", "at_import", "in_factory"),
+    [
+        (PARSE.format("required=True"), f"Move argument parsing {UNDER_MAIN}", "Take the values as arguments"),
+        ("sys.exit('no data')", f"Move what ends the program {UNDER_MAIN}", "Return a network, or raise"),
+        ("exit()", f"Move what ends the program {UNDER_MAIN}", "Return a network, or raise"),
+    ],
+)
+def test_a_file_that_ends_the_program_is_one_sentence(model_folder, code, at_import, in_factory):
+    for place, words in (("at_import", at_import), ("in_factory", in_factory)):
+        name = f"program_{place}.py"
+        lines = {"at_import": "", "in_factory": "pass", place: code}
+        (model_folder / name).write_text(PROGRAM.format(**lines))
+        with pytest.raises(SgdlineError) as caught:
+            build_model(f"{name}:net", {}, **FACTS)
+        assert str(caught.value).startswith(f"Model entry '{name}:net' must ")
+        assert f" (line {5 if place == 'at_import' else 7} of {name}). {words}" in str(caught.value)
+
+
+def test_what_a_file_does_to_its_surroundings_is_undone(model_folder):
+    code = "; ".join(
+        [
+            PARSE.format("default=1"),  # not the arguments of this process
+            "sys.argv = ['other']",
+            "os.chdir('/')",
+            "torch.set_default_dtype(torch.float64)",
+            "torch.set_grad_enabled(False)",
+            "torch.set_default_device('meta')",
+            "torch.set_num_threads(torch.get_num_threads() + 1)",
+            "print('hello')",
+        ]
+    )
+
+    def surroundings():
+        return Path.cwd(), sys.argv, torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+
+    before = surroundings()
+    for place in ("at_import", "in_factory"):
+        (model_folder / f"{place}.py").write_text(
+            PROGRAM.format(**{"at_import": "", "in_factory": "pass", place: code})
+        )
+        build_model(f"{place}.py:net", {}, **FACTS)
+        assert surroundings() == before
+        assert torch.empty(1).device.type == "cpu"
+
+
+def test_an_interrupt_is_passed_on(model_folder):
+    for place in ("at_import", "in_factory"):
+        code = {"at_import": "", "in_factory": "pass", place: "os.chdir('/'); raise KeyboardInterrupt"}
+        (model_folder / f"{place}.py").write_text(PROGRAM.format(**code))
+        with pytest.raises(KeyboardInterrupt):
+            build_model(f"{place}.py:net", {}, **FACTS)
+        assert Path.cwd() == model_folder
+        assert not any(name.startswith("sgdline_model_at_import") for name in sys.modules)

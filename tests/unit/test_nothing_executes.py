@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sgdline.config import ConfigError, check_files, load_schema, resolve_config, run_path, runs
+from sgdline.config import ConfigError, load_schema, resolve_config, run_path, runs
 from sgdline.config._schema import SAFE_LOADER
 from sgdline.figures import facts_for_config
 
@@ -316,32 +316,6 @@ def test_paths_of_images_and_lines_are_texts_of_bounded_length() -> None:
             resolved(config)
         starts = [fault.partition(" ")[0] for fault in caught.value.faults]
         assert {"datasets.digits.path", "experiments.one.import_lines"} <= set(starts)
-
-
-# --- files of configuration -------------------------------------------------------------------------------------------
-
-
-def test_a_key_that_stands_twice_is_told_with_its_lines(tmp_path: Path) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text("a: &x {lr: 1, lr: 2}\nb:\n  c: *x\n  d: [{e: 1}, {e: 1,\n    e: 2}]\na: 3\n")
-    with pytest.raises(ConfigError) as caught:
-        check_files([file, tmp_path / "absent.yaml"])
-    assert caught.value.faults == (
-        "a.lr must stand once, got it in line 1 twice of mine.yaml. Remove one of them.",
-        "b.d[1].e must stand once, got it in lines 4 and 5 of mine.yaml. Remove one of them.",
-        "a must stand once, got it in lines 1 and 6 of mine.yaml. Remove one of them.",
-    )
-
-
-def test_the_files_of_this_repository_say_everything_once() -> None:
-    check_files(sorted((ROOT / "config").rglob("*.yaml")))
-
-
-@pytest.mark.parametrize("text", ["a: &x [*x]", "a: [", "\t", "- 1\n- 2", "", "a: \x00", "%YAML 9.9\n---\na: 1"])
-def test_what_is_no_mapping_is_left_to_others(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text(text)
-    check_files([file])
 
 
 def test_aliases_that_stand_for_a_full_memory_are_refused() -> None:

@@ -375,7 +375,7 @@ def test_a_chunk_of_one_sample_is_refused(dataset: Path) -> None:
 
 
 def plan_slice(training: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    block = {"precision": "float32", "precision_tolerance": 3e-5, "memory_gb": "auto", "plan": {}}
+    block = {"precision": "float32", "precision_tolerance": 3e-5, "check_slope": True, "memory_gb": "auto", "plan": {}}
     return {"training": training, "probe": "interp", "settings": {**INTERP, **block, **changes}}
 
 

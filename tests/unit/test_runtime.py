@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
+import itertools
 import logging
 import os
+import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import torch
 
 from sgdline import runtime
 from sgdline.errors import SgdlineError
+from sgdline.runtime import restore_tf32, set_tf32, use_deterministic_kernels
 
 
 def test_a_known_fault_is_one_sentence_with_the_traceback_in_the_log(
@@ -50,13 +55,109 @@ def test_messages_and_warnings_reach_the_log(tmp_path: Path, capsys: pytest.Capt
     assert "quiet" not in error
 
 
-def test_progress_reports_rate_and_time_left(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="sgdline"):
-        assert list(runtime.progress(range(20), total=20, label="updates", reports=4)) == list(range(20))
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 4
-    assert lines[0].startswith("updates: 5 of 20, ")
-    assert lines[-1].endswith("0 s left")
+class Clock:
+    """Time that passes only where a test says so, and the lines that are logged meanwhile."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        self.now = 1000.0
+        self._caplog = caplog
+        self.lines: list[tuple[float, str]] = []
+        monkeypatch.setattr(runtime, "_now", lambda: self.now)
+        monkeypatch.setattr(runtime.logger, "info", self._note)
+
+    def _note(self, text: str, *arguments: object) -> None:
+        self.lines.append((self.now - 1000.0, text % arguments))
+
+    def spend(self, seconds: float, items: range) -> Iterator[int]:
+        for item in items:
+            self.now += seconds
+            yield item
+
+    def longest_silence(self) -> float:
+        times = [0.0, *(at for at, _ in self.lines)]
+        return max(late - early for early, late in itertools.pairwise(times))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Clock:
+    return Clock(monkeypatch, caplog)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 7.0, 16.0, 25.0, 29.0])
+def test_progress_is_reported_at_least_every_30_seconds(clock: Clock, seconds: float) -> None:
+    count = round(400 / seconds)
+    assert list(runtime.progress(clock.spend(seconds, range(count)), total=count, label="updates")) == list(
+        range(count)
+    )
+    assert clock.longest_silence() <= 30.0 + 1e-6
+    assert len(clock.lines) <= 400 / max(seconds, 15.0) + 3
+    assert clock.lines[0][0] <= max(5.0, seconds) + 1e-6
+    assert re.fullmatch(rf"updates: {count} in 6\.[67]\d* min, [\d.e+]+ a (second|minute)", clock.lines[-1][1])
+
+
+def test_a_line_says_done_total_rate_and_time_left(clock: Clock) -> None:
+    for step in runtime.progress(range(100), total=100, label="updates 0 to 100"):
+        clock.now += 10.0
+        if step == 40:
+            break
+    assert clock.lines[:2] == [
+        (10.0, "updates 0 to 100: 1 of 100, 6 a minute, 16.5 min left"),
+        (40.0, "updates 0 to 100: 4 of 100, 6 a minute, 16 min left"),
+    ]
+    assert runtime._loops == []
+
+
+def test_a_slow_item_reports_what_goes_on_inside_it(clock: Clock) -> None:
+    for _ in runtime.progress(range(3), total=3, label="line 0 to 3"):
+        with runtime.counting("positions") as report:
+            for _ in range(4):
+                for _ in runtime.inner_progress(range(30), total=30, label="passes"):
+                    clock.now += 10.0
+                report(8)
+        for _ in range(12):  # work that nobody counts
+            clock.now += 10.0
+            runtime.beat()
+    assert clock.longest_silence() <= 30.0
+    assert clock.lines[0] == (10.0, "line 0 to 3: 0 of 3; positions: 0; passes: 1 of 30, 6 a minute, 4.83 min left")
+    words = [text for _, text in clock.lines]
+    assert any(text.startswith("line 0 to 3: 0 of 3; positions: 24, 1.6 a minute") for text in words)
+    assert any(re.fullmatch(r"line 0 to 3: 1 of 3, 2.73 an hour, 2\d(\.\d)? min left", text) for text in words)
+
+
+def test_quick_loops_inside_a_loop_do_not_add_lines(clock: Clock) -> None:
+    for _ in runtime.progress(range(1000), total=1000, label="updates"):
+        for _ in runtime.inner_progress(range(10), total=10, label="micro-batches"):
+            clock.now += 0.006
+    assert len(clock.lines) <= 4  # of a minute: after 5 s, after 35 s, the last one
+    # Alone, as in a notebook, an inner loop that is quick says nothing.
+    clock.lines.clear()
+    list(runtime.inner_progress(clock.spend(0.1, range(20)), total=20, label="passes"))
+    assert clock.lines == []
+
+
+def test_a_loop_that_fails_is_no_longer_reported(clock: Clock) -> None:
+    def fail(count: int) -> int:
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"), runtime.counting("products"):
+        fail(1)
+    with pytest.raises(ValueError, match="enough"):
+        list(map(fail, runtime.progress(range(2), total=2, label="lines")))
+    for _ in runtime.progress(range(2), total=2, label="updates"):
+        clock.now += 40.0
+    assert all(text.startswith("updates") for _, text in clock.lines)
+
+
+def test_a_terminal_shows_a_bar_with_what_goes_on_inside(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for _ in runtime.progress(range(2), total=2, label="updates"):
+        with runtime.counting("products") as report:
+            clock.now += 20.0
+            report()
+    assert "updates:" in terminal.getvalue()
+    assert "products: 1, 3 a minute" in terminal.getvalue()
 
 
 def test_without_a_gpu_the_job_runs_on_the_cpu(
@@ -199,3 +300,32 @@ def test_rooms_without_torch_stay_without_it() -> None:
     program += "\nprint([name for name in ('torch', 'torchvision', 'snakemake') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_tf32_switches_agree_and_come_back() -> None:
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = set_tf32(True)
+    try:
+        for allowed in (False, True):
+            inner = set_tf32(allowed)
+            # Reading an old switch that contradicts a new one is an error of torch's.
+            assert (matmul.allow_tf32, cudnn.allow_tf32) == (allowed, allowed)
+            if hasattr(matmul, "fp32_precision"):
+                word = "tf32" if allowed else "ieee"
+                assert {matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision} == {word}
+            restore_tf32(inner)
+        assert matmul.allow_tf32
+    finally:
+        restore_tf32(before)
+    assert isinstance(cudnn.allow_tf32, bool)
+
+
+def test_an_unfit_workspace_of_cublas_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":1:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SgdlineError, match=r"CUBLAS_WORKSPACE_CONFIG must be :4096:8 or :16:8 .* Unset it"):
+        use_deterministic_kernels()

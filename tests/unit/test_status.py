@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Collection
@@ -85,13 +86,13 @@ class Results:
         write_expected(self.folder, config=self.config, files=files, asked=wanted)
 
     def complete(self) -> Results:
+        write_table(self.folder / "datasets/digits.arrow", "trace", rows_of("trace", range(1)), provenance={})
         for key in self.keys:
             self.train(key)
             for probe in PROBES:
                 for segment in range(SEGMENTS):
                     self.probe(key, probe, segment)
                 self.gather(key, probe)
-        write_table(self.folder / "datasets/digits.arrow", "trace", rows_of("trace", range(1)), provenance={})
         self.picture().write_bytes(b"picture")
         return self
 
@@ -284,6 +285,39 @@ def test_what_the_folder_holds_besides(results: Results, capsys: pytest.CaptureF
     text = words(results, capsys, status=0)
     assert "runs that the configuration does not name: 1, short/tiny_resnet" in text
     assert "results (results folders of their own)" in text
+
+
+def test_times_that_do_not_fit_are_reported(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    results.config["experiments"]["short"]["figures"] = ["linesearch/fig2_lines", "linesearch/of_another_version"]
+    results.record()
+    paths = {
+        "dataset": "datasets/digits.arrow",
+        "trace": f"{MLP}/trace.arrow",
+        "checkpoints": f"{MLP}/checkpoints/.snakemake_timestamp",
+        "segment": f"{MLP}/line/segment1.arrow",
+        "line": f"{MLP}/line.arrow",
+        "fits": f"{MLP}/line_fits.arrow",
+        "figure": f"figures/linesearch/fig2_lines/{LABEL}.png",
+        "claims of a paper": "tables/walk/claims.csv",
+        "claims": "tables/claims.csv",
+    }
+    for path in [*results.folder.rglob("*"), *(results.folder / path for path in paths.values())]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (1e9, 1e9))
+    assert "Times" not in words(results, capsys, status=0)
+    for source, made in (
+        ("dataset", "trace"), ("checkpoints", "segment"), ("segment", "line"), ("line", "fits"), ("line", "figure"),
+        ("trace", "figure"), ("claims of a paper", "claims"),
+    ):  # fmt: skip
+        for name, path in paths.items():
+            os.utime(results.folder / path, (1e9, 1e9 - (name == made) + (name == source)))
+        found = survey(results.folder)
+        assert (paths[made], paths[source].removesuffix("/.snakemake_timestamp")) in found.untimely
+        assert found.complete
+    text = " ".join(words(results, capsys, status=0).split())
+    assert "Times do not fit: tables/claims.csv is older than tables/walk/claims.csv, which it is made from, so" in text
+    assert "cp -a or rsync -a" in text
 
 
 def test_runs_that_others_continue_are_expected_too(results: Results) -> None:

@@ -194,7 +194,7 @@ class TestReruns:
         )
         jobs = edited.planned(*SMOKE)
         assert "train_run" not in jobs
-        assert probing(jobs) == 8  # line, mline, interp, one_step, fixed_batches
+        assert probing(jobs) == 6  # line, mline, interp
         assert set(jobs) >= ANALYSIS
 
     def test_an_edited_model_makes_its_own_run_only(self, edited: Workflow) -> None:
@@ -322,6 +322,7 @@ def test_an_unfit_model_fails_before_training_in_one_sentence(fresh: Workflow) -
         ("lr: [0.1]", "lr: [-0.1]\n    threads: none", ["experiments.smoke.lr[0]", "experiments.smoke.threads"]),
         ("chunks_per_pass", "chunk_per_pass", ["probes.line.plan.chunk_per_pass", "'chunks_per_pass'"]),
         ("sgdline.models:tiny_resnet", "sgdline.models:tiny_resnt", ["models.tiny_resnet_w4.entry", "'tiny_resnet'"]),
+        ("steps: 24", "steps: 030", ["config/smoke.yaml:", "got 030, which YAML reads as 24", "sgdline check"]),
         ("linesearch/fig2_lines", "linesearch/fig2_line", ["experiments.smoke.figures[0]", "linesearch/fig2_lines"]),
     ],
 )

@@ -8,7 +8,6 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 SCRIPTS = Path(workflow.basedir).joinpath("workflow", "scripts")
-sys.path.insert(0, Path(workflow.basedir).joinpath("src").as_posix())
 
 from sgdline import config as settings
 from sgdline import expected, figures
@@ -22,15 +21,25 @@ share_package()
 
 FIGURES = {figure: figures.spec(figure) for figure in figures.available()}
 
+OVERLAYS = [Path(path) for path in workflow.overwrite_configfiles]
+
 try:
-    settings.check_files(workflow.configfiles)
     CONFIG = settings.resolve_config(
         config,
+        files=settings.ConfigFiles(
+            [path for path in map(Path, workflow.configfiles) if path not in OVERLAYS]
+            + OVERLAYS,
+            command_line=workflow.config_settings.config,
+        ),
         schema=settings.load_schema(
             Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
         ),
         **figures.facts_for_config(),
     )
+except settings.ConfigError as error:
+    again = ["To check a change without Snakemake: sgdline check", *map(str, OVERLAYS)]
+    in_files = any(not fault.startswith("--config: ") for fault in error.faults)
+    raise WorkflowError(f"{error}\n{' '.join(again) if in_files else ''}".rstrip())
 except SgdlineError as error:
     raise WorkflowError(str(error))
 

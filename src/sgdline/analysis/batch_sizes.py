@@ -23,6 +23,7 @@ from sgdline.analysis.columns import MEASURABLE, as_floats, inherited_provenance
 from sgdline.analysis.curves import FloatArray, IntArray, LineCurves
 from sgdline.analysis.strategies import pal_step
 from sgdline.errors import SgdlineError
+from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed
 from sgdline.tables import iterate_table, read_table, write_table
 from sgdline.tables.kinds.line import LINE
@@ -209,7 +210,7 @@ def measure_batch_sizes(
     sizes: list[int] = []
     skipped: set[int] = set()
     deviations: list[float] = []
-    for line in _read_lines(line_path):
+    for line in inner_progress(_read_lines(line_path), total=lines.num_rows, label="lines"):
         samples, batch = line.samples.shape[1], line.batch_samples.shape[1]
         sizes = sizes or emulated_sizes(batch_sizes, batch_size=batch_size, samples=samples)
         if line.status not in MEASURABLE:

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sgdline.errors import SgdlineError
 from sgdline.interpolation import interpolation_matrix, panel_slices
+from sgdline.runtime import inner_progress
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -328,7 +329,7 @@ class LineCurves:
         count = len(self)
         positions, vertex, losses = (np.full(count, np.nan) for _ in range(3))
         at_edge = np.zeros(count, dtype=np.bool_)
-        for structure in self._structures:
+        for structure in inner_progress(self._structures, total=len(self._structures), label="layouts of lines"):
             points = structure.nodes
             if structure.edges.size > 1:
                 points = _search_points(structure.nodes, resolution)

@@ -5,7 +5,7 @@ any job. Nothing here imports torch or numpy, so that a dry run stays quick.
 """
 
 from sgdline.config._faults import ConfigError
-from sgdline.config._files import check_files
+from sgdline.config._files import ConfigFiles, check_files
 from sgdline.config._resolve import resolve_config, training_images
 from sgdline.config._runs import (
     RunKey,
@@ -34,6 +34,7 @@ from sgdline.config._schema import load_schema
 
 __all__ = [
     "ConfigError",
+    "ConfigFiles",
     "RunKey",
     "analysis_slice",
     "check_files",

@@ -1,4 +1,4 @@
-"""Collecting faults of a configuration, and the words in which they are told."""
+"""Collecting faults of a configuration, and the words in which they are reported."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sgdline.errors import SgdlineError
@@ -29,22 +30,57 @@ class ConfigError(SgdlineError):
         super().__init__("\n".join([head, *(f"  {line}" for line in self.faults)]))
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an entry of a configuration is written."""
+
+    source: str  # a file as the user would name it, or --config
+    line: int | None  # counted from 1; None on the command line
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
 class Faults:
-    """Faults by path, in the order found; the first one at a path stays unless it is replaced on purpose."""
+    """Faults by path, in the order found; the first one at a path stays unless it is replaced on purpose.
+
+    Attributes:
+        places: Where the entry at each path is written, as far as it is known.
+    """
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[str, ...], str] = {}
+        self.places: dict[tuple[str, ...], Place] = {}
+        self._lines: dict[tuple[str, ...], tuple[str, Place | None]] = {}
 
-    def add(self, path: KeyPath, text: str, *, replace: bool = False) -> None:
-        """Note that the value at `path` is at fault; `text` follows the key path in the message."""
-        key = _comparable(path)
+    def add(self, path: KeyPath, text: str, *, replace: bool = False, place: Place | None = None) -> None:
+        """Note that the value at `path` is at fault.
+
+        Args:
+            path: Where it is in the configuration.
+            text: Follows the key path in the message.
+            replace: Replace an earlier fault at this path.
+            place: Where it is written, if that is not what `places` says: several files may hold one path.
+        """
+        key = comparable(path)
+        if place is not None and key in self._lines:
+            key = (*key, f"place:{place}")
         if replace or key not in self._lines:
-            self._lines[key] = f"{path_words(path)} {text}"
+            self._lines[key] = f"{path_words(path)} {text}", place or self.place_of(path)
+
+    def place_of(self, path: KeyPath) -> Place | None:
+        """Return where the value at `path` is written, or what encloses it; None if that is not known."""
+        key = comparable(path)
+        enclosing = (key[:length] for length in range(len(key), 0, -1))
+        return next((self.places[part] for part in enclosing if part in self.places), None)
 
     def under(self, path: KeyPath) -> bool:
         """Tell whether the value at `path`, or anything inside it, is at fault already."""
-        start = _comparable(path)
+        start = comparable(path)
         return any(key[: len(start)] == start for key in self._lines)
+
+    def any(self) -> bool:
+        """Tell whether there is a fault."""
+        return bool(self._lines)
 
     def raise_if_any(self) -> None:
         """Raise all faults at once.
@@ -53,11 +89,11 @@ class Faults:
             ConfigError: If there is at least one.
         """
         if self._lines:
-            raise ConfigError(self._lines.values())
+            raise ConfigError(f"{place}: {text}" if place else text for text, place in self._lines.values())
 
 
-def _comparable(path: KeyPath) -> tuple[str, ...]:
-    # A YAML key may be of any type, 1 and "1" may stand side by side, and True equals 1 in Python.
+def comparable(path: KeyPath) -> tuple[str, ...]:
+    """Return a path that can be looked up: a YAML key may be of any type, and True equals 1 in Python."""
     return tuple(f"{type(part).__name__}:{value_words(part)}" for part in path)
 
 

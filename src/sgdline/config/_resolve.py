@@ -11,6 +11,7 @@ from typing import Any
 
 from sgdline.chosen_updates import any_chosen
 from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
+from sgdline.config._files import ConfigFiles
 from sgdline.config._runs import format_lr, measured_steps, segment_bounds
 from sgdline.config._schema import Schema, Walker
 from sgdline.config._toys import check_toys
@@ -47,6 +48,7 @@ def resolve_config(
     config: Mapping[str, Any],
     *,
     schema: Schema,
+    files: ConfigFiles | None = None,
     known_figures: Collection[str] | None = None,
     figure_probes: Mapping[str, Collection[str]] | None = None,
     comparing: Collection[str] = (),
@@ -58,6 +60,7 @@ def resolve_config(
     Args:
         config: The merged YAML files, as Snakemake hands them over. Left as it is.
         schema: The document that `load_schema` returned.
+        files: The files that it was merged from; their own faults are reported as well, and all with file and line.
         known_figures: Ids of the figures that can be drawn; None leaves the ids unchecked.
         figure_probes: Figure id -> probes that it draws; a figure without an entry needs none.
         comparing: Ids of the figures that compare runs: entries of `comparisons` draw them, and experiments do not.
@@ -73,7 +76,7 @@ def resolve_config(
     Raises:
         ConfigError: If anything is wrong; its text lists all faults, one line each.
     """
-    faults = Faults()
+    faults = Faults() if files is None else files.faults
     _, resolved = Walker(schema, faults).walk(config, schema, ())
     if isinstance(resolved, dict):
         raw = config if isinstance(config, Mapping) else {}
@@ -171,6 +174,11 @@ def _sound(entries: Any, kind: type) -> Iterator[tuple[int, Any]]:
 def _names(raw: Any, kind: str) -> list[str]:
     """Names that the user gave, faulty blocks included: a fault inside one must not make its name unknown."""
     return [name for name in _mapping(raw, kind) if isinstance(name, str)]
+
+
+def _are_named(raw: Any, *kinds: str) -> bool:
+    """Tell whether names can be looked up: a block that is no mapping is one fault, not one for each name."""
+    return all(isinstance(_entry(raw, kind), Mapping) or (kind == "toys" and kind not in raw) for kind in kinds)
 
 
 def _check_folders(config: Block, faults: Faults) -> None:
@@ -369,7 +377,7 @@ def _images(dataset: Any, split: str) -> int | None:
 
 def _check_run(config: Block, raw: Block, faults: Faults) -> None:
     known = _names(raw, "experiments") + _names(raw, "toys")
-    if isinstance(config.get("run"), list):
+    if isinstance(config.get("run"), list) and _are_named(raw, "experiments", "toys"):
         for position, name in _sound(config["run"], str):
             if name not in known:
                 faults.add(
@@ -415,8 +423,10 @@ def _check_entry(model: Any, path: KeyPath, faults: Faults) -> None:
         return
     try:
         names = names_in(module)
-    except (SyntaxError, UnicodeDecodeError):
-        hint = f"{module} is not valid Python."
+    except SyntaxError as error:
+        hint = f"{module} has a syntax error in line {error.lineno}: {error.msg}."
+    except UnicodeDecodeError:
+        hint = f"{module} is not in UTF-8."
     else:
         if names is not None and factory in names:
             _check_kwargs(parameters_of(entry), model, path, faults)
@@ -450,14 +460,14 @@ def _check_kwargs(parameters: Parameters | None, model: Block, path: KeyPath, fa
 def _check_references(experiment: Block, config: Block, raw: Block, path: KeyPath, faults: Faults) -> None:
     datasets, models = _names(raw, "datasets"), _names(raw, "models")
     dataset = experiment.get("dataset")
-    if isinstance(dataset, str) and dataset not in datasets:
+    if isinstance(dataset, str) and dataset not in datasets and _are_named(raw, "datasets"):
         faults.add(
             (*path, "dataset"),
             f"must be the name of a data set, got {value_words(dataset)}. "
             + name_hint(dataset, datasets, kind="data sets"),
         )
     for position, model in _sound(experiment.get("models"), str):
-        if model not in models:
+        if model not in models and _are_named(raw, "models"):
             faults.add(
                 (*path, "models", Index(position)),
                 f"must be the name of a model, got {value_words(model)}. " + name_hint(model, models, kind="models"),
@@ -750,7 +760,7 @@ def _check_start(name: str, experiment: Block, config: Block, raw: Block, faults
     if lr is not None and lr not in block["lr"]:
         rates = _few([format_lr(rate) for rate in block["lr"]])
         faults.add((*here, "lr"), f"must be a learning rate of {parent} ({rates}), got {format_lr(lr)}.")
-    if not faults.under((*here, "batch_size")):
+    if not faults.under((*here, "batch_size")) and None not in block["batch_size"]:  # all, of an unknown data set
         own = [size for _, size in _sound(experiment.get("batch_size"), int)]
         missing = [
             size for size in ([start["batch_size"]] if start["batch_size"] else own) if size not in block["batch_size"]
@@ -1166,6 +1176,8 @@ def _check_comparisons(
             continue
         for position, experiment in _sound(_entry(block, "experiments"), str):
             here = (*path, "experiments", Index(position))
+            if not _are_named(raw, "experiments"):
+                continue
             if experiment not in experiments:
                 faults.add(
                     here,

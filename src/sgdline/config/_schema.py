@@ -56,6 +56,11 @@ _KEY_HINTS = {
 }
 
 
+def load_yaml(text: str) -> Any:
+    """Return what YAML reads in a text: plain values, lists and mappings only."""
+    return yaml.load(text, Loader=SAFE_LOADER)  # a safe loader
+
+
 def load_schema(path: str | Path) -> dict[str, Any]:
     """Read the schema of the configuration.
 
@@ -66,7 +71,7 @@ def load_schema(path: str | Path) -> dict[str, Any]:
         SgdlineError: If the file is missing or no YAML mapping, or uses a keyword that is not understood here.
     """
     try:
-        schema = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=SAFE_LOADER)  # a safe loader
+        schema = load_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SgdlineError(
             f"Schema {path} must be a readable file, got {error.strerror}. Check out the file."
@@ -315,8 +320,10 @@ class Walker:
             for part in [schema, *schema.get("oneOf", [])]
             for entry in [*part.get("enum", []), *([part["const"]] if "const" in part else [])]
         ]
-        hint = ""
-        if isinstance(value, str) and kinds & {"integer", "number"}:
+        place = self._faults.place_of(path)
+        on_command_line = place is not None and place.line is None
+        hint = _command_line_hint(value, kinds, path) if on_command_line else ""
+        if not hint and isinstance(value, str) and kinds & {"integer", "number"}:
             written = number_hint(value, whole="number" not in kinds)
             if written is not None:
                 got = f"the text {got}; write {written}"
@@ -330,12 +337,13 @@ class Walker:
         if not hint and isinstance(value, float) and value.is_integer() and "integer" in kinds | _kinds_of(allowed):
             hint = f"Write {int(value)}." if abs(value) < 2**63 else ""
         if not hint and "array" in kinds and isinstance(value, str | int | float) and not isinstance(value, bool):
-            word = value if isinstance(value, str) else value_words(value)
-            hint = f"Write [{word}]." if len(word) <= 60 and word.isprintable() else ""
+            hint = _list_hint(value)
         if not hint and kinds == {"string"}:
             hint = _quotes_hint(value)
         if not hint and value is None and "object" in kinds and not schema.get("required") and path:
             hint = "Write {} to have its defaults, or indent its keys below it."
+        if not hint and "propertyNames" in schema and isinstance(value, list) and path:
+            hint = f"Give each entry a name: {{a_name: {_flow_words(value)}}}."
         hint = " ".join(part for part in (hint, _KEY_HINTS.get(path[-1], "") if path else "") if part)
         self._faults.add(path, f"must be {rule}, got {got}.{' ' + hint if hint else ''}")
         return False, None
@@ -416,6 +424,41 @@ def _bound_words(schema: Schema, kind: str) -> str:
 def _quotes_hint(value: Any) -> str:
     if isinstance(value, bool):
         return "YAML reads yes, no, on, off, true and false as truth values; put the word in quotes."
-    if value is None or isinstance(value, Mapping | list | tuple):
+    if value is None:
+        return "YAML reads null, ~ and an empty value as nothing; write a text."
+    if isinstance(value, Mapping | list | tuple):
         return ""
     return "Put it in quotes if it is meant as a text."
+
+
+def _command_line_hint(value: Any, kinds: frozenset[str], path: KeyPath) -> str:
+    """Return what to write after --config, whose values are read by rules of their own (Snakemake strips quotes)."""
+    key = path[0]
+    if len(path) > 1 or kinds & {"object"}:
+        # What is inside of brackets is a text for Snakemake, numbers and null too.
+        return "--config reads it as a text. Write it into a YAML file and add that with --configfile."
+    if kinds == {"boolean"}:
+        return f"Write --config {key}=True or {key}=False."
+    if isinstance(value, bool | int | float):
+        written = "read as a truth value" if isinstance(value, bool) else "read as a number"
+        if "array" in kinds:
+            return f"--config {key}=NAME is {written} if Python knows it as one; write --config {key}='[NAME]'."
+        return f"--config {key}=NAME is {written} if Python knows it as one; write --config {key}=./NAME."
+    return ""
+
+
+def _list_hint(value: Any) -> str:
+    """Return how to write a single value as a list, if it is plainly one."""
+    word = value if isinstance(value, str) else value_words(value)
+    if re.fullmatch(r"\[.*[^\]]|\[|[^\[]*\]", word):
+        return "Write both brackets, as in [one, two]."
+    return f"Write [{word}]." if re.fullmatch(r"[\w./+-][\w./+: -]{0,58}", word) else ""
+
+
+def _flow_words(entries: list[Any]) -> str:
+    """Return the first of some entries on one line, if it is short enough."""
+    first = entries[0] if entries and isinstance(entries[0], Mapping) else None
+    pairs = [
+        f"{key}: {entry}" for key, entry in (first or {}).items() if isinstance(key, str) and isinstance(entry, str)
+    ]
+    return f"{{{', '.join(pairs)}}}" if first and len(pairs) == len(first) and len(str(pairs)) < 80 else "{...}"

@@ -19,7 +19,7 @@ import numpy as np
 
 from sgdline.data.raw_images import ImageFile, Pixels, RawImages
 from sgdline.errors import SgdlineError
-from sgdline.runtime import machine_fault
+from sgdline.runtime import inner_progress, machine_fault
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -359,7 +359,7 @@ def _read_images(paths: Sequence[Path], report: _Report, *, image_size: int | No
     images: Pixels | None = None
     files: list[ImageFile] = []
     sizes: dict[tuple[int, ...], list[str]] = defaultdict(list)  # height and width -> names
-    for position, path in enumerate(paths):
+    for position, path in enumerate(inner_progress(paths, total=len(paths), label="images")):
         name = report.name(path)
         try:
             image, digest = _read_image(path, report, image_size=image_size)

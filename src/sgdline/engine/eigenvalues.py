@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from sgdline.runtime import counting
+
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
@@ -139,24 +141,26 @@ def _outermost(
         nonlocal count
         count += 1
         image = product(vector)
+        report()
         if not np.isfinite(image).all():
             raise _NonFiniteError
         return image
 
     found: list[tuple[float, float]] = []
-    try:
-        if not counted(start).any():  # a generic vector in the kernel: H is 0, and ARPACK has nothing to go on
-            return [(0.0, 0.0)], count
-        shift = 0.0
-        for _ in range(2):
-            vector = _dominant_vector(counted, start, shift=shift, tolerance=tolerance, max_products=max_products)
-            image = counted(vector)
-            shift = float(vector @ image)
-            found.append((shift, float(np.linalg.norm(image - shift * vector))))
-            if enough(shift):
-                break
-    except _NonFiniteError:
-        return None
+    with counting("Hessian-vector products") as report:
+        try:
+            if not counted(start).any():  # a generic vector in the kernel: H is 0, and ARPACK has nothing to go on
+                return [(0.0, 0.0)], count
+            shift = 0.0
+            for _ in range(2):
+                vector = _dominant_vector(counted, start, shift=shift, tolerance=tolerance, max_products=max_products)
+                image = counted(vector)
+                shift = float(vector @ image)
+                found.append((shift, float(np.linalg.norm(image - shift * vector))))
+                if enough(shift):
+                    break
+        except _NonFiniteError:
+            return None
     return found, count
 
 

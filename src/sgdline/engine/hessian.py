@@ -14,6 +14,7 @@ from sgdline.engine.network import Loss, per_sample
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, trainable_parameters
 from sgdline.models.state import NetworkState, restored
+from sgdline.runtime import beat
 from sgdline.seeds import kept_generators, seed_masks
 
 # Words of torch's errors about layers without a second derivative, or without a deterministic one.
@@ -119,6 +120,7 @@ class FullBatchHessian:
                 for name, product in products.items():
                     parts[name].add_(product)
                 loss_sum += chunk_loss
+                beat()
                 state.restore()
         return float(loss_sum) / self.samples, total.div_(self.samples)
 

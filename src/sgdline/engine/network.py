@@ -29,7 +29,7 @@ from sgdline.models.state import (
     restored,
     to_float64,
 )
-from sgdline.runtime import restore_tf32, set_tf32
+from sgdline.runtime import beat, restore_tf32, set_tf32
 from sgdline.seeds import kept_generators, library_state, same_draws, seed_libraries, seed_masks
 
 # Outputs and targets of a forward pass -> one loss per sample, nats. Shape (n,) or (n, ...), then averaged per sample.
@@ -161,7 +161,7 @@ class Network:
                 "Build it from model.named_parameters() with requires_grad."
             )
         flat = torch.empty(self.size, dtype=torch.float64, device=self._device)
-        for name, view in self._split(flat).items():
+        for name, view in self.split(flat).items():
             if tensors[name].shape != view.shape:
                 raise SgdlineError(
                     f"The direction of parameter {name!r} must have the shape {tuple(view.shape)}, "
@@ -174,7 +174,8 @@ class Network:
         """Return the network's present parameters as one vector. Shape (p,), float64."""
         return self.flatten(trainable_parameters(self._source))
 
-    def _split(self, flat: Tensor) -> dict[str, Tensor]:
+    def split(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return a vector in `flatten`'s order as views of the parameters' shapes, by name."""
         if self._own is not None:
             return self._own.split(flat)
         views, first = {}, 0
@@ -238,8 +239,8 @@ class Network:
         """Take over the network's present state; put back everything that measuring touches, bit for bit."""
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            if self._on_gpu:
-                stack.enter_context(torch.cuda.device(self._device))
+            if self._on_gpu and self._device.index not in (None, torch.cuda.current_device()):
+                stack.enter_context(torch.cuda.device(self._device))  # for streams and graphs that name no device
             stack.enter_context(kept_generators(self._device))
             stack.enter_context(_threads(self.plan.threads))
             if self._holds_compiled:
@@ -303,7 +304,7 @@ class Network:
         if self._own is not None:
             self._own.value.copy_(vector)
         else:
-            for name, view in self._split(vector).items():
+            for name, view in self.split(vector).items():
                 self._parameters[name].data.copy_(view)
         if self._base is not None:
             self._worker.train(False)
@@ -338,6 +339,7 @@ class Network:
                 found.append(self._replayed(index, part, measured))
             else:
                 found.append(self._forward(part))
+            beat()
         return torch.cat(found)
 
     def _forward(self, part: _Pass) -> Tensor:
@@ -495,11 +497,12 @@ class Network:
                 outputs = torch.func.vmap(at_one, in_dims=(0, None))(stacked, part.inputs)
             each = [tree_map_only(Tensor, operator.itemgetter(k), outputs) for k in range(len(vectors))]
             found.append(torch.stack([self._per_sample(one, part.targets) for one in each]))
+            beat()
         return torch.cat(found, dim=1)
 
     def _stacked(self, vectors: Tensor) -> dict[str, Tensor]:
         """Cut vectors (K, p) into views (K, *shape), each parameter in its own memory order."""
-        views = self._split(vectors[0])
+        views = self.split(vectors[0])
         stride = vectors.stride(0)
         return {
             name: vectors.as_strided((len(vectors), *view.shape), (stride, *view.stride()), view.storage_offset())

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdline.interpolation import chebyshev_nodes, interpolate
+from sgdline.runtime import counting
 
 Array = NDArray[np.float64]
 
@@ -183,16 +184,13 @@ def measure_adaptively(measure: Measure, *, interval: float, tolerance: float, m
 
 def choose_positions(measure: Measure, settings: Mapping[str, Any]) -> Positions:
     """Measure a line the way that the config's line block asks for."""
-    if settings["positions"] == "grid":
-        return measure_grid(
-            measure,
-            interval=settings["interval"],
-            resolution=settings["resolution"],
-            max_rings=settings["max_rings"],
-        )
-    return measure_adaptively(
-        measure,
-        interval=settings["interval"],
-        tolerance=settings["tolerance"],
-        max_rings=settings["max_rings"],
-    )
+    grid = settings["positions"] == "grid"
+    bounds = {key: settings[key] for key in ("interval", "max_rings", "resolution" if grid else "tolerance")}
+    with counting("positions of a line") as report:
+
+        def counted(positions: Array) -> Array:
+            found = measure(positions)
+            report(len(positions))
+            return found
+
+        return measure_grid(counted, **bounds) if grid else measure_adaptively(counted, **bounds)

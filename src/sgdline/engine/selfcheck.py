@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from sgdline.engine.network import Loss, Network, per_sample
+from sgdline.engine.network import Loss, MeasuringSet, Network, per_sample
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 
@@ -123,7 +123,7 @@ def check_slope(
         The norm of the gradient of these samples' mean loss; None if it cannot be had.
 
     Raises:
-        SgdlineError: If the two slopes differ.
+        SgdlineError: If they differ because a parameter with a gradient does not change the loss.
 
     Cost: three forward passes and one backward pass of at most 64 samples in float64.
     """
@@ -146,20 +146,44 @@ def check_slope(
                 logger.info("The network draws random numbers that no seed determines: no check of slopes.")
                 return None
             gradient = network.gradient(here, measured)
+            by_differences, by_gradient = float(ahead - back) / (2 * step), float(gradient @ along)
+            length = float(gradient.norm())
+            allowed = _SAME_SLOPE * max(abs(by_differences), abs(by_gradient)) + _SHARE_OF_GRADIENT * length
+            differ = abs(by_differences - by_gradient) > allowed  # false for NaN
+            idle = _idle_parameter(network, here, gradient, measured, step=step) if differ else None
     except Exception as error:
         logger.info("The slope of the first line was not held against the gradient: %s.", _first_line(error))
         return None
-    by_differences, by_gradient = float(ahead - back) / (2 * step), float(gradient @ along)
-    length = float(gradient.norm())
-    allowed = _SAME_SLOPE * max(abs(by_differences), abs(by_gradient)) + _SHARE_OF_GRADIENT * length
-    if abs(by_differences - by_gradient) > allowed:  # false for NaN
+    if idle is not None:
         raise SgdlineError(
-            "The network's loss must follow its parameters as its gradient says, got a slope of "
-            f"{by_differences:.6g} along the first line and {by_gradient:.6g} by a backward pass. Look for weights "
-            "that are cached, merged or set under no_grad. If the gradient is another one on purpose (straight-through "
-            "estimators, stopped gradients), set check_slope to false."
+            f"The network's loss must follow its parameters, got no change along the gradient of {idle!r} and a slope "
+            f"of {by_differences:.6g} along the first line, where a backward pass gives {by_gradient:.6g}. Look for "
+            "weights that are cached or merged. If the gradient is another one on purpose (a straight-through one), "
+            "set check_slope to false."
+        )
+    if differ:
+        logger.warning(
+            "The first line has a slope of %.6g, where a backward pass gives %.6g: some gradients are stopped.",
+            by_differences,
+            by_gradient,
         )
     return length
+
+
+def _idle_parameter(
+    network: Network, here: Tensor, gradient: Tensor, measured: MeasuringSet, *, step: float
+) -> str | None:
+    """Return the first parameter that has a gradient and does not change the loss; None if there is none."""
+    for name, part in network.split(gradient).items():
+        length = float(part.norm())
+        if length <= 1e-6 * float(gradient.norm()):
+            continue
+        along = torch.zeros_like(gradient)
+        network.split(along)[name].copy_(part / length)
+        ahead, back = network.losses(torch.stack([here + step * along, here - step * along]), measured).mean(1)
+        if abs(float(ahead - back)) / (2 * step) < _SAME_SLOPE * length:
+            return name
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from sgdline.engine.eigenvalues import Matrix, Vector
 from sgdline.engine.lanczos_budget import lanczos_vectors, one_run
+from sgdline.runtime import counting
 
 _ANY_ESTIMATE = 1e10  # a tolerance that every Ritz value meets
 
@@ -67,6 +68,7 @@ def top_eigenpairs(
         nonlocal products
         products += 1
         image = product(vector)
+        report()
         if not np.isfinite(image).all():
             raise _NonFiniteError
         return image
@@ -82,19 +84,20 @@ def top_eigenpairs(
 
     operator = LinearOperator((size, size), matvec=limited, dtype=np.float64)
     options = {"k": count, "which": "LA", "v0": start, "ncv": min(lanczos_vectors(count), size)}
-    try:
-        if not counted(start).any():  # a generic vector in the kernel: H is 0, and ARPACK has nothing to go on
-            return Eigenpairs(np.zeros(count), np.eye(size, count), np.zeros(count), True, products)
+    with counting("Hessian-vector products") as report:
         try:
-            # Half of it: ARPACK's estimate of the residual is short of the noise of products in float32.
-            _, vectors = eigsh(operator, tol=tolerance / 2, maxiter=max_products, **options)
-        except (_ExhaustedError, ArpackNoConvergence):
-            left = math.inf
-            _, vectors = eigsh(operator, tol=_ANY_ESTIMATE, **options)
-        vectors, _ = np.linalg.qr(vectors)
-        images = np.stack([counted(np.ascontiguousarray(vector)) for vector in vectors.T], axis=1)
-    except _NonFiniteError:
-        return None
+            if not counted(start).any():  # a generic vector in the kernel: H is 0, and ARPACK has nothing to go on
+                return Eigenpairs(np.zeros(count), np.eye(size, count), np.zeros(count), True, products)
+            try:
+                # Half of it: ARPACK's estimate of the residual is short of the noise of products in float32.
+                _, vectors = eigsh(operator, tol=tolerance / 2, maxiter=max_products, **options)
+            except (_ExhaustedError, ArpackNoConvergence):
+                left = math.inf
+                _, vectors = eigsh(operator, tol=_ANY_ESTIMATE, **options)
+            vectors, _ = np.linalg.qr(vectors)
+            images = np.stack([counted(np.ascontiguousarray(vector)) for vector in vectors.T], axis=1)
+        except _NonFiniteError:
+            return None
     values = np.einsum("pk,pk->k", vectors, images)
     residuals = np.linalg.norm(images - vectors * values, axis=0)
     order = np.argsort(-values, kind="stable")

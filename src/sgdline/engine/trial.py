@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.selfcheck import check_loss, check_slope
 from sgdline.errors import SgdlineError
 from sgdline.models.state import copied, has_own_hooks, muted_hooks, restored
+from sgdline.runtime import counting
 from sgdline.seeds import kept_generators
 
 logger = logging.getLogger(__name__)
@@ -34,9 +35,9 @@ logger = logging.getLogger(__name__)
 _CLEARLY = 1.05
 # Compiling takes 5 to 30 s, and some seconds again in each process; below this much work nobody asks for it.
 _WORTH_COMPILING = 60.0
-# Seconds that compiling takes per operation of a forward pass (measured: 0.1 to 0.2), and the largest share of the time
-# ahead that it ever saved.
-_SECONDS_PER_OPERATION = 0.12
+# Seconds that compiling takes per operation of a forward pass, at most (0.2 for ResNet-20 alone on the machine, up to
+# 0.5 for networks of 400 operations beside others), and the largest share of the time ahead that it ever saved.
+_SECONDS_PER_OPERATION = 0.4
 _MOST_SAVED = 0.5
 # Share of the loss's range along the line that a precision may get wrong.
 _SHARE_OF_RANGE = 0.01
@@ -100,8 +101,8 @@ def choose_plan(subject: Subject, wishes: Wishes, work: Work) -> PlanReport:
 
     Cost: some seconds, at most a few percent of the work ahead, plus one compilation where that may pay.
     """
-    with torch.no_grad():
-        return _Trial(subject, wishes, work).run()
+    with torch.no_grad(), counting("ways tried for a plan") as tried:
+        return _Trial(subject, wishes, work, tried).run()
 
 
 def check_subject(subject: Subject, *, hooks: bool) -> float | None:
@@ -163,7 +164,8 @@ def moves_otherwise(subject: Subject, copy: nn.Module, *, hooks: bool) -> str | 
 
 
 class _Trial:
-    def __init__(self, subject: Subject, wishes: Wishes, work: Work) -> None:
+    def __init__(self, subject: Subject, wishes: Wishes, work: Work, count: Callable[..., None]) -> None:
+        self._count = count
         self._wishes = wishes
         self._pinned = dict(wishes.pinned or {})
         self._notes: list[str] = []
@@ -316,6 +318,7 @@ class _Trial:
         """Return seconds per sample and preparation seconds of a plan that works; None, with a note, otherwise."""
         count = min(plan.chunks_per_pass, self._chunks)
         start = time.perf_counter()
+        self._count()
         try:
             engine = self._engine(plan)
             # A recorded graph is replayed from the third position on: one that computes nothing would pass before.

@@ -11,12 +11,15 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import logging
+import os
 import random
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -27,8 +30,13 @@ from sgdline.errors import SgdlineError
 from sgdline.models.parameters import count_parameters
 from sgdline.models.state import restored
 
+logger = logging.getLogger("sgdline")
+
 _CHECK_SEED = 0  # of the two random samples of `check_model`
 _LONGEST_CAUSE = 300  # characters of a foreign exception's text that an error message repeats
+# In the text of an exception: the images do not fit the network.
+_ABOUT_SIZES = re.compile(r"shape|size|channel|dimension|broadcast|must match|values to unpack", re.IGNORECASE)
+_OWN_FOLDERS = tuple(str(Path(module).parent) + os.sep for module in (str(torch.__file__), str(Path(__file__).parent)))
 
 
 def build_model(
@@ -59,17 +67,26 @@ def build_model(
         SgdlineError: If the entry cannot be resolved, the factory fails, or it returns no `torch.nn.Module`; one
             sentence that names the entry.
     """
-    with _working_directory_importable(entry), _seeded_generators(seed):
+    with _surroundings_kept(entry), _working_directory_importable(entry), _seeded_generators(seed):
         factory = _resolve(entry)
         arguments = _arguments(entry, factory, kwargs, input_shape=input_shape, num_classes=num_classes)
         try:
             model = factory(**arguments)
         except SgdlineError:
             raise
+        except SystemExit as error:
+            raise SgdlineError(
+                f"Model entry {entry!r} must build a network, got {_exit_words(error)}. "
+                + (
+                    "Take the values as arguments of the factory, from the kwargs of the model."
+                    if _parses_arguments(error)
+                    else "Return a network, or raise an exception that says what is missing."
+                )
+            ) from error
         except Exception as error:
             raise SgdlineError(
-                f"Model entry {entry!r} must build a network from the arguments {arguments}, got {_cause(error)}. "
-                "Mend the kwargs of the model or the factory."
+                f"Model entry {entry!r} must build a network from the arguments {arguments}, got {_cause(error)}"
+                f"{_where(error)}. Fix the kwargs of the model or the factory."
             ) from error
     if not isinstance(model, nn.Module):
         raise SgdlineError(
@@ -113,11 +130,13 @@ def check_model(model: nn.Module, *, input_shape: tuple[int, int, int], num_clas
     try:
         with _seeded_generators(_CHECK_SEED), torch.no_grad(), restored(model):
             logits = model.train()(samples)
-    except Exception as error:
+    except SystemExit as error:
         raise SgdlineError(
-            f"Model {name!r} must take images of {shape}, got {_cause(error)}. "
-            "Choose another model, or set channels or image_size of the data set."
+            f"Model {name!r} must return logits, got {_exit_words(error)}. Raise an exception instead."
         ) from error
+    except Exception as error:
+        rule, advice = _misfit_words(model, error, shape)
+        raise SgdlineError(f"Model {name!r} must {rule}, got {_cause(error)}{_where(error)}. {advice}.") from error
     if not isinstance(logits, Tensor):
         raise SgdlineError(
             f"Model {name!r} must return one tensor of logits, got {type(logits).__name__}. "
@@ -136,12 +155,75 @@ def check_model(model: nn.Module, *, input_shape: tuple[int, int, int], num_clas
     if not bool(torch.isfinite(logits).all()):
         raise SgdlineError(
             f"Model {name!r} must return finite logits for random images of {shape}, got NaN or infinity. "
-            "Mend its initialisation."
+            "Fix its initialisation."
         )
+
+
+def _misfit_words(model: nn.Module, error: Exception, shape: str) -> tuple[str, str]:
+    """Return the rule that a network breaks whose forward pass ended with an error, and what to do about it."""
+    others = [
+        (name, parameter.dtype)
+        for name, parameter in model.named_parameters()
+        if parameter.is_floating_point() and parameter.dtype != torch.float32
+    ]
+    if others:
+        name, dtype = others[0]
+        found = str(dtype).removeprefix("torch.")
+        rule = f"have parameters in float32, as images are, instead of {found} ({name})"
+        return rule, "Build it in float32: without .double(), .half() or torch.set_default_dtype"
+    if _ABOUT_SIZES.search(str(error)):
+        return f"take images of {shape}", "Choose another model, or set channels or image_size of the data set"
+    return f"make a forward pass over images of {shape}", "Fix its forward method"
+
+
+def _exit_words(error: SystemExit) -> str:
+    """Return what has ended the program, and where."""
+    if _parses_arguments(error):
+        return f"code that parses command-line arguments{_where(error)}"
+    return f"sys.exit({error.code!r}){_where(error)}" if error.code is not None else f"sys.exit(){_where(error)}"
+
+
+def _parses_arguments(error: BaseException) -> bool:
+    parsers = ("argparse", "optparse", "getopt", "click", "absl", "fire", "typer")
+    return any(
+        frame.f_globals.get("__name__", "").split(".")[0] in parsers for frame, _ in _frames(error.__traceback__)
+    )
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[tuple[Any, int]]:
+    while traceback is not None:
+        yield traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def _where(error: BaseException) -> str:
+    """Return the last line of foreign code that an exception has gone through, in words; nothing if there is none."""
+    if isinstance(error, SyntaxError):
+        return f" (line {error.lineno} of {_short(error.filename)})" if error.filename and error.lineno else ""
+    inside_python = (os.sep + f"python{sys.version_info.major}.{sys.version_info.minor}" + os.sep, "<frozen")
+    places = [
+        (frame.f_code.co_filename, line)
+        for frame, line in _frames(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(_OWN_FOLDERS)
+    ]
+    # Of a file of the user's, its own line says more than that of a library which it calls.
+    own = [place for place in places if not any(part in place[0] for part in inside_python)]
+    installed = [place for place in places if "site-packages" in place[0]]
+    if not own and not installed:
+        return ""
+    file, line = (own or installed)[-1]
+    return f" (line {line} of {_short(file)})"
+
+
+def _short(file: str) -> str:
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
 def _cause(error: BaseException) -> str:
     """Return a foreign exception as one line of bounded length, without a full stop at its end."""
+    if isinstance(error, SyntaxError):  # whose text ends with a shortened place
+        return f"a syntax error: {error.msg}"
     text = " ".join(str(error).split()).rstrip(".")
     if len(text) > _LONGEST_CAUSE:
         text = text[:_LONGEST_CAUSE].rstrip() + "..."
@@ -152,6 +234,47 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     """Return a question that offers the nearest known name, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+@contextmanager
+def _surroundings_kept(entry: str) -> Iterator[None]:
+    """Put back the working directory, the command line and torch's global settings after foreign code.
+
+    A file that was written as a program reads the command line; this process has another one.
+    """
+    folder, arguments, settings = Path.cwd(), sys.argv, _torch_settings()
+    sys.argv = [entry.rpartition(":")[0]]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+        if not Path().exists() or Path.cwd() != folder:
+            os.chdir(folder)
+            logger.info("Model entry %s changes the working directory; it is back at %s.", entry, folder)
+        for name, (value, put_back) in settings.items():
+            if _torch_settings()[name][0] != value:
+                put_back(value)
+                logger.info("Model entry %s changes torch's %s; it is back at %s.", entry, name, value)
+
+
+def _torch_settings() -> dict[str, tuple[Any, Callable[[Any], Any]]]:
+    """Return the global settings that decide what is computed, each with the function that sets it."""
+
+    def set_benchmark(value: bool) -> None:
+        torch.backends.cudnn.benchmark = value
+
+    def set_device(device: torch.device) -> None:
+        # None takes away what the CPU's name would leave behind: a hook in every call of torch.
+        torch.set_default_device(None if device.type == "cpu" else device)
+
+    return {
+        "default dtype": (torch.get_default_dtype(), torch.set_default_dtype),
+        "default device": (torch.get_default_device(), set_device),
+        "recording of gradients": (torch.is_grad_enabled(), torch.set_grad_enabled),
+        "number of threads": (torch.get_num_threads(), torch.set_num_threads),
+        "deterministic mode": (torch.get_deterministic_debug_mode(), torch.set_deterministic_debug_mode),
+        "choice of kernels by trial": (torch.backends.cudnn.benchmark, set_benchmark),
+    }
 
 
 @contextmanager
@@ -207,7 +330,7 @@ def _resolve(entry: str) -> Callable[..., Any]:
         callables = [known for known in dir(module) if not known.startswith("_") and callable(getattr(module, known))]
         raise SgdlineError(
             f"Model entry {entry!r} must name a factory of {location}, got no {name!r} there."
-            f"{_nearest(name, callables) or ' Check the name behind the colon.'}"
+            f"{_nearest(name, callables) or ' Check the name after the colon.'}"
         ) from error
     if not callable(factory):
         raise SgdlineError(
@@ -223,25 +346,33 @@ def _import_module(entry: str, location: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if location == missing or location.startswith(missing + "."):
-            mending = (
+            advice = (
                 "Install torchvision from the same source as torch (pip install torch torchvision)"
                 if missing == "torchvision"
                 else "Check the spelling, install the package, or start from the folder that holds it"
             )
             raise SgdlineError(
-                f"Model entry {entry!r} must name a module that can be found, got no module {missing!r}. {mending}."
+                f"Model entry {entry!r} must name a module that can be found, got no module {missing!r}. {advice}."
             ) from error
         raise _import_failed(entry, location, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _import_failed(entry, location, error) from error
 
 
-def _import_failed(entry: str, location: str, error: Exception) -> SgdlineError:
-    mending = f"Mend {location} until python can import it"
-    if location.partition(".")[0] == "torchvision":
+def _import_failed(entry: str, location: str, error: Exception | SystemExit) -> SgdlineError:
+    rule, got = f"Model entry {entry!r} must be importable", f"{_cause(error)}{_where(error)}"
+    advice = f"Fix {location} until python can import it"
+    if isinstance(error, SystemExit):
+        got = _exit_words(error)
+        what = "argument parsing" if _parses_arguments(error) else "what ends the program"
+        advice = f"Move {what} under if __name__ == '__main__'"
+    elif isinstance(error, ModuleNotFoundError) and error.name:
+        got = f"no module {error.name!r}{_where(error)}"
+        advice = "Install it, or put it beside the file or into the folder where you start"
+    elif location.partition(".")[0] == "torchvision":
         # A pair of builds that does not match fails with "operator torchvision::nms does not exist".
-        mending = "Install torch and torchvision as a matching pair from one source (pip install torch torchvision)"
-    return SgdlineError(f"Model entry {entry!r} must be importable, got {_cause(error)}. {mending}.")
+        advice = "Install torch and torchvision as a matching pair from one source (pip install torch torchvision)"
+    return SgdlineError(f"{rule}, got {got}. {advice}.")
 
 
 def _load_file(entry: str, location: str) -> ModuleType:
@@ -260,9 +391,11 @@ def _load_file(entry: str, location: str) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except BaseException as error:
         del sys.modules[module_name]
-        raise _import_failed(entry, location, error) from error
+        if isinstance(error, Exception | SystemExit):
+            raise _import_failed(entry, location, error) from error
+        raise
     return module
 
 

@@ -31,6 +31,7 @@ from sgdline.errors import SgdlineError
 from sgdline.models.state import NetworkState, restored
 from sgdline.probes.evaluation import Evaluator
 from sgdline.probes.measuring_chunks import measuring_chunks
+from sgdline.runtime import inner_progress
 from sgdline.seeds import kept_generators, seed_masks
 from sgdline.tables.kinds.averages import AVERAGES
 from sgdline.train.loop import Trainer, Update
@@ -200,7 +201,7 @@ def reestimate_batch_norm(model: nn.Module, chunks: Sequence[Chunk]) -> None:
     with torch.no_grad(), _weighted_by_samples(layers):
         for layer in layers:
             layer.reset_running_stats()  # a statistic that is no number would outlive the weight 0
-        for chunk in chunks:
+        for chunk in inner_progress(chunks, total=len(chunks), label="chunks for BatchNorm's statistics"):
             seed_masks(chunk.mask_seed, chunk.targets.device)
             model(chunk.inputs)
 

@@ -20,6 +20,7 @@ from torch import nn
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.engine.plan import Plan
 from sgdline.models.state import restored
+from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, kept_generators, seed_masks
 from sgdline.tables.kinds.evaluation import EVALUATION
 from sgdline.train.loop import Trainer, Update
@@ -64,7 +65,8 @@ class Evaluator:
         """Return the mean loss in nats and the share of samples whose largest output is that of their class."""
         loss = torch.zeros((), dtype=torch.float64, device=part.targets.device)
         correct = torch.zeros((), dtype=torch.int64, device=part.targets.device)
-        for index, first in enumerate(range(0, len(part), self._samples_per_pass)):
+        starts = range(0, len(part), self._samples_per_pass)
+        for index, first in inner_progress(enumerate(starts), total=len(starts), label=f"passes over {name} images"):
             rows = slice(first, first + self._samples_per_pass)
             targets = part.targets[rows]
             # A network may draw random numbers in eval mode too; equal rows whatever the number of segments.

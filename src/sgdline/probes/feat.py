@@ -29,6 +29,7 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.state import restored
 from sgdline.probes.layer_outputs import layers_of, listening
+from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.sparsity import active_share, effective_rank, numerical_rank, pattern_distance, sparsity_coefficient
 from sgdline.tables.kinds.feat import FEAT
@@ -177,7 +178,8 @@ class Probe:
         device = self._inputs.device
         with torch.no_grad(), kept_generators(device), restored(model), listening(model, self._units, receive):
             model.eval()
-            for index, first in enumerate(range(0, len(self._inputs), self._samples_per_pass)):
+            starts = range(0, len(self._inputs), self._samples_per_pass)
+            for index, first in inner_progress(enumerate(starts), total=len(starts), label="passes over images"):
                 # A network may draw random numbers in eval mode too: an update has one row.
                 seed_masks(derive_seed(self._seed, "feature_masks", index), device)
                 model(self._inputs[first : first + self._samples_per_pass])

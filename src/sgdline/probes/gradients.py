@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from sgdline.models.state import restored
+from sgdline.runtime import beat
 from sgdline.seeds import kept_generators
 from sgdline.train.loop import Batch, Trainer
 
@@ -22,4 +23,6 @@ def batch_gradient(trainer: Trainer, batch: Batch) -> tuple[float, Tensor]:
         L_B(theta) in nats, and g_B. Shape (p,).
     """
     with kept_generators(batch.inputs.device), restored(trainer.model):
-        return trainer.gradient(batch)
+        found = trainer.gradient(batch)
+    beat()
+    return found

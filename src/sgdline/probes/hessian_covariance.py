@@ -30,6 +30,7 @@ from sgdline.errors import SgdlineError
 from sgdline.models.parameters import count_parameters, trainable_parameters
 from sgdline.models.state import NetworkState, copied, to_float64
 from sgdline.probes.measuring_chunks import measuring_chunks
+from sgdline.runtime import inner_progress
 from sgdline.seeds import kept_generators, seed_masks
 from sgdline.tables.kinds.hessian_covariance import HESSIAN_COVARIANCE
 from sgdline.train.loop import Trainer, Update
@@ -150,7 +151,7 @@ def curvature(network: nn.Module, chunks: Sequence[Chunk]) -> Curvature:
     hessian, term, scatter = torch.zeros(3, size, size, dtype=torch.float64, device=parameters[0].device)
     mean, loss, seen = torch.zeros_like(hessian[0]), 0.0, 0
     state = NetworkState(network, trainable=False, frozen=False)
-    for chunk in chunks:
+    for chunk in inner_progress(chunks, total=len(chunks), label="chunks"):
         losses, gradients, chunk_hessian, chunk_term = _chunk_curvature(network, chunk, parameters)
         state.restore()
         hessian += chunk_hessian
@@ -183,7 +184,8 @@ def _chunk_curvature(
 def _gradients(values: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     """Return the gradient of each of several scalars as a row; zeros for what one does not depend on. Shape (n, p)."""
     rows = []
-    for units in torch.split(torch.eye(len(values), dtype=values.dtype, device=values.device), _ROWS_PER_PASS):
+    groups = torch.split(torch.eye(len(values), dtype=values.dtype, device=values.device), _ROWS_PER_PASS)
+    for units in inner_progress(groups, total=len(groups), label="groups of backward passes"):
         parts = torch.autograd.grad(
             values, parameters, grad_outputs=units, is_grads_batched=True, retain_graph=True, allow_unused=True
         )

@@ -122,6 +122,7 @@ class Probe:
         # moves along it.
         target = vector.value.clone().add_(update.direction, alpha=-update.lr)
         parameters = self._engine.network.flatten(vector.split(target))
+        self._engine.require_same()
         with self._engine.line(vector.split(unit_direction(update))) as line:
             # The ends go alone: a position that shares a pass with others may differ in its last bits, and an interval
             # must not show whether it was measured with the one before it.

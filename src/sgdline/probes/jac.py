@@ -24,6 +24,7 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import trainable_parameters
 from sgdline.models.state import copied, to_float64
+from sgdline.runtime import beat, inner_progress
 from sgdline.seeds import kept_generators
 from sgdline.sparsity import effective_rank, numerical_rank
 from sgdline.tables.kinds.jac import JAC
@@ -145,10 +146,11 @@ class Probe:
         with kept_generators(self._inputs.device):
             model.eval()
             try:
-                for first in starts:
+                for first in inner_progress(starts, total=len(starts), label="blocks of the Jacobian"):
                     rows = block(first)
                     for other in starts[: first // self._block + 1]:
                         columns = rows if other == first else block(other)
+                        beat()
                         product = (rows @ columns.T).cpu()
                         gram[first : first + len(rows), other : other + len(columns)] = product
                         gram[other : other + len(columns), first : first + len(rows)] = product.T

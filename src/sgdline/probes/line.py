@@ -130,6 +130,7 @@ class LineSampler:
         if joined is not None and not joined.exchange(update.batch.inputs, update.batch.targets):
             joined = None
         found: dict[float, AtPosition] = {}
+        self._engine.require_same()
         vector = self._trainer.vector
         # The very parameters that the next update starts from, so that its line can take over the losses. Before the
         # line: a network that is measured in place moves along it.

@@ -19,6 +19,7 @@ from sgdline.data.images import ImageData
 from sgdline.engine.plan import Plan
 from sgdline.probes.gradients import batch_gradient
 from sgdline.probes.line import AtPosition, LineSampler
+from sgdline.runtime import inner_progress
 from sgdline.tables.kinds.mline import MLINE
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import norm
@@ -89,7 +90,7 @@ class Probe:
         first = update.step - update.step % self._trainer.updates_per_epoch
         rows = []
         at_zero: AtPosition | None = None
-        for index in range(self._directions):
+        for index in inner_progress(range(self._directions), total=self._directions, label="directions"):
             other = self._with_batch_of(update, first + index)
             line = self._lines.measure(other, at_zero=at_zero)
             rows.append({**line.row, "direction": index})

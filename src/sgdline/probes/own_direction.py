@@ -21,6 +21,7 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.probes.gradients import batch_gradient
 from sgdline.probes.training_chunks import training_chunks
+from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator
 from sgdline.tables.kinds.own_direction import OWN_DIRECTION
 from sgdline.train.landscape import Landscape
@@ -89,7 +90,7 @@ class Probe:
         full_norm = norm(full)
         rows = []
         for size in self._sizes:
-            for draw in range(self._draws):
+            for draw in inner_progress(range(self._draws), total=self._draws, label=f"batches of {size}"):
                 _, gradient = batch_gradient(trainer, self._fresh_batch(update.step, size, draw))
                 own_norm = norm(gradient)
                 finite = math.isfinite(own_norm) and math.isfinite(full_norm)

@@ -119,7 +119,8 @@ def probe_segment(
                 raise SgdlineError(
                     f"The replay of updates {start} to {stop} must end within replay_tolerance = {tolerance:g} "
                     f"of the checkpoint, got {drift:g}. Train and probe on the same kind of machine with the same "
-                    "number of threads, or raise the experiment's replay_tolerance."
+                    "number of threads, or raise the experiment's replay_tolerance. If it is the same machine, the "
+                    "network keeps something outside of its parameters, buffers and attributes: make that a buffer."
                 )
         writer.finish({"replay_drift": drift})
 
@@ -145,8 +146,10 @@ def _reached(checkpoints: str | Path, step: int, *, certain: bool = False) -> bo
 
 
 def _drift(replayed: Checkpoint, saved: Checkpoint) -> float:
-    """Return the largest absolute difference over parameters, buffers and the update rule's state."""
+    """Return the largest absolute difference over parameters, buffers, attributes and the update rule's state."""
     pairs = [(replayed.parameters, saved.parameters)]
+    both = replayed.attributes.keys() & saved.attributes.keys()
+    pairs += [(replayed.attributes[name], saved.attributes[name]) for name in both]
     pairs += [(replayed.buffers[name], tensor) for name, tensor in saved.buffers.items()]
     pairs += [(replayed.rule[name], tensor) for name, tensor in saved.rule.items()]
     return max(_largest_difference(a.double(), b.double()) for a, b in pairs if a.numel())

@@ -25,6 +25,7 @@ from sgdline.errors import SgdlineError
 from sgdline.probes.eigenpairs import HessianEigenpairs
 from sgdline.probes.fresh_batches import fresh_batches
 from sgdline.probes.gradients import batch_gradient
+from sgdline.runtime import inner_progress
 from sgdline.seeds import generator
 from sgdline.tables.kinds.spectrum import SPECTRUM
 from sgdline.train.loop import Trainer, Update
@@ -126,7 +127,7 @@ class Probe:
         directions = torch.tensor(vectors, device=device)
         per_epoch, epochs = self._batches_per_epoch, int(self._settings["epochs"])
         variances, traces, means = [], [], []
-        for epoch in range(epochs):
+        for epoch in inner_progress(range(epochs), total=epochs, label="epochs of gradients"):
             # Batches of their own at every update: rows are independent, and no function of the segments.
             first = (step * epochs + epoch) * per_epoch
             batches = fresh_batches(
@@ -134,7 +135,7 @@ class Probe:
             )
             origin = total = None
             projections, squares = [], []
-            for batch in batches:
+            for batch in inner_progress(batches, total=per_epoch, label="gradients"):
                 gradient = batch_gradient(self._trainer, batch)[1].double()
                 if not bool(torch.isfinite(gradient).all()):
                     return None

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdline.quadratic_model import Average
+from sgdline.runtime import inner_progress
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -95,7 +96,8 @@ def simulate_averages(
     squares = np.zeros((len(averages), chains, len(a)))
     period = 1 + max(average.reach for average in averages)
     start = _burn_in(a, momentum, max(emas, default=0.0))
-    for update in range(1, start + snapshots * period + 1):
+    last = start + snapshots * period
+    for update in inner_progress(range(1, last + 1), total=last, label="updates"):
         velocity *= momentum
         velocity += positions
         velocity -= draw(update)

@@ -15,6 +15,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.runtime import inner_progress
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
@@ -192,7 +194,8 @@ def descend(
         first += group.size
     wanted = set(stops)
     with np.errstate(over="ignore", invalid="ignore"):
-        for iteration in range(max(wanted, default=-1) + 1):
+        count = max(wanted, default=-1) + 1
+        for iteration in inner_progress(range(count), total=count, label="iterations"):
             if iteration in wanted:
                 kept = averages or (None, None)
                 yield State(iteration, u[back], v[back], *(None if mean is None else mean[back] for mean in kept))

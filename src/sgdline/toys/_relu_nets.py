@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdline import sparsity
+from sgdline.runtime import inner_progress
 
 if TYPE_CHECKING:
     import torch
@@ -292,7 +293,7 @@ def train(
     lost = np.full(orders.shape[1], -1, dtype=np.int64)
     weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
     with np.errstate(over="ignore", invalid="ignore"):
-        for iteration in range(last + 1):
+        for iteration in inner_progress(range(last + 1), total=last + 1, label="iterations"):
             if iteration in wanted:
                 evaluate(iteration)
             if iteration == last:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdline.runtime import inner_progress
 from sgdline.tables.kinds.diagonal_extras import DIAGONAL_EXTRAS
 from sgdline.toys import _diagonal
 from sgdline.toys._diagonal import FloatArray
@@ -64,7 +65,7 @@ def project(
     """
     u, v = u.copy(), v.copy()
     with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(steps):
+        for _ in inner_progress(range(steps), total=steps, label="steps"):
             residuals = _diagonal.applied(problem.inputs, u * v) - problem.targets
             weighted = _diagonal.applied(problem.inputs.T, residuals) / len(problem.targets)
             step_u = lr * (weighted * v)

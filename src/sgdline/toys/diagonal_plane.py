@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdline.runtime import inner_progress
 from sgdline.tables.kinds.diagonal_plane import DIAGONAL_PLANE
 from sgdline.toys import _diagonal
 from sgdline.toys._diagonal import FloatArray
@@ -142,7 +143,8 @@ def _row(
     half = points.shape[1] // 2
     train, test = [], []
     portion = max(_FEW_BYTES // (8 * len(problem.test_targets)), 1)
-    for begin in range(0, len(points), portion):
+    starts = range(0, len(points), portion)
+    for begin in inner_progress(starts, total=len(starts), label="portions of the plane"):
         products = points[begin : begin + portion, :half] * points[begin : begin + portion, half:]
         train.append(_diagonal.half_mse(products, problem.inputs, problem.targets))
         test.append(_diagonal.half_mse(products, problem.test_inputs, problem.test_targets))

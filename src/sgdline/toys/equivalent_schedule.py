@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sgdline import equivalent_steps as equivalent
 from sgdline.quadratic_model import Average
+from sgdline.runtime import inner_progress
 from sgdline.tables.kinds.equivalent_schedule import EQUIVALENT_SCHEDULE
 from sgdline.toys import _chains
 
@@ -54,7 +55,8 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
     averages = _chains.averages_of(settings)[1:]  # of the iterate itself there is nothing to show
     remaining = list(range(updates - 1, -1, -1))
     columns: dict[str, list[Any]] = {name: [] for name in TABLE.schema.names}
-    for rate in (float(rate) for rate in settings["relative_lr"]):
+    rates = [float(rate) for rate in settings["relative_lr"]]
+    for rate in inner_progress(rates, total=len(rates), label="learning rates"):
         constant = run(start, minimisers, np.full(updates, rate))
         for average in averages:
             weights = _weights(average, updates)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.runtime import inner_progress
 from sgdline.tables.kinds.quadratic_descent import QUADRATIC_DESCENT
 
 FloatArray = npt.NDArray[np.float64]
@@ -69,7 +70,7 @@ def descend(start: Sequence[float], *, eigenvalues: Sequence[float], lr: FloatAr
     iterates = np.empty((len(lr), steps + 1, 2))
     iterates[:, 0] = start
     with np.errstate(over="ignore", invalid="ignore"):
-        for step in range(steps):
+        for step in inner_progress(range(steps), total=steps, label="steps"):
             gradients = curvatures * iterates[:, step]
             iterates[:, step + 1] = iterates[:, step] - lr[:, None] * gradients
     return iterates

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdline import quadratic_model as model
+from sgdline.runtime import inner_progress
 from sgdline.tables.kinds.quadratic_spectrum import QUADRATIC_SPECTRUM
 
 TABLE = QUADRATIC_SPECTRUM
@@ -135,7 +136,7 @@ def _run(
     noise = np.empty_like(iterates)
     factor, scale = 1.0 - relative_lr, relative_lr * np.sqrt(noise_variance)
     found = {}
-    for update in range(max(kept) + 1):
+    for update in inner_progress(range(max(kept) + 1), total=max(kept) + 1, label="updates"):
         if update in kept:
             found[update] = _State(iterates.copy(), emas.copy(), twins.copy())
         generator.standard_normal(out=noise)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector
 from sgdline.models.state import NetworkState
+from sgdline.runtime import inner_progress
 from sgdline.seeds import kept_generators, seed_masks
 from sgdline.train.micro_batches import micro_batches
 
@@ -90,7 +91,7 @@ class Landscape:
     def _mean_loss_at(self, displacement: Tensor, chunks: Sequence[Batch]) -> float:
         sums = []
         with self._moved(displacement) as state, torch.no_grad():
-            for chunk in chunks:
+            for chunk in inner_progress(chunks, total=len(chunks), label="chunks of the loss"):
                 sums.append(self._loss(chunk, reduction="none").double().sum())
                 state.restore()
         return _mean(sums, chunks)
@@ -109,7 +110,7 @@ class Landscape:
         total = torch.zeros_like(self._vector.value, dtype=torch.float64)
         chunks, sums = self._whole_set(), []
         with self._moved(None) as state:
-            for chunk in chunks:
+            for chunk in inner_progress(chunks, total=len(chunks), label="chunks of the gradient"):
                 self._vector.zero_gradient()
                 losses = self._loss(chunk, reduction="none")
                 losses.sum().backward()  # type: ignore[no-untyped-call]

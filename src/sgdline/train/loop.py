@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
@@ -24,6 +24,7 @@ from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model, check_model
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
 from sgdline.models.state import Attributes, NetworkState
+from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.label_noise import LabelNoise
@@ -79,6 +80,21 @@ def draws_seed(run: Mapping[str, Any]) -> int:
     if start is None:
         return int(run["seed"])
     return derive_seed(draws_seed(start["training"]), "continuation", int(start["step"]))
+
+
+def _ends_the_process(model: nn.Module, *, side: int) -> bool:
+    """Return whether torch's CPU kernels would write outside of their memory with channels-last weights.
+
+    Seen with torch 2.15 in the backward pass of convolutions of kernel 1 and stride 2: up to 4 input channels at any
+    size of images, 8 channels at 64 and 96 pixels.
+    """
+    return any(
+        isinstance(module, nn.Conv2d)
+        and set(module.kernel_size) == {1}
+        and max(module.stride) > 1
+        and module.in_channels <= (8 if side > 32 else 4)
+        for module in model.modules()
+    )
 
 
 class Trainer:
@@ -192,6 +208,9 @@ class Trainer:
         A network whose own code insists on the other layout (a `view` of feature maps) keeps it.
         """
         shape, classes = self._images.image_shape, self._images.num_classes
+        if self._train.inputs.device.type == "cpu" and _ends_the_process(self.model, side=max(shape[1:])):
+            logger.info("%s has a convolution that torch cannot train channels last; it keeps the usual layout.", entry)
+            return
         try:
             self.model.to(memory_format=torch.channels_last)
             check_model(self.model, input_shape=shape, num_classes=classes, name=entry)
@@ -324,7 +343,8 @@ class Trainer:
         self._refuse_single_sample(samples)
         total = torch.zeros_like(self.vector.value, dtype=torch.float64)
         losses = torch.zeros((), dtype=torch.float64, device=total.device)
-        for part in micro_batches(batch, self._micro_batch):
+        parts = micro_batches(batch, self._micro_batch)
+        for part in inner_progress(parts, total=len(parts), label="micro-batches"):
             losses += self._backward(part, reduction="none").double().sum()
             total += self.vector.gradient
         return float(losses) / samples, total.div_(samples).to(self.vector.value.dtype)
@@ -358,7 +378,8 @@ class Trainer:
         state = NetworkState(self.model, trainable=False, frozen=False)
 
         def gradients() -> Iterator[Tensor]:
-            for index in range(order.updates_per_epoch):
+            count = order.updates_per_epoch
+            for index in inner_progress(range(count), total=count, label="gradients for the noise"):
                 yield self.gradient(self._batch_of(order.indices(index), index))[1]
                 state.restore()
 
