@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from sgdline.engine.batchnorm import Layout, has_batch_norm, normalise_per_chunk, unsynchronised
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import ParameterVector, trainable_parameters
+from sgdline.models.parameters import ParameterVector, trainable_parameters, uncompiled
 from sgdline.models.state import (
     Follower,
     NetworkState,
@@ -100,7 +100,6 @@ class Network:
         self._copies += 1
         self._worker = self._source if plan.in_place else copied(self._source)
         self._follower = None if plan.in_place else Follower(self._source, self._worker)
-        self._holds_compiled = any(type(module).__name__ == "OptimizedModule" for module in self._source.modules())
         self._layout = Layout()
         if not plan.in_place:
             if not plan.hooks:
@@ -243,9 +242,7 @@ class Network:
                 stack.enter_context(torch.cuda.device(self._device))  # for streams and graphs that name no device
             stack.enter_context(kept_generators(self._device))
             stack.enter_context(_threads(self.plan.threads))
-            if self._holds_compiled:
-                # A network with compiled parts inside: recompiling them for every shape takes minutes.
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(uncompiled(self._source))
             if self._on_gpu:
                 stack.enter_context(_tf32(self.plan.precision == "tf32"))
             # Also against an autocast around the call. Its cache would hold on to the weights of another position.
@@ -630,7 +627,14 @@ def draws_random_numbers(model: nn.Module, inputs: Tensor, *, train_mode: bool) 
         train_mode: The mode to try.
     """
     on_gpu = inputs.device.type == "cuda"
-    with kept_generators(inputs.device), torch.no_grad(), restored(model), unsynchronised(model), muted_hooks(model):
+    with (
+        kept_generators(inputs.device),
+        torch.no_grad(),
+        uncompiled(model),
+        restored(model),
+        unsynchronised(model),
+        muted_hooks(model),
+    ):
         model.train(train_mode)
         elsewhere = library_state()
         before = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(inputs.device)] if on_gpu else [])
