@@ -17,7 +17,7 @@ from sgdline.errors import SgdlineError
 from sgdline.probes.segment import _drift, probe_segment
 from sgdline.tables import read_table
 from sgdline.tables.kinds.evaluation import EVALUATION
-from sgdline.train.checkpoints import Checkpoint, checkpoint_path
+from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
 
@@ -116,6 +116,74 @@ def test_a_sequential_probe_sees_every_update_and_the_end(tmp_path: Path, monkey
 
 def _kill(probe: Remembering) -> list[dict[str, Any]]:
     raise KeyboardInterrupt
+
+
+REMEMBERING_NETWORK = """
+import random
+import numpy as np
+import torch
+from torch import nn
+
+
+class Remembers(nn.Module):
+    def __init__(self, pixels, classes):
+        super().__init__()
+        self.layer = nn.Linear(pixels, classes)
+        self.mean, self.late = torch.zeros(classes), None
+        self.totals, self.table = np.zeros(classes, dtype=np.float32), {"gain": [1.0, torch.ones(1)]}
+        self.passes, self.warm = 0, False
+        self.of_torch, self.of_numpy = torch.Generator().manual_seed(1), np.random.default_rng(2)
+        self.of_python = random.Random(3)
+        self.record = []  # a recorder: nothing depends on it
+
+    def forward(self, images):
+        hidden = self.layer(images.flatten(1))
+        drawn = float(torch.rand((), generator=self.of_torch)) + self.of_numpy.random() + self.of_python.random()
+        scale = 1 + 0.1 * drawn + 0.01 * self.passes + self.table["gain"][0] * 0.1 + getattr(self, "extra", 0) * 0.1
+        outputs = (hidden - self.mean) * scale + torch.from_numpy(self.totals) + (0 if self.late is None else self.late)
+        outputs = outputs + self.table.get("made", 0) - self.table["gain"][1]
+        if self.training:
+            average = hidden.detach().mean(0)
+            self.mean = 0.9 * self.mean + 0.1 * average
+            self.late = average * 0.01 if self.late is None else 0.5 * self.late + 0.01 * average
+            self.totals += 0.01 * average.numpy()
+            self.passes, self.warm, self.extra = self.passes + 1, True, 0.5 * self.passes
+            self.table["gain"][0] *= 0.9
+            self.table["gain"][1].mul_(0.9)
+            self.table["made"] = 0.01 * self.passes
+            self.record.append(average)
+        return outputs if self.warm else 2 * outputs
+
+
+def network(*, input_shape, num_classes):
+    return Remembers(input_shape[0] * input_shape[1] * input_shape[2], num_classes)
+"""
+
+
+def test_state_outside_of_buffers_replays_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("remembering.py").write_text(REMEMBERING_NETWORK, encoding="utf-8")
+    dataset = prepare_digits(tmp_path, train=100)
+    training = training_settings(model={"entry": "remembering.py:network", "kwargs": {}})
+    checkpoints = tmp_path / "checkpoints"
+    train_run(dataset, trace=tmp_path / "trace.arrow", checkpoints=checkpoints, settings=training, facts={})
+    settings = {"training": training, "probe": "evaluation", "settings": {"every": 2}, "replay_tolerance": 0.0}
+    for segment in (2, 1):
+        output = tmp_path / f"segment{segment}.arrow"
+        probe_segment(dataset, checkpoints, output=output, settings=settings, segment=segment, facts={})
+    images = load_images(dataset, device=torch.device("cpu"))
+    trainer = Trainer(training, images, device=torch.device("cpu"))
+    for start, stop in training["segments"]:
+        for going in (trainer, Trainer(training, images, device=torch.device("cpu"))):  # from a later state, and new
+            going.load(load_checkpoint(checkpoints, start, device=torch.device("cpu")))
+            list(going.updates(start, stop))
+            found, saved = going.checkpoint(stop), load_checkpoint(checkpoints, stop, device=torch.device("cpu"))
+            assert found.attributes.keys() == saved.attributes.keys()
+            assert torch.equal(found.parameters, saved.parameters)
+            assert _drift(found, saved) == 0.0
+    names = {"mean", "late", "totals:array", "passes:number", "warm:number", "extra:number", "table.made:number"}
+    names |= {"table.gain.0:number", "table.gain.1", *(f"of_{kind}:generator" for kind in ("torch", "numpy", "python"))}
+    assert saved.attributes.keys() == names
 
 
 @pytest.mark.parametrize(("missing", "segment"), [(0, 0), (4, 0), (4, 1), (8, 1), (12, 2)])

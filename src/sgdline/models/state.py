@@ -289,8 +289,8 @@ def set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
 class Attributes:
     """The plain attributes of a network that a training changes, as tensors for a checkpoint.
 
-    Tensors that are no buffers, states of generators, numbers. A container that grows and foreign objects are left
-    out: a replay that depends on them drifts, and says so.
+    Tensors that are no buffers, arrays, states of generators, numbers. Lists that grow and foreign objects are left
+    out: recorders do not matter, and a replay that depends on such things drifts and says so.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -298,17 +298,28 @@ class Attributes:
         self._model = model
         self._start = NetworkState(model, trainable=False, frozen=False)
         self._numbers = {name: leaf for name, leaf in plain_leaves(model).items() if isinstance(leaf, int | float)}
+        self._lengths = dict(self._present_lengths())
+
+    def _present_lengths(self) -> Iterator[tuple[str, int]]:
+        for path, module in self._model.named_modules():
+            for name, value in plain_attributes(module).items():
+                yield from _lengths(value, f"{path}.{name}" if path else name)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the present values by name: module.attribute.key."""
+        """Return the present values by name: module.attribute.key, then a colon and the kind of what is no tensor."""
+        grown = tuple(f"{name}." for name, length in self._present_lengths() if self._lengths.get(name) != length)
         found = {}
         for name, leaf in plain_leaves(self._model).items():
+            if name.startswith(grown):
+                continue
             if isinstance(leaf, Tensor) and leaf.is_leaf:  # what has a graph was computed by a forward pass
                 found[name] = leaf.detach().clone()
             elif isinstance(leaf, _GENERATORS):
-                found[name] = generator_state(leaf)
-            elif name in self._numbers and isinstance(leaf, int | float) and _differ(leaf, self._numbers[name]):
-                found[name] = torch.tensor(leaf, dtype=torch.float64 if isinstance(leaf, float) else torch.int64)
+                found[f"{name}:generator"] = generator_state(leaf)
+            elif isinstance(leaf, np.ndarray) and _fits_torch(leaf.dtype):
+                found[f"{name}:array"] = torch.from_numpy(np.ascontiguousarray(leaf).copy())
+            elif _is_number(leaf) and (name not in self._numbers or _differ(leaf, self._numbers[name])):
+                found[f"{name}:number"] = torch.tensor(leaf, dtype=_dtype_of_number(leaf))
         return found
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -320,22 +331,64 @@ class Attributes:
             for name in plain_attributes(module)
             for leaf_name, holder, key in _places(vars(module), name, f"{path}.{name}" if path else name)
         }
-        for name, value in tensors.items():
-            path, _, attribute = name.rpartition(".")
-            place = places.get(name)
-            if place is None:  # made by a forward pass since
-                owners = dict(self._model.named_modules())
-                if path in owners:
-                    owners[path].__dict__[attribute] = value.clone()
+        for entry, value in tensors.items():
+            name, _, kind = entry.rpartition(":")
+            if kind not in ("generator", "array", "number"):
+                name, kind = entry, "tensor"
+            place = places.get(name) or self._new_place(name)
+            if place is None or isinstance(place[0], tuple):
                 continue
             holder, key = place
-            leaf = holder[key]
-            if isinstance(leaf, Tensor) and leaf.shape == value.shape:
+            leaf = holder[key] if name in places else None
+            if kind == "generator":
+                if isinstance(leaf, _GENERATORS):
+                    set_generator_state(leaf, value.cpu())
+            elif kind == "number":
+                holder[key] = value.item()
+            elif kind == "array":
+                array = value.cpu().numpy()
+                if isinstance(leaf, np.ndarray) and leaf.shape == array.shape and leaf.flags.writeable:
+                    leaf[...] = array
+                else:
+                    holder[key] = array
+            elif isinstance(leaf, Tensor) and leaf.shape == value.shape:
                 leaf.data.copy_(value)
-            elif isinstance(leaf, _GENERATORS):
-                set_generator_state(leaf, value.cpu())
-            elif not isinstance(holder, tuple):
-                holder[key] = type(leaf)(value.item()) if isinstance(leaf, int | float) else value.clone()
+            else:
+                holder[key] = value.clone()
+
+    def _new_place(self, name: str) -> tuple[Any, Any] | None:
+        """Return where an attribute, or an entry of a dict, belongs that a forward pass has made since."""
+        path, _, key = name.rpartition(".")
+        modules = dict(self._model.named_modules())
+        if path in modules:
+            return vars(modules[path]), key
+        path, _, attribute = path.rpartition(".")
+        holder = vars(modules[path]).get(attribute) if path in modules else None
+        return (holder, int(key) if key.isdigit() else key) if isinstance(holder, dict) else None
+
+
+def _fits_torch(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "fiub" and dtype.itemsize <= 8 and dtype.isnative
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
+
+
+def _dtype_of_number(number: float) -> torch.dtype:
+    if isinstance(number, bool):
+        return torch.bool
+    return torch.int64 if isinstance(number, int) else torch.float64
+
+
+def _lengths(value: Any, name: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, int]]:
+    """Yield the lists and tuples in an attribute with their lengths."""
+    if not _is_container(value) or id(value) in above:
+        return
+    if not isinstance(value, dict):
+        yield name, len(value)
+    for key, child in _items(value):
+        yield from _lengths(child, f"{name}.{key}", (*above, id(value)))
 
 
 @contextmanager
