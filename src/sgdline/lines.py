@@ -33,10 +33,19 @@ from sgdline.engine.lines import LineEngine
 from sgdline.engine.network import MeasuringSet, Network
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.positions import measure_adaptively, measure_grid
-from sgdline.engine.trial import Subject, Wishes, Work, check_subject, choose_plan
+from sgdline.engine.trial import (
+    Subject,
+    Wishes,
+    Work,
+    check_subject,
+    choose_plan,
+    forward_hooks_matter,
+    moves_otherwise,
+)
 from sgdline.errors import SgdlineError
 from sgdline.interpolation import interpolate_panels
 from sgdline.models.parameters import trainable_parameters, unwrapped
+from sgdline.models.state import copied, has_own_hooks
 from sgdline.seeds import derive_seed
 
 __all__ = ["LineMeter", "MeasuredLine", "MeasuredStep", "Parabola", "Plan"]
@@ -454,7 +463,7 @@ class LineMeter:
     def _ready(self, direction: Mapping[str, Tensor], interval: float) -> tuple[LineEngine, MeasuringSet]:
         if not self._checked:
             self._check(direction, interval)
-        if self._engine is not None and not self._engine.network.is_current():
+        if self._engine is not None and not self._engine.network.has_same_form():
             self._engine = None  # layers or hooks were exchanged, frozen or set free
         engine, measured = self._prepared(direction, interval)
         if engine.difference() is not None:
@@ -462,6 +471,20 @@ class LineMeter:
             engine, measured = self._prepared(direction, interval)
             engine.require_same()
         return engine, measured
+
+    def _check_plan(self, subject: Subject, plan: Plan) -> None:
+        """Refuse a pinned plan that measures another network; the trial finds such things out by itself."""
+        if not plan.hooks and has_own_hooks(self._model) and forward_hooks_matter(subject):
+            raise SgdlineError(
+                "A plan must let hooks fire that change what the network computes, got hooks=False. "
+                "Use plan=Plan(hooks=True), or remove the hooks."
+            )
+        fault = None if plan.in_place else moves_otherwise(subject, copied(self._model), hooks=plan.hooks)
+        if fault is not None:
+            raise SgdlineError(
+                f"A copy of the network must move as the network does, got {fault}. The network calls layers that a "
+                "copy does not own, from a function for example. Measure the network itself: plan=Plan(in_place=True)."
+            )
 
     def _prepared(self, direction: Mapping[str, Tensor], interval: float) -> tuple[LineEngine, MeasuringSet]:
         if self._engine is None or self._measured is None:
@@ -472,6 +495,8 @@ class LineMeter:
                     Work(lines=self._lines, positions=18, samples=len(self._targets)),
                 )
             assert self._report is not None
+            if self._pinned:
+                self._check_plan(self._subject(direction, interval), self._report.plan)
             self._engine = LineEngine(self._model, self._loss, batch_norm=self._batch_norm, plan=self._report.plan)
             self._measured = self._engine.prepare(
                 self._inputs, self._targets, chunk_size=self._chunk_size, mask_seeds=self._mask_seeds()

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from sgdline.engine.batchnorm import Layout, has_batch_norm, normalise_per_chunk, unsynchronised
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import ParameterVector, trainable_parameters
+from sgdline.models.parameters import ParameterVector, trainable_parameters, uncompiled
 from sgdline.models.state import (
     Follower,
     NetworkState,
@@ -24,6 +24,7 @@ from sgdline.models.state import (
     cast_values,
     copied,
     mute_hooks,
+    muted_global_hooks,
     muted_hooks,
     restored,
     to_float64,
@@ -99,7 +100,6 @@ class Network:
         self._copies += 1
         self._worker = self._source if plan.in_place else copied(self._source)
         self._follower = None if plan.in_place else Follower(self._source, self._worker)
-        self._holds_compiled = any(type(module).__name__ == "OptimizedModule" for module in self._source.modules())
         self._layout = Layout()
         if not plan.in_place:
             if not plan.hooks:
@@ -229,9 +229,9 @@ class Network:
         """Whether a change to eval mode works on the weights; known within `opened`."""
         return bool(self._switches)
 
-    def is_current(self) -> bool:
-        """Return whether the network is still made of the modules, parameters and hooks that were copied."""
-        return self._follower is None or self._follower.is_current()
+    def has_same_form(self) -> bool:
+        """Return whether the network still has the modules, parameters and hooks that were copied."""
+        return self._follower is None or self._follower.has_same_form()
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -240,12 +240,9 @@ class Network:
             stack.enter_context(torch.no_grad())
             if self._on_gpu and self._device.index not in (None, torch.cuda.current_device()):
                 stack.enter_context(torch.cuda.device(self._device))  # for streams and graphs that name no device
-            if self._train_mode or self.plan.reseed:
-                stack.enter_context(kept_generators(self._device))
+            stack.enter_context(kept_generators(self._device))
             stack.enter_context(_threads(self.plan.threads))
-            if self._holds_compiled:
-                # A network with compiled parts inside: recompiling them for every shape takes minutes.
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(uncompiled(self._source))
             if self._on_gpu:
                 stack.enter_context(_tf32(self.plan.precision == "tf32"))
             # Also against an autocast around the call. Its cache would hold on to the weights of another position.
@@ -259,6 +256,8 @@ class Network:
                 if not self._follower.is_current():
                     self._make_worker()
                 self._follower.take_over()
+                if not self.plan.hooks:
+                    stack.enter_context(muted_global_hooks())
             self._per_sample_loss = self._loss_in_precision()
             self._set_modes()
             yield
@@ -415,7 +414,10 @@ class Network:
                     found = self._forward(sample)
             finally:
                 self.plan, self._whole_pass = plan, whole
-        return difference(found, expected, alike=self.plan.precision != "float64")
+        return difference(found, expected, alike=self.plan.precision != "float64", dtype=self._dtype_of_source())
+
+    def _dtype_of_source(self) -> torch.dtype:
+        return next(iter(trainable_parameters(self._source).values())).dtype
 
     def _in_precision(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self.plan.precision == "float64":
@@ -561,13 +563,14 @@ SAME_CHUNK = 5e-5
 SAME_SAMPLE = 5e-3
 
 
-def difference(found: Tensor, expected: Tensor, *, alike: bool) -> str | None:
+def difference(found: Tensor, expected: Tensor, *, alike: bool, dtype: torch.dtype = torch.float32) -> str | None:
     """Return in words how losses of some samples differ from what they should be; None if they are the same.
 
     Args:
         found: Shape (n,).
         expected: Shape (n,).
         alike: Whether both were computed in one precision.
+        dtype: The lower precision, if they were not.
     """
     found, expected = found.double(), expected.double()
     if not torch.equal(torch.isfinite(found), torch.isfinite(expected)):
@@ -575,7 +578,8 @@ def difference(found: Tensor, expected: Tensor, *, alike: bool) -> str | None:
     found, expected = torch.nan_to_num(found), torch.nan_to_num(expected)
     chunk = float((found.mean() - expected.mean()).abs() / expected.mean().abs().clamp(min=1.0))
     sample = float(((found - expected).abs() / expected.abs().clamp(min=1.0)).max())
-    if chunk > (SAME_CHUNK if alike else 20 * SAME_CHUNK) or sample > SAME_SAMPLE:
+    rounding = 0.0 if alike else torch.finfo(dtype).eps  # matters in half precision
+    if chunk > max(SAME_CHUNK if alike else 20 * SAME_CHUNK, 2 * rounding) or sample > max(SAME_SAMPLE, 8 * rounding):
         return f"a mean loss of {float(found.mean()):.6g} for {float(expected.mean()):.6g}"
     return None
 
@@ -623,7 +627,14 @@ def draws_random_numbers(model: nn.Module, inputs: Tensor, *, train_mode: bool) 
         train_mode: The mode to try.
     """
     on_gpu = inputs.device.type == "cuda"
-    with kept_generators(inputs.device), torch.no_grad(), restored(model), unsynchronised(model), muted_hooks(model):
+    with (
+        kept_generators(inputs.device),
+        torch.no_grad(),
+        uncompiled(model),
+        restored(model),
+        unsynchronised(model),
+        muted_hooks(model),
+    ):
         model.train(train_mode)
         elsewhere = library_state()
         before = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(inputs.device)] if on_gpu else [])

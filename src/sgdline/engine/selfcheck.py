@@ -56,9 +56,23 @@ def check_loss(
     """
     network = _network(model, loss, train_mode=train_mode, hooks=hooks)
     with network.opened():
-        outputs = network.outputs(inputs, mask_seed=mask_seed)
+        try:
+            outputs = network.outputs(inputs, mask_seed=mask_seed)
+        except Exception as error:  # whatever a user's module raises
+            raise SgdlineError(
+                f"The network must take the inputs, got for {len(inputs)} of them: {_first_line(error)}. "
+                "Call model(inputs) to see where it fails."
+            ) from error
     count = len(targets)
-    whole = per_sample(loss, outputs, targets)
+    try:
+        whole = per_sample(loss, outputs, targets)
+    except SgdlineError:
+        raise
+    except Exception as error:  # whatever a user's loss raises
+        raise SgdlineError(
+            f"loss must take the network's outputs and the targets, got: {_first_line(error)}. "
+            "Call loss(model(inputs), targets) to see where it fails."
+        ) from error
     if count < 2:
         return
     rows = slice(1, 3) if count > 2 else slice(0, 1)
@@ -70,9 +84,9 @@ def check_loss(
     try:
         alone = per_sample(loss, part, targets[rows])
     except Exception as error:  # whatever a user's loss raises
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SgdlineError(
-            f"loss must take any number of samples, got an error for {len(targets[rows])} of {count}: {cause} {advice}"
+            f"loss must take any number of samples, got an error for {len(targets[rows])} of {count}: "
+            f"{_first_line(error)}. {advice}"
         ) from error
     together = whole[rows]
     if bool(torch.isfinite(together).all()) and not torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
@@ -138,8 +152,7 @@ def check_slope(
             differ = abs(by_differences - by_gradient) > allowed  # false for NaN
             idle = _idle_parameter(network, here, gradient, measured, step=step) if differ else None
     except Exception as error:
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        logger.info("The slope of the first line was not held against the gradient: %s", cause)
+        logger.info("The slope of the first line was not held against the gradient: %s.", _first_line(error))
         return None
     if idle is not None:
         raise SgdlineError(
@@ -171,6 +184,10 @@ def _idle_parameter(
         if abs(float(ahead - back)) / (2 * step) < _SAME_SLOPE * length:
             return name
     return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _network(model: nn.Module, loss: Loss, *, train_mode: bool, hooks: bool) -> Network:

@@ -25,6 +25,7 @@ from sgdline.engine.network import SAME_CHUNK, SAME_SAMPLE, Loss, MeasuringSet, 
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.selfcheck import check_loss, check_slope
 from sgdline.errors import SgdlineError
+from sgdline.models.parameters import uncompiled
 from sgdline.models.state import copied, has_own_hooks, muted_hooks, restored
 from sgdline.runtime import counting
 from sgdline.seeds import kept_generators
@@ -603,6 +604,7 @@ def activation_bytes(model: nn.Module, inputs: Tensor) -> tuple[float, int]:
     with (
         kept_generators(inputs.device),
         torch.no_grad(),
+        uncompiled(model),
         restored(model),
         unsynchronised(model),
         muted_hooks(model),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
             "model must hold its whole parameters in this process, got FullyShardedDataParallel. Gather them first."
         )
     return model
+
+
+def uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+    """Return a context in which compiled parts of a network run as written: compiling for every shape takes minutes."""
+    compiled = any(
+        type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +25,7 @@ _OF_TORCH = frozenset(nn.Module().__dict__)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 # Values that are the same if they compare as equal, wherever they are.
-_SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+_SIMPLE = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
 _CONTAINERS = (dict, list, tuple)
 
 
@@ -45,18 +46,19 @@ def _is_container(value: Any) -> bool:
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield what a plain attribute is made of, with names: attribute.key.index."""
-    if _is_container(value):
-        for key, child in _items(value):
-            yield from _leaves(child, f"{name}.{key}")
-    else:
-        yield name, value
+    for leaf_name, holder, key in _places({name: value}, name, name):
+        yield leaf_name, holder[key]
 
 
-def _places(holder: Any, key: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the leaves of an attribute: name, what holds it, and under which key."""
-    if _is_container(holder[key]):
-        for inner, _ in _items(holder[key]):
-            yield from _places(holder[key], inner, f"{name}.{inner}")
+def _places(holder: Any, key: Any, name: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the leaves of an attribute: name, what holds it, and under which key.
+
+    A container that holds itself is a leaf there.
+    """
+    value = holder[key]
+    if _is_container(value) and id(value) not in above:
+        for inner, _ in _items(value):
+            yield from _places(value, inner, f"{name}.{inner}", (*above, id(value)))
     else:
         yield name, holder, key
 
@@ -92,7 +94,7 @@ def _registered(model: nn.Module) -> set[int]:
 
 
 class _Contents:
-    """What a mapping or list refers to."""
+    """What a mapping, list, deque or set refers to."""
 
     def __init__(self, holder: Any, *, but: frozenset[str] = frozenset()) -> None:
         self._holder = holder
@@ -109,6 +111,11 @@ class _Contents:
     def restore(self) -> None:
         if isinstance(self._holder, list):
             self._holder[:] = self._saved.values()
+            return
+        if isinstance(self._holder, deque | set):
+            if self.changed():
+                self._holder.clear()
+                (self._holder.update if isinstance(self._holder, set) else self._holder.extend)(self._saved.values())
             return
         for key in self._present().keys() - self._saved.keys():
             del self._holder[key]
@@ -249,7 +256,7 @@ class NetworkState:
             self._cells.append(_Array(value))
         elif isinstance(value, _GENERATORS):
             self._cells.append(_Draws(value))
-        elif _is_container(value):
+        elif _is_container(value) or isinstance(value, deque | set):
             if not isinstance(value, tuple):
                 self._cells.append(_Contents(value))
             for _, child in _items(value):
@@ -355,7 +362,13 @@ def copied(model: nn.Module) -> nn.Module:
     """
     tensors = [*model.buffers(), *plain_tensors(model).values()]
     try:
-        return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf})
+        with torch.no_grad():  # the copy of a ScriptModule would be the end of a graph
+            own = copy.deepcopy(
+                model, {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf}
+            )
+        for theirs, ours in zip(model.parameters(), own.parameters(), strict=True):
+            ours.requires_grad_(theirs.requires_grad)
+        return own
     except Exception as error:  # whatever a user's module raises
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SgdlineError(
@@ -378,9 +391,10 @@ class Follower:
         self._own = own
         self._pairs = list(zip(source.modules(), own.modules(), strict=True))
         self._form = self._present_form()
+        self._objects = self._present_objects()
 
     def _present_form(self) -> tuple[Any, ...]:
-        """Return what cannot be copied over: which modules, parameters and hooks there are, and foreign objects."""
+        """Return what cannot be copied over: which modules, parameters and hooks there are."""
         modules = list(self._source.modules())
         return (
             [(id(module), type(module)) for module in modules],
@@ -391,17 +405,24 @@ class Follower:
                 for kind in _HOOKS
                 for hook in (getattr(module, kind, None) or {}).values()
             ],
-            [
-                (name, id(value))
-                for module in modules
-                for name, value in plain_attributes(module).items()
-                if _is_foreign(value)
-            ],
+            [id(hook) for hooks in _global_hooks() for hook in hooks.values()],
         )
 
-    def is_current(self) -> bool:
-        """Return whether the network is still made of what was copied."""
+    def _present_objects(self) -> list[tuple[str, int]]:
+        return [
+            (name, id(value))
+            for module in self._source.modules()
+            for name, value in plain_attributes(module).items()
+            if _is_foreign(value)
+        ]
+
+    def has_same_form(self) -> bool:
+        """Return whether the network has the modules, parameters and hooks that were copied."""
         return self._present_form() == self._form
+
+    def is_current(self) -> bool:
+        """Return whether the network is still made of what was copied, foreign objects included."""
+        return self.has_same_form() and self._present_objects() == self._objects
 
     def take_over(self) -> None:
         """Copy frozen parameters, buffers, plain attributes and modes.
@@ -514,7 +535,12 @@ def to_float64(module: nn.Module) -> None:
 
 def has_own_hooks(model: nn.Module) -> bool:
     """Return whether a network has hooks besides torch's own, which compute weights (norms, pruning)."""
-    return any(True for _ in _own_hooks(model))
+    return any(True for _ in _own_hooks(model)) or any(_global_hooks())
+
+
+def _global_hooks() -> list[MutableMapping[Any, Any]]:
+    """Return torch's registries of hooks on every module."""
+    return [getattr(nn.modules.module, f"_global{kind}", {}) for kind in _HOOKS]
 
 
 def _own_hooks(model: nn.Module) -> Iterator[tuple[MutableMapping[Any, Any], Any]]:
@@ -533,12 +559,26 @@ def _of_torch(hook: Any) -> bool:
 def muted_hooks(model: nn.Module) -> Iterator[None]:
     """Take the user's hooks away for a block: recorders, counters and printers are not meant for measuring."""
     taken = [(hooks, dict(hooks)) for hooks, _ in _own_hooks(model)]
-    mute_hooks(model)
+    with muted_global_hooks():
+        mute_hooks(model)
+        try:
+            yield
+        finally:
+            for hooks, before in taken:
+                hooks.clear()
+                hooks.update(before)
+
+
+@contextmanager
+def muted_global_hooks() -> Iterator[None]:
+    """Take the hooks on every module away for a block."""
+    taken = [(hooks, dict(hooks)) for hooks in _global_hooks()]
+    for hooks, _ in taken:
+        hooks.clear()
     try:
         yield
     finally:
         for hooks, before in taken:
-            hooks.clear()
             hooks.update(before)
 
 
