@@ -723,7 +723,7 @@ def mutated(path: tuple[Any, ...], action: str, key: Any, value: Any) -> Any:
     return config
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     path=st.sampled_from(PLACES),
     action=st.sampled_from(["replace", "replace", "replace", "delete", "insert"]),
@@ -749,7 +749,7 @@ def test_any_yaml_resolves_or_raises_a_config_error(path: tuple[Any, ...], actio
         assert len({run_path(run).casefold() for run in runs(resolved)}) == len(runs(resolved))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(path=st.sampled_from([place for place in PLACES if place]), value=SCALARS)
 def test_nothing_passes_that_jsonschema_refuses(path: tuple[Any, ...], value: Any) -> None:
     config = mutated(path, "replace", None, value)

@@ -1,6 +1,6 @@
 """A bad configuration is told in plain words, and an accepted one does not fail later for what stood in it.
 
-SGDLINE_HOSTILE_CONFIGS=5000 tries that many instead of 510, other ones each time; PYTEST_ADDOPTS=-s shows the counts.
+SGDLINE_HOSTILE_CONFIGS=5000 tries that many instead of 250, other ones each time; PYTEST_ADDOPTS=-s shows the counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from sgdline.config import ConfigError, load_schema, resolve_config, runs
 from sgdline.figures import facts_for_config
 
-COUNT = int(os.environ.get("SGDLINE_HOSTILE_CONFIGS", "510"))
+COUNT = int(os.environ.get("SGDLINE_HOSTILE_CONFIGS", "250"))
 SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 FIGURES = facts_for_config()
 
@@ -43,7 +43,7 @@ TRIED: Counter[str] = Counter()
 
 
 @settings(
-    max_examples=COUNT, deadline=None, derandomize=COUNT == 510, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=COUNT, deadline=None, derandomize=COUNT == 250, database=None, suppress_health_check=list(HealthCheck)
 )
 @given(changed=hostile_configs())
 def test_a_changed_configuration_is_told_or_works(changed: Changed, follower: Follower) -> None:
@@ -58,7 +58,7 @@ def test_a_changed_configuration_is_told_or_works(changed: Changed, follower: Fo
         return
     TRIED["accepted"] += 1
     follower.follow(complete, changed.touched)
-    if COUNT > 510 or TRIED["accepted"] % 10 == 0:
+    if COUNT > 250 or TRIED["accepted"] % 10 == 0:
         plan(complete, changed.touched)
         TRIED["planned"] += 1
 

@@ -25,7 +25,7 @@ _SAMPLES = 64
 _SAME_SLOPE = 0.01
 _SHARE_OF_GRADIENT = 1e-5
 # Distance of the differences, relative to the length of the parameters. In float64 rounding is far below.
-_SMALL_STEP = 1e-6
+_SMALL_STEP = 1e-8
 
 
 def check_loss(
