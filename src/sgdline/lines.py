@@ -278,7 +278,8 @@ class LineMeter:
                 f"{type(direction).__name__}. Build it from model.named_parameters()."
             )
         else:
-            direction = {_plain_name(name): part for name, part in direction.items()}
+            known = trainable_parameters(self._model)
+            direction = {name if name in known else _plain_name(name): part for name, part in direction.items()}
         return self._along(direction, origin=None, step_length=step_length)
 
     def measure_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None) -> MeasuredLine:
@@ -340,7 +341,7 @@ class LineMeter:
 
     def _against_gradients(self) -> dict[str, Tensor]:
         return {
-            name: torch.zeros_like(p) if p.grad is None else -p.grad
+            name: torch.zeros_like(p) if p.grad is None else -p.grad.to_dense()
             for name, p in trainable_parameters(self._model).items()
         }
 
