@@ -72,6 +72,28 @@ class _Averaging(nn.Module):
         return self.head(torch.tanh(hidden - self.average))
 
 
+class LowRank(nn.Linear):
+    """Merges its two factors into the frozen weight in eval mode."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.down = nn.Parameter(torch.randn(3, inputs) / 4)
+        self.up = nn.Parameter(torch.randn(outputs, 3) / 4)
+        self.weight.requires_grad = False
+        self.merged = False
+
+    def train(self, mode: bool = True) -> LowRank:
+        super().train(mode)
+        if mode == self.merged:
+            self.weight.data += (-1 if mode else 1) * (self.up.data @ self.down.data)
+            self.merged = not mode
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        weight = self.weight if self.merged else self.weight + self.up @ self.down
+        return functional.linear(inputs, weight, self.bias)
+
+
 class Uncopyable(nn.Module):
     """Refuses to be copied, as networks with hooks around computed weights do."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks import LowRank
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import prune
@@ -36,7 +37,7 @@ def samples(count: int = 96) -> tuple[Tensor, Tensor]:
 
 
 def backward(network: nn.Module, loss: Callable[..., Tensor] = PER_SAMPLE) -> float:
-    """Leave the full-batch gradient behind; return its norm."""
+    """Compute the full-batch gradient; return its norm."""
     inputs, targets = samples()
     network.zero_grad()
     loss(network(inputs), targets).mean().backward()
@@ -54,28 +55,6 @@ def slope(line: Any) -> float:
 
 
 # --- weights that are not where they seem -----------------------------------------------------------------------------
-
-
-class LowRank(nn.Linear):
-    """Merges its two factors into the frozen weight in eval mode."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
-        self.down = nn.Parameter(torch.randn(3, inputs) / 4)
-        self.up = nn.Parameter(torch.randn(outputs, 3) / 4)
-        self.weight.requires_grad = False
-        self.merged = False
-
-    def train(self, mode: bool = True) -> LowRank:
-        super().train(mode)
-        if mode == self.merged:
-            self.weight.data += (-1 if mode else 1) * (self.up.data @ self.down.data)
-            self.merged = not mode
-        return self
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        weight = self.weight if self.merged else self.weight + self.up @ self.down
-        return functional.linear(inputs, weight, self.bias)
 
 
 class Merging(nn.Module):

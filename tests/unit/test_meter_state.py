@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
-from networks import cross_entropy, unit_direction
+from networks import LowRank, cross_entropy, unit_direction
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 from torch.nn.utils import spectral_norm as old_spectral_norm
@@ -39,28 +39,6 @@ def samples(count: int = 40) -> tuple[Tensor, Tensor]:
 
 
 INPUTS, TARGETS = samples()
-
-
-class LowRank(nn.Linear):
-    """Merges its low-rank part into the frozen weight in eval mode, as adapters do."""
-
-    def __init__(self, width: int, out: int) -> None:
-        super().__init__(width, out)
-        self.down = nn.Parameter(torch.randn(2, width) / 4)
-        self.up = nn.Parameter(torch.randn(out, 2) / 4)
-        self.weight.requires_grad = False
-        self.merged = False
-
-    def train(self, mode: bool = True) -> LowRank:
-        super().train(mode)
-        if mode == self.merged:
-            self.weight.data += (-1 if mode else 1) * (self.up.data @ self.down.data)
-            self.merged = not mode
-        return self
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        weight = self.weight if self.merged else self.weight + self.up @ self.down
-        return functional.linear(inputs, weight, self.bias)
 
 
 class MergesForItsChild(nn.Module):

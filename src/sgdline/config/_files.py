@@ -183,7 +183,7 @@ class _Reader:
         place = self._place(node) if line is None else Place(self._file, line)
         if path:
             self._faults.places[comparable(path)] = place
-        if id(node) in self._seen:  # an alias stands for the very node that it names
+        if id(node) in self._seen:  # an alias is the very node that it names
             return
         self._seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):

@@ -17,10 +17,6 @@ from sgdline.engine.network import Loss, MeasuringSet, Network
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 
-# Of the measuring set, this share (and at least so many samples) is computed by the network itself once a line.
-_CHECKED_SHARE = 32
-_CHECKED_AT_LEAST = 8
-
 
 class LineEngine:
     """Per-sample losses of a network along lines in its parameter space; leaves the network as it was."""
@@ -38,40 +34,8 @@ class LineEngine:
             SgdlineError: If the network does not allow the plan.
         """
         self.network = Network(model, loss, train_mode=batch_norm == "train", plan=plan)
-        self._sample: tuple[Tensor, Tensor, int] | None = None
-
-    def prepare(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        *,
-        chunk_size: int,
-        mask_seeds: Sequence[int],
-        lasting: bool = True,
-        chunks_per_pass: int | None = None,
-    ) -> MeasuringSet:
-        """Cut samples into chunks and chunks into forward passes; see `Network.prepare`."""
-        if lasting and self._sample is None and len(targets):
-            count = min(chunk_size, len(targets), max(_CHECKED_AT_LEAST, len(targets) // _CHECKED_SHARE))
-            self._sample = inputs[:count], targets[:count], mask_seeds[0]
-        return self.network.prepare(
-            inputs,
-            targets,
-            chunk_size=chunk_size,
-            mask_seeds=mask_seeds,
-            lasting=lasting,
-            chunks_per_pass=chunks_per_pass,
-        )
-
-    def difference(self) -> str | None:
-        """Hold some samples of the measuring set against the network itself; return in words how they differ.
-
-        Cost: two forward passes of a 32nd of the set that was prepared first, at least of eight samples.
-        """
-        if self._sample is None:
-            return None
-        inputs, targets, seed = self._sample
-        return self.network.differs_from_network(inputs, targets, mask_seed=seed)
+        self.prepare = self.network.prepare
+        self.difference = self.network.difference
 
     def require_same(self) -> None:
         """Refuse a copy that does not compute what the network computes.

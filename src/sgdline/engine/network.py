@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,10 @@ from sgdline.models.state import (
 )
 from sgdline.runtime import beat, restore_tf32, set_tf32
 from sgdline.seeds import kept_generators, library_state, same_draws, seed_libraries, seed_masks
+
+# Of the measuring set, this share (and at least so many samples) is computed by the network itself once a line.
+_CHECKED_SHARE = 32
+_CHECKED_AT_LEAST = 8
 
 # Outputs and targets of a forward pass -> one loss per sample, nats. Shape (n,) or (n, ...), then averaged per sample.
 # Outputs are what the network returns: a tensor, or a tuple, list or dict of tensors.
@@ -92,6 +96,8 @@ class Network:
                     "Use a real-valued model."
                 )
         self._copies = 0
+        # What the copy is held against the network on: the first samples of the set that was prepared first.
+        self._sample: tuple[Tensor, Tensor, int] | None = None
         self._make_worker()
 
     def _make_worker(self) -> None:
@@ -130,11 +136,6 @@ class Network:
         if self._own is not None:
             for parameter in self._parameters.values():
                 parameter.requires_grad_(False)
-
-    @property
-    def shapes(self) -> dict[str, torch.Size]:
-        """Shapes of the trainable parameters by name."""
-        return {name: parameter.shape for name, parameter in self._parameters.items()}
 
     @property
     def size(self) -> int:
@@ -206,8 +207,10 @@ class Network:
         Raises:
             SgdlineError: If BatchNorm in train mode would see a chunk of one sample.
         """
-        if self.plan.precision == "float64":
-            inputs, targets = cast(inputs, torch.float64), cast(targets, torch.float64)
+        if lasting and self._sample is None and len(targets):
+            count = min(chunk_size, len(targets), max(_CHECKED_AT_LEAST, len(targets) // _CHECKED_SHARE))
+            self._sample = inputs[:count], targets[:count], mask_seeds[0]
+        inputs, targets = self._in_precision(inputs), self._in_precision(targets)
         sizes = tuple(len(part) for part in torch.split(targets, chunk_size))
         if self._train_mode and sizes and sizes[-1] == 1 and has_batch_norm(self._worker):
             raise SgdlineError(
@@ -251,7 +254,7 @@ class Network:
                 torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False)
             )
             if self._follower is None:
-                stack.enter_context(self._borrowed())
+                stack.enter_context(_borrowed(self._source, hooks=self.plan.hooks))
             else:
                 if not self._follower.is_current():
                     self._make_worker()
@@ -260,14 +263,6 @@ class Network:
                     stack.enter_context(muted_global_hooks())
             self._per_sample_loss = self._loss_in_precision()
             self._set_modes()
-            yield
-
-    @contextmanager
-    def _borrowed(self) -> Iterator[None]:
-        """Use the network itself for a while: its state comes back, and hooks of the user's do not fire."""
-        with restored(self._source), unsynchronised(self._source), ExitStack() as stack:
-            if not self.plan.hooks:
-                stack.enter_context(muted_hooks(self._source))
             yield
 
     def _loss_in_precision(self) -> Loss:
@@ -374,31 +369,26 @@ class Network:
             outputs = tree_map_only(Tensor, _widened, outputs)
         return per_sample(self._per_sample_loss, outputs, targets)
 
-    def differs_from_network(self, inputs: Tensor, targets: Tensor, *, mask_seed: int) -> str | None:
+    def difference(self) -> str | None:
         """Hold the copy against the network itself at its present parameters; return in words how they differ.
 
         A copy can miss what the network is made of: state in objects that it cannot see into, weights that are cached
         somewhere, a function that holds on to the original's layers.
 
-        Args:
-            inputs: Some samples of one chunk. Shape (n, ...).
-            targets: Shape (n, ...).
-            mask_seed: Seed of the random masks.
-
-        Cost: two forward passes of the samples, and a copy of the network's state.
+        Cost: two forward passes of a 32nd of the set that was prepared first, at least of eight samples, and a copy of
+        the network's state.
         """
-        if self._follower is None:
+        if self._follower is None or self._sample is None:
             return None
+        inputs, targets, mask_seed = self._sample
         with self.opened():
             # Random numbers come from one seed on both sides.
             seed_masks(mask_seed, self._device)
             seed_libraries(mask_seed)
-            with self._borrowed():
-                if self._train_mode and not self._source.training:
+            with _borrowed(self._source, hooks=self.plan.hooks):
+                if not self._source.training:
                     self._source.train(True)
-                elif not self._train_mode:
-                    if not self._source.training:
-                        self._source.train(True)
+                if not self._train_mode:
                     self._source.train(False)
                 with torch.autocast(self._device.type, enabled=False), same_draws(self._device, enabled=True):
                     expected = per_sample(self._loss, self._source(inputs), targets)
@@ -409,7 +399,7 @@ class Network:
                     reseed=True, compiled=False, cuda_graphs=False, chunks_per_pass=1, positions_per_pass=1
                 )
                 self._move(self.origin())
-                sample = _Pass(*self._in_precision(inputs, targets), (len(targets),), mask_seed)
+                sample = _Pass(self._in_precision(inputs), self._in_precision(targets), (len(targets),), mask_seed)
                 with torch.autocast(self._device.type, enabled=False):
                     found = self._forward(sample)
             finally:
@@ -419,10 +409,8 @@ class Network:
     def _dtype_of_source(self) -> torch.dtype:
         return next(iter(trainable_parameters(self._source).values())).dtype
 
-    def _in_precision(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        if self.plan.precision == "float64":
-            return cast(inputs, torch.float64), cast(targets, torch.float64)
-        return inputs, targets
+    def _in_precision(self, samples: Tensor) -> Tensor:
+        return cast(samples, torch.float64) if self.plan.precision == "float64" else samples
 
     def _replayed(self, index: int, part: _Pass, measured: MeasuringSet) -> Tensor:
         """Replay the CUDA graph of a pass, recording it at the first time: inputs and parameters never move."""
@@ -451,7 +439,7 @@ class Network:
         self._layout.sizes = None
         seed_masks(mask_seed, self._device)
         with self._same_state():
-            return self._worker(cast(inputs, torch.float64) if self.plan.precision == "float64" else inputs)
+            return self._worker(self._in_precision(inputs))
 
     def gradient(self, vector: Tensor, measured: MeasuringSet) -> Tensor:
         """Return the gradient of the mean loss at a parameter vector, on a copy. Call it within `opened`.
@@ -505,6 +493,25 @@ class Network:
             name: vectors.as_strided((len(vectors), *view.shape), (stride, *view.stride()), view.storage_offset())
             for name, view in views.items()
         }
+
+
+@contextmanager
+def _borrowed(model: nn.Module, *, hooks: bool) -> Iterator[None]:
+    """Use the network itself for a while: its state comes back, and hooks of the user's fire only if asked for."""
+    with restored(model), unsynchronised(model), nullcontext() if hooks else muted_hooks(model):
+        yield
+
+
+@contextmanager
+def tried_out(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Make plain forward passes of the network itself for a while, without gradients; all of it comes back.
+
+    Args:
+        model: The network.
+        device: Where it is.
+    """
+    with kept_generators(device), torch.no_grad(), uncompiled(model), _borrowed(model, hooks=False):
+        yield
 
 
 def _widened(tensor: Tensor) -> Tensor:
@@ -627,14 +634,7 @@ def draws_random_numbers(model: nn.Module, inputs: Tensor, *, train_mode: bool) 
         train_mode: The mode to try.
     """
     on_gpu = inputs.device.type == "cuda"
-    with (
-        kept_generators(inputs.device),
-        torch.no_grad(),
-        uncompiled(model),
-        restored(model),
-        unsynchronised(model),
-        muted_hooks(model),
-    ):
+    with tried_out(model, inputs.device):
         model.train(train_mode)
         elsewhere = library_state()
         before = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(inputs.device)] if on_gpu else [])

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 from sgdline.engine.network import Loss, MeasuringSet, Network, per_sample
 from sgdline.engine.plan import Plan
-from sgdline.errors import SgdlineError
+from sgdline.errors import SgdlineError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def check_loss(
             outputs = network.outputs(inputs, mask_seed=mask_seed)
         except Exception as error:  # whatever a user's module raises
             raise SgdlineError(
-                f"The network must take the inputs, got for {len(inputs)} of them: {_first_line(error)}. "
+                f"The network must take the inputs, got for {len(inputs)} of them: {first_line(error)}. "
                 "Call model(inputs) to see where it fails."
             ) from error
     count = len(targets)
@@ -70,7 +70,7 @@ def check_loss(
         raise
     except Exception as error:  # whatever a user's loss raises
         raise SgdlineError(
-            f"loss must take the network's outputs and the targets, got: {_first_line(error)}. "
+            f"loss must take the network's outputs and the targets, got: {first_line(error)}. "
             "Call loss(model(inputs), targets) to see where it fails."
         ) from error
     if count < 2:
@@ -86,7 +86,7 @@ def check_loss(
     except Exception as error:  # whatever a user's loss raises
         raise SgdlineError(
             f"loss must take any number of samples, got an error for {len(targets[rows])} of {count}: "
-            f"{_first_line(error)}. {advice}"
+            f"{first_line(error)}. {advice}"
         ) from error
     together = whole[rows]
     if bool(torch.isfinite(together).all()) and not torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
@@ -152,7 +152,7 @@ def check_slope(
             differ = abs(by_differences - by_gradient) > allowed  # false for NaN
             idle = _idle_parameter(network, here, gradient, measured, step=step) if differ else None
     except Exception as error:
-        logger.info("The slope of the first line was not held against the gradient: %s.", _first_line(error))
+        logger.info("The slope of the first line was not held against the gradient: %s.", first_line(error))
         return None
     if idle is not None:
         raise SgdlineError(
@@ -184,10 +184,6 @@ def _idle_parameter(
         if abs(float(ahead - back)) / (2 * step) < _SAME_SLOPE * length:
             return name
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _network(model: nn.Module, loss: Loss, *, train_mode: bool, hooks: bool) -> Network:

@@ -19,16 +19,21 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sgdline.engine.batchnorm import unsynchronised
 from sgdline.engine.lines import LineEngine, chunk_means, mean_losses
-from sgdline.engine.network import SAME_CHUNK, SAME_SAMPLE, Loss, MeasuringSet, difference, draws_random_numbers
+from sgdline.engine.network import (
+    SAME_CHUNK,
+    SAME_SAMPLE,
+    Loss,
+    MeasuringSet,
+    difference,
+    draws_random_numbers,
+    tried_out,
+)
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.selfcheck import check_loss, check_slope
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import uncompiled
-from sgdline.models.state import copied, has_own_hooks, muted_hooks, restored
+from sgdline.models.state import copied, has_own_hooks
 from sgdline.runtime import counting
-from sgdline.seeds import kept_generators
 
 logger = logging.getLogger(__name__)
 
@@ -132,17 +137,8 @@ def check_subject(subject: Subject, *, hooks: bool) -> float | None:
 
 def forward_hooks_matter(subject: Subject) -> bool:
     """Return whether the user's hooks change what the network computes; they fire once, with two samples."""
-    size = min(2, len(subject.targets))
-    losses = []
-    for hooks in (False, True):
-        engine = LineEngine(
-            subject.model, subject.loss, batch_norm=subject.batch_norm, plan=Plan(in_place=True, hooks=hooks)
-        )
-        measured = engine.prepare(
-            subject.inputs[:size], subject.targets[:size], chunk_size=size, mask_seeds=subject.mask_seeds[:1]
-        )
-        with engine.line(subject.direction) as line:
-            losses.append(line.losses([0.0], measured)[0])
+    few = min(2, len(subject.targets))
+    losses = [_first_losses(subject, subject.model, count=few, far=False, hooks=hooks) for hooks in (False, True)]
     return difference(*losses, alike=True) is not None
 
 
@@ -152,16 +148,24 @@ def moves_otherwise(subject: Subject, copy: nn.Module, *, hooks: bool) -> str | 
     A copy may hold on to layers of the original, in a function for example: it then stays where it is.
     """
     count = min(subject.chunk_size, len(subject.targets))
-    losses = []
-    for model in (subject.model, copy):
-        engine = LineEngine(model, subject.loss, batch_norm=subject.batch_norm, plan=Plan(in_place=True, hooks=hooks))
-        measured = engine.prepare(
-            subject.inputs[:count], subject.targets[:count], chunk_size=count, mask_seeds=subject.mask_seeds[:1]
-        )
-        far = max(subject.interval / 2, 0.05 * float(engine.network.origin().norm()))
-        with engine.line(subject.direction) as line:
-            losses.append(line.losses([far], measured)[0])
+    losses = [_first_losses(subject, model, count=count, far=True, hooks=hooks) for model in (subject.model, copy)]
     return difference(*losses, alike=True)
+
+
+def _first_losses(subject: Subject, model: nn.Module, *, count: int, far: bool, hooks: bool) -> Tensor:
+    """Return the losses of the first samples at 0 or far out, the plain way on a network itself. Shape (count,)."""
+    engine = LineEngine(model, subject.loss, batch_norm=subject.batch_norm, plan=Plan(in_place=True, hooks=hooks))
+    measured = engine.prepare(
+        subject.inputs[:count], subject.targets[:count], chunk_size=count, mask_seeds=subject.mask_seeds[:1]
+    )
+    position = _far_out(subject, engine) if far else 0.0
+    with engine.line(subject.direction) as line:
+        return line.losses([position], measured)[0]
+
+
+def _far_out(subject: Subject, engine: LineEngine) -> float:
+    """Return a position so far out that a copy which does not move with its parameters shows."""
+    return max(subject.interval / 2, 0.05 * float(engine.network.origin().norm()))
 
 
 class _Trial:
@@ -173,7 +177,7 @@ class _Trial:
         self._chunks = -(-len(subject.targets) // subject.chunk_size)
         self._settle_hooks(subject)
         self._subject = self._on_a_copy(subject)
-        self._check()
+        check_subject(self._subject, hooks=self._hooks)
         # Compiling costs seconds per candidate: a pinned compilation joins at the end.
         self._compiles = self._pinned.pop("compiled", None)
         self._forced = self._pinned.pop("precision", None) or (None if wishes.precision == "auto" else wishes.precision)
@@ -181,9 +185,7 @@ class _Trial:
         self._on_gpu = subject.inputs.device.type == "cuda"
         self._plain: dict[int, Tensor] = {}
         self._plain_engine = self._engine(Plan(in_place=True, hooks=self._hooks))
-        # The second position lies far enough out that a copy which does not move with its parameters shows.
-        size = float(self._plain_engine.network.origin().norm())
-        self._positions = [0.0, max(subject.interval / 2, 0.05 * size)]
+        self._positions = [0.0, _far_out(subject, self._plain_engine)]
         self._samples = work.samples
         self._samples_ahead = work.lines * work.positions * work.samples
         self._begin = time.perf_counter()
@@ -219,9 +221,6 @@ class _Trial:
             return copy
         self._note(f"a copy of the network computes something else ({fault}): the network itself is moved")
         return subject
-
-    def _check(self) -> None:
-        check_subject(self._subject, hooks=self._hooks)
 
     def run(self) -> PlanReport:
         plain_seconds = self._time(self._plain_engine, [0.0], 1)
@@ -601,15 +600,7 @@ def activation_bytes(model: nn.Module, inputs: Tensor) -> tuple[float, int]:
         inputs: One chunk. Shape (n, ...).
     """
     largest = _LargestOperation()
-    with (
-        kept_generators(inputs.device),
-        torch.no_grad(),
-        uncompiled(model),
-        restored(model),
-        unsynchronised(model),
-        muted_hooks(model),
-        largest,
-    ):
+    with tried_out(model, inputs.device), largest:
         model(inputs)
     return 2.0 * largest.bytes / len(inputs), largest.operations
 

@@ -264,7 +264,7 @@ def _torch_settings() -> dict[str, tuple[Any, Callable[[Any], Any]]]:
         torch.backends.cudnn.benchmark = value
 
     def set_device(device: torch.device) -> None:
-        # None takes away what the CPU's name would leave behind: a hook in every call of torch.
+        # None removes what setting the CPU by name would leave: a hook in every call of torch.
         torch.set_default_device(None if device.type == "cpu" else device)
 
     return {

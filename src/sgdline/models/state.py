@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sgdline.errors import SgdlineError
+from sgdline.errors import SgdlineError, first_line
 
 # What torch keeps in every module. Anything else in a module's __dict__ is a plain attribute.
 _OF_TORCH = frozenset(nn.Module().__dict__)
@@ -423,9 +423,8 @@ def copied(model: nn.Module) -> nn.Module:
             ours.requires_grad_(theirs.requires_grad)
         return own
     except Exception as error:  # whatever a user's module raises
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SgdlineError(
-            f"The network must be copyable for a plan that is not in_place, got: {cause.rstrip('.')}. "
+            f"The network must be copyable for a plan that is not in_place, got: {first_line(error)}. "
             "Set in_place: true in the plan, in Python plan=Plan(in_place=True)."
         ) from error
 
@@ -511,7 +510,7 @@ def _follow(
         del own[name]
     for name, value in source.items():
         if _is_foreign(value) or id(value) in registered:
-            continue  # `is_current` looks after the one, the copy's own parameter stands for the other
+            continue  # `is_current` looks after the one; the other is a parameter, which the copy has of its own
         if name not in own or not _followed(own[name], value, registered):
             own[name] = cast_values(copy.deepcopy(_detached(value)), dtype)
 

@@ -79,7 +79,7 @@ def draw(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figu
 
     Source: linesearch fig5 (papers.md 2.4).
     """
-    # Here and not above: reading a spec does not need it.
+    # Imported late: reading a spec does not need it.
     from sgdline.analysis.rates import constant_rate
 
     table, run_steps, probe = tables["line"], settings["steps"], settings["probes"]["line"]

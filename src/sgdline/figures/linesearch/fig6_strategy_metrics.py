@@ -50,7 +50,7 @@ def draw_metrics(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any],
 
     Source: linesearch fig6 (papers.md 2.4), M8 to M10; the variant of FBPAL&SGD as `series.strategy_looks` says.
     """
-    # Here and not above: reading a spec does not need it.
+    # Imported late: reading a spec does not need it.
     from sgdline.analysis.rates import constant_rate
     from sgdline.analysis.strategies import accumulate, common_improvement, rows_by_strategy
 

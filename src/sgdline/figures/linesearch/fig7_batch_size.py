@@ -47,7 +47,7 @@ def draw_batch_sizes(tables: Mapping[str, pa.Table], *, settings: Mapping[str, A
 
     Source: linesearch fig7, M13 (papers.md 2.4).
     """
-    # Here and not above: reading a spec does not need it.
+    # Imported late: reading a spec does not need it.
     from sgdline.analysis.rates import constant_rate
 
     figure = style.new_figure(
@@ -109,7 +109,7 @@ def _draw_improvement(
 
 def _optimum(line_strategies: pa.Table) -> tuple[FloatArray, FloatArray]:
     """Return the running sum of what the steps to s_opt gain; a line that has none adds nothing."""
-    # Here and not above: reading a spec does not need it.
+    # Imported late: reading a spec does not need it.
     from sgdline.analysis.strategies import accumulate
 
     sums = accumulate(line_strategies).get("optimum")
