@@ -189,6 +189,8 @@ def hostile_configs(draw: Any) -> Changed:
             parent, value = at(config, path[:-1]), at(config, path)
         except (KeyError, IndexError, TypeError):  # gone by a change before
             continue
+        if not isinstance(parent, dict | list):  # a change before put a text in its place
+            continue
         key = path[-1]
         match kind:
             case "near":

@@ -76,7 +76,7 @@ def plan(complete: dict[str, Any], touched: list[Place]) -> None:
 def test_enough_were_tried_and_accepted(follower: Follower) -> None:
     print("\n", dict(TRIED), follower.counts)
     assert TRIED["refused"] + TRIED["accepted"] >= min(COUNT, 500)
-    assert TRIED["accepted"] >= 50
+    assert TRIED["accepted"] >= 30
     assert follower.counts["network and batch built"] >= 10
 
 

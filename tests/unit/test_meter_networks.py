@@ -73,7 +73,7 @@ class Merging(nn.Module):
         return functional.linear(inputs, self.scale * self.first.weight if self.ready is None else self.ready)
 
 
-@pytest.mark.parametrize("plan", [Plan(), Plan(in_place=True), None])
+@pytest.mark.parametrize("plan", [Plan(), Plan(in_place=True), Plan(positions_per_pass=2, reseed=False), None])
 @pytest.mark.parametrize(
     "build", [lambda: nn.Sequential(LowRank(16, 8), nn.ReLU(), nn.Linear(8, 4)), lambda: nn.Sequential(Merging())]
 )

@@ -318,7 +318,8 @@ class Network:
 
         Cost: K forward passes over the set, at once if the plan takes several positions per pass.
         """
-        if self.plan.positions_per_pass == 1 or len(vectors) == 1:
+        # Weights that are merged on a change of mode are merged position by position.
+        if self.plan.positions_per_pass == 1 or len(vectors) == 1 or self._base is not None:
             return torch.stack([self._at(vector, measured) for vector in vectors])
         return self._at_several(vectors, measured)
 
