@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,8 @@ _device_locks: dict[str, TextIO] = {}
 # On the host itself, whatever TMPDIR says: a scheduler may give every job another one.
 _LOCK_FOLDER = Path("/tmp", f"sgdline-devices-{os.getuid()}")
 _PATIENCE = 3600.0
+# With other workspaces cuBLAS adds up in an order that changes, and torch refuses it.
+_WORKSPACES = (":4096:8", ":16:8")
 _LOOK_AGAIN = 0.2
 
 
@@ -197,10 +199,18 @@ def use_deterministic_kernels() -> None:
     """Make torch refuse kernels whose result depends on the order of execution, and compute in true float32.
 
     TF32, torch's default for convolutions on recent GPUs, rounds to about 1e-3; losses along a line would be noisy.
+
+    Raises:
+        SgdlineError: If a GPU is visible and CUBLAS_WORKSPACE_CONFIG has a value with which cuBLAS is not deterministic.
     """
     import torch
 
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _WORKSPACES[0])
+    if workspace not in _WORKSPACES and torch.cuda.is_available():
+        raise SgdlineError(
+            f"CUBLAS_WORKSPACE_CONFIG must be {' or '.join(_WORKSPACES)} for deterministic products on a GPU, "
+            f"got {workspace!r}. Unset it or set it to one of them."
+        )
     # The same switch as use_deterministic_algorithms, which imports torch's compiler: over a second in every job.
     torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -208,29 +218,81 @@ def use_deterministic_kernels() -> None:
     set_tf32(False)
 
 
-def set_tf32(allowed: bool) -> tuple[Any, ...]:
-    """Allow or forbid TF32 in products and convolutions on a GPU; return what was set before, for `restore_tf32`."""
-    import torch
+@dataclass(frozen=True)
+class Tf32Settings:
+    """What torch may compute in TF32, by its old switches and by those of torch 2.9 and later."""
 
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and later; reading the older switches may then be an error
-        before = matmul.fp32_precision, convolution.conv.fp32_precision  # type: ignore[attr-defined]
-        restore_tf32(("tf32", "tf32") if allowed else ("ieee", "ieee"))
-        return before
-    before = matmul.allow_tf32, convolution.allow_tf32
-    restore_tf32((allowed, allowed))
+    matmul: bool
+    cudnn: bool
+    precision: str | None  # torch.get_float32_matmul_precision; None: unknown to torch, as switches contradict
+    # fp32_precision of the places that `_named_precisions` lists; None: as the old switches set it.
+    named: tuple[str | None, ...]
+
+
+def set_tf32(allowed: bool) -> Tf32Settings:
+    """Allow or forbid TF32 in products, convolutions and RNNs on a GPU.
+
+    Returns:
+        What was set before, for `restore_tf32`.
+    """
+    before = _tf32_settings()
+    name = "tf32" if allowed else "ieee"
+    precision = "high" if allowed else "highest"
+    # torch.set_float32_matmul_precision also sets the CPU's products, and torch demands that they agree.
+    named = (name, name, name, None) if before.named else ()
+    _set_tf32(Tf32Settings(allowed, allowed, precision, named))
     return before
 
 
-def restore_tf32(settings: tuple[Any, ...]) -> None:
+def restore_tf32(settings: Tf32Settings) -> None:
     """Put back what `set_tf32` returned."""
+    _set_tf32(settings)
+
+
+def _tf32_settings() -> Tf32Settings:
     import torch
 
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):
-        matmul.fp32_precision, convolution.conv.fp32_precision = settings  # type: ignore[attr-defined]
+    places = _named_precisions()
+    named = tuple(place.fp32_precision for place in places)
+
+    def old(read: Callable[[], Any]) -> Any:
+        # torch refuses to read an old switch that contradicts the new ones.
+        try:
+            return read()
+        except RuntimeError:
+            return None
+
+    matmul = old(lambda: torch.backends.cuda.matmul.allow_tf32)
+    cudnn = old(lambda: torch.backends.cudnn.allow_tf32)
+    precision = old(torch.get_float32_matmul_precision)
+    if places:
+        matmul = named[0] == "tf32" if matmul is None else matmul
+        cudnn = named[1] == "tf32" if cudnn is None else cudnn
+    return Tf32Settings(bool(matmul), bool(cudnn), precision, named)
+
+
+def _set_tf32(settings: Tf32Settings) -> None:
+    """Set the old switches, which overwrite the new ones, then the new ones."""
+    import torch
+
+    if settings.precision is not None:
+        torch.set_float32_matmul_precision(settings.precision)
     else:
-        matmul.allow_tf32, convolution.allow_tf32 = settings
+        torch.backends.cuda.matmul.allow_tf32 = settings.matmul
+    torch.backends.cudnn.allow_tf32 = settings.cudnn
+    for place, name in zip(_named_precisions(), settings.named, strict=True):
+        if name is not None:
+            place.fp32_precision = name
+
+
+def _named_precisions() -> list[Any]:
+    """Return the places of the new switches: products, convolutions, RNNs, the CPU's products; none before torch 2.9."""
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if not hasattr(matmul, "fp32_precision"):
+        return []
+    return [matmul, cudnn.conv, cudnn.rnn, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined]
 
 
 def set_up_torch(threads: int) -> torch.device:

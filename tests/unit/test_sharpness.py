@@ -42,7 +42,7 @@ class Bowl(nn.Module):
 
     def forward(self, images):
         height = self.curvature * (self.place**2).sum() / 2
-        return images.flatten(1)[:, :1] * 0 + height * torch.arange(10.0)
+        return images.flatten(1)[:, :1] * 0 + height * torch.arange(10.0, device=images.device)
 
 
 def bowl(curvature):

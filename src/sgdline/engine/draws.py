@@ -33,12 +33,25 @@ class DrawsInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]
             _, mask = func(torch.ones_like(inputs, dtype=torch.float32), share, train)
             kept = 0.0 if share == 1.0 else 1.0 / (1.0 - share)
             return (inputs * mask * kept if train is not False else inputs.clone()), mask
+        if "attention" in func._schema.name:  # fused: draws within the kernel, if at all, in the precision that it has
+            return func(*args, **kwargs)
         narrow = tree_map_only(Tensor, lambda t: t.float() if _other(t.dtype) else t, (args, kwargs))
         if isinstance(dtype, torch.dtype) and _other(dtype):
             narrow[1]["dtype"] = torch.float32
         found = func(*narrow[0], **narrow[1])
-        if func._schema.is_mutable and given and func._schema.name.endswith("_"):
-            return given[0].copy_(found)
+        # What the draw changes in place: the tensor itself, the noise of rrelu.
+        names = [argument.name for argument in func._schema.arguments]
+        for argument in func._schema.arguments:
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                place = names.index(argument.name)
+                old, new = (
+                    given_args[place] if place < len(given_args) else given_kwargs.get(argument.name)
+                    for given_args, given_kwargs in ((args, kwargs), narrow)
+                )
+                if isinstance(old, Tensor) and old is not new:
+                    old.copy_(new)
+                    if isinstance(found, Tensor) and found is new:
+                        return old
         like = given[0].dtype if dtype is None else dtype
         return tree_map_only(Tensor, lambda t: t.to(like) if t.is_floating_point() else t, found)
 

@@ -445,7 +445,7 @@ class Network:
         self._move(self.origin())
         self._layout.sizes = None
         seed_masks(mask_seed, self._device)
-        with self._same_state():
+        with self._same_state(), same_draws(self._device, enabled=self.plan.reseed):
             return self._worker(cast(inputs, torch.float64) if self.plan.precision == "float64" else inputs)
 
     def gradient(self, vector: Tensor, measured: MeasuringSet) -> Tensor:
