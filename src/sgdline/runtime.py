@@ -201,7 +201,7 @@ def use_deterministic_kernels() -> None:
     TF32, torch's default for convolutions on recent GPUs, rounds to about 1e-3; losses along a line would be noisy.
 
     Raises:
-        SgdlineError: If a GPU is visible and CUBLAS_WORKSPACE_CONFIG has a value with which cuBLAS is not deterministic.
+        SgdlineError: If a GPU is visible and CUBLAS_WORKSPACE_CONFIG makes cuBLAS not deterministic.
     """
     import torch
 
@@ -286,7 +286,7 @@ def _set_tf32(settings: Tf32Settings) -> None:
 
 
 def _named_precisions() -> list[Any]:
-    """Return the places of the new switches: products, convolutions, RNNs, the CPU's products; none before torch 2.9."""
+    """Return where the new switches are: products, convolutions, RNNs, the CPU's products; [] before torch 2.9."""
     import torch
 
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn

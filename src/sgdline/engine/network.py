@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from sgdline.engine.batchnorm import Layout, has_batch_norm, normalise_per_chunk, unsynchronised
+from sgdline.engine.draws import DrawsIn
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, trainable_parameters
@@ -29,7 +30,7 @@ from sgdline.models.state import (
     to_float64,
 )
 from sgdline.runtime import restore_tf32, set_tf32
-from sgdline.seeds import kept_generators, library_state, same_draws, seed_libraries, seed_masks
+from sgdline.seeds import kept_generators, library_state, seed_libraries, seed_masks
 
 # Outputs and targets of a forward pass -> one loss per sample, nats. Shape (n,) or (n, ...), then averaged per sample.
 # Outputs are what the network returns: a tensor, or a tuple, list or dict of tensors.
@@ -351,11 +352,21 @@ class Network:
             if self._compiled is None:
                 self._compiled = _compiled(self._worker)
             network = self._compiled
-        with self._same_state(), same_draws(part.inputs.device, enabled=self.plan.reseed):
+        with self._same_state(), self._same_draws():
             outputs = network(part.inputs)
         if seeded is not None:
             self._draws_elsewhere = library_state() != seeded
         return self._per_sample(outputs, part.targets)
+
+    def _same_draws(self) -> AbstractContextManager[Any]:
+        """Return a context in which random draws are those of the network's own precision, whatever the plan's.
+
+        A CUDA kernel gives each thread 16 bytes, and a CPU draws float64 from other bits: one seed makes other masks or
+        other noise in float32, float64 and bfloat16. A line is measured with the draws of the step.
+        """
+        if not self.plan.reseed or self.plan.precision not in ("float64", "bfloat16"):
+            return nullcontext()
+        return DrawsIn(next(iter(trainable_parameters(self._source).values())).dtype)
 
     @contextmanager
     def _same_state(self) -> Iterator[None]:
@@ -398,7 +409,7 @@ class Network:
                     if not self._source.training:
                         self._source.train(True)
                     self._source.train(False)
-                with torch.autocast(self._device.type, enabled=False), same_draws(self._device, enabled=True):
+                with torch.autocast(self._device.type, enabled=False):
                     expected = per_sample(self._loss, self._source(inputs), targets)
             plan, whole = self.plan, self._whole_pass
             try:
@@ -445,7 +456,7 @@ class Network:
         self._move(self.origin())
         self._layout.sizes = None
         seed_masks(mask_seed, self._device)
-        with self._same_state(), same_draws(self._device, enabled=self.plan.reseed):
+        with self._same_state(), self._same_draws():
             return self._worker(cast(inputs, torch.float64) if self.plan.precision == "float64" else inputs)
 
     def gradient(self, vector: Tensor, measured: MeasuringSet) -> Tensor:

@@ -516,17 +516,15 @@ class _Trial:
             self._note(f"compiled or recorded {plan.precision} left out: {_first_line(error)}")
             return simple
         plain = self._expected(count)
-        found, plain, expected = (
-            chunk_means(torch.cat([losses, losses[: 3 - len(losses)]])[:3], sizes)
-            for losses in (found, plain, expected)
+        error_found, error_simple = (
+            _distance(losses, torch.cat([plain, plain[: len(losses) - len(plain)]]), sizes)
+            for losses in (found, expected)
         )
-        scale = plain.abs().clamp(min=1.0)
-        error_found, error_expected = (float(((one - plain).abs() / scale).max()) for one in (found, expected))
-        if error_found <= SAME_CHUNK + 2 * error_expected:
+        if error_found <= SAME_CHUNK + 2 * error_simple:
             return plan
         self._note(
             f"compiled or recorded {plan.precision} left out: its losses differ by {error_found:.2g} from float32, "
-            f"those of the plain way in {plan.precision} by {error_expected:.2g}"
+            f"those of the plain way in {plan.precision} by {error_simple:.2g}"
         )
         return simple
 
@@ -594,6 +592,14 @@ class _Trial:
             return self._wishes.precision_tolerance
         span = float((means.max() - means.min()) / means.abs().max().clamp(min=1.0))
         return min(self._wishes.precision_tolerance, _SHARE_OF_RANGE * span)
+
+
+def _distance(found: Tensor, expected: Tensor, sizes: Sequence[int]) -> float:
+    """Return the largest difference of a chunk's mean loss, per max(1, loss); inf if other losses are finite."""
+    if not torch.equal(torch.isfinite(found), torch.isfinite(expected)):
+        return math.inf
+    means = chunk_means(torch.nan_to_num(expected), sizes)
+    return float(((chunk_means(torch.nan_to_num(found), sizes) - means).abs() / means.abs().clamp(min=1.0)).max())
 
 
 def _first_line(error: Exception) -> str:

@@ -29,7 +29,7 @@ class AveragePool(nn.Module):
         """Average images (N, C, H, W) to (N, C, side, side)."""
         rows, columns = self._spans(images.shape[2]), self._spans(images.shape[3])
         cells = [images[:, :, row, column].mean((2, 3)) for row in rows for column in columns]
-        return torch.stack(cells, dim=2).unflatten(2, (self.side, self.side))
+        return torch.stack(cells, dim=2).view(*images.shape[:2], self.side, self.side)
 
     def _spans(self, length: int) -> list[slice]:
         side = self.side

@@ -28,7 +28,7 @@ class FragileConvolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten.convolution.default:
             weight, stride = args[1], args[3]
             channels = weight.shape[1]  # of a transposed convolution: its outputs, the inputs of its gradient
-            if weight.dim() == 4 and tuple(weight.shape[2:]) == (1, 1) and max(stride) > 1:
-                if channels < _ENOUGH_CHANNELS:
-                    self.found = f"a 1x1 convolution of {channels} channels with stride {max(stride)}"
+            pointwise = weight.dim() == 4 and tuple(weight.shape[2:]) == (1, 1)
+            if pointwise and max(stride) > 1 and channels < _ENOUGH_CHANNELS:
+                self.found = f"a 1x1 convolution of {channels} channels with stride {max(stride)}"
         return func(*args, **(kwargs or {}))
