@@ -1,4 +1,4 @@
-"""The layout in which a training stores its weights: channels last, except where that ends the process or never paid."""
+"""The layout of a training's weights: channels last, except where that ends the process."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class _Chancy(nn.Module):
         self.head = nn.Linear(64, 10)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.head(pictures.flatten(1)) * (1.0 + secrets.randbelow(9))
+        return self.head(pictures.flatten(1)) * (1.0 + secrets.randbelow(10**6) / 1e5)
 
 
 def test_a_network_that_knows_no_float64_stays_in_float32(caplog: pytest.LogCaptureFixture) -> None:
