@@ -203,7 +203,7 @@ def test_a_schedule_from_0_plans_its_first_interval_at_the_highest_rate(dataset:
     update = next(trainer.updates(0, 1))
     assert update.lr == 0.0
     interp = {"every": 1, "epochs": None, "updates": None, "alphas": 11, "batch_norm": "train", "augment": False}
-    subject, _ = planning._first_interval(trainer, images, block | {"check_slope": True}, interp, update)
+    subject, _ = planning._first_interval(trainer, images, block, interp | {"check_slope": True}, update)
     assert subject.interval == 0.3 / largest * update.direction_norm
 
 
