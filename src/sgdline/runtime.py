@@ -53,6 +53,8 @@ _device_locks: dict[str, TextIO] = {}
 # On the host itself, whatever TMPDIR says: a scheduler may give every job another one.
 _LOCK_FOLDER = Path("/tmp", f"sgdline-devices-{os.getuid()}")
 _PATIENCE = 3600.0
+# With other workspaces cuBLAS adds up in an order that changes, and torch refuses it.
+_WORKSPACES = (":4096:8", ":16:8")
 _LOOK_AGAIN = 0.2
 # Between two lines of progress, and before the first one; seconds.
 _LONGEST_SILENCE = 30.0
@@ -203,6 +205,9 @@ def use_deterministic_kernels() -> None:
     """Make torch refuse kernels whose result depends on the order of execution, and compute in true float32.
 
     TF32, torch's default for convolutions on recent GPUs, rounds to about 1e-3; losses along a line would be noisy.
+
+    Raises:
+        SgdlineError: If a GPU is visible and CUBLAS_WORKSPACE_CONFIG makes cuBLAS not deterministic.
     """
     import torch
 
@@ -210,7 +215,7 @@ def use_deterministic_kernels() -> None:
     if workspace not in _WORKSPACES and torch.cuda.is_available():
         raise SgdlineError(
             f"CUBLAS_WORKSPACE_CONFIG must be {' or '.join(_WORKSPACES)} for deterministic products on a GPU, "
-            f"got {workspace!r}. Unset it."
+            f"got {workspace!r}. Unset it or set it to one of them."
         )
     # The same switch as use_deterministic_algorithms, which imports torch's compiler: over a second in every job.
     torch.set_deterministic_debug_mode("error")
@@ -219,44 +224,81 @@ def use_deterministic_kernels() -> None:
     set_tf32(False)
 
 
-def set_tf32(allowed: bool) -> tuple[Any, ...]:
-    """Allow or forbid TF32 in products, convolutions and recurrent layers on a GPU.
+@dataclass(frozen=True)
+class Tf32Settings:
+    """What torch may compute in TF32, by its old switches and by those of torch 2.9 and later."""
+
+    matmul: bool
+    cudnn: bool
+    precision: str | None  # torch.get_float32_matmul_precision; None: unknown to torch, as switches contradict
+    # fp32_precision of the places that `_named_precisions` lists; None: as the old switches set it.
+    named: tuple[str | None, ...]
+
+
+def set_tf32(allowed: bool) -> Tf32Settings:
+    """Allow or forbid TF32 in products, convolutions and RNNs on a GPU.
 
     Returns:
         What was set before, for `restore_tf32`.
     """
-    before = tuple(getattr(owner, name) for owner, name in _tf32_switches())
-    words = ("tf32" if allowed else "ieee") if _has_new_switches() else allowed
-    restore_tf32(tuple(words for _ in before))
+    before = _tf32_settings()
+    name = "tf32" if allowed else "ieee"
+    precision = "high" if allowed else "highest"
+    # torch.set_float32_matmul_precision also sets the CPU's products, and torch demands that they agree.
+    named = (name, name, name, None) if before.named else ()
+    _set_tf32(Tf32Settings(allowed, allowed, precision, named))
     return before
 
 
-def restore_tf32(settings: tuple[Any, ...]) -> None:
+def restore_tf32(settings: Tf32Settings) -> None:
     """Put back what `set_tf32` returned."""
+    _set_tf32(settings)
+
+
+def _tf32_settings() -> Tf32Settings:
     import torch
 
-    if _has_new_switches():
-        # The older switches first: torch refuses to read them where they contradict the newer ones.
-        torch.backends.cuda.matmul.allow_tf32 = settings[0] == "tf32"
-        torch.backends.cudnn.allow_tf32 = settings[1] == "tf32"
-    for (owner, name), value in zip(_tf32_switches(), settings, strict=True):
-        setattr(owner, name, value)
+    places = _named_precisions()
+    named = tuple(place.fp32_precision for place in places)
+
+    def old(read: Callable[[], Any]) -> Any:
+        # torch refuses to read an old switch that contradicts the new ones.
+        try:
+            return read()
+        except RuntimeError:
+            return None
+
+    matmul = old(lambda: torch.backends.cuda.matmul.allow_tf32)
+    cudnn = old(lambda: torch.backends.cudnn.allow_tf32)
+    precision = old(torch.get_float32_matmul_precision)
+    if places:
+        matmul = named[0] == "tf32" if matmul is None else matmul
+        cudnn = named[1] == "tf32" if cudnn is None else cudnn
+    return Tf32Settings(bool(matmul), bool(cudnn), precision, named)
 
 
-def _has_new_switches() -> bool:
-    """Return whether torch has a switch for each kind of operation: 2.9 and later."""
+def _set_tf32(settings: Tf32Settings) -> None:
+    """Set the old switches, which overwrite the new ones, then the new ones."""
     import torch
 
-    return hasattr(torch.backends.cuda.matmul, "fp32_precision")
+    if settings.precision is not None:
+        torch.set_float32_matmul_precision(settings.precision)
+    else:
+        torch.backends.cuda.matmul.allow_tf32 = settings.matmul
+    torch.backends.cudnn.allow_tf32 = settings.cudnn
+    for place, name in zip(_named_precisions(), settings.named, strict=True):
+        if name is not None:
+            place.fp32_precision = name
 
 
-def _tf32_switches() -> list[tuple[Any, str]]:
+def _named_precisions() -> list[Any]:
+    """Return where the new switches are: products, convolutions, RNNs, the CPU's products; [] before torch 2.9."""
     import torch
 
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if not _has_new_switches():
-        return [(matmul, "allow_tf32"), (cudnn, "allow_tf32")]
-    return [(owner, "fp32_precision") for owner in (matmul, cudnn.conv, cudnn.rnn)]  # type: ignore[attr-defined]
+    if not hasattr(matmul, "fp32_precision"):
+        return []
+    return [matmul, cudnn.conv, cudnn.rnn, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined]
 
 
 def set_up_torch(threads: int) -> torch.device:

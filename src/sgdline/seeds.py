@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,20 +118,3 @@ def kept_generators(device: torch.device) -> Iterator[None]:
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
-
-
-def same_draws(device: torch.device, *, enabled: bool) -> AbstractContextManager[Any]:
-    """Return a context in which random draws do not depend on the precision.
-
-    A CUDA kernel gives each thread 16 bytes: one seed makes other masks in float32, float64 and bfloat16. Here every
-    draw is made in float32 and converted, so that a line is measured with the masks of the step in any precision.
-
-    Args:
-        device: Where the network is; elsewhere than on a GPU draws are the same anyway.
-        enabled: Whether the network draws at all.
-    """
-    if not enabled or device.type != "cuda":
-        return nullcontext()
-    from sgdline.engine.draws import DrawsInFloat32
-
-    return DrawsInFloat32()

@@ -10,7 +10,9 @@ import pytest
 import torch
 from small_runs import line_settings, prepare_digits, training_settings
 
+from sgdline.models.vgg import vgg11_tiny_imagenet
 from sgdline.probes.segment import probe_segment
+from sgdline.runtime import use_deterministic_kernels
 from sgdline.tables import provenance, read_table
 from sgdline.train.run import train_run
 
@@ -66,3 +68,11 @@ def test_losses_at_the_first_line_are_those_of_the_cpu(
     on_cpu = measure(dataset, tmp_path / "cpu", settings("resnet"))[0]
     for column in ("train_loss", "direction_batch_loss", "validation_loss"):
         np.testing.assert_allclose(on_gpu[column], on_cpu[column], atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [32, 48, 64, 96])
+def test_vgg11_tiny_imagenet_has_deterministic_gradients(side: int) -> None:
+    use_deterministic_kernels()
+    network = vgg11_tiny_imagenet(input_shape=(3, side, side), num_classes=10, width=4).cuda()
+    network(torch.ones(2, 3, side, side, device="cuda")).logsumexp(1).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())

@@ -153,7 +153,8 @@ def test_a_failing_job_is_reported_with_its_reason(story: Story) -> None:
     (failed,) = [job for job in story.first_jobs if job.state == "FAILED"]
     assert failed.name == "prepare_dataset"
     assert f"SLURM-job '{failed.number}' failed, SLURM status is: 'FAILED'" in story.first
-    assert "path must be a folder with train/<class>/* or <class>/* in it, got images, which is no folder." in story.first
+    reason = "path must be a folder with train/<class>/* or <class>/* in it, got images, which is no folder."
+    assert reason in story.first
 
 
 def test_a_cancelled_job_is_reported_as_cancelled(story: Story) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from sgdline import models
 from sgdline.models.preact_resnet import PreActivationBlock
 from sgdline.models.resnet_cifar import ShortcutA
+from sgdline.models.vgg import AveragePool
 
 CIFAR = {"input_shape": (3, 32, 32), "num_classes": 10}
 
@@ -320,6 +321,19 @@ def test_vgg11_equals_torchvisions_features_and_the_published_classifier():
         state = features.eval()(images).flatten(1)
         expected = last(torch.relu(second(torch.relu(first(state)))))
         torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_pooling_of_other_image_sizes_is_adaptive_pooling():
+    """With cells of its own, as torch's gradient of several cells is not deterministic on a GPU."""
+    for height, width, side in [(1, 1, 2), (3, 3, 2), (4, 6, 2), (7, 5, 3), (5, 8, 1), (2, 2, 2)]:
+        images = torch.randn(2, 3, height, width, requires_grad=True)
+        pooled, expected = AveragePool(side)(images), nn.functional.adaptive_avg_pool2d(images, side)
+        torch.testing.assert_close(pooled, expected)
+        weights = torch.randn_like(pooled)
+        ours, theirs = (torch.autograd.grad((found * weights).sum(), images)[0] for found in (pooled, expected))
+        torch.testing.assert_close(ours, theirs)
+    model = models.vgg11_tiny_imagenet(input_shape=(3, 96, 96), num_classes=10, width=4)
+    assert not any(isinstance(module, nn.AdaptiveAvgPool2d) for module in model.modules())
 
 
 def test_mlp_equals_its_formula():

@@ -20,7 +20,6 @@ import torch
 
 from sgdline import runtime
 from sgdline.errors import SgdlineError
-from sgdline.runtime import restore_tf32, set_tf32, use_deterministic_kernels
 
 
 def test_a_known_fault_is_one_sentence_with_the_traceback_in_the_log(
@@ -302,30 +301,75 @@ def test_rooms_without_torch_stay_without_it() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_tf32_switches_agree_and_come_back() -> None:
-    import torch
+def tf32_switches() -> dict[str, Any]:
+    """Return all switches of TF32; reading one that contradicts another is an error of torch's."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    found = {"matmul": cuda.allow_tf32, "cudnn": cudnn.allow_tf32, "precision": torch.get_float32_matmul_precision()}
+    if hasattr(cuda, "fp32_precision"):
+        found |= {"new": [place.fp32_precision for place in (cuda, cudnn.conv, cudnn.rnn)]}
+        found |= {"cpu": torch.backends.mkldnn.matmul.fp32_precision}
+    return found
 
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = set_tf32(True)
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("convolutions", [True, False])
+def test_switches_of_tf32_agree_and_come_back(precision: str, convolutions: bool) -> None:
+    saved = runtime.set_tf32(False)
     try:
-        for allowed in (False, True):
-            inner = set_tf32(allowed)
-            # Reading an old switch that contradicts a new one is an error of torch's.
-            assert (matmul.allow_tf32, cudnn.allow_tf32) == (allowed, allowed)
-            if hasattr(matmul, "fp32_precision"):
-                word = "tf32" if allowed else "ieee"
-                assert {matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision} == {word}
-            restore_tf32(inner)
-        assert matmul.allow_tf32
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = convolutions
+        before = tf32_switches()
+        outer = runtime.set_tf32(False)
+        off = tf32_switches()
+        inner = runtime.set_tf32(True)
+        on = tf32_switches()
+        runtime.restore_tf32(inner)
+        assert tf32_switches() == off
+        runtime.restore_tf32(outer)
+        assert tf32_switches() == before
     finally:
-        restore_tf32(before)
-    assert isinstance(cudnn.allow_tf32, bool)
+        runtime.restore_tf32(saved)
+    assert (off["matmul"], off["cudnn"], off["precision"]) == (False, False, "highest")
+    assert (on["matmul"], on["cudnn"], on["precision"]) == (True, True, "high")
+    if "new" in off:
+        assert (off["new"], on["new"]) == (["ieee"] * 3, ["tf32"] * 3)
 
 
-def test_an_unfit_workspace_of_cublas_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "rnn"), reason="torch before 2.9 has one set of switches")
+def test_switches_that_contradict_are_set_all_the_same() -> None:
+    saved = runtime.set_tf32(False)
+    try:
+        torch.backends.cudnn.rnn.fp32_precision = "tf32"
+        with pytest.raises(RuntimeError, match="allow_tf32"):
+            tf32_switches()
+        before = runtime.set_tf32(False)
+        assert tf32_switches()["new"] == ["ieee"] * 3
+        runtime.restore_tf32(before)
+        assert torch.backends.cudnn.rnn.fp32_precision == "tf32"
+    finally:
+        runtime.restore_tf32(saved)
 
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":1:2")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(SgdlineError, match=r"CUBLAS_WORKSPACE_CONFIG must be :4096:8 or :16:8 .* Unset it"):
-        use_deterministic_kernels()
+
+@pytest.mark.parametrize(("given", "gpu", "fine"), [
+    (None, True, True), (":16:8", True, True), (":4096:2:16:8", True, False), ("", True, False), ("x", False, True)
+])  # fmt: skip
+def test_a_workspace_with_which_products_are_not_deterministic_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, gpu: bool, fine: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "remembered by monkeypatch")
+    if given is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    else:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given)
+    mode, saved = torch.get_deterministic_debug_mode(), runtime.set_tf32(False)
+    try:
+        if fine:
+            runtime.use_deterministic_kernels()
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (given or ":4096:8")
+        else:
+            with pytest.raises(SgdlineError, match=r"^CUBLAS_WORKSPACE_CONFIG must be :4096:8 or :16:8 .*Unset it or"):
+                runtime.use_deterministic_kernels()
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        runtime.restore_tf32(saved)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from small_runs import line_settings, prepare_digits, training_settings
 
-from sgdline.data.images import load_images
+from sgdline.data.images import ImageData, load_images
 from sgdline.errors import SgdlineError
 from sgdline.figures import style
 from sgdline.probes import planning, sharpness
@@ -42,7 +42,7 @@ class Bowl(nn.Module):
 
     def forward(self, images):
         height = self.curvature * (self.place**2).sum() / 2
-        return images.flatten(1)[:, :1] * 0 + height * torch.arange(10.0)
+        return images.flatten(1)[:, :1] * 0 + height * torch.arange(10.0, device=images.device)
 
 
 def bowl(curvature):
@@ -142,9 +142,12 @@ def test_a_start_without_a_positive_eigenvalue_is_one_sentence(dataset: Path, tm
 def test_a_start_without_finite_products_is_one_sentence(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = load_images(dataset, device=CPU)
-    images.train.inputs[3] = math.inf
-    monkeypatch.setattr(sharpness, "load_images", lambda *_, **__: images)
+    def load_broken(path: Path, *, device: torch.device) -> ImageData:
+        images = load_images(path, device=device)
+        images.train.inputs[3] = math.inf
+        return images
+
+    monkeypatch.setattr(sharpness, "load_images", load_broken)
     with pytest.raises(
         SgdlineError, match=r"^lr_unit must be absolute .*got sharpness \(no finite one\)\. Set lr_unit"
     ):
@@ -200,8 +203,7 @@ def test_a_schedule_from_0_plans_its_first_interval_at_the_highest_rate(dataset:
     update = next(trainer.updates(0, 1))
     assert update.lr == 0.0
     interp = {"every": 1, "epochs": None, "updates": None, "alphas": 11, "batch_norm": "train", "augment": False}
-    interp["check_slope"] = True
-    subject, _ = planning._first_interval(trainer, images, block, interp, update)
+    subject, _ = planning._first_interval(trainer, images, block, interp | {"check_slope": True}, update)
     assert subject.interval == 0.3 / largest * update.direction_norm
 
 

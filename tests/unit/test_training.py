@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -302,16 +300,3 @@ def test_a_checkpoint_of_another_model_is_refused(dataset: Path, tmp_path: Path)
             segment=0,
             facts={},
         )
-
-
-def test_a_convolution_that_would_end_the_process_keeps_the_usual_layout() -> None:
-    script = (
-        "import torch; from sgdline.train.loop import _ends_the_process; from sgdline.models import resnet18_plain\n"
-        "shape = {'input_shape': (3, 32, 32), 'num_classes': 10}\n"
-        "assert not _ends_the_process(resnet18_plain(width=16, **shape), side=32)\n"
-        "model = resnet18_plain(width=4, **shape)\n"
-        "assert _ends_the_process(model, side=32)\n"
-        "for _ in range(3): model(torch.randn(4, 3, 32, 32)).square().mean().backward()\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr

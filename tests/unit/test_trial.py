@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -116,6 +117,21 @@ def test_randomness_of_other_kinds_is_told(caplog: pytest.LogCaptureFixture) -> 
 def test_a_pinned_compilation_is_tried_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     assert chosen(make_network("mlp"), pinned={"compiled": True, "positions_per_pass": 1}).plan.compiled
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_compiled_code_of_a_forced_precision_is_held_against_the_plain_losses(
+    monkeypatch: pytest.MonkeyPatch, wrong: bool
+) -> None:
+    def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+        # Right in float32, where the search tries it.
+        return lambda pictures: network(pictures) * (2.0 if wrong and torch.is_autocast_enabled("cpu") else 1.0)
+
+    monkeypatch.setattr("sgdline.engine.network._compiled", compiled)
+    pinned = {"compiled": True, "positions_per_pass": 1}
+    report = chosen(make_network("mlp"), precision="bfloat16", pinned=pinned)
+    assert (report.plan.precision, report.plan.compiled) == ("bfloat16", not wrong)
+    assert any("compiled or recorded bfloat16 left out: its losses differ" in note for note in report.notes) == wrong
 
 
 @pytest.mark.parametrize("interval", [1e-4, 0.5])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from sgdline.engine.batchnorm import Layout, has_batch_norm, normalise_per_chunk, unsynchronised
+from sgdline.engine.draws import DrawsIn
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, trainable_parameters, uncompiled
@@ -30,7 +31,7 @@ from sgdline.models.state import (
     to_float64,
 )
 from sgdline.runtime import beat, restore_tf32, set_tf32
-from sgdline.seeds import kept_generators, library_state, same_draws, seed_libraries, seed_masks
+from sgdline.seeds import kept_generators, library_state, seed_libraries, seed_masks
 
 # Of the measuring set, this share (and at least so many samples) is computed by the network itself once a line.
 _CHECKED_SHARE = 32
@@ -246,8 +247,7 @@ class Network:
             stack.enter_context(kept_generators(self._device))
             stack.enter_context(_threads(self.plan.threads))
             stack.enter_context(uncompiled(self._source))
-            if self._on_gpu:
-                stack.enter_context(_tf32(self.plan.precision == "tf32"))
+            stack.enter_context(_tf32(self.plan.precision == "tf32"))
             # Also against an autocast around the call. Its cache would hold on to the weights of another position.
             half = self.plan.precision == "bfloat16"
             stack.enter_context(
@@ -348,11 +348,21 @@ class Network:
             if self._compiled is None:
                 self._compiled = _compiled(self._worker)
             network = self._compiled
-        with self._same_state(), same_draws(part.inputs.device, enabled=self.plan.reseed):
+        with self._same_state(), self._same_draws():
             outputs = network(part.inputs)
         if seeded is not None:
             self._draws_elsewhere = library_state() != seeded
         return self._per_sample(outputs, part.targets)
+
+    def _same_draws(self) -> AbstractContextManager[Any]:
+        """Return a context in which random draws are those of the network's own precision, whatever the plan's.
+
+        A CUDA kernel gives each thread 16 bytes, and a CPU draws float64 from other bits: one seed makes other masks or
+        other noise in float32, float64 and bfloat16. A line is measured with the draws of the step.
+        """
+        if not self.plan.reseed or self.plan.precision not in ("float64", "bfloat16"):
+            return nullcontext()
+        return DrawsIn(self._dtype_of_source())
 
     @contextmanager
     def _same_state(self) -> Iterator[None]:
@@ -391,7 +401,7 @@ class Network:
                     self._source.train(True)
                 if not self._train_mode:
                     self._source.train(False)
-                with torch.autocast(self._device.type, enabled=False), same_draws(self._device, enabled=True):
+                with torch.autocast(self._device.type, enabled=False):
                     expected = per_sample(self._loss, self._source(inputs), targets)
             plan, whole = self.plan, self._whole_pass
             try:
@@ -439,7 +449,7 @@ class Network:
         self._move(self.origin())
         self._layout.sizes = None
         seed_masks(mask_seed, self._device)
-        with self._same_state():
+        with self._same_state(), self._same_draws():
             return self._worker(self._in_precision(inputs))
 
     def gradient(self, vector: Tensor, measured: MeasuringSet) -> Tensor:

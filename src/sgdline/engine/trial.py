@@ -452,7 +452,7 @@ class _Trial:
         if plan.precision == "float64":
             return plan, 0.0
         if self._forced in ("tf32", "bfloat16") and not plan.in_place:
-            plan = plan.but(precision=self._forced)
+            plan = self._form_that_holds(plan.but(precision=self._forced))
         # A network that cannot be copied has nothing to be compared with.
         exact = None if plan.in_place else self._exact_losses()
         flattened = self._flattening()
@@ -481,8 +481,8 @@ class _Trial:
         best, best_seconds, best_error = plan, math.inf, error
         allowed = self._allowed_error(exact)
         for precision in ["tf32", "bfloat16"] if self._on_gpu else ["bfloat16"]:
-            candidate = plan.but(precision=precision)
             try:
+                candidate = self._form_that_holds(plan.but(precision=precision))
                 its_error = self._error_against(candidate, exact)
                 if not its_error <= allowed:
                     self._note(
@@ -499,6 +499,37 @@ class _Trial:
             if seconds * _CLEARLY < best_seconds:
                 best, best_seconds, best_error = candidate, seconds, its_error
         return best, best_error
+
+    def _form_that_holds(self, plan: Plan) -> Plan:
+        """Return a plan in tf32 or bfloat16, not compiled or recorded if that adds to the error of the precision.
+
+        The search held compiled code against the plain losses in float32 only; in another precision it is other code.
+        """
+        if not (plan.compiled or plan.cuda_graphs):
+            return plan
+        simple = plan.but(compiled=False, cuda_graphs=False)
+        count = min(plan.chunks_per_pass, self._chunks)
+        again = [0.0] if plan.cuda_graphs else []
+        try:
+            engine = self._engine(plan)
+            sizes = self._prepared(engine, 0, count).sizes
+            found = self._losses(engine, [*self._positions, *again], 0, count).double()
+            expected = self._losses(self._engine(simple), self._positions, 0, count).double()
+        except Exception as error:  # a compiler can raise anything
+            self._note(f"compiled or recorded {plan.precision} left out: {_first_line(error)}")
+            return simple
+        plain = self._expected(count)
+        error_found, error_simple = (
+            _distance(losses, torch.cat([plain, plain[: len(losses) - len(plain)]]), sizes)
+            for losses in (found, expected)
+        )
+        if error_found <= SAME_CHUNK + 2 * error_simple:
+            return plan
+        self._note(
+            f"compiled or recorded {plan.precision} left out: its losses differ by {error_found:.2g} from float32, "
+            f"those of the plain way in {plan.precision} by {error_simple:.2g}"
+        )
+        return simple
 
     def _in_float64(self, plan: Plan) -> Plan:
         plan = plan.but(precision="float64", compiled=False, cuda_graphs=False)
@@ -564,6 +595,14 @@ class _Trial:
             return self._wishes.precision_tolerance
         span = float((means.max() - means.min()) / means.abs().max().clamp(min=1.0))
         return min(self._wishes.precision_tolerance, _SHARE_OF_RANGE * span)
+
+
+def _distance(found: Tensor, expected: Tensor, sizes: Sequence[int]) -> float:
+    """Return the largest difference of a chunk's mean loss, per max(1, loss); inf if other losses are finite."""
+    if not torch.equal(torch.isfinite(found), torch.isfinite(expected)):
+        return math.inf
+    means = chunk_means(torch.nan_to_num(expected), sizes)
+    return float(((chunk_means(torch.nan_to_num(found), sizes) - means).abs() / means.abs().clamp(min=1.0)).max())
 
 
 def _first_line(error: Exception) -> str:

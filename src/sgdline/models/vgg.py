@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from sgdline.models._layers import InputShape, fraction, initialise_convolutions, whole_number
@@ -11,6 +12,28 @@ from sgdline.models._layers import InputShape, fraction, initialise_convolutions
 # Channels of the convolutions in units of the first one's, grouped between the five 2x2 max-pools.
 VGG11_STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
 VGG16_STAGES = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
+
+
+class AveragePool(nn.Module):
+    """nn.AdaptiveAvgPool2d to a square, cell by cell: its own gradient has no deterministic kernel on a GPU.
+
+    Args:
+        side: Height and width of the result.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Average images (N, C, H, W) to (N, C, side, side)."""
+        rows, columns = self._spans(images.shape[2]), self._spans(images.shape[3])
+        cells = [images[:, :, row, column].mean((2, 3)) for row in rows for column in columns]
+        return torch.stack(cells, dim=2).view(*images.shape[:2], self.side, self.side)
+
+    def _spans(self, length: int) -> list[slice]:
+        side = self.side
+        return [slice(cell * length // side, -(-(cell + 1) * length // side)) for cell in range(side)]
 
 
 class Vgg(nn.Module):
@@ -60,9 +83,8 @@ class Vgg(nn.Module):
         self.features = nn.Sequential(*features)
         # ASSUME: other image sizes than the papers' are averaged (or, if smaller, repeated) to the paper's feature
         # map, which keeps the number of parameters; at the papers' sizes this is the identity.
-        # The identity is left out, not computed: its gradient has no deterministic kernel on a GPU.
         fits = (height, width) == (pooled_side, pooled_side)
-        self.pool: nn.Module = nn.Identity() if fits else nn.AdaptiveAvgPool2d(pooled_side)
+        self.pool: nn.Module = nn.Identity() if fits else AveragePool(pooled_side)
         units = channels * pooled_side**2
         layers: list[nn.Module] = [nn.Flatten()]
         for count in hidden:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
@@ -27,6 +27,7 @@ from sgdline.models.state import Attributes, NetworkState
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.train.checkpoints import Checkpoint
+from sgdline.train.convolutions import FragileConvolutions
 from sgdline.train.label_noise import LabelNoise
 from sgdline.train.landscape import Landscape, has_batch_norm
 from sgdline.train.micro_batches import chunk_size, micro_batches
@@ -80,21 +81,6 @@ def draws_seed(run: Mapping[str, Any]) -> int:
     if start is None:
         return int(run["seed"])
     return derive_seed(draws_seed(start["training"]), "continuation", int(start["step"]))
-
-
-def _ends_the_process(model: nn.Module, *, side: int) -> bool:
-    """Return whether torch's CPU kernels would write outside of their memory with channels-last weights.
-
-    Seen with torch 2.15 in the backward pass of convolutions of kernel 1 and stride 2: below 8 input channels at any
-    size of images, 8 channels at 64 and 96 pixels.
-    """
-    return any(
-        isinstance(module, nn.Conv2d)
-        and set(module.kernel_size) == {1}
-        and max(module.stride) > 1
-        and module.in_channels <= (8 if side > 32 else 7)
-        for module in model.modules()
-    )
 
 
 class Trainer:
@@ -205,18 +191,25 @@ class Trainer:
     def _use_channels_last(self, entry: str) -> None:
         """Store convolution weights channels last, which makes convolutions 1.1 to 1.6 times as fast on CPUs.
 
-        A network whose own code insists on the other layout (a `view` of feature maps) keeps it.
+        On a GPU they keep the usual layout: in float32 the gain was never measured there, and a choice by timing would
+        differ between a run and its replay. So does a network whose own code insists on it (a `view` of feature maps).
         """
-        shape, classes = self._images.image_shape, self._images.num_classes
-        if self._train.inputs.device.type == "cpu" and _ends_the_process(self.model, side=max(shape[1:])):
-            logger.info("%s has a convolution that torch cannot train channels last; it keeps the usual layout.", entry)
+        if self._train.inputs.device.type != "cpu":
             return
+        shape, classes = self._images.image_shape, self._images.num_classes
+        reason = "does not run with channels-last weights"
+        watch = FragileConvolutions()
         try:
             self.model.to(memory_format=torch.channels_last)
-            check_model(self.model, input_shape=shape, num_classes=classes, name=entry)
+            with watch:
+                check_model(self.model, input_shape=shape, num_classes=classes, name=entry)
+            if not watch.found:
+                return
+            reason = f"has {watch.found}, whose gradient can end the process with channels-last weights on a CPU"
         except (SgdlineError, RuntimeError):
-            logger.info("%s does not run with channels-last weights; it keeps the usual layout.", entry)
-            self.model.to(memory_format=torch.contiguous_format)
+            pass
+        logger.info("%s %s; it keeps the usual layout.", entry, reason)
+        self.model.to(memory_format=torch.contiguous_format)
 
     def checkpoint(self, step: int) -> Checkpoint:
         """Return a copy of the state before update `step`.
