@@ -137,7 +137,7 @@ def test_masks_are_those_of_the_step_in_every_precision(name: str) -> None:
 def test_a_captured_graph_is_replayed_before_it_is_believed(monkeypatch: pytest.MonkeyPatch, computes: bool) -> None:
     if not computes:
         monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda _: None)
-    trial = _Trial(subject(make_network("resnet"), torch.device("cuda")), Wishes(), WORK)
+    trial = _Trial(subject(make_network("resnet"), torch.device("cuda")), Wishes(), WORK, lambda *_: None)
     found = trial._tried(Plan(reseed=False, cuda_graphs=True), label="graphs")
     assert (found is not None) == computes
     assert any("graphs left out" in note for note in trial._notes) != computes
