@@ -45,7 +45,7 @@ from sgdline.engine.trial import (
 from sgdline.errors import SgdlineError, first_line
 from sgdline.interpolation import interpolate_panels
 from sgdline.models.parameters import trainable_parameters, unwrapped
-from sgdline.models.state import copied, has_own_hooks
+from sgdline.models.state import Steady, copied, has_own_hooks
 from sgdline.seeds import derive_seed
 
 __all__ = ["LineMeter", "MeasuredLine", "MeasuredStep", "Parabola", "Plan"]
@@ -576,9 +576,10 @@ class LineMeter:
         plan = Plan(in_place=self._report is not None and self._report.plan.in_place)
         network = Network(self._model, self._loss, train_mode=self._batch_norm == "train", plan=plan)
         chunks = (torch.split(kind, self._chunk_size) for kind in (self._inputs, self._targets, counts))
+        counts_of = Steady(self._counts)
         with network.opened():
             for inputs, targets, into, seed in zip(*chunks, self._mask_seeds(), strict=True):
-                found = self._counts(network.outputs(inputs, mask_seed=seed), targets)
+                found = counts_of(network.outputs(inputs, mask_seed=seed), targets)
                 if found is None:  # each sample counts once
                     break
                 if found.shape != into.shape or bool((found < 0).any()):

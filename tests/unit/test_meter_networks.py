@@ -353,6 +353,121 @@ def test_losses_that_are_none_per_sample_are_refused(loss: Any, words: str) -> N
         meter(network, loss).measure()
 
 
+class Counting(nn.Module):
+    """A loss that grows with every call and keeps an average of what it has seen."""
+
+    average: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.zeros(4))
+        self.calls = 0
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.calls += 1
+        self.average.mul_(0.9).add_(outputs.detach().mean(0), alpha=0.1)
+        return PER_SAMPLE(outputs, targets) * self.calls
+
+
+def _nested(kept: Counting, outputs: Tensor, targets: Tensor) -> Tensor:
+    found: Tensor = kept(outputs, targets)
+    return found
+
+
+def _closed(kept: Counting) -> Callable[..., Tensor]:
+    calls = 1
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        kept(outputs, targets)
+        return PER_SAMPLE(outputs, targets) * calls
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("build", "plan"),
+    [
+        (lambda kept: kept, Plan()),
+        (lambda kept: kept, Plan(in_place=True)),
+        (lambda kept: kept.forward, Plan(precision="float64")),
+        (lambda kept: functools.partial(_nested, kept), None),
+        (_closed, None),
+        (lambda kept: lambda outputs, targets: (kept(outputs, targets), torch.ones(len(targets))), Plan()),
+    ],
+)
+def test_a_loss_with_state_starts_from_the_same_one_every_time(build: Any, plan: Plan | None) -> None:
+    network, kept = nn.Linear(16, 4), Counting()
+    norm = backward(network)
+    kept(torch.ones(8, 4), torch.zeros(8, dtype=torch.long))
+    average = kept.average.clone()
+    inputs, targets = samples()
+    own = meter(network, build(kept), plan=plan, chunk_size=32)
+    for _ in range(2):
+        line = own.measure()
+        assert line.at([0.0])[0] == pytest.approx(2 * PER_SAMPLE(network(inputs), targets).mean().item(), abs=1e-5)
+        assert slope(line) == pytest.approx(-2 * norm, rel=1e-2)
+    assert kept.calls == 1
+    assert torch.equal(kept.average, average)
+
+
+@pytest.mark.parametrize("plan", [Plan(), Plan(precision="float64")])
+@pytest.mark.parametrize("share", [1e-5, 0.3])
+def test_a_loss_may_draw_random_numbers(share: float, plan: Plan) -> None:
+    network = nn.Linear(16, 4)
+    norm = backward(network)
+    before = torch.get_rng_state(), random.getstate()
+    noisy = lambda outputs, targets: PER_SAMPLE(outputs + share * torch.randn_like(outputs), targets)  # noqa: E731
+    line = meter(network, noisy, plan=plan).measure()
+    assert slope(line) == pytest.approx(-norm, rel=10 * share + 1e-2)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+
+
+class Shaped(nn.Module):
+    """Outputs whose samples are not first, or that are as long as a chunk by chance."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.head, self.codes, self.kind = nn.Linear(4, 4), nn.Parameter(torch.randn(16, 4)), kind
+
+    def forward(self, inputs: Tensor) -> Any:
+        steps = self.head(inputs.view(-1, 4, 4))
+        if self.kind == "codes":
+            return {"of": steps.mean(1), "codes": self.codes}
+        if self.kind == "joined":
+            return steps.flatten(0, 1)
+        return steps.repeat(1, 4, 1).transpose(0, 1) if self.kind == "square" else steps.transpose(0, 1)
+
+
+SHAPED: dict[str, Callable[..., Tensor]] = {
+    "codes": lambda outputs, targets: torch.cdist(outputs["of"], outputs["codes"]).min(1).values,
+    "joined": lambda outputs, targets: PER_SAMPLE(outputs, targets.repeat_interleave(4)).view(len(targets), -1),
+    "square": lambda outputs, targets: PER_SAMPLE(outputs.permute(1, 2, 0), targets[:, None].expand(-1, len(outputs))),
+    # As one writes it: every sample has all the steps.
+    "time_first": lambda outputs, targets: functional.ctc_loss(
+        outputs.log_softmax(-1),
+        1 + targets[:, None] % 3,
+        torch.full((outputs.shape[1],), outputs.shape[0]),
+        torch.ones(len(targets), dtype=torch.long),
+        reduction="none",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(SHAPED))
+def test_samples_need_not_come_first_in_outputs(kind: str) -> None:
+    network = Shaped(kind)
+    norm = backward(network, SHAPED[kind])
+    for size in (16, 24):
+        line = meter(network, SHAPED[kind], chunk_size=size).measure()
+        assert slope(line) == pytest.approx(-norm, rel=1e-2)
+    mixing = lambda outputs, targets: SHAPED[kind](outputs, targets) / targets.float().sum()  # noqa: E731
+    with pytest.raises(SgdlineError, match="must be a loss per sample"):
+        meter(network, mixing, chunk_size=16).measure()
+
+
 class Several(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from types import FunctionType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,6 +99,9 @@ class _Contents:
     def __init__(self, holder: Any, *, but: frozenset[str] = frozenset()) -> None:
         self._holder = holder
         self._but = but
+        self.keep()
+
+    def keep(self) -> None:
         self._saved = self._present()
 
     def _present(self) -> dict[Any, Any]:
@@ -127,7 +130,10 @@ class _Values:
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor
-        self._saved = tensor.detach().clone()
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = self._tensor.detach().clone()
 
     def changed(self) -> bool:
         return not same_values(self._tensor.detach(), self._saved)
@@ -142,7 +148,10 @@ class _Array:
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self._array = array
-        self._saved = array.copy()
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = self._array.copy()
 
     def changed(self) -> bool:
         return self._array.tobytes() != self._saved.tobytes()
@@ -157,7 +166,10 @@ class _Draws:
 
     def __init__(self, generator: Any) -> None:
         self._generator = generator
-        self._saved = generator_state(generator)
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = generator_state(self._generator)
 
     def changed(self) -> bool:
         return not torch.equal(generator_state(self._generator), self._saved)
@@ -171,7 +183,10 @@ class _Attributes:
 
     def __init__(self, value: Any) -> None:
         self._object = value
-        self._saved = attributes(value)
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = attributes(self._object)
 
     def changed(self) -> bool:
         present = attributes(self._object)
@@ -191,7 +206,10 @@ class _Closure:
 
     def __init__(self, function: FunctionType) -> None:
         self._function = function
-        self._saved = closed_over(function)
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = closed_over(self._function)
 
     def changed(self) -> bool:
         present = closed_over(self._function)
@@ -203,7 +221,25 @@ class _Closure:
                 cell.cell_contents = self._saved[place]
 
 
-_Cell = _Contents | _Values | _Array | _Draws | _Attributes | _Closure
+class _Modes:
+    """Train or eval mode of some modules."""
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self._modules = modules
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = [(module, module.training) for module in self._modules]
+
+    def changed(self) -> bool:
+        return any(module.training != training for module, training in self._saved)
+
+    def restore(self) -> None:
+        set_modes(self._saved)
+
+
+# Each has `keep` (what is there now), `changed` since then, and `restore`.
+_Cell = _Contents | _Values | _Array | _Draws | _Attributes | _Closure | _Modes
 
 
 def _differ(new: Any, old: Any) -> bool:
@@ -272,14 +308,6 @@ class NetworkState:
         for tensor in (*model.parameters(), *model.buffers()):
             self._save(tensor)
 
-    @classmethod
-    def of_callable(cls, function: Any) -> Self:
-        """Save the state that calling something can change, parameters aside: a module's, an object's, a closure's."""
-        found = cls(nn.Module(), trainable=False, frozen=False)
-        for part in Walk(functions=True).through(function):
-            found._save(part)
-        return found
-
     def _save_module(self, module: nn.Module) -> None:
         if not isinstance(module, torch.jit.ScriptModule):
             self._cells.append(_Contents(vars(module), but=OF_TORCH))
@@ -319,6 +347,43 @@ class NetworkState:
         set_modes(self._training)
         for cell in self._cells:
             cell.restore()
+
+
+class Steady:
+    """A function that always starts from the same state: what a call changes (an average, a counter) is put back.
+
+    The state of a module, of an object, of what a method is bound to, of what functions have closed over; parameters
+    aside. The first call finds out what moves; later ones look after that only.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self._moving: list[_Cell] | None = None
+
+    def forget(self) -> None:
+        """Find out anew what moves."""
+        self._moving = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function."""
+        if self._moving is None:
+            state = NetworkState(nn.Module(), trainable=False, frozen=False)
+            for part in Walk(functions=True).through(self.function):
+                state._save(part)
+            cells = [_Modes([module for module, _ in state._training]), *state._cells]
+        else:
+            cells = self._moving
+            for cell in cells:
+                cell.keep()
+        try:
+            found = self.function(*arguments)
+            if self._moving is None:
+                cells = self._moving = [cell for cell in cells if cell.changed()]
+            return found
+        finally:
+            with torch.no_grad():
+                for cell in cells:
+                    cell.restore()
 
 
 def set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
