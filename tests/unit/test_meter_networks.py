@@ -344,6 +344,13 @@ def _contrastive(outputs: Tensor, targets: Tensor) -> Tensor:
         (lambda outputs, targets: PER_SAMPLE(outputs, targets) / targets.float().sum(), "must be a loss per sample"),
         (lambda outputs, targets: PER_SAMPLE(outputs, targets).long(), "real floating-point"),
         (lambda outputs, targets: PER_SAMPLE(outputs, targets).tolist(), "must return a tensor"),
+        (lambda outputs, targets: torch.empty(len(targets), 0), "must return one value per sample"),
+        (lambda outputs, targets: (PER_SAMPLE(outputs, targets), 1.0), r"got \(Tensor, float\)"),
+        (lambda outputs, targets: (PER_SAMPLE(outputs, targets),), "a tuple of 1"),
+        (lambda outputs, targets: (PER_SAMPLE(outputs, targets), targets, targets), "a tuple of 3"),
+        (lambda outputs, targets: (PER_SAMPLE(outputs, targets), targets * 1j), "counts of the dtype"),
+        (lambda outputs, targets: (PER_SAMPLE(outputs, targets), targets - 2), "counts below 0"),
+        (lambda outputs, targets: (outputs, targets), "sums of the shape"),
     ],
 )
 def test_losses_that_are_none_per_sample_are_refused(loss: Any, words: str) -> None:
@@ -611,6 +618,29 @@ def test_scaled_gradients_are_noticed_and_measured_in_a_block() -> None:
         scaler.step(optimizer)
         scaler.update()
     assert skipped.line.status == "zero_direction"
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-9])
+def test_gradients_are_not_scaled_where_the_network_fits_the_measured_samples(error: float) -> None:
+    network, (inputs, _) = nn.Linear(16, 1), samples()
+    network, inputs, squares = network.double(), inputs.double(), nn.MSELoss(reduction="none")
+    targets = network(inputs).detach() + error
+    for scale in (1.0, 65536.0):
+        network.zero_grad()
+        (scale * squares(network(inputs), targets + torch.linspace(0, 0.3, len(inputs))[:, None]).mean()).backward()
+        own = LineMeter(network, squares, inputs, targets, chunk_size=48, plan=Plan())
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+        if scale == 1.0:
+            assert own.measure_step(optimizer).status in ("ok", "edge")
+        else:
+            with pytest.raises(SgdlineError, match="got scaled ones"):
+                own.measure_step(optimizer)
+
+
+def test_a_parameter_that_is_frozen_within_a_step_is_refused() -> None:
+    network = nn.Linear(16, 4)
+    with pytest.raises(SgdlineError, match="got a frozen one: 'bias'"), meter(network).step():
+        network.bias.requires_grad_(False)
 
 
 def copy_of(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:

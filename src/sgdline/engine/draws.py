@@ -29,7 +29,7 @@ class DrawsIn(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if torch.Tag.nondeterministic_seeded not in func.tags or "attention" in func._schema.name:
             return func(*args, **kwargs)
         others = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and self._other(leaf.dtype)]
-        dtype = kwargs.get("dtype")
+        dtype: Any = kwargs.get("dtype")
         asked = isinstance(dtype, torch.dtype) and self._other(dtype)
         if not others and not asked:
             return func(*args, **kwargs)
