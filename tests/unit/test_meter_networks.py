@@ -393,9 +393,27 @@ def _closed(kept: Counting) -> Callable[..., Tensor]:
     return loss
 
 
+_calls, _kept = 1, Counting()
+
+
+def _global(kept: Counting) -> Callable[..., Tensor]:
+    """Return a loss whose state lies in variables of its module, as in a script."""
+    global _calls, _kept
+    _calls, _kept = 1, kept
+    return _counting
+
+
+def _counting(outputs: Tensor, targets: Tensor) -> Tensor:
+    global _calls
+    _calls += 1
+    _kept(outputs, targets)
+    return PER_SAMPLE(outputs, targets) * _calls
+
+
 @pytest.mark.parametrize(
     ("build", "plan"),
     [
+        (_global, Plan()),
         (lambda kept: kept, Plan()),
         (lambda kept: kept, Plan(in_place=True)),
         (lambda kept: kept.forward, Plan(precision="float64")),

@@ -293,10 +293,10 @@ class Network:
                 "measuring. Pin reseed: true in the plan; in Python use plan=Plan(), or leave plan out."
             )
 
-    def _loss_in_precision(self) -> Loss:
+    def _loss_in_precision(self) -> Steady:
         """Return the loss, its tensors in float64 if the plan says so."""
         self._loss.forget()  # it may have another state than at the last line
-        return loss_in_float64(self._loss) if self.plan.precision == "float64" else self._loss
+        return Steady(loss_in_float64(self._loss.function)) if self.plan.precision == "float64" else self._loss
 
     def _set_modes(self) -> None:
         """Set train or eval mode; layers that a network in train mode keeps in eval mode (frozen BatchNorm) stay so.
@@ -381,7 +381,10 @@ class Network:
             outputs = network(part.inputs)
         if seeded is not None:
             self._draws_elsewhere = library_state() != seeded
-        return self._per_sample(outputs, part.targets)
+        losses = self._per_sample(outputs, part.targets)
+        if self.plan.cuda_graphs and self._per_sample_loss.moves:
+            self._moving = None  # a recorded pass would keep the state that the loss had at one line: record none
+        return losses
 
     def _same_draws(self) -> AbstractContextManager[Any]:
         """Return a context in which random draws are those of the network's own precision, whatever the plan's.
@@ -614,8 +617,6 @@ def loss_in_float64(loss: Loss) -> Loss:
     Tensors of a module, one whose method is the loss too, and arguments of a functools.partial are cast in a copy. A
     function's own are out of reach.
     """
-    if isinstance(loss, Steady):
-        return Steady(loss_in_float64(loss.function))
     if isinstance(loss, MethodType) and isinstance(loss.__self__, nn.Module):
         return MethodType(loss.__func__, loss_in_float64(loss.__self__))
     if isinstance(loss, nn.Module):

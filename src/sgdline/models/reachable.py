@@ -70,7 +70,7 @@ class Walk:
 
         Args:
             met: Ids of what is left out.
-            functions: Whether to look into what functions have closed over and methods are bound to.
+            functions: Whether to look into the variables of functions and what methods are bound to.
         """
         self.met = set(met)
         self._functions = functions
@@ -123,26 +123,40 @@ class Walk:
             entries = [value.func, *value.args, *value.keywords.values()]
         elif isinstance(value, MethodType):
             entries = [value.__self__, value.__func__]
-        elif isinstance(value, FunctionType):
+        elif isinstance(value, FunctionType) and not _is_of_libraries(value):
             yield value
-            entries = list(closed_over(value).values())
-            depth += 1  # a function may have closed over anything
+            entries = [*variables(value).values(), *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            depth += 1  # a function may reach anything
         else:
             return
         for entry in entries:
             yield from self.through(entry, depth=depth)
 
 
-def closed_over(function: FunctionType) -> dict[int, Any]:
-    """Return the values of a function's free variables, by place, and of its defaults."""
-    found: dict[int, Any] = {}
+def _is_of_libraries(function: FunctionType) -> bool:
+    root = str(function.__module__).partition(".")[0]
+    return root in ("torch", "numpy", "sgdline") or root in sys.stdlib_module_names - {"__main__"}
+
+
+def variables(function: FunctionType) -> dict[Any, Any]:
+    """Return the values of a function's free variables (by place) and of the global ones that it names (by name)."""
+    found: dict[Any, Any] = {}
     for place, cell in enumerate(function.__closure__ or ()):
         try:
             found[place] = cell.cell_contents
         except ValueError:  # no value yet
             continue
-    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-    return found | {-1 - place: value for place, value in enumerate(defaults)}
+    known = function.__globals__
+    return found | {name: known[name] for name in function.__code__.co_names if name in known}
+
+
+def set_variables(function: FunctionType, values: dict[Any, Any]) -> None:
+    """Put back what `variables` returned."""
+    for place, value in values.items():
+        if isinstance(place, int):
+            (function.__closure__ or ())[place].cell_contents = value
+        elif function.__globals__.get(place) is not value:
+            function.__globals__[place] = value
 
 
 def plain_attributes(module: nn.Module) -> dict[str, Any]:

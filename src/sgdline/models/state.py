@@ -26,9 +26,10 @@ from sgdline.models.reachable import (
     SIMPLE,
     Walk,
     attributes,
-    closed_over,
     is_plain_object,
     plain_attributes,
+    set_variables,
+    variables,
 )
 from sgdline.models.tensors import copy_values, deep_copied, same_values
 
@@ -201,24 +202,22 @@ class _Attributes:
                 object.__setattr__(self._object, key, value)
 
 
-class _Closure:
-    """What the free variables of a function refer to (a counter that is nonlocal in it)."""
+class _Variables:
+    """What the free and global variables of a function refer to (a counter that it raises)."""
 
     def __init__(self, function: FunctionType) -> None:
         self._function = function
         self.keep()
 
     def keep(self) -> None:
-        self._saved = closed_over(self._function)
+        self._saved = variables(self._function)
 
     def changed(self) -> bool:
-        present = closed_over(self._function)
-        return any(place >= 0 and _differ(present.get(place), value) for place, value in self._saved.items())
+        present = variables(self._function)
+        return any(_differ(present.get(place), value) for place, value in self._saved.items())
 
     def restore(self) -> None:
-        for place, cell in enumerate(self._function.__closure__ or ()):
-            if place in self._saved:
-                cell.cell_contents = self._saved[place]
+        set_variables(self._function, self._saved)
 
 
 class _Modes:
@@ -239,7 +238,7 @@ class _Modes:
 
 
 # Each has `keep` (what is there now), `changed` since then, and `restore`.
-_Cell = _Contents | _Values | _Array | _Draws | _Attributes | _Closure | _Modes
+_Cell = _Contents | _Values | _Array | _Draws | _Attributes | _Variables | _Modes
 
 
 def _differ(new: Any, old: Any) -> bool:
@@ -296,15 +295,17 @@ class NetworkState:
 
         Cost: a copy of what is saved. What plain objects hold is followed up to some thousand values (see `Walk`).
         """
-        self._training = [(module, module.training) for module in model.modules()]
+        modules = list(model.modules())
+        self._training = [(module, module.training) for module in modules]
         self._cells: list[_Cell] = []
         self._trainable, self._frozen = trainable, frozen
-        walk = Walk(_registered(model) | {id(module) for module in model.modules()})
-        for module in model.modules():
+        walk = Walk(_registered(model) | {id(module) for module in modules})
+        for module in modules:
             self._save_module(module)
             for value in plain_attributes(module).values():
-                for part in walk.through(value):
-                    self._save(part)
+                if not isinstance(value, SIMPLE):
+                    for part in walk.through(value):
+                        self._save(part)
         for tensor in (*model.parameters(), *model.buffers()):
             self._save(tensor)
 
@@ -328,7 +329,7 @@ class NetworkState:
             self._training.append((value, value.training))
             self._save_module(value)
         elif isinstance(value, FunctionType):
-            self._cells.append(_Closure(value))
+            self._cells.append(_Variables(value))
         elif isinstance(value, dict | list | deque | set):
             self._cells.append(_Contents(value))
         elif is_plain_object(value):
@@ -352,13 +353,18 @@ class NetworkState:
 class Steady:
     """A function that always starts from the same state: what a call changes (an average, a counter) is put back.
 
-    The state of a module, of an object, of what a method is bound to, of what functions have closed over; parameters
-    aside. The first call finds out what moves; later ones look after that only.
+    The state of a module, of an object, of what a method is bound to, of the variables of functions; parameters aside.
+    The first call finds out what moves; later ones look after that only.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self._moving: list[_Cell] | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether a call changes anything; known after the first one."""
+        return bool(self._moving)
 
     def forget(self) -> None:
         """Find out anew what moves."""
