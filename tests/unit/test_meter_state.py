@@ -413,7 +413,7 @@ def everything(model: nn.Module) -> dict[str, Any]:
     for name, parameter in model.named_parameters():
         found[f"parameter {name}"] = (id(parameter), parameter.requires_grad)
         if parameter.layout == torch.strided:
-            found[f"place {name}"] = parameter.data_ptr()
+            found[f"parameter place {name}"] = parameter.data_ptr()
         found[f"value {name}"] = remembered(parameter)
         found[f"gradient {name}"] = None if parameter.grad is None else parameter.grad.clone()
     for name, buffer in model.named_buffers():

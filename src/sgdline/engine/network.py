@@ -98,7 +98,7 @@ class Network:
         """
         self.plan = plan
         self._source = model
-        self._loss = loss if isinstance(loss, Steady) else Steady(loss)
+        self._loss = Steady(loss)
         self._train_mode = train_mode
         for name, parameter in trainable_parameters(model).items():
             if not parameter.is_floating_point():
