@@ -62,7 +62,7 @@ _WINDOW_SHARE = 0.4
 _SCALED = 1e4
 # Where the network fits the measured samples their gradient is next to nothing. Gradients are held against at least
 # this share of the length of the parameters.
-_LEAST_GRADIENT = 1e-4
+_LEAST_GRADIENT = 1e-3
 _MOST_GRID_POINTS = 100_000  # to one side
 
 
