@@ -26,7 +26,7 @@ from sgdline.engine.positions import measure_adaptively
 from sgdline.errors import SgdlineError
 from sgdline.interpolation import interpolate_panels
 from sgdline.models import build_model, count_parameters, mlp, resnet20, tiny_resnet
-from sgdline.probes.line import Probe
+from sgdline.probes.line.probe import Probe
 from sgdline.probes.planning import plan_probe
 from sgdline.probes.segment import probe_segment
 from sgdline.runtime import keep_freed_memory, restore_tf32, set_tf32, set_threads, use_deterministic_kernels

@@ -396,7 +396,7 @@ class Follower:
         # As a trial would choose it; nothing is compiled here.
         fixed = {"reseed": False, "compiled": False, "cuda_graphs": False}
         plan = Plan(**(pinned | fixed if pinned.get("reseed") is not True else pinned))
-        module = import_module(f"sgdline.probes.{probe}")
+        module = import_module(f"sgdline.probes.{probe}.probe")
         measuring = module.Probe(trainer, images, training, sliced["settings"], plan)
         measuring.facts()
         measuring.due(0)

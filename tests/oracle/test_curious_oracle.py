@@ -23,7 +23,8 @@ from sgdline.engine.plan import Plan
 from sgdline.engine.projection import CountSketch
 from sgdline.engine.top_eigenpairs import top_eigenpairs
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes import alignment, spectrum, stationarity
+from sgdline.probes.alignment import probe as alignment
+from sgdline.probes.alignment import spectrum, stationarity
 from sgdline.probes.fresh_batches import fresh_batches
 from sgdline.probes.measuring_chunks import measuring_chunks
 from sgdline.seeds import derive_seed

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sgdline.config import ConfigError, load_schema, probe_slice, resolve_config, training_slice
-
-SCHEMA = load_schema(Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml")
+from sgdline.config import ConfigError, probe_slice, resolve_config, training_slice
 
 
 def resolved(**changes: Any) -> dict[str, Any]:
@@ -20,7 +17,6 @@ def resolved(**changes: Any) -> dict[str, Any]:
             "models": {"mlp": {"entry": "sgdline.models:mlp"}},
             "experiments": {"one": experiment | changes},
         },
-        schema=SCHEMA,
     )
 
 

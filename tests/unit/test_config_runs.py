@@ -20,7 +20,6 @@ from sgdline.config import (
     analysis_slice,
     dataset_slice,
     format_lr,
-    load_schema,
     measured_steps,
     measurement,
     plan_slice,
@@ -37,8 +36,7 @@ from sgdline.config import (
 from sgdline.errors import SgdlineError
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
-CONFIG = resolve_config(yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8")), schema=SCHEMA)
+CONFIG = resolve_config(yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8")))
 CONFIG["run"] = ["digits"]
 CONFIG["experiments"]["digits"] |= {"segments": 2, "seed": [1, 2]}
 CONFIG["experiments"]["digits"]["probes"]["mline"] = {"every": 60, "directions": "all"}

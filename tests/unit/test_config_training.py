@@ -12,7 +12,6 @@ import pytest
 from sgdline.config import (
     ConfigError,
     RunKey,
-    load_schema,
     optimizer_in_use,
     parent_run,
     resolve_config,
@@ -23,7 +22,6 @@ from sgdline.config import (
 from sgdline.train.noise import WHOLE_SET_MINI_BATCH, IsotropicNoise
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 DIGITS = {"source": "digits", "train": 1024, "validation": 256, "test": 517}
 BASE: dict[str, Any] = {
     "datasets": {"digits": DIGITS, "others": DIGITS | {"split_seed": 1}},
@@ -64,7 +62,7 @@ def with_changes(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def resolved(raw: dict[str, Any]) -> dict[str, Any]:
-    return resolve_config(raw, schema=SCHEMA)
+    return resolve_config(raw)
 
 
 def faults_of(raw: dict[str, Any]) -> tuple[str, ...]:

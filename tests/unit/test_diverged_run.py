@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_configs import ROOT, Targets, Wildcards
+from hostile_configs import Targets, Wildcards
 
 from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
 from sgdline.analysis.distances import measure_distances
@@ -17,7 +17,7 @@ from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.one_step import measure_one_step
 from sgdline.analysis.same_position import measure_same_position
 from sgdline.analysis.strategies import measure_strategies
-from sgdline.config import load_schema, resolve_config
+from sgdline.config import resolve_config
 from sgdline.data.prepare import prepare_dataset
 from sgdline.errors import SgdlineError
 from sgdline.figures import spec, style
@@ -62,8 +62,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def targets() -> Targets:
-    schema = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
-    return Targets(resolve_config(CONFIG, schema=schema))
+    return Targets(resolve_config(CONFIG))
 
 
 @pytest.fixture(scope="module")

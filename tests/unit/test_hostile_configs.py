@@ -10,20 +10,19 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hostile_configs import CONFIGS, ROOT, Changed, Follower, Place, Targets, concerned_runs, hostile_configs
+from hostile_configs import CONFIGS, Changed, Follower, Place, Targets, concerned_runs, hostile_configs
 from hypothesis import HealthCheck, given, settings
 
-from sgdline.config import ConfigError, load_schema, resolve_config, runs
+from sgdline.config import ConfigError, resolve_config, runs
 from sgdline.figures import facts_for_config
 
 COUNT = int(os.environ.get("SGDLINE_HOSTILE_CONFIGS", "250"))
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 FIGURES = facts_for_config()
 
 
 def resolved(config: Any) -> dict[str, Any]:
     """Resolve as the workflow does."""
-    return resolve_config(config, schema=SCHEMA, **FIGURES)
+    return resolve_config(config, **FIGURES)
 
 
 def checked(config: Any) -> tuple[dict[str, Any] | None, tuple[str, ...]]:

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from sgdline.config import ConfigError, load_schema, resolve_config, run_path, runs
-from sgdline.config._schema import SAFE_LOADER
+from sgdline.config import ConfigError, resolve_config, run_path, runs
+from sgdline.declare.walker import SAFE_LOADER
 from sgdline.figures import facts_for_config
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 
 # --- the code ---------------------------------------------------------------------------------------------------------
 
@@ -212,7 +211,7 @@ FIGURES = facts_for_config()
 
 
 def resolved(config: Any) -> dict[str, Any]:
-    return resolve_config(config, schema=SCHEMA, **FIGURES)
+    return resolve_config(config, **FIGURES)
 
 
 def renamed(config: dict[str, Any], section: str, name: str) -> None:

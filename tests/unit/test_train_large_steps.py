@@ -11,14 +11,13 @@ import pytest
 import torch
 from small_runs import prepare_digits, training_settings
 
-from sgdline.config import ConfigError, load_schema, probe_slice, resolve_config, training_slice
+from sgdline.config import ConfigError, probe_slice, resolve_config, training_slice
 from sgdline.data.images import load_images
 from sgdline.train.label_noise import LabelNoise
 from sgdline.train.loop import Trainer
 from sgdline.train.schedules import make_schedule
 
 CPU = torch.device("cpu")
-SCHEMA = load_schema(Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml")
 RUN: dict[str, Any] = {"model": "mlp", "lr": 0.5, "batch_size": 16, "seed": 1}
 
 
@@ -163,7 +162,6 @@ def resolved(**changes: Any) -> dict[str, Any]:
             "models": {"mlp": {"entry": "sgdline.models:mlp"}},
             "experiments": {"one": experiment | changes},
         },
-        schema=SCHEMA,
     )
 
 

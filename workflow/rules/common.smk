@@ -31,9 +31,6 @@ try:
             + OVERLAYS,
             command_line=workflow.config_settings.config,
         ),
-        schema=settings.load_schema(
-            Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
-        ),
         **figures.facts_for_config(),
     )
 except settings.ConfigError as error:
@@ -378,7 +375,7 @@ def comparison_settings(wildcards):
 
 def toy_module(wildcards):
     """Return the module of a toy; toys are found by name."""
-    return f"sgdline.toys.{CONFIG['toys'][wildcards.toy]['toy']}"
+    return f"sgdline.toys.{CONFIG['toys'][wildcards.toy]['toy']}.simulate"
 
 
 def toy_settings(wildcards):

@@ -48,7 +48,7 @@ rule probe_segment:
         settings=probe_settings,
         code=lambda wildcards: digest(
             "probe_segment.py",
-            f"sgdline.probes.{wildcards.probe}",
+            f"sgdline.probes.{wildcards.probe}.probe",
             update_rule(wildcards),
         ),
         model_code=model_code,

@@ -4,7 +4,6 @@ Snakemake merges `config/config.yaml` and the overlays; what comes out goes thro
 any job. Nothing here imports torch or numpy, so that a dry run stays quick.
 """
 
-from sgdline.config._faults import ConfigError
 from sgdline.config._files import ConfigFiles, check_files
 from sgdline.config._resolve import resolve_config, training_images
 from sgdline.config._runs import (
@@ -30,7 +29,7 @@ from sgdline.config._runs import (
     toys,
     training_slice,
 )
-from sgdline.config._schema import load_schema
+from sgdline.declare.faults import ConfigError
 
 __all__ = [
     "ConfigError",
@@ -41,7 +40,6 @@ __all__ = [
     "dataset_slice",
     "format_lr",
     "label_noise_in_use",
-    "load_schema",
     "measured_steps",
     "measurement",
     "optimizer_in_use",

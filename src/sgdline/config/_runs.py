@@ -13,7 +13,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from sgdline.config._faults import name_hint, value_words
+from sgdline.declare.faults import name_hint, value_words
 from sgdline.digests import names_in
 from sgdline.errors import SgdlineError
 
@@ -119,7 +119,7 @@ def probe_segments(config: Config, experiment: str, probe: str) -> int:
 @cache
 def _is_sequential(probe: str) -> bool:
     """Tell whether a probe goes along with the whole run, from its source: probes import torch."""
-    return "SEQUENTIAL" in (names_in(f"sgdline.probes.{probe}") or [])
+    return "SEQUENTIAL" in (names_in(f"sgdline.probes.{probe}.probe") or [])
 
 
 def dataset_slice(config: Config, dataset: str) -> dict[str, Any]:

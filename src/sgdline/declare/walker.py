@@ -1,7 +1,7 @@
 """Walk a value along the JSON schema: fill in defaults and note every fault in plain words.
 
-Only the keywords in `_KEYWORDS` are understood, and `load_schema` refuses others; the tests compare the verdicts
-with those of the jsonschema package. Three rules are stricter than JSON schema, because YAML is looser than JSON:
+It understands what `sgdline.declare.schema` exports; the tests compare the verdicts with those of the jsonschema
+package. Three rules are stricter than JSON schema, because YAML is looser than JSON:
 a whole number must not be written as a float, numbers must be finite, and texts hold no control characters.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from sgdline.config._faults import (
+from sgdline.declare.faults import (
     Faults,
     Index,
     KeyPath,
@@ -26,17 +25,11 @@ from sgdline.config._faults import (
     number_hint,
     value_words,
 )
-from sgdline.errors import SgdlineError
 
 Schema = Mapping[str, Any]
 
 # The loader in C is eight times as fast; not every build of PyYAML has it.
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_SHAPE_KEYWORDS = {"type", "enum", "const", "oneOf", "properties", "required", "additionalProperties", "propertyNames"}
-_BOUND_KEYWORDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern"}
-_COUNT_KEYWORDS = {"items", "minItems", "maxItems", "uniqueItems", "minProperties"}
-_OTHER_KEYWORDS = {"$ref", "$defs", "$schema", "title", "description", "default"}
-_KEYWORDS = _SHAPE_KEYWORDS | _BOUND_KEYWORDS | _COUNT_KEYWORDS | _OTHER_KEYWORDS
 _LARGEST_INTEGER = 2**63 - 1  # what tables and seeds can hold
 _DEEPEST = 20  # levels inside a free mapping such as kwargs
 _MOST_ENTRIES = 10_000  # in one; a few lines of YAML with aliases can stand for more than any memory
@@ -59,46 +52,6 @@ _KEY_HINTS = {
 def load_yaml(text: str) -> Any:
     """Return what YAML reads in a text: plain values, lists and mappings only."""
     return yaml.load(text, Loader=SAFE_LOADER)  # a safe loader
-
-
-def load_schema(path: str | Path) -> dict[str, Any]:
-    """Read the schema of the configuration.
-
-    Args:
-        path: A YAML file, `workflow/schemas/config.schema.yaml`.
-
-    Raises:
-        SgdlineError: If the file is missing or no YAML mapping, or uses a keyword that is not understood here.
-    """
-    try:
-        schema = load_yaml(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SgdlineError(
-            f"Schema {path} must be a readable file, got {error.strerror}. Check out the file."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SgdlineError(f"Schema {path} must be YAML, got a file that is not. Check out the file again.") from error
-    if not isinstance(schema, dict):
-        raise SgdlineError(f"Schema {path} must be a mapping, got {value_words(schema)}. Check out the file again.")
-    unknown = sorted({key for part in _subschemas(schema) for key in part} - _KEYWORDS)
-    if unknown:
-        raise SgdlineError(
-            f"Schema {path} must use the keywords known to sgdline.config, got {', '.join(unknown)}. "
-            "Add them to sgdline/config/_schema.py."
-        )
-    return schema
-
-
-def _subschemas(schema: Any) -> Iterator[Schema]:
-    if isinstance(schema, Mapping):
-        yield schema
-        for keyword in ("properties", "$defs"):
-            for part in schema.get(keyword, {}).values():
-                yield from _subschemas(part)
-        for keyword in ("additionalProperties", "propertyNames", "items"):
-            yield from _subschemas(schema.get(keyword))
-        for part in schema.get("oneOf", []):
-            yield from _subschemas(part)
 
 
 class Walker:
@@ -350,8 +303,8 @@ class Walker:
 
     def _rule_words(self, schema: Schema) -> str:
         schema = self._dereferenced(schema)
-        if "description" in schema:
-            return str(schema["description"])
+        if "x-words" in schema:
+            return str(schema["x-words"])
         if "const" in schema:
             return literal_words(schema["const"])
         if "enum" in schema:
