@@ -39,15 +39,15 @@ class RandomImages:
     """Seeded noise of any shape, for benchmarks."""
 
     images: Annotated[int, Ge(1), Le(100000000)] = 2048
-    """TODO."""
+    """Images."""
     classes: Annotated[int, Ge(2), Le(100000)] = 10
-    """TODO."""
+    """Classes."""
     channels: Annotated[int, Ge(1), Le(1000)] = 3
-    """Convert to grey (1) or repeat grey (3); `null`: as it comes."""
+    """Channels."""
     size: Annotated[int, Ge(1), Le(8192)] = 32
-    """TODO."""
+    """Pixels a side."""
     seed: Annotated[int, Ge(0)] = 0
-    """Seeds of initialisation, batch order, augmentation and masks."""
+    """Seed of the noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class NoiseOptions:
     reading: Literal["variance", "standard_deviation"] = "variance"
     """What factor * v_max is of the noise; `standard_deviation`: as in the released code."""
     batch_size: Annotated[Literal["auto"] | Annotated[int, Ge(1)], Words("a number of samples, or auto")] = "auto"
-    """Samples of the mini-batches behind v_max; `auto`: the run's batch size, 100 where that is the whole training set.
+    """Samples of the mini-batches after v_max; `auto`: the run's batch size, 100 where that is the whole training set.
     """
 
 
@@ -109,11 +109,11 @@ class PalOptions:
     """PAL: each step ends in the vertex of a parabola through two losses of its batch."""
 
     beta: Annotated[float, Ge(0), Lt(1)] = 0.4
-    """TODO."""
+    """Share of the last direction that is added to the gradient."""
     adaptation: Annotated[float, Gt(0), Le(1000000)] = 1.6666666666666667
-    """TODO."""
+    """What the minimum of the parabola is multiplied by."""
     max_step: Annotated[float, Gt(0), Le(1000000)] = 3.16
-    """TODO."""
+    """Longest step (length)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +121,11 @@ class FbpalSgdOptions:
     """FBPAL&SGD: now and then a parabola of the full-batch loss, SGD in between."""
 
     every: Annotated[int, Ge(1)] = 100
-    """Measure at updates 0, n, 2n, ... (updates)."""
+    """Measure the full-batch parabola at updates 0, 1, n, 2n, ..."""
     average: Annotated[int, Ge(1)] = 15
-    """What the last iterate is to be."""
+    """Values in the mean that is used from update n on, the last ones measured from there on."""
     reuse: Literal["lr", "step_length"] = "lr"
-    """TODO."""
+    """What is carried to the next update: the learning rate (`lr`) or the length of the step (`step_length`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +199,7 @@ class PiecewiseOptions:
     base: Annotated[float, Gt(1)] = 1.05
     """Of `exponential`."""
     compat: bool = False
-    """For `none` and `linear` the released code's rule instead: rates behind the phase come from factor * lr * f/0.5,
+    """For `none` and `linear` the released code's rule instead: rates after the phase come from factor * lr * f/0.5,
     whatever the peak; without a warm-up they are lr/50, lr/16.7 and lr/10 for f = 0.1, 0.3, 0.5."""
 
 
@@ -262,7 +262,7 @@ class StartOptions:
     )
     """Batch size of that run; `null`: that of the run itself."""
     step: Annotated[int, Ge(0)] | None = None
-    """The update before which to start; `null`: behind its last one."""
+    """The update before which to start; `null`: after its last one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,13 +338,13 @@ class ExperimentOptions:
     drop_last: bool = True
     """Leave out the incomplete last batch of an epoch."""
     optimizer: OptimizerOptions = OptimizerOptions()
-    """See below."""
+    """Update rule."""
     schedule: ScheduleOptions = ScheduleOptions()
-    """See below."""
+    """How the learning rate goes along the run."""
     label_noise: LabelNoiseOptions = LabelNoiseOptions()
-    """Random labels in the training batches, see below."""
+    """Random labels in the training batches."""
     augmentation: AugmentationOptions = AugmentationOptions()
-    """See below."""
+    """Changes of the training images, drawn anew for each batch."""
     replay_tolerance: Annotated[float, Ge(0)] = 0.0
     """Largest difference allowed between the parameters at the end of a replayed segment and the next checkpoint."""
     start_from: Annotated[

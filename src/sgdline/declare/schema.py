@@ -38,6 +38,13 @@ def schema_of(declaration: type, *, described: bool = False) -> JsonSchema:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "$defs": definitions}
 
 
+def parts_of(declaration: type) -> dict[str, type]:
+    """Return a declaration and all that it is made of, by the names of the classes."""
+    export = _Export({}, described=False)
+    export.record(declaration)
+    return {declaration.__name__: declaration, **export.classes}
+
+
 @cache
 def meanings(declaration: type) -> Mapping[str, str]:
     """Return the one line of meaning of each field, from the docstrings below them, those of its bases included."""
@@ -61,6 +68,7 @@ class _Export:
     def __init__(self, definitions: dict[str, JsonSchema], *, described: bool) -> None:
         self._definitions = definitions
         self._described = described
+        self.classes: dict[str, type] = {}
 
     def record(self, declaration: type) -> JsonSchema:
         hints = get_type_hints(declaration, include_extras=True)
@@ -121,16 +129,19 @@ class _Export:
         if mark.tag is None:
             parts = {name: self._reference(found) for name, found in known.items()}
             return {"type": "object", "additionalProperties": False, "properties": parts}
-        for name, found in known.items():
-            self._reference(found)
-            block = self._definitions[found.__name__]
+        references = {name: self._reference(found) for name, found in known.items()}
+        for name, reference in references.items():
+            block = self._definitions[reference["$ref"].rpartition("/")[2]]
             block["properties"] = {mark.tag: {"const": name}, **block["properties"]}
             block["required"] = [mark.tag, *block.get("required", [])]
-        return {"oneOf": [self._reference(found) for found in known.values()]}
+        return {"oneOf": list(references.values())}
 
     def _reference(self, declaration: type) -> JsonSchema:
         name = declaration.__name__
+        while self.classes.get(name, declaration) is not declaration:
+            name += "_"  # another one of that name
         if name not in self._definitions:
+            self.classes[name] = declaration
             self._definitions[name] = {}  # a declaration that holds itself ends here
             self._definitions[name] = self.record(declaration)
         return {"$ref": f"#/$defs/{name}"}

@@ -18,9 +18,10 @@ class AlignmentOptions(ProbeOptions):
     batches: Annotated[int, Ge(1), Le(10000)] = 4
     """Fixed batches of the run's batch size."""
     lags: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), MaxLen(8), Unique()] = (1, 10, 100)
-    """TODO."""
+    """Updates between the two gradients of one batch whose cosine is measured."""
     projection: Annotated[
         Literal["auto", "none"] | Annotated[int, Ge(1), Le(100_000_000)],
         Words("a number of dimensions, auto, or none"),
     ] = "auto"
-    """TODO."""
+    """Dimensions of the count sketches that keep gradients; `auto`: whole gradients up to 65,536 parameters; `none`:
+    whole gradients."""

@@ -22,7 +22,7 @@ class DiagonalExtrasOptions(ToyOptions):
     test_samples: Annotated[int, Ge(1), Le(100000)] = 1000
     """For the test loss; the first 2d of them for the rank."""
     data_seed: Annotated[int, Ge(0), Le(4294967295)] = 0
-    """Of the data."""
+    """Seed of the data."""
     start: Annotated[float, Ge(1e-06), Le(1000000)] = 0.1
     """Entries of u; v starts at 0."""
     updates: Annotated[int, Ge(1), Le(10000000)] = 100001
@@ -44,6 +44,6 @@ class DiagonalExtrasOptions(ToyOptions):
     projection_steps: Annotated[int, Ge(0), Le(1000000)] = 2000
     """Steps of gradient descent into the valley, from every evaluated iterate."""
     projection_lr: LearningRate = 0.5
-    """Their size."""
+    """Their step size."""
     average_decay: Annotated[float, Ge(0), Lt(1)] = 0.999
     """B of the averages b average + (1 - b) iterate of u and v."""

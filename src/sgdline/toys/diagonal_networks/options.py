@@ -22,7 +22,7 @@ class DiagonalNetworksOptions(ToyOptions):
     test_samples: Annotated[int, Ge(1), Le(100000)] = 1000
     """For the test loss; the first 2d of them for the rank."""
     data_seed: Annotated[int, Ge(0), Le(4294967295)] = 0
-    """Of the data."""
+    """Seed of the data."""
     start: Annotated[float, Ge(1e-06), Le(1000000)] = 0.1
     """Entries of u; v starts at 0."""
     updates: Annotated[int, Ge(1), Le(10000000)] = 100001
