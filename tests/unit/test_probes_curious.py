@@ -22,9 +22,10 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
 from sgdline.probes.alignment import probe as alignment
-from sgdline.probes.alignment import spectrum, stationarity
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.segment import probe_segment
+from sgdline.probes.spectrum import probe as spectrum
+from sgdline.probes.stationarity import probe as stationarity
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run

@@ -21,8 +21,8 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of
 from sgdline.probes.drawn_batches import BatchLosses, DrawnBatches
-from sgdline.probes.fixed_batches import one_step
 from sgdline.probes.fixed_batches import probe as fixed_batches
+from sgdline.probes.one_step import probe as one_step
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update

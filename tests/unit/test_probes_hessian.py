@@ -23,9 +23,10 @@ from sgdline.engine.hessian import Chunk, FullBatchHessian
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of
-from sgdline.probes.evaluation import hessian_covariance, hvp
 from sgdline.probes.evaluation import probe as evaluation
 from sgdline.probes.gather import gather_segments
+from sgdline.probes.hessian_covariance import probe as hessian_covariance
+from sgdline.probes.hvp import probe as hvp
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
