@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from sgdline.analysis.fits import fit_polynomial
 from sgdline.engine.lines import LineEngine
-from sgdline.engine.network import MeasuringSet, Network
+from sgdline.engine.network import DrawsError, MeasuringSet, Network, PlanFaultError
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.positions import measure_adaptively, measure_grid
 from sgdline.engine.trial import (
@@ -42,7 +42,7 @@ from sgdline.engine.trial import (
     forward_hooks_matter,
     moves_otherwise,
 )
-from sgdline.errors import SgdlineError
+from sgdline.errors import SgdlineError, first_line
 from sgdline.interpolation import interpolate_panels
 from sgdline.models.parameters import trainable_parameters, unwrapped
 from sgdline.models.state import copied, has_own_hooks
@@ -245,6 +245,7 @@ class LineMeter:
         self._check_slope = check_slope
         self._pinned = plan is not None
         self._report = None if plan is None else PlanReport(plan)
+        self._reseeds = False  # the network was seen to draw where the trial did not see it
         self._engine: LineEngine | None = None
         self._measured: MeasuringSet | None = None
         self._total: float | None = None  # sum of the weights and counts of all samples
@@ -401,11 +402,39 @@ class LineMeter:
         size = _norm(trainable_parameters(self._model) if origin is None else origin)
         # What a trial is held to before anything is known: a line of a step, or one as long as small changes are.
         guess = self._in_steps(step_length) or max(0.05 * size, 1e-3)
+        for last in (False, True):
+            try:
+                return self._measured_along(unit, origin=origin, size=size, guess=guess, step_length=step_length)
+            except DrawsError:
+                if self._pinned or last:
+                    raise
+                self._engine, self._reseeds = None, True  # plan anew
+            except PlanFaultError:
+                if self._pinned or last:
+                    raise
+                self._engine = None
+        raise AssertionError
+
+    def _measured_along(
+        self,
+        unit: Mapping[str, Tensor],
+        *,
+        origin: Mapping[str, Tensor] | None,
+        size: float,
+        guess: float,
+        step_length: float | None,
+    ) -> MeasuredLine:
         engine, measured = self._ready(unit, guess)
-        with engine.line(unit, origin=origin) as line:
+        present = step_length if origin is not None else 0.0  # where the network itself is
+        at_present: Tensor | None = None  # losses of the first chunk there
+        with self._explained(), engine.line(unit, origin=origin) as line:
 
             def measure(positions: Array) -> Array:
-                return self._means(line.losses(positions.tolist(), measured))[None]
+                nonlocal at_present
+                losses = line.losses(positions.tolist(), measured)
+                for place in np.flatnonzero(positions == present):
+                    at_present = losses[place, : self._chunk_size].clone()
+                return self._means(losses)[None]
 
             interval, spent = self._in_steps(step_length), 0
             if interval is None:
@@ -417,6 +446,7 @@ class LineMeter:
                     measure, interval=interval, tolerance=self._tolerance, max_rings=self._max_rings
                 )
             step_loss = None if step_length is None else float(measure(np.array([step_length]))[0, 0])
+        self._require_plan(engine, at_present)
         return MeasuredLine(
             positions=found.positions,
             losses=found.curves[0],
@@ -428,6 +458,37 @@ class LineMeter:
             evaluations=len(found.positions) + (step_length is not None) + spent,
             window=_WINDOW_SHARE * interval if self._window == "auto" else min(float(self._window), interval),
         )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say in one sentence what a user's network or loss raises in a measured pass."""
+        try:
+            yield
+        except SgdlineError:
+            raise
+        except Exception as error:
+            advice = (
+                "Leave plan out: a trial finds one that the network allows."
+                if self._pinned
+                else "Call loss(model(inputs), targets) to see whether it fails without the meter as well."
+            )
+            raise SgdlineError(f"The network must allow the plan in use, got: {first_line(error)}. {advice}") from error
+
+    def _require_plan(self, engine: LineEngine, found: Tensor | None) -> None:
+        """Hold what the plan gave for the first chunk against the network itself, where chunks share a pass."""
+        plan = engine.network.plan
+        if found is None or len(found) == len(self._targets) or max(plan.chunks_per_pass, plan.positions_per_pass) == 1:
+            return
+        rows = slice(len(found))
+        fault = engine.network.fault_of_plan(
+            found, self._inputs[rows], self._targets[rows], mask_seed=self._mask_seeds()[0]
+        )
+        if fault is not None:
+            raise PlanFaultError(
+                f"A plan must compute what the network computes chunk by chunk, got {fault} with chunks_per_pass="
+                f"{plan.chunks_per_pass} and positions_per_pass={plan.positions_per_pass}. The network mixes samples, "
+                "or computes otherwise under torch.func.vmap. Leave plan out, or use plan=Plan()."
+            )
 
     def _in_steps(self, step_length: float | None) -> float | None:
         """Return the half-width of the interval; None if it has to be looked for."""
@@ -492,7 +553,11 @@ class LineMeter:
             if not self._pinned:
                 self._report = choose_plan(
                     self._subject(direction, interval),
-                    Wishes(threads=torch.get_num_threads(), memory_gb=self._memory_gb),
+                    Wishes(
+                        threads=torch.get_num_threads(),
+                        memory_gb=self._memory_gb,
+                        pinned={"reseed": True} if self._reseeds else None,
+                    ),
                     Work(lines=self._lines, positions=18, samples=len(self._targets)),
                 )
             assert self._report is not None

@@ -102,6 +102,18 @@ def library_state() -> tuple[Any, ...]:
     return state["state"]["key"].tobytes(), state["state"]["pos"], random.getstate()
 
 
+def draws_state(device: torch.device) -> tuple[Any, ...]:
+    """Return a state that can be compared of all generators that a network on a device can draw from.
+
+    Args:
+        device: Where the network is.
+    """
+    import torch
+
+    states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+    return (*(state.numpy().tobytes() for state in states), *library_state())
+
+
 @contextmanager
 def kept_generators(device: torch.device) -> Iterator[None]:
     """Put back the generators that a network on a device can draw from: torch's, numpy's and Python's global ones.

@@ -548,3 +548,170 @@ def test_wrapped_networks_are_measured_inside() -> None:
     assert slope(meter(wrapped).measure()) == pytest.approx(-norm, rel=1e-3)
     direction = {f"module.{name}": -p.grad for name, p in network.named_parameters() if p.grad is not None}
     assert slope(meter(wrapped).measure(direction)) == pytest.approx(-norm, rel=1e-3)
+
+
+# --- what changes after the first line, and plans that do not fit ----------------------------------------------------
+
+SHORT = {"chunk_size": 16, "interval": 0.4, "resolution": 0.2, "max_rings": 1, "plan": None}
+
+
+class Centred(nn.Module):
+    """Mixes the samples of a pass, once it is switched on."""
+
+    on = False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs - inputs.mean(0) if self.on else inputs
+
+
+class OwnNorm(nn.BatchNorm1d):
+    """No layer that is known to be normalised chunk by chunk."""
+
+
+def around(layer: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(16, 8), layer, nn.ReLU(), nn.Linear(8, 4))
+
+
+@pytest.mark.parametrize(
+    ("layer", "change"),
+    [
+        (nn.Dropout(0.0), lambda layer: setattr(layer, "p", 0.5)),
+        (Centred(), lambda layer: setattr(layer, "on", True)),
+        (OwnNorm(8).eval(), lambda layer: layer.train()),
+    ],
+    ids=["dropout", "mixing", "norm"],
+)
+def test_what_is_switched_on_after_the_first_line_is_planned_for(
+    layer: nn.Module, change: Callable[[nn.Module], None]
+) -> None:
+    network = around(layer)
+    backward(network)
+    lines = meter(network, **SHORT)
+    lines.measure()
+    change(layer)
+    assert np.array_equal(lines.measure().losses, meter(network, **SHORT).measure().losses)
+
+
+class Moody(nn.Module):
+    """Draws for samples of one kind only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        noisy = inputs[:, 0] > 1.0
+        if noisy.any():
+            inputs = inputs.clone()
+            inputs[noisy] += torch.randn_like(inputs[noisy])
+        return self.head(inputs)
+
+
+def test_draws_that_the_first_samples_do_not_show_are_seeded() -> None:
+    network = Moody()
+    inputs, targets = samples()
+    inputs[:16, 0] = 0.0
+    PER_SAMPLE(network(inputs), targets).mean().backward()
+    lines = LineMeter(network, PER_SAMPLE, inputs, targets, **SHORT)
+    line = lines.measure()
+    assert lines.report is not None
+    assert lines.report.plan.reseed
+    plain = LineMeter(network, PER_SAMPLE, inputs, targets, **{**SHORT, "plan": Plan()}).measure()
+    np.testing.assert_allclose(line.losses, plain.losses, rtol=1e-6)
+
+
+class Singleton(nn.Module):
+    """A backbone that copies share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 8)
+
+    def __deepcopy__(self, memo: Any) -> Singleton:
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs)
+
+
+@pytest.mark.parametrize("plan", [None, Plan(), Plan(precision="float64")])
+def test_a_network_that_copies_share_stays_as_it_is(plan: Plan | None) -> None:
+    network = around(Singleton())
+    network[0] = nn.Identity()
+    norm = backward(network)
+    weight = network[1].layer.weight
+    before = weight.detach().clone()
+    lines = meter(network, plan=plan)
+    if plan is None:
+        assert slope(lines.measure()) == pytest.approx(-norm, rel=2e-2)
+    else:
+        with pytest.raises(SgdlineError, match=r"shares modules or tensors.*plan=Plan\(in_place=True\)"):
+            lines.measure()
+    assert weight.requires_grad
+    assert weight.grad is not None
+    assert torch.equal(weight, before)  # its precision too
+
+
+class RootMeanSquare(nn.Module):
+    """In float32 whatever comes in, as language models have it."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        wide = inputs.float()
+        return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)).type_as(inputs)
+
+
+class Half(nn.Module):
+    """Opens an autocast of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = around(nn.Identity())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.inner(inputs).float()
+
+
+@pytest.mark.parametrize("plan", [None, Plan()])
+@pytest.mark.parametrize("kind", ["loss", "norm", "autocast"])
+def test_precision_of_a_networks_own_is_no_fault(
+    kind: str, plan: Plan | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = {"loss": around(nn.Identity()), "norm": around(RootMeanSquare()), "autocast": Half()}[kind]
+    wide = functools.partial(functional.cross_entropy, reduction="none")
+    loss: Any = (lambda outputs, targets: wide(outputs.float(), targets)) if kind == "loss" else PER_SAMPLE
+    norm = backward(network, loss)
+    inputs, targets = samples()
+    line = LineMeter(network, loss, inputs, targets, plan=plan, interval=0.5).measure()
+    ahead, back = line.at([0.1, -0.1])  # half precision is not smooth
+    assert (ahead - back) / 0.2 == pytest.approx(-norm, rel=5e-2)
+    assert "some gradients are stopped" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("layer", "plan", "words"),
+    [
+        (nn.Dropout(0.5), Plan(reseed=False), "needs a network and a loss that draw no random numbers"),
+        (nn.Dropout(0.5), Plan(reseed=False, chunks_per_pass=3), "draw no random numbers"),
+        (OwnNorm(8), Plan(reseed=False, chunks_per_pass=3), "must compute what the network computes chunk by chunk"),
+        (
+            nn.LSTM(8, 8),
+            Plan(reseed=False, positions_per_pass=2),
+            r"must allow the plan in use, got: .*\. Leave plan out",
+        ),
+    ],
+)
+def test_a_pinned_plan_that_measures_something_else_is_refused(layer: nn.Module, plan: Plan, words: str) -> None:
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            found = self.layer(inputs)
+            return found[0] if isinstance(found, tuple) else found
+
+    network = around(First())
+    backward(network)
+    with pytest.raises(SgdlineError, match=words):
+        meter(network, **{**SHORT, "plan": plan}).measure()

@@ -70,7 +70,7 @@ def test_networks_with_random_masks_go_chunk_by_chunk(name: str) -> None:
     report = chosen(make_network(name))
     assert report.plan.reseed
     assert (report.plan.chunks_per_pass, report.plan.positions_per_pass, report.plan.compiled) == (1, 1, False)
-    assert any("random masks" in note for note in report.notes)
+    assert any("random numbers" in note for note in report.notes)
 
 
 def test_a_layer_that_mixes_samples_is_found_out() -> None:

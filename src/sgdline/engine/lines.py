@@ -64,10 +64,11 @@ class LineEngine:
 
         Raises:
             SgdlineError: If the direction does not fit the network's parameters.
+            DrawsError: If the plan says that the network draws no random numbers, and it drew some.
         """
         start = self.network.origin() if origin is None else self.network.flatten(origin)
         along = self.network.flatten(direction)
-        with self.network.opened():
+        with self.network.opened(), self.network.undrawn():
             yield Line(self.network, start, along)
 
 

@@ -31,7 +31,7 @@ from sgdline.models.state import (
     to_float64,
 )
 from sgdline.runtime import beat, restore_tf32, set_tf32
-from sgdline.seeds import kept_generators, library_state, seed_libraries, seed_masks
+from sgdline.seeds import draws_state, kept_generators, library_state, seed_libraries, seed_masks
 
 # Of the measuring set, this share (and at least so many samples) is computed by the network itself once a line.
 _CHECKED_SHARE = 32
@@ -40,6 +40,14 @@ _CHECKED_AT_LEAST = 8
 # Outputs and targets of a forward pass -> one loss per sample, nats. Shape (n,) or (n, ...), then averaged per sample.
 # Outputs are what the network returns: a tensor, or a tuple, list or dict of tensors.
 Loss = Callable[[Any, Tensor], Tensor]
+
+
+class DrawsError(SgdlineError):
+    """A network drew random numbers in passes of a plan that says it draws none: its losses are no line."""
+
+
+class PlanFaultError(SgdlineError):
+    """A plan computes something else than the network."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +273,24 @@ class Network:
             self._set_modes()
             yield
 
+    @contextmanager
+    def undrawn(self) -> Iterator[None]:
+        """Hold the plan to its word in a block within `opened`: with `reseed` false no pass draws random numbers.
+
+        Raises:
+            DrawsError: If one did.
+        """
+        if self.plan.reseed:
+            yield
+            return
+        before = draws_state(self._device)
+        yield
+        if draws_state(self._device) != before:
+            raise DrawsError(
+                "A plan with reseed: false needs a network and a loss that draw no random numbers, got draws while "
+                "measuring. Pin reseed: true in the plan; in Python use plan=Plan(), or leave plan out."
+            )
+
     def _loss_in_precision(self) -> Loss:
         """Return the loss, its tensors in float64 if the plan says so."""
         return loss_in_float64(self._loss) if self.plan.precision == "float64" else self._loss
@@ -393,16 +419,7 @@ class Network:
             return None
         inputs, targets, mask_seed = self._sample
         with self.opened():
-            # Random numbers come from one seed on both sides.
-            seed_masks(mask_seed, self._device)
-            seed_libraries(mask_seed)
-            with _borrowed(self._source, hooks=self.plan.hooks):
-                if not self._source.training:
-                    self._source.train(True)
-                if not self._train_mode:
-                    self._source.train(False)
-                with torch.autocast(self._device.type, enabled=False):
-                    expected = per_sample(self._loss, self._source(inputs), targets)
+            expected = self._own_losses(inputs, targets, mask_seed)
             plan, whole = self.plan, self._whole_pass
             try:
                 # Compiled code, graphs and bfloat16 were held against this plain pass by the trial.
@@ -416,6 +433,37 @@ class Network:
             finally:
                 self.plan, self._whole_pass = plan, whole
         return difference(found, expected, alike=self.plan.precision != "float64", dtype=self._dtype_of_source())
+
+    def fault_of_plan(self, found: Tensor, inputs: Tensor, targets: Tensor, *, mask_seed: int) -> str | None:
+        """Hold what the plan gave for a chunk against the network itself; return in words how they differ.
+
+        A network that mixes samples (a mean over the batch that is no BatchNorm) is another one if chunks share a pass.
+
+        Args:
+            found: Losses of the chunk at the network's present parameters. Shape (n,).
+            inputs: The chunk. Shape (n, ...).
+            targets: Shape (n, ...).
+            mask_seed: Seed of its random masks.
+
+        Cost: one forward pass of the chunk.
+        """
+        with self.opened():
+            expected = self._own_losses(inputs, targets, mask_seed)
+        alike = self.plan.precision == "float32"
+        rounding = 2.0**-8 if self.plan.precision == "bfloat16" else 0.0
+        return difference(found, expected, alike=alike, dtype=self._dtype_of_source(), rounding=rounding)
+
+    def _own_losses(self, inputs: Tensor, targets: Tensor, mask_seed: int) -> Tensor:
+        """Return what the network itself gives for one chunk at its present parameters. Shape (n,)."""
+        seed_masks(mask_seed, self._device)
+        seed_libraries(mask_seed)
+        with _borrowed(self._source, hooks=self.plan.hooks):
+            if not self._source.training:
+                self._source.train(True)
+            if not self._train_mode:
+                self._source.train(False)
+            with torch.autocast(self._device.type, enabled=False):
+                return per_sample(self._loss, self._source(inputs), targets)
 
     def _dtype_of_source(self) -> torch.dtype:
         return next(iter(trainable_parameters(self._source).values())).dtype
@@ -581,7 +629,9 @@ SAME_CHUNK = 5e-5
 SAME_SAMPLE = 5e-3
 
 
-def difference(found: Tensor, expected: Tensor, *, alike: bool, dtype: torch.dtype = torch.float32) -> str | None:
+def difference(
+    found: Tensor, expected: Tensor, *, alike: bool, dtype: torch.dtype = torch.float32, rounding: float = 0.0
+) -> str | None:
     """Return in words how losses of some samples differ from what they should be; None if they are the same.
 
     Args:
@@ -589,6 +639,7 @@ def difference(found: Tensor, expected: Tensor, *, alike: bool, dtype: torch.dty
         expected: Shape (n,).
         alike: Whether both were computed in one precision.
         dtype: The lower precision, if they were not.
+        rounding: Of the losses, relative, if a plan rounds more than that.
     """
     found, expected = found.double(), expected.double()
     if not torch.equal(torch.isfinite(found), torch.isfinite(expected)):
@@ -596,7 +647,7 @@ def difference(found: Tensor, expected: Tensor, *, alike: bool, dtype: torch.dty
     found, expected = torch.nan_to_num(found), torch.nan_to_num(expected)
     chunk = float((found.mean() - expected.mean()).abs() / expected.mean().abs().clamp(min=1.0))
     sample = float(((found - expected).abs() / expected.abs().clamp(min=1.0)).max())
-    rounding = 0.0 if alike else torch.finfo(dtype).eps  # matters in half precision
+    rounding = max(rounding, 0.0 if alike else torch.finfo(dtype).eps)  # matters in half precision
     if chunk > max(SAME_CHUNK if alike else 20 * SAME_CHUNK, 2 * rounding) or sample > max(SAME_SAMPLE, 8 * rounding):
         return f"a mean loss of {float(found.mean()):.6g} for {float(expected.mean()):.6g}"
     return None

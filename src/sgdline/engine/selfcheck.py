@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from sgdline.engine.network import Loss, MeasuringSet, Network, per_sample
@@ -26,6 +28,8 @@ _SAME_SLOPE = 0.01
 _SHARE_OF_GRADIENT = 1e-5
 # Distance of the differences, relative to the length of the parameters. In float64 rounding is far below.
 _SMALL_STEP = 1e-8
+# Further ones, for networks that go through float32 by themselves.
+_WIDER_STEPS = (1e-4, 1e-2)
 
 
 def check_loss(
@@ -138,7 +142,8 @@ def check_slope(
             along = network.flatten(direction)
             # A little off the network's own place: there kinks of its layers are nobody's common case.
             start = network.origin()
-            step = _SMALL_STEP * max(float(start.norm()), 1e-3)
+            size = max(float(start.norm()), 1e-3)
+            step = _SMALL_STEP * size
             here = start + 7 * step * along
             places = torch.stack([here + step * along, here + step * along, here - step * along])
             ahead, again, back = network.losses(places, measured).mean(1)
@@ -148,8 +153,27 @@ def check_slope(
             gradient = network.gradient(here, measured)
             by_differences, by_gradient = float(ahead - back) / (2 * step), float(gradient @ along)
             length = float(gradient.norm())
-            allowed = _SAME_SLOPE * max(abs(by_differences), abs(by_gradient)) + _SHARE_OF_GRADIENT * length
-            differ = abs(by_differences - by_gradient) > allowed  # false for NaN
+
+            def is_off(slope: float) -> bool:
+                allowed = _SAME_SLOPE * max(abs(slope), abs(by_gradient)) + _SHARE_OF_GRADIENT * length
+                return abs(slope - by_gradient) > allowed  # false for NaN
+
+            differ = is_off(by_differences)
+            if differ:
+                with NarrowingCasts() as casts:
+                    network.losses(here[None], measured)
+                if casts.narrowest in (torch.bfloat16, torch.float16):
+                    logger.info("The network computes in half precision by itself: no check of slopes.")
+                    return length
+                for wider in _WIDER_STEPS if casts.narrowest is not None else ():
+                    step = wider * size
+                    ahead, back = network.losses(
+                        torch.stack([here + step * along, here - step * along]), measured
+                    ).mean(1)
+                    by_differences = float(ahead - back) / (2 * step)
+                    if not is_off(by_differences):
+                        differ = False
+                        break
             idle = _idle_parameter(network, here, gradient, measured, step=step) if differ else None
     except Exception as error:
         logger.info("The slope of the first line was not held against the gradient: %s.", first_line(error))
@@ -168,6 +192,28 @@ def check_slope(
             by_gradient,
         )
     return length
+
+
+class NarrowingCasts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes where a float64 network goes through a lower precision by itself: logits.float(), autocast, RMSNorm.
+
+    Attributes:
+        narrowest: The lowest precision that float64 tensors were cast to; None if there was none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.narrowest: torch.dtype | None = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64 and found.is_floating_point():
+            before = torch.float64 if self.narrowest is None else self.narrowest
+            if torch.finfo(found.dtype).eps > torch.finfo(before).eps:
+                self.narrowest = found.dtype
+        return found
 
 
 def _idle_parameter(

@@ -30,7 +30,7 @@ from sgdline.engine.network import (
     tried_out,
 )
 from sgdline.engine.plan import Plan, PlanReport
-from sgdline.engine.selfcheck import check_loss, check_slope
+from sgdline.engine.selfcheck import NarrowingCasts, check_loss, check_slope
 from sgdline.errors import SgdlineError
 from sgdline.models.state import copied, has_own_hooks
 from sgdline.runtime import counting
@@ -340,15 +340,19 @@ class _Trial:
 
     def _starting_point(self, plain_seconds: float) -> tuple[Plan, float]:
         """Return the simplest plan that works on a copy, or the plain way itself."""
-        probe = self._subject.inputs[:2]
+        probe = self._subject.inputs[: self._subject.chunk_size]
         train_mode = self._subject.batch_norm == "train"
         reseed = draws_random_numbers(self._subject.model, probe, train_mode=train_mode)
-        if reseed:
-            self._note("the network draws random masks: chunk by chunk, not compiled")
         plan = Plan(**{"reseed": reseed, "precision": self._searched, **self._pinned})
         if plan.in_place:
             return plan, plain_seconds
         found = self._tried(plan, label="measuring on a copy of the network")
+        if found is None and not plan.reseed and "reseed" not in self._pinned:
+            # A loss draws, or what draws hangs on parameters.
+            plan = Plan(**{"precision": self._searched, **self._pinned})
+            found = self._tried(plan, label="measuring on a copy of the network, with seeds")
+        if plan.reseed and "reseed" not in self._pinned:
+            self._note("the network draws random numbers: chunk by chunk, not compiled")
         if found is not None:
             return plan, found[0]
         try:
@@ -467,8 +471,15 @@ class _Trial:
                 reason = f"{plan.precision} differs from float64 by {error:.2g}, allowed are {allowed:.2g}"
         if reason is not None:
             if self._forced is None and not plan.in_place and exact is not None:
-                self._note(f"{reason}: float64")
-                return self._in_float64(plan), 0.0
+                wide = self._in_float64(plan)
+                engine = self._engine(wide)
+                self._prepared(engine, 0, 1)
+                fault = engine.difference()
+                if fault is None:
+                    self._note(f"{reason}: float64")
+                    return wide, 0.0
+                self._warn(f"{reason}, but in float64 the network computes something else ({fault})")
+                return plan, error
             self._warn(f"{reason}; precision float64 would not")
             return plan, error
         if self._forced is not None or plan.in_place or exact is None:
@@ -555,14 +566,19 @@ class _Trial:
         """
         share = _SHARE_FOR_PRECISION * self._samples_ahead / (len(self._ends()) * self._subject.chunk_size)
         count = max(1, min(self._chunks, _MOST_EXACT_CHUNKS, int(share)))
+        dtypes = {p.dtype for p in self._subject.model.parameters() if p.is_floating_point()}
+        if len(dtypes) > 1:
+            self._note("no comparison with float64: the network's parameters are of several precisions")
+            return None
         try:
             engine = self._engine(Plan(precision="float64", hooks=self._hooks))
             chosen = sorted({*range(max(1, count - 1)), *([self._chunks - 1] if count > 1 else [])})
-            found = {chunk: self._losses(engine, self._ends(), chunk, 1) for chunk in chosen}
+            with NarrowingCasts() as casts:
+                found = {chunk: self._losses(engine, self._ends(), chunk, 1) for chunk in chosen}
         except Exception as error:
             self._warn(f"no comparison with float64: {_first_line(error).rstrip('.')}")
             return None
-        if any(losses.dtype != torch.float64 for losses in found.values()):
+        if casts.narrowest is not None or any(losses.dtype != torch.float64 for losses in found.values()):
             self._warn("no comparison with float64: the network or its loss computes in less by itself")
             return None
         return found

@@ -419,6 +419,9 @@ def copied(model: nn.Module) -> nn.Module:
             own = copy.deepcopy(
                 model, {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf}
             )
+        shared = {id(part) for part in _owned(model)} & {id(part) for part in _owned(own)}
+        if shared:
+            raise ValueError("a copy that shares modules or tensors with it (a __deepcopy__ of its own)")
         for theirs, ours in zip(model.parameters(), own.parameters(), strict=True):
             ours.requires_grad_(theirs.requires_grad)
         return own
@@ -427,6 +430,12 @@ def copied(model: nn.Module) -> nn.Module:
             f"The network must be copyable for a plan that is not in_place, got: {first_line(error)}. "
             "Set in_place: true in the plan, in Python plan=Plan(in_place=True)."
         ) from error
+
+
+def _owned(model: nn.Module) -> Iterator[Any]:
+    yield from model.modules()
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 class Follower:
