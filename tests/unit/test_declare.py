@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import jsonschema
 import pytest
 
+from sgdline.cli import main
 from sgdline.config.declarations import Configuration, configuration_schema
 from sgdline.config.reference import reference_files
 from sgdline.declare import registry
@@ -134,3 +135,15 @@ def test_editors_accept_overlays_and_mark_what_is_wrong() -> None:
     assert not validator.is_valid({"experiments": {"digits": {"step": 9}}})
     assert not validator.is_valid({"toys": {"mine": {"steps": 9}}})
     assert configuration_schema()["required"] == ["datasets", "models", "experiments"]
+
+
+def test_describe_prints_options_and_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "hvp"]) == 0
+    said = capsys.readouterr().out
+    assert "max_products: a whole number from 75 to 1000000 (default 300)\n    Hessian-vector products" in said
+    assert main(["describe", "experiment"]) == 0
+    assert "steps: a whole number from 1 to 100000000 (required)" in capsys.readouterr().out
+    assert main(["describe"]) == 0
+    assert capsys.readouterr().out.startswith("probe: alignment, averages, ")
+    assert main(["describe", "hpv"]) == 1
+    assert capsys.readouterr().err.endswith("got 'hpv'. Did you mean 'hvp'?\n")

@@ -32,7 +32,7 @@ IMPORTERS = {
 # The one that runs a file of the user's: a model's entry, by design.
 ENTRIES = "src/sgdline/models/loading.py"
 # The one that reads YAML by a loader that it names: a safe one, in C.
-SCHEMA_LOADER = "src/sgdline/config/_schema.py"
+SCHEMA_LOADER = "src/sgdline/declare/walker.py"
 
 LOADERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "runpy", "code", "pty"}
 STARTERS = {"subprocess", "multiprocessing", "asyncio", "ctypes.util", "importlib.util"}

@@ -188,7 +188,7 @@ def test_missing_running_and_waiting_segments(results: Results, capsys: pytest.C
     assert found.segments == {State.DONE: 10, State.MISSING: 1, State.STARTED: 1}
     assert found.rows["line"] == 6 + 2  # of the segment that is there
     text = words(results, capsys, status=1)
-    assert f"{MLP}: line 1 of 3, 1 missing, 1 running or cut off; evaluation to be gathered" in text
+    assert f"{MLP}: evaluation to be gathered; line 1 of 3, 1 missing, 1 running or cut off" in text
 
 
 def test_a_training_under_way_says_how_far(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
