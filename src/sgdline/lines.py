@@ -45,7 +45,7 @@ from sgdline.engine.trial import (
 from sgdline.errors import SgdlineError, first_line
 from sgdline.interpolation import interpolate_panels
 from sgdline.models.parameters import trainable_parameters, unwrapped
-from sgdline.models.state import copied, has_own_hooks
+from sgdline.models.state import Steady, copied, has_own_hooks
 from sgdline.seeds import derive_seed
 
 __all__ = ["LineMeter", "MeasuredLine", "MeasuredStep", "Parabola", "Plan"]
@@ -60,6 +60,10 @@ _STEPS_AHEAD = 3.0
 _WINDOW_SHARE = 0.4
 # Gradients that are so many times those of the measured loss are scaled ones, of a GradScaler for example.
 _SCALED = 1e4
+# Where the network fits the measured samples their gradient is next to nothing. Gradients are held against at least
+# this share of the length of the parameters.
+_LEAST_GRADIENT = 1e-4
+_MOST_GRID_POINTS = 100_000  # to one side
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,16 @@ class MeasuredLine:
 
         Returns:
             Shape (n,). NaN outside of the measured range.
+
+        Raises:
+            SgdlineError: If the positions are no numbers.
         """
-        points = np.asarray(positions, dtype=np.float64)
+        try:
+            points = np.asarray(positions, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise SgdlineError(
+                f"positions must be numbers, got {positions!r}. Pass lengths, e.g. [0.0, 0.1]."
+            ) from error
         if not len(self.panel_edges):
             return np.interp(points, self.positions, self.losses, left=np.nan, right=np.nan)
         return interpolate_panels(self.panel_edges, self.positions, self.losses, points)
@@ -219,16 +231,24 @@ class LineMeter:
                 f"resolution must be at most the interval ({interval}), got {resolution:g}. "
                 "Give both as lengths, e.g. interval=0.5, resolution=0.05."
             )
+        if resolution is not None and interval / resolution > _MOST_GRID_POINTS:  # type: ignore[operator]
+            raise SgdlineError(
+                f"resolution must be at least the interval ({interval:g}) / {_MOST_GRID_POINTS}, got {resolution:g}. "
+                "Raise it, or leave it out: the nodes of panels need far fewer positions."
+            )
         if window != "auto" and interval != "auto" and window > interval:  # type: ignore[operator]
             raise SgdlineError(f"window must be at most the interval ({interval:g}), got {window:g}. Lower it.")
-        if batch_norm not in ("train", "eval"):
+        if not isinstance(batch_norm, str) or batch_norm not in ("train", "eval"):
             raise SgdlineError(f'batch_norm must be "train" or "eval", got {batch_norm!r}.')
+        if not isinstance(check_slope, bool):
+            raise SgdlineError(f"check_slope must be True or False, got {check_slope!r}.")
         if plan is not None and not isinstance(plan, Plan):
             raise SgdlineError(f"plan must be a sgdline.lines.Plan, got {type(plan).__name__}. Leave it out.")
-        if weights is not None and (
-            not isinstance(weights, Tensor) or weights.shape != (len(targets),) or bool((weights < 0).any())
-        ):
-            raise SgdlineError(f"weights must be a tensor of {len(targets)} numbers from 0, one per sample.")
+        if weights is not None and not _are_weights(weights, len(targets)):
+            raise SgdlineError(
+                f"weights must be a dense tensor of {len(targets)} finite numbers from 0, one per sample. "
+                "Convert them with torch.as_tensor."
+            )
         self._loss, self._counts = _numerators_and_counts(loss, targets)
         self._inputs = inputs
         self._targets = targets
@@ -265,20 +285,18 @@ class LineMeter:
         Args:
             direction: One tensor per trainable parameter, by name, of any length but 0; it is normalised. None: the
                 negative of the present gradients.
-            step_length: A position to measure as well, Euclidean length.
+            step_length: A position to measure as well: a Euclidean length, negative on the other side of 0.
 
         Raises:
-            SgdlineError: If the direction is missing, zero or does not fit the network, or the network or the loss
-                fails a check.
+            SgdlineError: If the direction is missing, zero or does not fit the network, the step length is no finite
+                number or 0, or the network or the loss fails a check.
         """
+        if step_length is not None:
+            step_length = _checked_step_length(step_length)
         if direction is None:
             direction = self._against_gradients()
-        elif not isinstance(direction, Mapping) or not all(isinstance(part, Tensor) for part in direction.values()):
-            raise SgdlineError(
-                "direction must be a dict of one tensor per trainable parameter, by name, got "
-                f"{type(direction).__name__}. Build it from model.named_parameters()."
-            )
         else:
+            _check_direction(direction)
             known = trainable_parameters(self._model)
             direction = {name if name in known else _plain_name(name): part for name, part in direction.items()}
         return self._along(direction, origin=None, step_length=step_length)
@@ -317,7 +335,14 @@ class LineMeter:
         before = {name: p.detach().clone() for name, p in trainable_parameters(self._model).items()}
         yield found
         moved = {}
-        for name, parameter in trainable_parameters(self._model).items():
+        after = trainable_parameters(self._model)
+        frozen = sorted(before.keys() & dict(self._model.named_parameters()).keys() - after.keys())
+        if frozen:
+            raise SgdlineError(
+                f"A step must leave the network's parameters trainable, got a frozen one: {frozen[0]!r}. "
+                "Set requires_grad outside of the block."
+            )
+        for name, parameter in after.items():
             if name not in before or parameter.shape != before[name].shape:
                 raise SgdlineError(
                     f"A step must leave the network's parameters in place, got a new one: {name!r}. "
@@ -376,11 +401,15 @@ class LineMeter:
         if not 0.0 < length < float("inf"):
             return
         self._check({name: part.detach().double() / length for name, part in against.items()}, length)
-        if self._gradient_norm and length > _SCALED * self._gradient_norm:
+        if self._gradient_norm is None:
+            return
+        expected = max(self._gradient_norm, _LEAST_GRADIENT * _norm(trainable_parameters(self._model)))
+        if 0.0 < _SCALED * expected < length:
             raise SgdlineError(
-                f"The gradients are {length / self._gradient_norm:.3g} times those of the measured loss, got scaled "
-                "ones. With a GradScaler, or with a loss that is scaled on purpose, put `with meter.step() as step:` "
-                "around scaler.step(optimizer) and read step.line after the block."
+                f"The gradients must be those of the measured loss, got scaled ones: their norm is {length:.3g}, that "
+                f"of the measured samples' gradient {self._gradient_norm:.3g}. With a GradScaler, or with a loss that "
+                "is scaled on purpose, put `with meter.step() as step:` around scaler.step(optimizer) and read "
+                "step.line after the block."
             )
 
     def _check(self, direction: Mapping[str, Tensor], interval: float) -> None:
@@ -576,17 +605,12 @@ class LineMeter:
         plan = Plan(in_place=self._report is not None and self._report.plan.in_place)
         network = Network(self._model, self._loss, train_mode=self._batch_norm == "train", plan=plan)
         chunks = (torch.split(kind, self._chunk_size) for kind in (self._inputs, self._targets, counts))
+        counts_of = Steady(self._counts)
         with network.opened():
             for inputs, targets, into, seed in zip(*chunks, self._mask_seeds(), strict=True):
-                found = self._counts(network.outputs(inputs, mask_seed=seed), targets)
+                found = counts_of(network.outputs(inputs, mask_seed=seed), targets)
                 if found is None:  # each sample counts once
                     break
-                if found.shape != into.shape or bool((found < 0).any()):
-                    raise SgdlineError(
-                        "A loss that returns (sums, counts) must give one of each per sample, counts from 0, "
-                        f"got counts of the shape {tuple(found.shape)} for {len(targets)} samples. "
-                        "Add up the values of a sample."
-                    )
                 into.copy_(found)
         total = float(counts.sum() if self._weights is None else counts @ self._weights)
         if not 0.0 < total < float("inf"):
@@ -618,12 +642,39 @@ def _numerators_and_counts(
 
 def _first(loss: MeterLoss, outputs: Any, targets: Tensor) -> Any:
     found = loss(outputs, targets)
-    return found[0] if isinstance(found, tuple) else found
+    return _checked_pair(found, len(targets))[0] if isinstance(found, tuple) else found
 
 
 def _second(loss: MeterLoss, outputs: Any, targets: Tensor) -> Tensor | None:
     found = loss(outputs, targets)
-    return found[1] if isinstance(found, tuple) else None
+    if not isinstance(found, tuple):
+        return None
+    counts = _checked_pair(found, len(targets))[1]
+    if bool((counts < 0).any()):
+        raise _no_pair("counts below 0")
+    return counts
+
+
+def _checked_pair(found: tuple[Any, ...], count: int) -> tuple[Tensor, Tensor]:
+    """Return what a loss gave as sums and counts; values are not looked at, which would hold up a GPU in every pass."""
+    if len(found) != 2:
+        raise _no_pair(f"a tuple of {len(found)}")
+    sums, counts = found
+    if not isinstance(sums, Tensor) or not isinstance(counts, Tensor):
+        raise _no_pair(f"({type(sums).__name__}, {type(counts).__name__})")
+    for name, part in (("sums", sums), ("counts", counts)):
+        if part.shape != (count,):
+            raise _no_pair(f"{name} of the shape {tuple(part.shape)} for {count} samples")
+        if part.is_complex():
+            raise _no_pair(f"{name} of the dtype {part.dtype}")
+    return sums, counts
+
+
+def _no_pair(fault: str) -> SgdlineError:
+    return SgdlineError(
+        "A loss that returns (sums, counts) must give two tensors of one real number per sample, counts from 0, "
+        f"got {fault}. Add up the values of a sample."
+    )
 
 
 def _sums(loss: Any, outputs: Any, targets: Tensor) -> Tensor:
@@ -651,6 +702,11 @@ def _check_samples(model: nn.Module, loss: Any, inputs: Any, targets: Any) -> No
                 f"{name} must be one tensor with the samples first, got {type(value).__name__}. "
                 "Convert arrays and lists with torch.as_tensor, join the batches of a loader with torch.cat."
             )
+        if value.is_nested or value.layout != torch.strided:
+            raise SgdlineError(
+                f"{name} must be a dense tensor, got {'a nested one' if value.is_nested else value.layout}. Convert it "
+                "with to_dense() or torch.nested.to_padded_tensor."
+            )
         if value.dim() == 0:
             raise SgdlineError(f"{name} must have the samples as first dimension, got a single number.")
     if len(inputs) != len(targets) or not len(inputs):
@@ -664,6 +720,10 @@ def _check_samples(model: nn.Module, loss: Any, inputs: Any, targets: Any) -> No
         )
     if not any(parameter.requires_grad for parameter in parameters):
         raise SgdlineError("model must have trainable parameters, got none. Set requires_grad on what is trained.")
+    if any(parameter.requires_grad and parameter.layout != torch.strided for parameter in parameters):
+        raise SgdlineError(
+            "model must have dense trainable parameters, got sparse ones. Freeze them, or use to_dense()."
+        )
     for parameter in parameters:
         if parameter.device.type == "meta" or type(parameter.data).__name__ == "DTensor":
             raise SgdlineError(
@@ -681,7 +741,7 @@ def _check_samples(model: nn.Module, loss: Any, inputs: Any, targets: Any) -> No
 
 def _check_numbers(lengths: Mapping[str, Any], positive: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
     for name, value in lengths.items():
-        if value != "auto" and not _is_positive(value):
+        if not (isinstance(value, str) and value == "auto") and not _is_positive(value):
             raise SgdlineError(f'{name} must be a finite number above 0 or "auto", got {value!r}.')
     for name, value in positive.items():
         if value is None and name in ("resolution", "memory_gb"):
@@ -698,6 +758,47 @@ def _check_numbers(lengths: Mapping[str, Any], positive: Mapping[str, Any], whol
 def _is_positive(value: Any) -> bool:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return number and 0 < value < float("inf")
+
+
+def _are_weights(weights: Any, count: int) -> bool:
+    if not isinstance(weights, Tensor) or weights.is_nested or weights.layout != torch.strided or weights.is_complex():
+        return False
+    if weights.shape != (count,) or weights.device.type == "meta":
+        return False
+    return bool((torch.isfinite(weights) & (weights >= 0)).all())
+
+
+def _checked_step_length(value: Any) -> float:
+    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    known = isinstance(number, int | float | np.number) and not isinstance(number, bool | np.complexfloating)
+    if not known or not math.isfinite(number) or number == 0:
+        raise SgdlineError(
+            f"step_length must be a finite number other than 0, got {value!r}. Leave it out if there is no step."
+        )
+    return float(number)
+
+
+def _check_direction(direction: Any) -> None:
+    if not isinstance(direction, Mapping) or not all(isinstance(part, Tensor) for part in direction.values()):
+        raise SgdlineError(
+            "direction must be a dict of one tensor per trainable parameter, by name, got "
+            f"{type(direction).__name__}. Build it from model.named_parameters()."
+        )
+    for name, part in direction.items():
+        if not isinstance(name, str):
+            fault = f"the key {name!r}"
+        elif part.layout != torch.strided:
+            fault = f"{part.layout} at {name!r}"
+        elif part.is_complex():
+            fault = f"{part.dtype} at {name!r}"
+        elif part.device.type == "meta":
+            fault = f"a tensor without values at {name!r}"
+        else:
+            continue
+        raise SgdlineError(
+            "direction must hold dense, real tensors with values by the names of model.named_parameters(), got "
+            f"{fault}. Convert it."
+        )
 
 
 def _plain_name(name: str) -> str:

@@ -12,12 +12,30 @@ from sgdline.engine.draws import DrawsIn
 from sgdline.engine.lines import LineEngine
 from sgdline.engine.plan import Plan
 
+
+def _waves(x: Tensor) -> Tensor:
+    """Return complex values of the precision of a network, whatever autocast makes of its outputs."""
+    return torch.fft.fft(x.float() if x.dtype == torch.bfloat16 else x)
+
+
+def _in_part(x: Tensor) -> Tensor:
+    noise = torch.zeros_like(x)
+    noise[:, :20].normal_()
+    noise[:, 20::3].uniform_()
+    return x + noise
+
+
 DRAWS = {
     "dropout": lambda x: functional.dropout(x, 0.4),
     "native_dropout": lambda x: torch.native_dropout(x, 0.4, train=True)[0],
     "alpha_dropout": lambda x: functional.alpha_dropout(x, 0.2, training=True),
     "noise": lambda x: x + 0.5 * torch.randn_like(x),
     "noise_of_a_dtype": lambda x: x + torch.rand(x.shape, dtype=x.dtype),
+    "complex_noise": lambda x: x + torch.randn_like(_waves(x)).imag.to(x.dtype),
+    "complex_noise_of_a_dtype": lambda x: x + torch.randn(x.shape, dtype=_waves(x).dtype).real.to(x.dtype),
+    "noise_in_part": _in_part,
+    "noise_turned": lambda x: x + torch.empty_like(x).t().normal_().t(),
+    "noise_repeated": lambda x: x + torch.normal(torch.zeros(1, 32, dtype=x.dtype).expand(len(x), 32), 0.5),
     "in_place": lambda x: x + torch.empty_like(x).uniform_(),
     "random_slopes": lambda x: functional.rrelu(x, training=True),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -258,8 +259,14 @@ def test_plans_come_back_from_their_file_and_exclude_what_cannot_be(tmp_path: An
     for wrong in ({"chunks_per_pass": 2}, {"in_place": True, "reseed": False, "positions_per_pass": 2}):
         with pytest.raises(SgdlineError):
             Plan(**wrong)
-    with pytest.raises(SgdlineError, match="precision"):
-        Plan(precision="float16")
+    numbers = ("chunks_per_pass", "positions_per_pass", "threads")
+    wrongs: dict[str, list[Any]] = {name: [0, -1, 1.5, "2", True, 10**6] for name in numbers}
+    wrongs |= {"precision": ["float16", np.ones(2)], "statistics": ["sums", None], "channels_last": ["no", None]}
+    wrongs |= {name: ["no", 1, None] for name in ("compiled", "cuda_graphs", "reseed", "hooks", "in_place")}
+    for name, values in wrongs.items():
+        for value in values:
+            with pytest.raises(SgdlineError, match=rf"^A plan's {name} must"):
+                Plan(**{"reseed": False, name: value})
 
 
 def test_compiled_passes_agree_and_odd_sizes_go_without(caplog: pytest.LogCaptureFixture) -> None:

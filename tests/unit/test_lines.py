@@ -171,8 +171,31 @@ def test_wrong_calls_are_refused_in_one_sentence() -> None:
     meter = LineMeter(model, squared, inputs, targets)
     with pytest.raises(SgdlineError, match="finite length above 0"):
         meter.measure()
-    wrong = {"tolerance": -1, "chunk_size": 16.5, "window": 0.7, "max_rings": 0, "memory_gb": -1, "resolution": 2}
-    for name, value in {**wrong, "loss": None, "model": squared, "inputs": inputs.numpy(), "targets": [1]}.items():
+    several = np.array([0.1, 0.2])
+    for name in ("interval", "window", "tolerance", "resolution", "batch_norm"):
+        with pytest.raises(SgdlineError, match=f"^{name} must"):
+            LineMeter(model, squared, inputs, targets, **{"interval": 0.5, name: several})  # type: ignore[arg-type]
+    ones = torch.ones(60)
+    for given in (ones * float("nan"), ones.to(torch.complex64), ones.to_sparse(), ones[:-1], -ones, [1.0] * 60):
+        with pytest.raises(SgdlineError, match=r"^weights must"):
+            LineMeter(model, squared, inputs, targets, weights=given)  # type: ignore[arg-type]
+    wrong = {
+        "check_slope": "no",
+        "tolerance": -1,
+        "chunk_size": 16.5,
+        "window": 0.7,
+        "max_rings": 0,
+        "memory_gb": -1,
+        "resolution": 2,
+    }
+    for name, value in {
+        **wrong,
+        "check_slope": "no",
+        "loss": None,
+        "model": squared,
+        "inputs": inputs.numpy(),
+        "targets": [1],
+    }.items():
         with pytest.raises(SgdlineError, match=f"^{name} must"):
             LineMeter(
                 **{"model": model, "loss": squared, "inputs": inputs, "targets": targets, "interval": 0.5, name: value}  # type: ignore[arg-type]
@@ -180,11 +203,27 @@ def test_wrong_calls_are_refused_in_one_sentence() -> None:
     for given in (0, "0.5", True, float("nan")):
         with pytest.raises(SgdlineError, match=r"^interval must"):
             LineMeter(model, squared, inputs, targets, interval=given)  # type: ignore[arg-type]
-    for given in ({"x": inputs}, (inputs,), torch.utils.data.DataLoader(inputs)):
+    with pytest.raises(SgdlineError, match=r"^resolution must be at least"):
+        LineMeter(model, squared, inputs, targets, interval=0.5, resolution=1e-300)
+    nested = torch.nested.nested_tensor([torch.ones(2, 4), torch.ones(3, 4)], layout=torch.jagged)
+    for given in ({"x": inputs}, (inputs,), torch.utils.data.DataLoader(inputs), inputs.to_sparse(), nested):
         with pytest.raises(SgdlineError, match=r"^inputs must"):
             LineMeter(model, squared, given, targets)  # type: ignore[arg-type]
     with pytest.raises(SgdlineError, match=r"^direction must"):
         meter.measure([torch.ones(4)])  # type: ignore[arg-type]
+    direction = unit_direction(model)
+    for part in (direction["weight"].to_sparse(), direction["weight"].to("meta"), direction["weight"] * 1j):
+        with pytest.raises(SgdlineError, match=r"^direction must"):
+            meter.measure({**direction, "weight": part})
+    with pytest.raises(SgdlineError, match=r"^direction must"):
+        meter.measure({1: direction["bias"], **direction})  # type: ignore[dict-item]
+    for length in ("a", [1.0], float("nan"), 0, float("inf"), True, 1j):
+        with pytest.raises(SgdlineError, match=r"^step_length must"):
+            meter.measure(direction, step_length=length)  # type: ignore[arg-type]
+    line = meter.measure(direction, step_length=-0.1)
+    assert line.step_loss == pytest.approx(line.at([-0.1])[0], abs=1e-6)
+    with pytest.raises(SgdlineError, match=r"^positions must"):
+        line.at("a")
     with pytest.raises(SgdlineError, match="lazy layer"):
         LineMeter(nn.LazyLinear(1), squared, inputs, targets)
     with pytest.raises(SgdlineError, match="whole parameters"):

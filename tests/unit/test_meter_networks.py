@@ -344,6 +344,13 @@ def _contrastive(outputs: Tensor, targets: Tensor) -> Tensor:
         (lambda outputs, targets: PER_SAMPLE(outputs, targets) / targets.float().sum(), "must be a loss per sample"),
         (lambda outputs, targets: PER_SAMPLE(outputs, targets).long(), "real floating-point"),
         (lambda outputs, targets: PER_SAMPLE(outputs, targets).tolist(), "must return a tensor"),
+        (lambda outputs, targets: torch.empty(len(targets), 0), "must return one value per sample"),
+        (lambda outputs, targets: (PER_SAMPLE(outputs, targets), 1.0), r"got \(Tensor, float\)"),
+        (lambda outputs, targets: (PER_SAMPLE(outputs, targets),), "a tuple of 1"),
+        (lambda outputs, targets: (PER_SAMPLE(outputs, targets), targets, targets), "a tuple of 3"),
+        (lambda outputs, targets: (PER_SAMPLE(outputs, targets), targets * 1j), "counts of the dtype"),
+        (lambda outputs, targets: (PER_SAMPLE(outputs, targets), targets - 2), "counts below 0"),
+        (lambda outputs, targets: (outputs, targets), "sums of the shape"),
     ],
 )
 def test_losses_that_are_none_per_sample_are_refused(loss: Any, words: str) -> None:
@@ -351,6 +358,139 @@ def test_losses_that_are_none_per_sample_are_refused(loss: Any, words: str) -> N
     backward(network)
     with pytest.raises(SgdlineError, match=words):
         meter(network, loss).measure()
+
+
+class Counting(nn.Module):
+    """A loss that grows with every call and keeps an average of what it has seen."""
+
+    average: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.zeros(4))
+        self.calls = 0
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.calls += 1
+        self.average.mul_(0.9).add_(outputs.detach().mean(0), alpha=0.1)
+        return PER_SAMPLE(outputs, targets) * self.calls
+
+
+def _nested(kept: Counting, outputs: Tensor, targets: Tensor) -> Tensor:
+    found: Tensor = kept(outputs, targets)
+    return found
+
+
+def _closed(kept: Counting) -> Callable[..., Tensor]:
+    calls = 1
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        kept(outputs, targets)
+        return PER_SAMPLE(outputs, targets) * calls
+
+    return loss
+
+
+_calls, _kept = 1, Counting()
+
+
+def _global(kept: Counting) -> Callable[..., Tensor]:
+    """Return a loss whose state lies in variables of its module, as in a script."""
+    global _calls, _kept
+    _calls, _kept = 1, kept
+    return _counting
+
+
+def _counting(outputs: Tensor, targets: Tensor) -> Tensor:
+    global _calls
+    _calls += 1
+    _kept(outputs, targets)
+    return PER_SAMPLE(outputs, targets) * _calls
+
+
+@pytest.mark.parametrize(
+    ("build", "plan"),
+    [
+        (_global, Plan()),
+        (lambda kept: kept, Plan()),
+        (lambda kept: kept, Plan(in_place=True)),
+        (lambda kept: kept.forward, Plan(precision="float64")),
+        (lambda kept: functools.partial(_nested, kept), None),
+        (_closed, None),
+        (lambda kept: lambda outputs, targets: (kept(outputs, targets), torch.ones(len(targets))), Plan()),
+    ],
+)
+def test_a_loss_with_state_starts_from_the_same_one_every_time(build: Any, plan: Plan | None) -> None:
+    network, kept = nn.Linear(16, 4), Counting()
+    norm = backward(network)
+    kept(torch.ones(8, 4), torch.zeros(8, dtype=torch.long))
+    average = kept.average.clone()
+    inputs, targets = samples()
+    own = meter(network, build(kept), plan=plan, chunk_size=32)
+    for _ in range(2):
+        line = own.measure()
+        assert line.at([0.0])[0] == pytest.approx(2 * PER_SAMPLE(network(inputs), targets).mean().item(), abs=1e-5)
+        assert slope(line) == pytest.approx(-2 * norm, rel=1e-2)
+    assert kept.calls == 1
+    assert torch.equal(kept.average, average)
+
+
+@pytest.mark.parametrize("plan", [Plan(), Plan(precision="float64")])
+@pytest.mark.parametrize("share", [1e-5, 0.3])
+def test_a_loss_may_draw_random_numbers(share: float, plan: Plan) -> None:
+    network = nn.Linear(16, 4)
+    norm = backward(network)
+    before = torch.get_rng_state(), random.getstate()
+    noisy = lambda outputs, targets: PER_SAMPLE(outputs + share * torch.randn_like(outputs), targets)  # noqa: E731
+    line = meter(network, noisy, plan=plan).measure()
+    assert slope(line) == pytest.approx(-norm, rel=10 * share + 1e-2)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+
+
+class Shaped(nn.Module):
+    """Outputs whose samples are not first, or that are as long as a chunk by chance."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.head, self.codes, self.kind = nn.Linear(4, 4), nn.Parameter(torch.randn(16, 4)), kind
+
+    def forward(self, inputs: Tensor) -> Any:
+        steps = self.head(inputs.view(-1, 4, 4))
+        if self.kind == "codes":
+            return {"of": steps.mean(1), "codes": self.codes}
+        if self.kind == "joined":
+            return steps.flatten(0, 1)
+        return steps.repeat(1, 4, 1).transpose(0, 1) if self.kind == "square" else steps.transpose(0, 1)
+
+
+SHAPED: dict[str, Callable[..., Tensor]] = {
+    "codes": lambda outputs, targets: torch.cdist(outputs["of"], outputs["codes"]).min(1).values,
+    "joined": lambda outputs, targets: PER_SAMPLE(outputs, targets.repeat_interleave(4)).view(len(targets), -1),
+    "square": lambda outputs, targets: PER_SAMPLE(outputs.permute(1, 2, 0), targets[:, None].expand(-1, len(outputs))),
+    # As one writes it: every sample has all the steps.
+    "time_first": lambda outputs, targets: functional.ctc_loss(
+        outputs.log_softmax(-1),
+        1 + targets[:, None] % 3,
+        torch.full((outputs.shape[1],), outputs.shape[0]),
+        torch.ones(len(targets), dtype=torch.long),
+        reduction="none",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(SHAPED))
+def test_samples_need_not_come_first_in_outputs(kind: str) -> None:
+    network = Shaped(kind)
+    norm = backward(network, SHAPED[kind])
+    for size in (16, 24):
+        line = meter(network, SHAPED[kind], chunk_size=size).measure()
+        assert slope(line) == pytest.approx(-norm, rel=1e-2)
+    mixing = lambda outputs, targets: SHAPED[kind](outputs, targets) / targets.float().sum()  # noqa: E731
+    with pytest.raises(SgdlineError, match="must be a loss per sample"):
+        meter(network, mixing, chunk_size=16).measure()
 
 
 class Several(nn.Module):
@@ -496,6 +636,29 @@ def test_scaled_gradients_are_noticed_and_measured_in_a_block() -> None:
         scaler.step(optimizer)
         scaler.update()
     assert skipped.line.status == "zero_direction"
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-9])
+def test_gradients_are_not_scaled_where_the_network_fits_the_measured_samples(error: float) -> None:
+    network, (inputs, _) = nn.Linear(16, 1), samples()
+    network, inputs, squares = network.double(), inputs.double(), nn.MSELoss(reduction="none")
+    targets = network(inputs).detach() + error
+    for scale in (1.0, 65536.0):
+        network.zero_grad()
+        (scale * squares(network(inputs), targets + torch.linspace(0, 0.3, len(inputs))[:, None]).mean()).backward()
+        own = LineMeter(network, squares, inputs, targets, chunk_size=48, plan=Plan())
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+        if scale == 1.0:
+            assert own.measure_step(optimizer).status in ("ok", "edge")
+        else:
+            with pytest.raises(SgdlineError, match="got scaled ones"):
+                own.measure_step(optimizer)
+
+
+def test_a_parameter_that_is_frozen_within_a_step_is_refused() -> None:
+    network = nn.Linear(16, 4)
+    with pytest.raises(SgdlineError, match="got a frozen one: 'bias'"), meter(network).step():
+        network.bias.requires_grad_(False)
 
 
 def copy_of(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:

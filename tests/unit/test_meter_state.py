@@ -9,6 +9,8 @@ import random
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from torch.nn.utils import spectral_norm as old_spectral_norm
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.lines import LineMeter, MeasuredLine
+from sgdline.models.state import NetworkState
 
 Make = Callable[[], nn.Module]
 CHUNK = 16
@@ -30,6 +33,7 @@ POSITIONS = 0.2
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated"),
+    pytest.mark.filterwarnings("ignore:Sparse CS. tensor support is in beta"),
 ]
 
 
@@ -153,6 +157,83 @@ class HoldsArrays(nn.Module):
         self.shift += 0.5
         outer, (inner, factor) = self.scales["outer"]
         return self.layer(inputs) * outer * inner * factor + torch.from_numpy(self.shift).to(inputs.dtype)
+
+
+class Centres(nn.Module):
+    """Takes a running mean away, in train mode and in eval mode alike."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(12))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.mean.mul_(0.5).add_(inputs.mean(0), alpha=0.5)
+        return inputs - self.mean
+
+
+@dataclass(slots=True)
+class Notes:
+    passes: int = 0
+    mean: Tensor = field(default_factory=lambda: torch.zeros(5))
+    centres: Centres = field(default_factory=Centres)
+
+
+class HidesState(nn.Module):
+    """State in a namespace, in a dataclass with slots, and in modules that hide in them and in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 5)
+        self.hidden = [Centres()]
+        self.notes, self.space = Notes(), SimpleNamespace(passes=0, inner=SimpleNamespace(owner=self, seen=[1.0]))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.space.passes += 1
+        self.notes.passes += 1
+        self.space.inner.seen.append(0.5)
+        hidden = self.layer(self.notes.centres(self.hidden[0](inputs)))
+        self.notes.mean = 0.9 * self.notes.mean + 0.1 * hidden.detach().mean(0)
+        factor = self.space.passes + self.notes.passes + sum(self.space.inner.seen)
+        return (hidden - self.notes.mean) * (0.5 + 0.1 * factor)
+
+
+class MixesBySparseMatrices(nn.Module):
+    """A sparse buffer, a sparse matrix in a plain attribute that each pass changes, one in a list."""
+
+    by_place: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 5)
+        dense = torch.rand(12, 12) * (torch.rand(12, 12) < 0.3)
+        self.register_buffer("by_place", dense.to_sparse())
+        self.by_row, self.listed = dense.to_sparse_csr(), [dense.to_sparse_csc()]
+        self.frozen = nn.Parameter(dense.T.to_sparse(), requires_grad=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        mixed = inputs.t()
+        for matrix in (self.by_place, self.by_row, self.listed[0], self.frozen):
+            mixed = mixed + torch.sparse.mm(matrix.to(inputs.dtype), mixed)
+        self.by_row.values().mul_(1.5)
+        self.listed[0] = self.listed[0] * 2.0
+        return self.layer(mixed.t())
+
+
+class IsItsOwnCopy(nn.Module):
+    """Will not be copied, and does not say so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 5)
+
+    def __deepcopy__(self, known: dict[int, Any]) -> IsItsOwnCopy:
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs)
 
 
 class Recurrent(nn.Module):
@@ -297,6 +378,8 @@ NETWORKS: dict[str, Make] = {
     "own_generators": OwnGenerators,
     "growing": Grows,
     "arrays": HoldsArrays,
+    "hidden_state": HidesState,
+    "sparse": MixesBySparseMatrices,
     "lstm_dropout": Recurrent,
     "attention_caches": Attends,
     "computed_buffer": ComputedBuffer,
@@ -307,11 +390,13 @@ NETWORKS: dict[str, Make] = {
     # These need the trial: they cannot be copied, or a plan has to let hooks fire.
     "function": CallsAFunction,
     "locked": Locked,
+    "own_copy": lambda: nn.Sequential(nn.Linear(12, 12), IsItsOwnCopy()),
     "hooked": hooked,
 }
 PINNED = {
     "function": Plan(in_place=True),
     "locked": Plan(in_place=True),
+    "own_copy": Plan(in_place=True),
     "hooked": Plan(hooks=True),
 }
 
@@ -326,11 +411,13 @@ def everything(model: nn.Module) -> dict[str, Any]:
     found: dict[str, Any] = {"torch": torch.get_rng_state(), "python": random.getstate()}
     found["numpy"] = str(np.random.get_state())  # noqa: NPY002
     for name, parameter in model.named_parameters():
-        found[f"parameter {name}"] = (id(parameter), parameter.data_ptr(), parameter.requires_grad)
-        found[f"value {name}"] = parameter.detach().clone()
+        found[f"parameter {name}"] = (id(parameter), parameter.requires_grad)
+        if parameter.layout == torch.strided:
+            found[f"parameter place {name}"] = parameter.data_ptr()
+        found[f"value {name}"] = remembered(parameter)
         found[f"gradient {name}"] = None if parameter.grad is None else parameter.grad.clone()
     for name, buffer in model.named_buffers():
-        found[f"buffer {name}"] = buffer.detach().clone()
+        found[f"buffer {name}"] = remembered(buffer)
     for name, module in model.named_modules():
         found[f"mode {name}"] = (module.training, type(module), list(module._forward_hooks.values()))
         if not isinstance(module, torch.jit.ScriptModule):
@@ -341,7 +428,13 @@ def everything(model: nn.Module) -> dict[str, Any]:
 
 def remembered(value: Any, depth: int = 3) -> Any:
     if isinstance(value, Tensor):
-        return value.detach().clone()
+        return value.detach().clone() if value.layout == torch.strided else value.detach().to_dense()
+    if isinstance(value, nn.Module):
+        return [value.training, *(buffer.clone() for buffer in value.buffers())]
+    if isinstance(value, Notes):
+        return [value.passes, value.mean.clone(), remembered(value.centres)]
+    if isinstance(value, SimpleNamespace) and depth:
+        return remembered(vars(value), depth - 1)
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value.copy())
     if isinstance(value, torch.Generator):
@@ -423,13 +516,18 @@ IN_EVAL = ["low_rank", "merging_parent", "cached_in_eval", "old_spectral_norm", 
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [*((name, "train") for name in NETWORKS), *((name, "eval") for name in IN_EVAL)]
+    ("name", "mode", "precision"),
+    [
+        *((name, "train", "float32") for name in NETWORKS),
+        *((name, "eval", "float32") for name in IN_EVAL),
+        *((name, "train", "float64") for name in ("hidden_state", "sparse", "arrays")),
+    ],
 )
-def test_the_line_is_right_and_the_network_comes_back(name: str, mode: str) -> None:
+def test_the_line_is_right_and_the_network_comes_back(name: str, mode: str, precision: str) -> None:
     model = made(NETWORKS[name])
     cross_entropy(model(INPUTS[:CHUNK]), TARGETS[:CHUNK]).mean().backward()
     direction = unit_direction(model)
-    meter = meter_of(model, mode=mode, plan=PINNED.get(name, Plan()))
+    meter = meter_of(model, mode=mode, plan=PINNED.get(name, Plan(precision=precision)))
     before = everything(model)
     lines = [meter.measure(direction) for _ in range(2)]
     assert changes(before, everything(model)) == []
@@ -438,7 +536,9 @@ def test_the_line_is_right_and_the_network_comes_back(name: str, mode: str) -> N
     assert_right(lines[1], NETWORKS[name], mode=mode, direction=direction, seeds=seeds)
 
 
-@pytest.mark.parametrize("name", ["function", "locked", "hooked", "low_rank", "own_generators"])
+@pytest.mark.parametrize(
+    "name", ["function", "locked", "own_copy", "hooked", "low_rank", "own_generators", "hidden_state", "sparse"]
+)
 def test_the_trial_finds_a_plan_for_them(name: str) -> None:
     model = made(NETWORKS[name])
     cross_entropy(model(INPUTS[:CHUNK]), TARGETS[:CHUNK]).mean().backward()
@@ -448,14 +548,19 @@ def test_the_trial_finds_a_plan_for_them(name: str) -> None:
     line = meter.measure(direction)
     assert changes(before, everything(model)) == []
     assert meter.report is not None
-    assert meter.report.plan.in_place == (name in ("function", "locked"))
+    assert meter.report.plan.in_place == (name in ("function", "locked", "own_copy"))
     assert meter.report.plan.hooks == (name == "hooked")
     assert_right(line, NETWORKS[name], mode="eval", direction=direction, seeds=meter._mask_seeds())
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("function", "must move as the network does"), ("locked", "must be copyable"), ("hooked", "must let hooks fire")],
+    [
+        ("function", "must move as the network does"),
+        ("locked", "must be copyable"),
+        ("own_copy", "must be copyable"),
+        ("hooked", "must let hooks fire"),
+    ],
 )
 def test_a_plan_that_measures_another_network_is_refused(name: str, words: str) -> None:
     model = made(NETWORKS[name])
@@ -463,6 +568,29 @@ def test_a_plan_that_measures_another_network_is_refused(name: str, words: str) 
     with pytest.raises(SgdlineError, match=words):
         meter_of(model, plan=Plan()).measure(unit_direction(model))
     assert changes(before, everything(model)) == []
+
+
+@pytest.mark.parametrize("name", ["hidden_state", "sparse"])
+def test_a_network_that_moves_itself_keeps_what_it_hides(name: str) -> None:
+    model = made(NETWORKS[name])
+    model(INPUTS[:CHUNK])
+    before = everything(model)
+    meter = meter_of(model, plan=Plan(in_place=True))
+    line = meter.measure(unit_direction(model))
+    assert changes(before, everything(model)) == []
+    assert_right(line, NETWORKS[name], mode="train", direction=unit_direction(model), seeds=meter._mask_seeds())
+
+
+def test_objects_are_followed_up_to_some_thousand_values() -> None:
+    class Program:
+        def __init__(self) -> None:
+            self.itself, self.rows, self.picture = self, [[row] for row in range(10**4)], torch.zeros(1).expand(2**25)
+
+    model = nn.Linear(2, 2)
+    model.program = Program()  # type: ignore[assignment]
+    cells = NetworkState(model)._cells
+    assert len(cells) < 5000
+    assert not any(getattr(cell, "_tensor", None) is model.program.picture for cell in cells)
 
 
 def test_a_part_may_be_called_module_and_gradients_may_be_sparse() -> None:

@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from sgdline.models.parameters import ParameterVector, trainable_parameters, unc
 from sgdline.models.state import (
     Follower,
     NetworkState,
+    Steady,
     cast,
     cast_values,
     copied,
@@ -96,7 +98,7 @@ class Network:
         """
         self.plan = plan
         self._source = model
-        self._loss = loss
+        self._loss = Steady(loss)
         self._train_mode = train_mode
         for name, parameter in trainable_parameters(model).items():
             if not parameter.is_floating_point():
@@ -291,9 +293,10 @@ class Network:
                 "measuring. Pin reseed: true in the plan; in Python use plan=Plan(), or leave plan out."
             )
 
-    def _loss_in_precision(self) -> Loss:
+    def _loss_in_precision(self) -> Steady:
         """Return the loss, its tensors in float64 if the plan says so."""
-        return loss_in_float64(self._loss) if self.plan.precision == "float64" else self._loss
+        self._loss.forget()  # it may have another state than at the last line
+        return Steady(loss_in_float64(self._loss.function)) if self.plan.precision == "float64" else self._loss
 
     def _set_modes(self) -> None:
         """Set train or eval mode; layers that a network in train mode keeps in eval mode (frozen BatchNorm) stay so.
@@ -378,7 +381,10 @@ class Network:
             outputs = network(part.inputs)
         if seeded is not None:
             self._draws_elsewhere = library_state() != seeded
-        return self._per_sample(outputs, part.targets)
+        losses = self._per_sample(outputs, part.targets)
+        if self.plan.cuda_graphs and self._per_sample_loss.moves:
+            self._moving = None  # a recorded pass would keep the state that the loss had at one line: record none
+        return losses
 
     def _same_draws(self) -> AbstractContextManager[Any]:
         """Return a context in which random draws are those of the network's own precision, whatever the plan's.
@@ -404,7 +410,8 @@ class Network:
     def _per_sample(self, outputs: Any, targets: Tensor) -> Tensor:
         if self.plan.precision == "bfloat16":
             outputs = tree_map_only(Tensor, _widened, outputs)
-        return per_sample(self._per_sample_loss, outputs, targets)
+        with self._same_draws():
+            return per_sample(self._per_sample_loss, outputs, targets)
 
     def difference(self) -> str | None:
         """Hold the copy against the network itself at its present parameters; return in words how they differ.
@@ -594,7 +601,7 @@ def per_sample(loss: Loss, outputs: Any, targets: Tensor) -> Tensor:
         raise SgdlineError(
             f'loss must return a tensor with one value per sample, got {type(losses).__name__}. Use reduction="none".'
         )
-    if losses.dim() == 0 or len(losses) != len(targets):
+    if losses.dim() == 0 or len(losses) != len(targets) or not losses.numel():
         raise SgdlineError(
             f"loss must return one value per sample ({len(targets)}), got the shape {tuple(losses.shape)}. "
             'Use reduction="none".'
@@ -607,8 +614,11 @@ def per_sample(loss: Loss, outputs: Any, targets: Tensor) -> Tensor:
 def loss_in_float64(loss: Loss) -> Loss:
     """Return a loss whose tensors are float64, the same one if it has none that can be reached.
 
-    Tensors of a module, and arguments of a functools.partial, are cast in a copy. A function's own are out of reach.
+    Tensors of a module, one whose method is the loss too, and arguments of a functools.partial are cast in a copy. A
+    function's own are out of reach.
     """
+    if isinstance(loss, MethodType) and isinstance(loss.__self__, nn.Module):
+        return MethodType(loss.__func__, loss_in_float64(loss.__self__))
     if isinstance(loss, nn.Module):
         module = copied(loss)
         to_float64(module)

@@ -15,6 +15,8 @@ from sgdline.errors import SgdlineError
 from sgdline.runtime import write_text
 
 PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
+STATISTICS = ("split", "view")
+_AT_MOST = {"threads": 1024, "chunks_per_pass": 100_000, "positions_per_pass": 100_000}
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,19 @@ class Plan:
     hooks: bool = False  # let the user's own hooks fire, as they change what the network computes
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise SgdlineError(f"A plan's precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}.")
+        for name, known in (("precision", PRECISIONS), ("statistics", STATISTICS)):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in known:
+                raise SgdlineError(f"A plan's {name} must be one of {', '.join(known)}, got {value!r}.")
+        for name, most in _AT_MOST.items():
+            value = getattr(self, name)
+            if value is None and name == "threads":
+                continue
+            if type(value) is not int or not 1 <= value <= most:
+                raise SgdlineError(f"A plan's {name} must be a whole number from 1 to {most}, got {value!r}.")
+        for switch in ("channels_last", "compiled", "cuda_graphs", "reseed", "in_place", "hooks"):
+            if type(getattr(self, switch)) is not bool:
+                raise SgdlineError(f"A plan's {switch} must be true or false, got {getattr(self, switch)!r}.")
         several = self.chunks_per_pass > 1 or self.positions_per_pass > 1
         if self.reseed and (several or self.compiled or self.cuda_graphs):
             raise SgdlineError(
@@ -60,8 +73,10 @@ class Plan:
         """Return the plan that `to_json` wrote.
 
         Raises:
-            SgdlineError: If an entry is unknown.
+            SgdlineError: If an entry is unknown or wrong.
         """
+        if not isinstance(document, Mapping):
+            raise SgdlineError(f"A plan must be a mapping of entries, got {type(document).__name__}.")
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(document) - known)
         if unknown:

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from sgdline.engine.network import Loss, MeasuringSet, Network, per_sample
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError, first_line
+from sgdline.models.state import Steady
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,8 @@ def check_loss(
         SgdlineError: If the loss is another one, or the outputs are no tensors.
     """
     network = _network(model, loss, train_mode=train_mode, hooks=hooks)
-    with network.opened():
+    steady, count = Steady(loss), len(targets)
+    with network.opened():  # a loss may draw random numbers, too
         try:
             outputs = network.outputs(inputs, mask_seed=mask_seed)
         except Exception as error:  # whatever a user's module raises
@@ -67,37 +69,98 @@ def check_loss(
                 f"The network must take the inputs, got for {len(inputs)} of them: {first_line(error)}. "
                 "Call model(inputs) to see where it fails."
             ) from error
-    count = len(targets)
+        try:
+            whole = per_sample(steady, outputs, targets)
+        except SgdlineError:
+            raise
+        except Exception as error:  # whatever a user's loss raises
+            raise SgdlineError(
+                f"loss must take the network's outputs and the targets, got: {first_line(error)}. "
+                "Call loss(model(inputs), targets) to see where it fails."
+            ) from error
+        if count < 2:
+            return
+        first, few = (1, 2) if count > 2 else (0, 1)
+        rows = slice(first, first + few)
+
+        def fault_of(part: Any) -> tuple[str, Exception | None] | None:
+            return _fault(steady, part, targets[rows], whole[rows], count)
+
+        # The common case: whatever is as long as the chunk has the samples first.
+        fault = fault_of(tree_map_only(Tensor, lambda t: t[rows] if t.dim() and len(t) == count else t, outputs))
+        if fault is None:
+            return
+        leaves, form = tree_flatten(outputs)
+        places = _places_of_samples(network, inputs, leaves, mask_seed=mask_seed)
+        if places is not None:
+            for index, dimension, each in places:
+                leaves[index] = leaves[index].narrow(dimension, each * first, each * few)
+            fault = fault_of(tree_unflatten(leaves, form))
+        again = per_sample(steady, outputs, targets)
+        if fault is None or not torch.allclose(again, whole, rtol=1e-3, atol=1e-4, equal_nan=True):
+            return  # of a loss that draws random numbers nothing can be said
+    text, cause = fault
+    raise SgdlineError(
+        f"{text} Return one value, or one row of values, for each sample, from that sample's outputs and targets "
+        "alone; outputs and targets of different shapes broadcast (compare them)."
+    ) from cause
+
+
+def _fault(
+    loss: Loss, outputs: Any, targets: Tensor, together: Tensor, count: int
+) -> tuple[str, Exception | None] | None:
+    """Return how the losses of a few samples alone differ from those of the same samples among all; None: they do not.
+
+    Args:
+        loss: Losses of each sample.
+        outputs: Of the few samples.
+        targets: Shape (k, ...).
+        together: Losses of these samples among all. Shape (k,).
+        count: Number of all samples.
+    """
     try:
-        whole = per_sample(loss, outputs, targets)
-    except SgdlineError:
-        raise
+        alone = per_sample(loss, outputs, targets)
     except Exception as error:  # whatever a user's loss raises
-        raise SgdlineError(
-            f"loss must take the network's outputs and the targets, got: {first_line(error)}. "
-            "Call loss(model(inputs), targets) to see where it fails."
-        ) from error
-    if count < 2:
-        return
-    rows = slice(1, 3) if count > 2 else slice(0, 1)
-    part = tree_map_only(Tensor, lambda t: t[rows] if t.dim() and len(t) == count else t, outputs)
-    advice = (
-        "Return one value, or one row of values, for each sample, from that sample's outputs and targets alone; "
-        "outputs and targets of different shapes broadcast (compare them)."
-    )
+        text = f"loss must take any number of samples, got an error for {len(targets)} of {count}: {first_line(error)}."
+        return text, error
+    if not bool(torch.isfinite(together).all()) or torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
+        return None
+    return (
+        f"loss must be a loss per sample, got {float(alone[0]):.6g} for a sample whose loss is "
+        f"{float(together[0]):.6g} among {count} samples."
+    ), None
+
+
+def _places_of_samples(
+    network: Network, inputs: Tensor, leaves: list[Any], *, mask_seed: int
+) -> list[tuple[int, int, int]] | None:
+    """Find out which dimensions of the outputs are as long as there are samples, from a pass with one sample less.
+
+    Time may come first; a table of codes may have as many rows as a chunk has samples; rows of a sample may be joined.
+
+    Returns:
+        Place among the leaves, dimension, rows per sample; None if it cannot be told.
+    """
+    count = len(inputs)
     try:
-        alone = per_sample(loss, part, targets[rows])
-    except Exception as error:  # whatever a user's loss raises
-        raise SgdlineError(
-            f"loss must take any number of samples, got an error for {len(targets[rows])} of {count}: "
-            f"{first_line(error)}. {advice}"
-        ) from error
-    together = whole[rows]
-    if bool(torch.isfinite(together).all()) and not torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
-        raise SgdlineError(
-            f"loss must be a loss per sample, got {float(alone[0]):.6g} for a sample whose loss is "
-            f"{float(together[0]):.6g} among {count} samples. {advice}"
-        )
+        fewer = tree_flatten(network.outputs(inputs[:-1], mask_seed=mask_seed))[0]
+    except Exception:  # BatchNorm refuses a single sample
+        return None
+    if len(fewer) != len(leaves):
+        return None
+    found = []
+    for index, (leaf, less) in enumerate(zip(leaves, fewer, strict=True)):
+        if not isinstance(leaf, Tensor):
+            continue
+        if leaf.dim() != less.dim():
+            return None
+        for dimension, (size, smaller) in enumerate(zip(leaf.shape, less.shape, strict=True)):
+            each = size - smaller
+            if each and (size, smaller) != (each * count, each * (count - 1)):
+                return None
+            if each:
+                found.append((index, dimension, each))
+    return found
 
 
 def check_slope(

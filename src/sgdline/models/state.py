@@ -1,17 +1,18 @@
 """Everything that a forward pass or a change of mode can change in a network: saved, put back, copied, followed.
 
 Besides parameters, buffers and modes these are the plain attributes of its modules: tensors that are no buffers (a
-running mean, a weight that a hook computes), numbers (a temperature, a counter), generators, and containers of them.
+running mean, a weight that a hook computes), numbers (a temperature, a counter), generators, containers of them, plain
+Python objects and what they hold, and modules that hide in containers and objects.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,21 @@ import torch
 from torch import Tensor, nn
 
 from sgdline.errors import SgdlineError, first_line
+from sgdline.models.reachable import (
+    GENERATORS,
+    OF_TORCH,
+    SIMPLE,
+    Walk,
+    attributes,
+    is_plain_object,
+    plain_attributes,
+    set_variables,
+    variables,
+)
+from sgdline.models.tensors import copy_values, deep_copied, same_values
 
-# What torch keeps in every module. Anything else in a module's __dict__ is a plain attribute.
-_OF_TORCH = frozenset(nn.Module().__dict__)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-# Values that are the same if they compare as equal, wherever they are.
-_SIMPLE = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
 _CONTAINERS = (dict, list, tuple)
-
-
-def plain_attributes(module: nn.Module) -> dict[str, Any]:
-    """Return the attributes of one module that are neither parameters, buffers, submodules nor torch's own."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return {}  # its state lies in C++
-    return {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
 
 
 def _items(container: Any) -> list[tuple[Any, Any]]:
@@ -73,7 +74,7 @@ def plain_leaves(model: nn.Module) -> dict[str, Any]:
     for path, module in model.named_modules():
         for name, value in plain_attributes(module).items():
             for leaf_name, leaf in _leaves(value, f"{path}.{name}" if path else name):
-                if isinstance(leaf, (Tensor, np.ndarray, *_GENERATORS)):
+                if isinstance(leaf, (Tensor, np.ndarray, *GENERATORS)):
                     if id(leaf) in registered:
                         continue
                     registered.add(id(leaf))
@@ -99,6 +100,9 @@ class _Contents:
     def __init__(self, holder: Any, *, but: frozenset[str] = frozenset()) -> None:
         self._holder = holder
         self._but = but
+        self.keep()
+
+    def keep(self) -> None:
         self._saved = self._present()
 
     def _present(self) -> dict[Any, Any]:
@@ -127,20 +131,16 @@ class _Values:
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor
-        self._saved = tensor.detach().clone()
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = self._tensor.detach().clone()
 
     def changed(self) -> bool:
-        now = self._tensor.detach()
-        if now.shape != self._saved.shape or now.dtype != self._saved.dtype:
-            return True
-        # A value that stays NaN has not changed.
-        return not (torch.equal(now, self._saved) or bool(((now == self._saved) | (now != now)).all()))
+        return not same_values(self._tensor.detach(), self._saved)
 
     def restore(self) -> None:
-        data = self._tensor.data
-        if data.shape == self._saved.shape and data.dtype == self._saved.dtype:
-            data.copy_(self._saved)
-        else:
+        if self._tensor.dtype != self._saved.dtype or not copy_values(self._tensor, self._saved):
             self._tensor.data = self._saved.clone()
 
 
@@ -149,7 +149,10 @@ class _Array:
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self._array = array
-        self._saved = array.copy()
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = self._array.copy()
 
     def changed(self) -> bool:
         return self._array.tobytes() != self._saved.tobytes()
@@ -164,7 +167,10 @@ class _Draws:
 
     def __init__(self, generator: Any) -> None:
         self._generator = generator
-        self._saved = generator_state(generator)
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = generator_state(self._generator)
 
     def changed(self) -> bool:
         return not torch.equal(generator_state(self._generator), self._saved)
@@ -173,11 +179,70 @@ class _Draws:
         set_generator_state(self._generator, self._saved)
 
 
-_Cell = _Contents | _Values | _Array | _Draws
+class _Attributes:
+    """What a plain object refers to, in its __dict__ or in slots; a frozen dataclass is put back as well."""
+
+    def __init__(self, value: Any) -> None:
+        self._object = value
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = attributes(self._object)
+
+    def changed(self) -> bool:
+        present = attributes(self._object)
+        return present.keys() != self._saved.keys() or any(_differ(present[key], self._saved[key]) for key in present)
+
+    def restore(self) -> None:
+        present = attributes(self._object)
+        for key in present.keys() - self._saved.keys():
+            object.__delattr__(self._object, key)
+        for key, value in self._saved.items():
+            if key not in present or present[key] is not value:
+                object.__setattr__(self._object, key, value)
+
+
+class _Variables:
+    """What the free and global variables of a function refer to (a counter that it raises)."""
+
+    def __init__(self, function: FunctionType) -> None:
+        self._function = function
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = variables(self._function)
+
+    def changed(self) -> bool:
+        present = variables(self._function)
+        return any(_differ(present.get(place), value) for place, value in self._saved.items())
+
+    def restore(self) -> None:
+        set_variables(self._function, self._saved)
+
+
+class _Modes:
+    """Train or eval mode of some modules."""
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self._modules = modules
+        self.keep()
+
+    def keep(self) -> None:
+        self._saved = [(module, module.training) for module in self._modules]
+
+    def changed(self) -> bool:
+        return any(module.training != training for module, training in self._saved)
+
+    def restore(self) -> None:
+        set_modes(self._saved)
+
+
+# Each has `keep` (what is there now), `changed` since then, and `restore`.
+_Cell = _Contents | _Values | _Array | _Draws | _Attributes | _Variables | _Modes
 
 
 def _differ(new: Any, old: Any) -> bool:
-    return new is not old and not (isinstance(old, _SIMPLE) and type(new) is type(old) and bool(new == old))
+    return new is not old and not (isinstance(old, SIMPLE) and type(new) is type(old) and bool(new == old))
 
 
 def generator_state(generator: Any) -> Tensor:
@@ -228,39 +293,47 @@ class NetworkState:
             trainable: False: leave out the values of trainable parameters.
             frozen: False: leave out the values of all other parameters.
 
-        Cost: a copy of what is saved.
+        Cost: a copy of what is saved. What plain objects hold is followed up to some thousand values (see `Walk`).
         """
-        self._training = [(module, module.training) for module in model.modules()]
+        modules = list(model.modules())
+        self._training = [(module, module.training) for module in modules]
         self._cells: list[_Cell] = []
-        seen = _registered(model)
-        for module in model.modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue
-            self._cells.append(_Contents(vars(module), but=_OF_TORCH))
+        self._trainable, self._frozen = trainable, frozen
+        walk = Walk(_registered(model) | {id(module) for module in modules})
+        for module in modules:
+            self._save_module(module)
+            for value in plain_attributes(module).values():
+                if not isinstance(value, SIMPLE):
+                    for part in walk.through(value):
+                        self._save(part)
+        for tensor in (*model.parameters(), *model.buffers()):
+            self._save(tensor)
+
+    def _save_module(self, module: nn.Module) -> None:
+        if not isinstance(module, torch.jit.ScriptModule):
+            self._cells.append(_Contents(vars(module), but=OF_TORCH))
             for registry in (module._parameters, module._buffers, module._modules):
                 self._cells.append(_Contents(registry))
-            for value in plain_attributes(module).values():
-                self._save(value, seen)
-        for parameter in model.parameters():
-            if trainable if parameter.requires_grad else frozen:
-                self._cells.append(_Values(parameter))
-        self._cells += [_Values(buffer) for buffer in model.buffers()]
 
-    def _save(self, value: Any, seen: set[int]) -> None:
-        if isinstance(value, _SIMPLE) or id(value) in seen:
-            return
-        seen.add(id(value))
-        if isinstance(value, Tensor):
+    def _save(self, value: Any) -> None:
+        if isinstance(value, nn.Parameter):
+            if self._trainable if value.requires_grad else self._frozen:
+                self._cells.append(_Values(value))
+        elif isinstance(value, Tensor):
             self._cells.append(_Values(value))
         elif isinstance(value, np.ndarray):
             self._cells.append(_Array(value))
-        elif isinstance(value, _GENERATORS):
+        elif isinstance(value, GENERATORS):
             self._cells.append(_Draws(value))
-        elif _is_container(value) or isinstance(value, deque | set):
-            if not isinstance(value, tuple):
-                self._cells.append(_Contents(value))
-            for _, child in _items(value):
-                self._save(child, seen)
+        elif isinstance(value, nn.Module):
+            self._training.append((value, value.training))
+            self._save_module(value)
+        elif isinstance(value, FunctionType):
+            self._cells.append(_Variables(value))
+        elif isinstance(value, dict | list | deque | set):
+            self._cells.append(_Contents(value))
+        elif is_plain_object(value):
+            self._cells.append(_Attributes(value))
 
     def changed(self) -> list[_Cell]:
         """Return the parts that are no longer as they were, each with a `restore`; modes do not count."""
@@ -275,6 +348,48 @@ class NetworkState:
         set_modes(self._training)
         for cell in self._cells:
             cell.restore()
+
+
+class Steady:
+    """A function that always starts from the same state: what a call changes (an average, a counter) is put back.
+
+    The state of a module, of an object, of what a method is bound to, of the variables of functions; parameters aside.
+    The first call finds out what moves; later ones look after that only.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self._moving: list[_Cell] | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether a call changes anything; known after the first one."""
+        return bool(self._moving)
+
+    def forget(self) -> None:
+        """Find out anew what moves."""
+        self._moving = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function."""
+        if self._moving is None:
+            state = NetworkState(nn.Module(), trainable=False, frozen=False)
+            for part in Walk(functions=True).through(self.function):
+                state._save(part)
+            cells = [_Modes([module for module, _ in state._training]), *state._cells]
+        else:
+            cells = self._moving
+            for cell in cells:
+                cell.keep()
+        try:
+            found = self.function(*arguments)
+            if self._moving is None:
+                cells = self._moving = [cell for cell in cells if cell.changed()]
+            return found
+        finally:
+            with torch.no_grad():
+                for cell in cells:
+                    cell.restore()
 
 
 def set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
@@ -314,7 +429,7 @@ class Attributes:
                 continue
             if isinstance(leaf, Tensor) and leaf.is_leaf:  # what has a graph was computed by a forward pass
                 found[name] = leaf.detach().clone()
-            elif isinstance(leaf, _GENERATORS):
+            elif isinstance(leaf, GENERATORS):
                 found[f"{name}:generator"] = generator_state(leaf)
             elif isinstance(leaf, np.ndarray) and _fits_torch(leaf.dtype):
                 found[f"{name}:array"] = torch.from_numpy(np.ascontiguousarray(leaf).copy())
@@ -341,7 +456,7 @@ class Attributes:
             holder, key = place
             leaf = holder[key] if name in places else None
             if kind == "generator":
-                if isinstance(leaf, _GENERATORS):
+                if isinstance(leaf, GENERATORS):
                     set_generator_state(leaf, value.cpu())
             elif kind == "number":
                 holder[key] = value.item()
@@ -352,7 +467,7 @@ class Attributes:
                 else:
                     holder[key] = array
             elif isinstance(leaf, Tensor) and leaf.shape == value.shape:
-                leaf.data.copy_(value)
+                copy_values(leaf, value)
             else:
                 holder[key] = value.clone()
 
@@ -413,17 +528,15 @@ def copied(model: nn.Module) -> nn.Module:
     Raises:
         SgdlineError: If the network cannot be copied.
     """
-    tensors = [*model.buffers(), *plain_tensors(model).values()]
+    theirs = list(Walk().through(model))
     try:
         with torch.no_grad():  # the copy of a ScriptModule would be the end of a graph
-            own = copy.deepcopy(
-                model, {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf}
-            )
-        shared = {id(part) for part in _owned(model)} & {id(part) for part in _owned(own)}
-        if shared:
+            own: nn.Module = deep_copied(model, [part for part in theirs if isinstance(part, Tensor)])
+        owned = [*model.buffers(), *(part for part in theirs if isinstance(part, nn.Module | nn.Parameter))]
+        if {id(part) for part in owned} & {id(part) for part in Walk().through(own)}:
             raise ValueError("a copy that shares modules or tensors with it (a __deepcopy__ of its own)")
-        for theirs, ours in zip(model.parameters(), own.parameters(), strict=True):
-            ours.requires_grad_(theirs.requires_grad)
+        for original, parameter in zip(model.parameters(), own.parameters(), strict=True):
+            parameter.requires_grad_(original.requires_grad)
         return own
     except Exception as error:  # whatever a user's module raises
         raise SgdlineError(
@@ -432,14 +545,12 @@ def copied(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _owned(model: nn.Module) -> Iterator[Any]:
-    yield from model.modules()
-    yield from model.parameters()
-    yield from model.buffers()
-
-
 class Follower:
-    """Keeps a copy of a network in step with it, and knows when the network has become another one."""
+    """Keeps a copy of a network in step with it, and knows when the network has become another one.
+
+    It does not follow what plain objects and hidden modules hold: those of the copy stay as they were when it was made.
+    Once a line the copy is held against the network (`Network.difference`), and made anew where that matters.
+    """
 
     def __init__(self, source: nn.Module, own: nn.Module) -> None:
         """Pair a network with its copy.
@@ -492,8 +603,8 @@ class Follower:
         """
         frozen = dict(self._own.named_parameters())
         for name, parameter in self._source.named_parameters():
-            if not parameter.requires_grad and name in frozen:
-                frozen[name].data.copy_(parameter.data)
+            if not parameter.requires_grad and name in frozen and not copy_values(frozen[name], parameter):
+                frozen[name].data = cast(parameter.detach().clone(), frozen[name].dtype)
         registered = _registered(self._source)
         dtype = next((p.dtype for p in self._own.parameters() if p.is_floating_point()), torch.float32)
         for source, own in self._pairs:
@@ -507,7 +618,7 @@ class Follower:
 
 
 def _is_foreign(value: Any) -> bool:
-    known = (Tensor, np.ndarray, *_GENERATORS, *_SIMPLE)
+    known = (Tensor, np.ndarray, *GENERATORS, *SIMPLE)
     return any(not isinstance(leaf, known) for _, leaf in _leaves(value, ""))
 
 
@@ -521,25 +632,24 @@ def _follow(
         if _is_foreign(value) or id(value) in registered:
             continue  # `is_current` looks after the one; the other is a parameter, which the copy has of its own
         if name not in own or not _followed(own[name], value, registered):
-            own[name] = cast_values(copy.deepcopy(_detached(value)), dtype)
+            plain = _detached(value)
+            inside = [leaf for _, leaf in _leaves(plain, "") if isinstance(leaf, Tensor)]
+            own[name] = cast_values(deep_copied(plain, inside), dtype)
 
 
 def _followed(own: Any, source: Any, registered: set[int]) -> bool:
     """Bring a value in step with its original, in place; return False where another object is needed."""
     if id(source) in registered:
         return True
-    if isinstance(source, _SIMPLE):
+    if isinstance(source, SIMPLE):
         return not _differ(own, source)
     if type(own) is not type(source):
         return False
     if isinstance(source, Tensor):
-        if own.shape != source.shape:
-            return False
-        own.data.copy_(source.detach())
-        return True
+        return copy_values(own, source)
     if isinstance(source, np.ndarray):
         return bool(source.tobytes() == own.tobytes())
-    if isinstance(source, _GENERATORS):
+    if isinstance(source, GENERATORS):
         set_generator_state(own, generator_state(source))
         return True
     theirs, ours = _items(source), _items(own)
@@ -583,9 +693,17 @@ def cast_values(value: Any, dtype: torch.dtype) -> Any:
 
 
 def to_float64(module: nn.Module) -> None:
-    """Cast a network or a loss, in place: parameters, buffers and plain tensors."""
+    """Cast a network or a loss that `copied` returned, in place: parameters, buffers, plain tensors, hidden modules.
+
+    Tensors in plain objects stay as they are: an object may belong to the original as well.
+    """
     module.double()
-    for owner in module.modules():
+    hidden = [part for part in Walk().through(module) if isinstance(part, nn.Module)]
+    known = {id(part) for part in module.modules()}
+    for part in hidden:
+        if id(part) not in known:
+            part.double()
+    for owner in hidden:
         for name, value in plain_attributes(owner).items():
             if not _is_foreign(value):
                 vars(owner)[name] = cast_values(value, torch.float64)
