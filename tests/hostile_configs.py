@@ -51,7 +51,7 @@ def whole_config(overlay: Path | None) -> dict[str, Any]:
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     if overlay is not None:
         update_config(config, yaml.safe_load(overlay.read_text(encoding="utf-8")))
-    return config if config["run"] == "all" else _without_idle(config)
+    return config if config.get("run", "all") == "all" else _without_idle(config)
 
 
 def _without_idle(config: dict[str, Any]) -> dict[str, Any]:
@@ -392,7 +392,8 @@ class Follower:
     def _probe(self, config: Any, run: RunKey, probe: str, trainer: Trainer, images: ImageData, training: Any) -> None:
         labels = {key: value for key, value in asdict(run).items() if key != "experiment"}
         sliced = probe_slice(config, run.experiment, probe, **labels)
-        pinned = config["experiments"][run.experiment]["probes"][probe].get("plan", {})
+        whole = config["experiments"][run.experiment]["probes"][probe].get("plan", {})
+        pinned = {entry: value for entry, value in whole.items() if value is not None}
         # As a trial would choose it; nothing is compiled here.
         fixed = {"reseed": False, "compiled": False, "cuda_graphs": False}
         plan = Plan(**(pinned | fixed if pinned.get("reseed") is not True else pinned))

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 # The one module that may import pickle, and those that import modules by names made of constants and checked words.
 PICKLES = "src/sgdline/data/restricted_pickles.py"
 IMPORTERS = {
+    "src/sgdline/declare/registry.py",
     "src/sgdline/figures/__init__.py",
     "src/sgdline/probes/segment.py",
     "src/sgdline/tables/kind.py",

@@ -1,4 +1,4 @@
-"""Names of things that declare themselves, and entries `folder/file.py:Name` of a user's own."""
+"""Names of things that declare themselves."""
 
 from __future__ import annotations
 
@@ -17,24 +17,21 @@ class Declared:
 
 @dataclass(frozen=True)
 class KindOfThing:
-    """Where the declarations of one kind are found."""
+    """Where the declarations of one kind are found: each in its folder of a package, in options.py."""
 
-    title: str  # in messages
-    base: str  # package.module:class that they derive from
-    package: str  # holds a module, or a folder with options.py, for each of them
+    package: str  # below sgdline; its module base holds the class that all derive from
+    base: str  # that class
 
 
-KINDS = {
-    "probe": KindOfThing("probes", "sgdline.probes.base:ProbeOptions", "sgdline.probes"),
-    "toy": KindOfThing("toys", "sgdline.toys.base:ToyOptions", "sgdline.toys"),
-}
+KINDS = {"probe": KindOfThing("probes", "ProbeOptions"), "toy": KindOfThing("toys", "ToyOptions")}
 _ROOT = Path(__file__).parents[1]
 
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
     """Return the names of the package's own things of a kind, sorted."""
-    return tuple(sorted(_modules(kind)))
+    folder = _ROOT / KINDS[kind].package
+    return tuple(sorted(file.parent.name for file in folder.glob("[!_]*/options.py")))
 
 
 @cache
@@ -49,10 +46,9 @@ def declaration(kind: str, name: str) -> type[Declared]:
         KeyError: If there is no such name.
         TypeError: If its module does not declare exactly one thing of the kind.
     """
-    modules = _modules(kind)
-    if name not in modules:
-        raise KeyError(f"{kind} must be one of {', '.join(sorted(modules))}, got {name!r}")
-    module = import_module(modules[name])
+    if name not in names(kind):
+        raise KeyError(f"{kind} must be one of {', '.join(names(kind))}, got {name!r}")
+    module = import_module(f"sgdline.{KINDS[kind].package}.{name}.options")
     base = _base(kind)
     found = [
         value
@@ -66,13 +62,5 @@ def declaration(kind: str, name: str) -> type[Declared]:
 
 
 def _base(kind: str) -> type[Declared]:
-    module, _, name = KINDS[kind].base.partition(":")
-    base: type[Declared] = getattr(import_module(module), name)
+    base: type[Declared] = getattr(import_module(f"sgdline.{KINDS[kind].package}.base"), KINDS[kind].base)
     return base
-
-
-@cache
-def _modules(kind: str) -> dict[str, str]:
-    package = KINDS[kind].package
-    folder = _ROOT.joinpath(*package.split(".")[1:])
-    return {file.parent.name: f"{package}.{file.parent.name}.options" for file in folder.glob("[!_]*/options.py")}
