@@ -24,21 +24,14 @@ from sgdline.analysis.distances import measure_distances
 from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies
-from sgdline.config import (
-    RunKey,
-    analysis_slice,
-    dataset_slice,
-    plan_slice,
-    probe_slice,
-    run_path,
-    runs,
-    training_slice,
-)
 from sgdline.data.images import ImageData, load_images
 from sgdline.data.prepare import prepare_dataset
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.train.loop import Trainer
+from sgdline.workflow.layout import RunKey, run_path
+from sgdline.workflow.runs import runs
+from sgdline.workflow.slices import analysis_slice, dataset_slice, plan_slice, probe_slice, training_slice
 
 ROOT = Path(__file__).parents[1]
 FILES = [None, *sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")]
@@ -345,11 +338,10 @@ class Follower:
             assert len(folder) < 400
             assert all(len(part) <= 255 for part in folder.split("/"))
             block = config["experiments"][run.experiment]
-            labels = asdict(run)
-            training = training_slice(config, **labels)
+            training = training_slice(config, run)
             for probe in block["probes"]:
-                probe_slice(config, run.experiment, probe, **{k: v for k, v in labels.items() if k != "experiment"})
-                plan_slice(config, run.experiment, probe, **{k: v for k, v in labels.items() if k != "experiment"})
+                probe_slice(config, run, probe)
+                plan_slice(config, run, probe)
             analysis_slice(config, run.experiment)
             if block["import_lines"] is None:
                 self._train(config, run, training)
@@ -390,8 +382,7 @@ class Follower:
             self.count("told by the network")
 
     def _probe(self, config: Any, run: RunKey, probe: str, trainer: Trainer, images: ImageData, training: Any) -> None:
-        labels = {key: value for key, value in asdict(run).items() if key != "experiment"}
-        sliced = probe_slice(config, run.experiment, probe, **labels)
+        sliced = probe_slice(config, run, probe)
         pinned = config["experiments"][run.experiment]["probes"][probe].get("plan", {})
         # As a trial would choose it; nothing is compiled here.
         fixed = {"reseed": False, "compiled": False, "cuda_graphs": False}

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,13 @@ import yaml
 from sgdline import config as settings
 from sgdline.cli import main
 from sgdline.errors import SgdlineError
-from sgdline.expected import RECORD, write_expected
+from sgdline.expected import write_expected
 from sgdline.runtime import job
 from sgdline.status import State, report, survey
 from sgdline.tables import kind_of, write_table
+from sgdline.workflow.layout import RECORD, RunKey, run_path
+from sgdline.workflow.runs import runs
+from sgdline.workflow.slices import probe_slice, training_slice
 
 ROOT = Path(__file__).parents[2]
 STEPS, SEGMENTS = 12, 3
@@ -73,8 +75,8 @@ class Results:
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder / "results"
         self.config = config
-        self.keys = settings.runs(config)
-        tables = [f"{settings.run_path(key)}/{kind}.arrow" for key in self.keys for kind in ("trace", *PROBES)]
+        self.keys = runs(config)
+        tables = [f"{run_path(key)}/{kind}.arrow" for key in self.keys for kind in ("trace", *PROBES)]
         self.files = {"tables": [*tables, "datasets/digits.arrow"], "figures": ["figures/linesearch/fig/one.png"]}
         self.record()
 
@@ -101,27 +103,27 @@ class Results:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def path(self, key: settings.RunKey, name: str) -> Path:
-        return self.folder / settings.run_path(key) / name
+    def path(self, key: RunKey, name: str) -> Path:
+        return self.folder / run_path(key) / name
 
-    def train(self, key: settings.RunKey, *, diverged_at: int | None = None) -> None:
-        facts = {"slice": settings.training_slice(self.config, **asdict(key)), "diverged_at": diverged_at}
+    def train(self, key: RunKey, *, diverged_at: int | None = None) -> None:
+        facts = {"slice": training_slice(self.config, key), "diverged_at": diverged_at}
         steps = range(STEPS if diverged_at is None else diverged_at + 1)
         write_table(self.path(key, "trace.arrow"), "trace", rows_of("trace", steps), provenance=facts)
         checkpoints = self.path(key, "checkpoints")
         checkpoints.mkdir(exist_ok=True)
         (checkpoints / "step00000000.safetensors").write_bytes(bytes(5000))
 
-    def facts(self, key: settings.RunKey, probe: str, drift: float) -> dict[str, Any]:
-        return {"slice": settings.probe_slice(self.config, probe=probe, **asdict(key)), "replay_drift": drift}
+    def facts(self, key: RunKey, probe: str, drift: float) -> dict[str, Any]:
+        return {"slice": probe_slice(self.config, key, probe), "replay_drift": drift}
 
-    def probe(self, key: settings.RunKey, probe: str, segment: int, *, drift: float = 0.0) -> Path:
+    def probe(self, key: RunKey, probe: str, segment: int, *, drift: float = 0.0) -> Path:
         path = self.path(key, f"{probe}/segment{segment}.arrow")
         steps = range(segment * 4, segment * 4 + 4, 2)
         write_table(path, probe, rows_of(probe, steps), provenance=self.facts(key, probe, drift))
         return path
 
-    def gather(self, key: settings.RunKey, probe: str) -> Path:
+    def gather(self, key: RunKey, probe: str) -> Path:
         path = self.path(key, f"{probe}.arrow")
         write_table(path, probe, rows_of(probe, range(0, STEPS, 2)), provenance=self.facts(key, probe, 0.0))
         return path
@@ -136,7 +138,7 @@ class Results:
         except (Exception, SystemExit, KeyboardInterrupt):
             pass
 
-    def ungather(self, key: settings.RunKey, probe: str, segment: int) -> None:
+    def ungather(self, key: RunKey, probe: str, segment: int) -> None:
         self.path(key, f"{probe}.arrow").unlink()
         self.path(key, f"{probe}/segment{segment}.arrow").unlink()
 
@@ -352,7 +354,7 @@ def test_imported_lines(results: Results) -> None:
 
 def test_many_findings_fit_on_a_screen(results: Results) -> None:
     results.config["experiments"]["short"]["seed"] = list(range(1, 101))
-    results.files["tables"] = [f"{settings.run_path(key)}/trace.arrow" for key in settings.runs(results.config)]
+    results.files["tables"] = [f"{run_path(key)}/trace.arrow" for key in runs(results.config)]
     results.record()
     found = survey(results.folder)
     assert len(found.unfinished) == 198
@@ -406,7 +408,7 @@ def test_what_nobody_asked_for_is_not_expected(results: Results, capsys: pytest.
     for key in results.keys:
         results.ungather(key, "evaluation", 0)
     (results.folder / RECORD).unlink()
-    traces = [f"{settings.run_path(key)}/trace.arrow" for key in results.keys]
+    traces = [f"{run_path(key)}/trace.arrow" for key in results.keys]
     results.record(asked=traces)
     assert survey(results.folder).files == {"tables": (2, 2), "figures": (0, 0)}
     assert survey(results.folder).complete

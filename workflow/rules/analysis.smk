@@ -299,7 +299,7 @@ rule judge_sparse:
             {
                 "name": toy,
                 "toy": CONFIG["toys"][toy]["toy"],
-                "settings": settings.toy_slice(CONFIG, toy),
+                "settings": slices.toy_slice(CONFIG, toy),
             }
             for toy in JUDGED_TOYS
         ],

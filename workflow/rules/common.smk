@@ -1,7 +1,7 @@
 # Helper functions and wildcard constraints. No torch is imported here: a dry run has to stay fast.
 import re
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sgdline.digests import code_digest, entry_digest
 from sgdline.errors import SgdlineError
 from sgdline.runtime import share_package
 from sgdline.train.leftovers import forget_training
+from sgdline.workflow import layout, runs as runs_, slices
 
 # The package comes with the workflow: scripts find it without an installation, in any environment, on any node.
 share_package()
@@ -44,15 +45,13 @@ except SgdlineError as error:
     raise WorkflowError(str(error))
 
 RESULTS = CONFIG["results"]
-RUNS = settings.runs(CONFIG)
+RUNS = runs_.runs(CONFIG)
 # The folder of a run, with wildcards where its key has values.
-RUN_FIELDS = [field.name for field in fields(settings.RunKey)]
-WILDCARDS = [f"{{{name}}}" for name in RUN_FIELDS]
-RUN = f"{RESULTS}/{settings.run_path(settings.RunKey(*WILDCARDS))}"
+RUN = f"{RESULTS}/{layout.run_path(layout.RUN)}"
 IMPORTED = [
     name for name, block in CONFIG["experiments"].items() if block["import_lines"]
 ]
-RUN_LABEL = settings.run_label(settings.RunKey(*WILDCARDS))
+RUN_LABEL = layout.run_label(layout.RUN)
 # The tables that the analysis makes of a probe's.
 ANALYSES = {
     "line": ("line_fits", "line_metrics", "line_distances", "line_strategies"),
@@ -93,7 +92,7 @@ def write_expected():
 
 def forget_trainings():
     """Remove what trainings could go on from: all have ended, and Snakemake knows it."""
-    for run in settings.runs(CONFIG | {"run": list(CONFIG["experiments"])}):
+    for run in runs_.runs(CONFIG | {"run": list(CONFIG["experiments"])}):
         forget_training(RUN.format(**asdict(run)))
 
 
@@ -109,7 +108,7 @@ wildcard_constraints:
     experiment=one_of(CONFIG["experiments"]),
     model=one_of(CONFIG["models"]),
     lr=one_of(
-        settings.format_lr(lr)
+        layout.format_lr(lr)
         for block in CONFIG["experiments"].values()
         for lr in block["lr"]
     ),
@@ -146,11 +145,6 @@ def digest(script, *roots):
     return code_digest(SCRIPTS / script, *roots)
 
 
-def run_of(run):
-    """Return what names a run, as it stands; from wildcards or a key."""
-    return {name: getattr(run, name) for name in RUN_FIELDS}
-
-
 def model_code(wildcards):
     """Return the digest of the factory of the wildcards' network."""
     return entry_digest(CONFIG["models"][wildcards.model]["entry"])
@@ -158,12 +152,12 @@ def model_code(wildcards):
 
 def training_settings(wildcards):
     """Return the slice of the config that a training depends on."""
-    return settings.training_slice(CONFIG, **run_of(wildcards))
+    return slices.training_slice(CONFIG, layout.run_key(wildcards))
 
 
 def parent_checkpoints(wildcards):
     """Return the checkpoints of the run that a run continues, by name; nothing for one from random parameters."""
-    parent = settings.parent_run(CONFIG, **run_of(wildcards))
+    parent = runs_.parent_run(CONFIG, layout.run_key(wildcards))
     return {"start": f"{RUN}/checkpoints".format(**asdict(parent))} if parent else {}
 
 
@@ -174,7 +168,7 @@ def chunk_of(run):
 
 def start_of(run):
     """Return the name of where a run starts: runs that differ in how they go on from there share it."""
-    block, parent = experiment_of(run), settings.parent_run(CONFIG, **run_of(run))
+    block, parent = experiment_of(run), runs_.parent_run(CONFIG, layout.run_key(run))
     name = f"{block['dataset']}/{run.model}/chunk{chunk_of(run)}_seed{run.seed}"
     if parent is None:
         return name
@@ -184,7 +178,7 @@ def start_of(run):
 
 def sharp_runs():
     """Return one run for each start whose largest eigenvalue some learning rates are multiples of the inverse of."""
-    every = settings.runs(CONFIG | {"run": list(CONFIG["experiments"])})
+    every = runs_.runs(CONFIG | {"run": list(CONFIG["experiments"])})
     sharp = [run for run in every if experiment_of(run)["lr_unit"] == "sharpness"]
     return {start_of(run): run for run in reversed(sharp)}
 
@@ -197,7 +191,7 @@ def parent_of_start(wildcards):
 def starting_settings(wildcards):
     """Return the slice of the config that the start of a run and the chunks to measure it on depend on."""
     run = SHARP_RUNS[wildcards.start]
-    whole = settings.training_slice(CONFIG, **asdict(run))
+    whole = slices.training_slice(CONFIG, layout.run_key(run))
     whole.pop("micro_batch", None)
     whole.pop("label_noise", None)
     # What says how a run goes on from its start: Snakemake need not measure that again.
@@ -236,24 +230,24 @@ def sharpness_file(wildcards):
 
 def probe_settings(wildcards):
     """Return the slice of the config that a probe depends on."""
-    return probe_slice_of(wildcards.probe, settings.RunKey(**run_of(wildcards)))
+    return probe_slice_of(wildcards.probe, layout.run_key(wildcards))
 
 
 @cache
 def probe_slice_of(probe, run):
     """Return the slice of a probe of a run: one for all of its segments, which may be many."""
-    return settings.probe_slice(CONFIG, probe=probe, **asdict(run))
+    return slices.probe_slice(CONFIG, layout.run_key(run), probe)
 
 
 def plan_settings(wildcards):
     """Return the slice of the config that the choice of a probe's plan depends on."""
-    return settings.plan_slice(CONFIG, probe=wildcards.probe, **run_of(wildcards))
+    return slices.plan_slice(CONFIG, layout.run_key(wildcards), wildcards.probe)
 
 
 def analysis_settings(*keys):
     """Return a params function with these entries of the analysis slice."""
 
-    return lambda wildcards: settings.analysis_slice(
+    return lambda wildcards: slices.analysis_slice(
         CONFIG, wildcards.experiment, keys=keys
     )
 
@@ -265,14 +259,14 @@ def dataset_file(wildcards):
 
 def plan_file(wildcards):
     """Return the plan of a run's probe by name; nothing for a probe that has none."""
-    planned = settings.planned_by(CONFIG, wildcards.experiment, wildcards.probe)
+    planned = runs_.planned_by(CONFIG, wildcards.experiment, wildcards.probe)
     return {"plan": f"{RUN.format(**wildcards)}/{planned}/plan.json"} if planned else {}
 
 
 def segment_files(wildcards):
     """Return a run's segment tables of one probe, in order; a sequential probe has one."""
     folder = f"{RUN.format(**wildcards)}/{wildcards.probe}"
-    count = settings.probe_segments(CONFIG, wildcards.experiment, wildcards.probe)
+    count = runs_.probe_segments(CONFIG, wildcards.experiment, wildcards.probe)
     return [f"{folder}/segment{segment}.arrow" for segment in range(count)]
 
 
@@ -332,19 +326,19 @@ def drawn_with(run, spec):
     shown = {
         "steps": block["steps"],
         "lr_unit": block["lr_unit"],
-        "optimizer": settings.optimizer_in_use(block["optimizer"]),
-        "schedule": settings.optimizer_in_use(block["schedule"]),
+        "optimizer": slices.optimizer_in_use(block["optimizer"]),
+        "schedule": slices.optimizer_in_use(block["schedule"]),
         "start_from": continued(block),
         "analysis": {key: block["analysis"][key] for key in spec.analysis},
         "probes": {
-            probe: settings.measurement(
-                settings.probe_block(CONFIG, run.experiment, probe)
+            probe: slices.measurement(
+                runs_.probe_block(CONFIG, run.experiment, probe)
             )
             for probe in spec.probes
             if probe in block["probes"]  # lines of every update stand in for interp
         },
     }
-    noise = settings.label_noise_in_use(block)
+    noise = slices.label_noise_in_use(block)
     return run_labels(run) | shown | ({"label_noise": noise} if noise else {})
 
 
@@ -357,7 +351,7 @@ def compared_runs(wildcards):
     """Return the runs of a comparison, in the order of its experiments."""
     names = CONFIG["comparisons"][wildcards.comparison]["experiments"]
     chosen = CONFIG | {"run": names}
-    return settings.runs(chosen)
+    return runs_.runs(chosen)
 
 
 def comparison_tables(wildcards):
@@ -383,12 +377,12 @@ def toy_module(wildcards):
 
 def toy_settings(wildcards):
     """Return the slice of the config that a toy depends on, its kind apart."""
-    return settings.toy_slice(CONFIG, wildcards.toy)
+    return slices.toy_slice(CONFIG, wildcards.toy)
 
 
 def toy_files():
     """Return the table of every toy."""
-    return [f"{RESULTS}/toys/{toy}.arrow" for toy in settings.toys(CONFIG)]
+    return [f"{RESULTS}/toys/{toy}.arrow" for toy in runs_.toys(CONFIG)]
 
 
 def drawing_digest(script):
@@ -458,7 +452,7 @@ def walk_run(run):
     return asdict(run) | {
         "lr": float(run.lr),
         "lr_unit": experiment_of(run)["lr_unit"],
-        "optimizer": settings.optimizer_in_use(experiment_of(run)["optimizer"]),
+        "optimizer": slices.optimizer_in_use(experiment_of(run)["optimizer"]),
         "whole_batches": run.batch_size == images,
         "continued": experiment_of(run)["start_from"] is not None,
     }
@@ -472,8 +466,8 @@ def curious_run(run):
         "lr": float(run.lr),
         "lr_unit": block["lr_unit"],
         "steps": block["steps"],
-        "optimizer": settings.optimizer_in_use(block["optimizer"]),
-        "schedule": settings.optimizer_in_use(block["schedule"]),
+        "optimizer": slices.optimizer_in_use(block["optimizer"]),
+        "schedule": slices.optimizer_in_use(block["schedule"]),
         "start_from": continued(block),
     }
 
@@ -486,15 +480,15 @@ def sparse_run(run):
         "lr": float(run.lr),
         "lr_unit": block["lr_unit"],
         "steps": block["steps"],
-        "optimizer": settings.optimizer_in_use(block["optimizer"]),
-        "schedule": settings.optimizer_in_use(block["schedule"]),
-        "label_noise": settings.label_noise_in_use(block),
+        "optimizer": slices.optimizer_in_use(block["optimizer"]),
+        "schedule": slices.optimizer_in_use(block["schedule"]),
+        "label_noise": slices.label_noise_in_use(block),
     }
 
 
 def toys_of(*kinds):
     """Return the names of the toys of these kinds."""
-    return [toy for toy in settings.toys(CONFIG) if CONFIG["toys"][toy]["toy"] in kinds]
+    return [toy for toy in runs_.toys(CONFIG) if CONFIG["toys"][toy]["toy"] in kinds]
 
 
 def runs_with(paper, *probes):
@@ -579,7 +573,7 @@ def figure_files():
     ]
     found += [
         f"{RESULTS}/figures/{figure}/{toy}"
-        for toy in settings.toys(CONFIG)
+        for toy in runs_.toys(CONFIG)
         for figure in CONFIG["toys"][toy]["figures"]
     ]
     return [f"{stem}.{suffix}" for stem in found for suffix in ("png", "pdf")]

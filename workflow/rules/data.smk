@@ -6,7 +6,7 @@ rule prepare_dataset:
     conda:
         "../../envs/sgdline.yaml"
     params:
-        settings=lambda wildcards: settings.dataset_slice(CONFIG, wildcards.dataset),
+        settings=lambda wildcards: slices.dataset_slice(CONFIG, wildcards.dataset),
         data_dir=CONFIG["data_dir"],
         download=CONFIG["download"],
         code=digest("prepare_dataset.py"),
