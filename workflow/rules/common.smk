@@ -331,9 +331,7 @@ def drawn_with(run, spec):
         "start_from": continued(block),
         "analysis": {key: block["analysis"][key] for key in spec.analysis},
         "probes": {
-            probe: slices.measurement(
-                runs_.probe_block(CONFIG, run.experiment, probe)
-            )
+            probe: slices.measurement(runs_.probe_block(CONFIG, run.experiment, probe))
             for probe in spec.probes
             if probe in block["probes"]  # lines of every update stand in for interp
         },
