@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -35,6 +36,11 @@ def runs_of(config: Config, names: Iterable[str]) -> list[RunKey]:
             for seed in experiment["seed"]
         ]
     return keys
+
+
+def every_run(config: Config) -> list[RunKey]:
+    """Return the runs of all experiments, whether `run` names them or not: runs may continue others."""
+    return runs_of(config, config["experiments"])
 
 
 def toys(config: Config) -> list[str]:
@@ -72,6 +78,11 @@ def starting_point(config: Config, run: RunKey) -> dict[str, Any] | None:
         return None
     last = config["experiments"][start["experiment"]]["steps"]
     return {**start, "step": last if start["step"] is None else start["step"]}
+
+
+def run_labels(config: Config, run: RunKey) -> dict[str, Any]:
+    """Return what names a run in tables and figures."""
+    return {"dataset": experiment_of(config, run)["dataset"], **asdict(run)}
 
 
 def measures(config: Config, run: RunKey, *probes: str) -> bool:
