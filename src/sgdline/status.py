@@ -27,9 +27,10 @@ from sgdline.tables import provenance
 from sgdline.tables.seals import check_head, read_seal
 from sgdline.workflow import layout
 from sgdline.workflow.layout import Layout, RunKey, run_label, run_path
-from sgdline.workflow.runs import parent_run, probe_segments, runs, toys
+from sgdline.workflow.runs import parent_run, planned_by, probe_segments, runs, toys
 from sgdline.workflow.segments import segment_bounds
 from sgdline.workflow.slices import probe_slice, training_slice
+from sgdline.workflow.starts import start_of
 
 # Of a log, where its end says how a job ended; a traceback seldom has more.
 _LOG_TAIL = 1 << 16
@@ -266,6 +267,7 @@ class _Surveyor:
         pairs: list[tuple[str, str]] = []
         if block["import_lines"] is None:
             pairs.append((trace, _BELOW.dataset(block["dataset"])))
+            pairs += [(trace, _BELOW.sharpness(start)) for start in self._starts([key])]
             parent = parent_run(self._config, key)
             if parent is not None:
                 pairs.append((trace, _BELOW.checkpoints(parent)))
@@ -274,7 +276,10 @@ class _Surveyor:
             beside = self._siblings.get(_BELOW.segment(key, probe, 0).rpartition("/")[0], ())
             segments = [path for path in beside if layout.is_segment(path)]
             pairs += [(whole, segment) for segment in segments]
-            pairs += [(own, checkpoints) for own in segments or [whole] if block["import_lines"] is None]
+            if block["import_lines"] is None:
+                planned = planned_by(self._config, key.experiment, probe)
+                sources = [checkpoints] if planned is None else [checkpoints, _BELOW.plan(key, planned)]
+                pairs += [(own, source) for own in segments or [whole] for source in sources]
             # What the analysis makes of a probe's table begins with its name.
             tables = self._siblings.get(_BELOW.run(key), ())
             pairs += [(table, whole) for table in tables if layout.is_made_from(table, whole)]
@@ -282,6 +287,11 @@ class _Surveyor:
             picture = _BELOW.figure(figure, key, "png")
             pairs += [(picture, _BELOW.table(key, kind)) for kind in figures.spec(figure).tables]
         self._note_untimely(pairs)
+
+    def _starts(self, keys: Iterable[RunKey]) -> list[str]:
+        """Return the starts whose sharpness is measured for these runs."""
+        blocks = self._config["experiments"]
+        return [start_of(self._config, key) for key in keys if blocks[key.experiment]["lr_unit"] == "sharpness"]
 
     def _note_untimely(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Note the files of pairs (made, source) that are older than their source."""
@@ -404,7 +414,7 @@ class _Surveyor:
         if not (self._found.missing or self._found.unfinished):
             return
         labels = [run_label(key) for key in keys]
-        labels += [*toys(self._config), *self._config["datasets"], *self._config["comparisons"]]
+        labels += [*self._starts(keys), *toys(self._config), *self._config["datasets"], *self._config["comparisons"]]
         # Logs of what the configuration no longer names tell nothing.
         named = re.compile("|".join(rf"(?:^|_|/){re.escape(label)}(?:_|$)" for label in labels) or "(?!)")
         for path in sorted(self._files):

@@ -226,6 +226,17 @@ def test_failures_come_with_their_reason(results: Results, capsys: pytest.Captur
     assert "missing: 1" in text
 
 
+def test_a_failed_sharpness_is_reported_for_the_starts_of_the_configuration(results: Results) -> None:
+    results.config["experiments"]["short"]["lr_unit"] = "sharpness"
+    results.record()
+    error = SgdlineError("No eigenvalue converged.")
+    for start in ("digits/mlp/chunk64_seed1", "digits/mlp/chunk32_seed1", "digits/gone/chunk64_seed1"):
+        results.log(f"measure_sharpness/{start}.log", error)
+    assert [(finding.subject, finding.words) for finding in survey(results.folder).failed] == [
+        ("measure_sharpness: digits/mlp/chunk64_seed1", str(error))
+    ]
+
+
 def test_a_failure_that_was_mended_is_forgotten(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
     results.log(f"probe_segment/{LABEL}_line_1.log", SgdlineError("An old fault."))
     assert "An old fault" not in words(results, capsys, status=0)
@@ -291,11 +302,14 @@ def test_what_the_folder_holds_besides(results: Results, capsys: pytest.CaptureF
 
 def test_times_that_do_not_fit_are_reported(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
     results.config["experiments"]["short"]["figures"] = ["linesearch/fig2_lines", "linesearch/of_another_version"]
-    results.record()
+    results.config["experiments"]["short"]["lr_unit"] = "sharpness"
+    results.complete().record()
     paths = {
         "dataset": "datasets/digits.arrow",
         "trace": f"{MLP}/trace.arrow",
         "checkpoints": f"{MLP}/checkpoints/.snakemake_timestamp",
+        "sharpness": "sharpness/digits/mlp/chunk64_seed1.json",
+        "plan": f"{MLP}/line/plan.json",
         "segment": f"{MLP}/line/segment1.arrow",
         "line": f"{MLP}/line.arrow",
         "fits": f"{MLP}/line_fits.arrow",
@@ -309,8 +323,8 @@ def test_times_that_do_not_fit_are_reported(results: Results, capsys: pytest.Cap
         os.utime(path, (1e9, 1e9))
     assert "Times" not in words(results, capsys, status=0)
     for source, made in (
-        ("dataset", "trace"), ("checkpoints", "segment"), ("segment", "line"), ("line", "fits"), ("line", "figure"),
-        ("trace", "figure"), ("claims of a paper", "claims"),
+        ("dataset", "trace"), ("sharpness", "trace"), ("checkpoints", "segment"), ("plan", "segment"),
+        ("segment", "line"), ("line", "fits"), ("line", "figure"), ("trace", "figure"), ("claims of a paper", "claims"),
     ):  # fmt: skip
         for name, path in paths.items():
             os.utime(results.folder / path, (1e9, 1e9 - (name == made) + (name == source)))
