@@ -8,6 +8,8 @@ from pathlib import Path
 from sgdline import config as settings
 from sgdline import figures
 from sgdline.errors import SgdlineError
+from sgdline.workflow.runs import runs as runs_named
+from sgdline.workflow.runs import toys as toys_named
 
 _BASE = Path("config/config.yaml")
 
@@ -36,7 +38,7 @@ def check_configuration(overlays: Iterable[str | Path]) -> str:
             "Remove that line, or check with snakemake --dry-run."
         )
     config = settings.resolve_config(files.merged, files=files, **figures.facts_for_config())
-    runs, toys = settings.runs(config), settings.toys(config)
+    runs, toys = runs_named(config), toys_named(config)
     experiments = {run.experiment for run in runs}
     updates = sum(config["experiments"][run.experiment]["steps"] for run in runs)
     counts = {"experiment": len(experiments), "run": len(runs), "update": updates, "toy": len(toys)}

@@ -20,12 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sgdline.chosen_updates import is_chosen
-from sgdline.config import ConfigError, resolve_config, run_path, runs, toys
+from sgdline.config import ConfigError, resolve_config
 from sgdline.config.declarations import configuration_schema
 from sgdline.declare import registry
 from sgdline.engine.plan import PRECISIONS, Plan
 from sgdline.errors import SgdlineError
 from sgdline.figures import available, spec
+from sgdline.workflow.layout import run_path
+from sgdline.workflow.runs import runs, toys
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = configuration_schema()

@@ -13,8 +13,9 @@ import pytest
 from hostile_configs import CONFIGS, Changed, Follower, Place, Targets, concerned_runs, hostile_configs
 from hypothesis import HealthCheck, given, settings
 
-from sgdline.config import ConfigError, resolve_config, runs
+from sgdline.config import ConfigError, resolve_config
 from sgdline.figures import facts_for_config
+from sgdline.workflow.runs import runs
 
 COUNT = int(os.environ.get("SGDLINE_HOSTILE_CONFIGS", "250"))
 FIGURES = facts_for_config()

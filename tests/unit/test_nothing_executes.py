@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from sgdline.config import ConfigError, resolve_config, run_path, runs
+from sgdline.config import ConfigError, resolve_config
 from sgdline.declare.walker import SAFE_LOADER
 from sgdline.figures import facts_for_config
+from sgdline.workflow.layout import run_path
+from sgdline.workflow.runs import runs
 
 ROOT = Path(__file__).parents[2]
 

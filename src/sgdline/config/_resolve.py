@@ -11,13 +11,14 @@ from typing import Any
 
 from sgdline.chosen_updates import any_chosen
 from sgdline.config._files import ConfigFiles
-from sgdline.config._runs import format_lr, measured_steps, segment_bounds
 from sgdline.config._toys import check_toys
 from sgdline.config.declarations import configuration_schema
 from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
 from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
 from sgdline.engine.lanczos_budget import smallest_budget
+from sgdline.workflow.layout import format_lr
+from sgdline.workflow.segments import measured_steps, segment_bounds
 
 Block = Mapping[str, Any]
 
