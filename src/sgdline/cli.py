@@ -117,7 +117,7 @@ def _positive(text: str) -> float:
 
 
 def _import_lines(options: argparse.Namespace) -> int:
-    # Here and not above: help needs no numpy.
+    # Imported lazily: help needs no numpy.
     from sgdline.data.published_lines import import_lines
 
     try:
