@@ -11,7 +11,7 @@ GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 SNAKEMAKE := $(VENV)/bin/snakemake all_figures --cores $(CORES) $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
 	$(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: figures report test bench check clean
+.PHONY: figures report test bench check reference clean
 
 figures: $(VENV)/installed
 	$(SNAKEMAKE)
@@ -36,6 +36,10 @@ $(VENV)/installed: pyproject.toml envs/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --constraint envs/constraints.txt --editable ".[dev]"
 	touch $@
+
+# Makes the tables of the manual and the schema for editors anew, after a declaration has changed.
+reference: $(VENV)/installed
+	$(VENV)/bin/python -m sgdline.config.reference
 
 clean:
 	rm -rf $(VENV) .snakemake

@@ -41,17 +41,17 @@ localrules:
 rule all_figures:
     default_target: True
     input:
-        trace_files(),
-        figure_files(),
-        claim_files(),
+        JOBS.traces(),
+        JOBS.figure_files(),
+        JOBS.claim_files(),
 
 
 rule all_tables:
     input:
-        analysis_files(),
-        claim_files(),
+        JOBS.analysis_files(),
+        JOBS.claim_files(),
 
 
 rule all_runs:
     input:
-        trace_files(),
+        JOBS.traces(),

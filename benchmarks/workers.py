@@ -26,7 +26,7 @@ from sgdline.engine.positions import measure_adaptively
 from sgdline.errors import SgdlineError
 from sgdline.interpolation import interpolate_panels
 from sgdline.models import build_model, count_parameters, mlp, resnet20, tiny_resnet
-from sgdline.probes.line import Probe
+from sgdline.probes.line.probe import Probe
 from sgdline.probes.planning import plan_probe
 from sgdline.probes.segment import probe_segment
 from sgdline.runtime import keep_freed_memory, restore_tf32, set_tf32, set_threads, use_deterministic_kernels
@@ -555,7 +555,7 @@ def _scaled(
 
 
 def checks(*, repeats: int, small: bool, threads: int) -> list[dict[str, Any]]:
-    """Return what holding the copy against the network itself costs beside a line of 17 nodes, turn by turn.
+    """Return what holding copy and plan against the network itself costs beside a line of 17 nodes, turn by turn.
 
     Noise as images: the time does not depend on what they show.
     """
@@ -578,10 +578,14 @@ def checks(*, repeats: int, small: bool, threads: int) -> list[dict[str, Any]]:
             synchronise()
             start = time.perf_counter()
             with engine.line(direction) as line:
-                line.losses(where, measured)
+                found = line.losses(where, measured)
             synchronise()
             middle = time.perf_counter()
             engine.require_same()
+            if plan.chunks_per_pass > 1:  # as LineMeter does
+                first, here = measured.passes[0], found[len(where) // 2, :chunk]
+                inputs, targets = first.inputs[:chunk], first.targets[:chunk]
+                assert engine.network.fault_of_plan(here, inputs, targets, mask_seed=0) is None
             synchronise()
             times["line"].append(middle - start)
             times["check"].append(time.perf_counter() - middle)

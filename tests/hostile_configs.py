@@ -24,24 +24,23 @@ from sgdline.analysis.distances import measure_distances
 from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies
-from sgdline.config import (
-    RunKey,
-    analysis_slice,
-    dataset_slice,
-    plan_slice,
-    probe_slice,
-    run_path,
-    runs,
-    training_slice,
-)
 from sgdline.data.images import ImageData, load_images
 from sgdline.data.prepare import prepare_dataset
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
+from sgdline.figures import available, spec
 from sgdline.train.loop import Trainer
+from sgdline.workflow.claims import JUDGED
+from sgdline.workflow.code import toy_module
+from sgdline.workflow.constraints import wildcard_constraints
+from sgdline.workflow.jobs import Jobs
+from sgdline.workflow.layout import RunKey, run_path
+from sgdline.workflow.runs import runs
+from sgdline.workflow.slices import analysis_slice, dataset_slice, plan_slice, probe_slice, training_slice
 
 ROOT = Path(__file__).parents[1]
 FILES = [None, *sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")]
+FIGURES = {figure: spec(figure) for figure in available()}
 
 Place = tuple[Any, ...]
 
@@ -51,7 +50,7 @@ def whole_config(overlay: Path | None) -> dict[str, Any]:
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     if overlay is not None:
         update_config(config, yaml.safe_load(overlay.read_text(encoding="utf-8")))
-    return config if config["run"] == "all" else _without_idle(config)
+    return config if config.get("run", "all") == "all" else _without_idle(config)
 
 
 def _without_idle(config: dict[str, Any]) -> dict[str, Any]:
@@ -248,83 +247,63 @@ def concerned_runs(config: Mapping[str, Any], touched: list[Place]) -> list[RunK
 
 
 class Targets:
-    """The helper functions of the workflow, as Snakemake runs them while it plans, for one configuration."""
-
-    _source = (ROOT / "workflow/rules/common.smk").read_text(encoding="utf-8")
-    # The one piece of it that is not Python.
-    _python, _replaced = re.subn(
-        r"^wildcard_constraints:\n((?:    .*\n)+)", r"CONSTRAINTS = dict(\n\1)\n", _source, flags=re.MULTILINE
-    )
-    assert _replaced == 1
-    _code = compile(_python, "common.smk", "exec")
+    """What the rules of the workflow ask for while Snakemake plans, for one configuration."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        settings = SimpleNamespace(config={})
-        workflow = SimpleNamespace(
-            basedir=str(ROOT), local_exec=True, configfiles=[], overwrite_configfiles=[], config_settings=settings
-        )
-        self.names: dict[str, Any] = {"workflow": workflow, "config": config}
-        exec(self._code, self.names)
-
-    def __getattr__(self, name: str) -> Any:
-        return self.names[name]
+        self._jobs = Jobs(config, figures=FIGURES, folder=ROOT / "workflow")
+        self._constraints = wildcard_constraints(config)
 
     def files(self) -> list[str]:
-        return [*self.trace_files(), *self.figure_files(), *self.claim_files(), *self.analysis_files()]
+        return [*self._jobs.figure_files(), *self._jobs.claim_files(), *self._jobs.analysis_files()]
 
     def evaluate(self, run: RunKey) -> None:
         """Call what the rules of a run call."""
-        experiment = self.CONFIG["experiments"][run.experiment]
-        labels = {**asdict(run), "batch_size": str(run.batch_size), "seed": str(run.seed)}
-        wildcards = Wildcards(labels)
-        for name, value in labels.items():
-            assert re.fullmatch(self.CONSTRAINTS[name], value), (name, value)
-        self.dataset_file(wildcards)
-        self.run_labels(wildcards)
+        jobs, experiment = self._jobs, self._jobs.config["experiments"][run.experiment]
+        wildcards = self._wildcards(run)
+        jobs.dataset(wildcards)
+        jobs.labels(wildcards)
         if experiment["import_lines"] is None:
-            self.training_settings(wildcards)
-            self.parent_checkpoints(wildcards)
-            self.sharpness_file(wildcards)
+            jobs.training(wildcards)
+            jobs.parent(wildcards)
+            jobs.sharpness(wildcards)
         for probe in experiment["probes"]:
-            probed = Wildcards({**labels, "probe": probe})
-            assert re.fullmatch(self.CONSTRAINTS["probe"], probe)
+            probed = self._wildcards(run, probe=probe)
             if experiment["import_lines"] is None:
-                self.plan_file(probed)
-                self.probe_settings(probed)
-                self.plan_settings(probed)
-                self.segment_files(probed) if experiment["segments"] <= 1000 else None
+                jobs.plan(probed)
+                jobs.probe(probed)
+                jobs.plan_settings(probed)
+                jobs.segments(probed) if experiment["segments"] <= 1000 else None
         for figure in experiment["figures"]:
-            paper, _, short = figure.partition("/")
-            drawn = Wildcards({**labels, "paper": paper, "figure": short})
-            self.figure_tables(drawn)
-            self.figure_settings(drawn)
-            self.figure_caption(drawn)
+            drawn = self._wildcards(run, **_parts(figure))
+            jobs.figure_tables(drawn)
+            jobs.figure_settings(drawn)
+            jobs.caption(drawn)
 
     def compare(self) -> None:
-        for name, block in self.CONFIG["comparisons"].items():
-            paper, _, figure = block["figure"].partition("/")
-            wildcards = Wildcards({"comparison": name, "paper": paper, "figure": figure})
-            self.comparison_tables(wildcards)
-            self.comparison_settings(wildcards)
-        for name in ("walk", "curious", "linesearch"):
-            for run in self.runs_of(name):
-                {"walk": self.walk_run, "curious": self.curious_run}.get(name, self.run_labels)(run)
-        for toy in self.CONFIG["toys"]:
-            self.toy_settings(SimpleNamespace(toy=toy))
-            self.toy_module(SimpleNamespace(toy=toy))
+        jobs = self._jobs
+        for name, block in jobs.config["comparisons"].items():
+            wildcards = self._wildcards(comparison=name, **_parts(block["figure"]))
+            jobs.comparison_tables(wildcards)
+            jobs.comparison_settings(wildcards)
+        for start in jobs.starts:
+            jobs.start_settings(self._wildcards(start=start))
+        for paper in JUDGED:
+            jobs.facts(paper, jobs.of_paper(paper))
+        for toy in jobs.config["toys"]:
+            jobs.toy_settings(self._wildcards(toy=toy))
+            toy_module(jobs.config, toy)
+
+    def _wildcards(self, run: RunKey | None = None, **values: str) -> Any:
+        """Return wildcards as Snakemake hands them over: attributes that are texts, and that the rules admit."""
+        texts = {} if run is None else {name: str(value) for name, value in asdict(run).items()}
+        for name, text in (texts | values).items():
+            assert re.fullmatch(self._constraints[name], text), (name, text)
+        return SimpleNamespace(**texts, **values)
 
 
-class Wildcards(SimpleNamespace):
-    """What Snakemake hands to an input function: attributes that unpack as a mapping does."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        super().__init__(**values)
-
-    def keys(self) -> Any:
-        return self.__dict__.keys()
-
-    def __getitem__(self, name: str) -> str:
-        return str(self.__dict__[name])
+def _parts(figure: str) -> dict[str, str]:
+    paper, _, name = figure.partition("/")
+    return {"paper": paper, "figure": name}
 
 
 class Follower:
@@ -345,11 +324,10 @@ class Follower:
             assert len(folder) < 400
             assert all(len(part) <= 255 for part in folder.split("/"))
             block = config["experiments"][run.experiment]
-            labels = asdict(run)
-            training = training_slice(config, **labels)
+            training = training_slice(config, run)
             for probe in block["probes"]:
-                probe_slice(config, run.experiment, probe, **{k: v for k, v in labels.items() if k != "experiment"})
-                plan_slice(config, run.experiment, probe, **{k: v for k, v in labels.items() if k != "experiment"})
+                probe_slice(config, run, probe)
+                plan_slice(config, run, probe)
             analysis_slice(config, run.experiment)
             if block["import_lines"] is None:
                 self._train(config, run, training)
@@ -390,13 +368,13 @@ class Follower:
             self.count("told by the network")
 
     def _probe(self, config: Any, run: RunKey, probe: str, trainer: Trainer, images: ImageData, training: Any) -> None:
-        labels = {key: value for key, value in asdict(run).items() if key != "experiment"}
-        sliced = probe_slice(config, run.experiment, probe, **labels)
-        pinned = config["experiments"][run.experiment]["probes"][probe].get("plan", {})
+        sliced = probe_slice(config, run, probe)
+        whole = config["experiments"][run.experiment]["probes"][probe].get("plan", {})
+        pinned = {entry: value for entry, value in whole.items() if value is not None}
         # As a trial would choose it; nothing is compiled here.
         fixed = {"reseed": False, "compiled": False, "cuda_graphs": False}
         plan = Plan(**(pinned | fixed if pinned.get("reseed") is not True else pinned))
-        module = import_module(f"sgdline.probes.{probe}")
+        module = import_module(f"sgdline.probes.{probe}.probe")
         measuring = module.Probe(trainer, images, training, sliced["settings"], plan)
         measuring.facts()
         measuring.due(0)

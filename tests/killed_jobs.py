@@ -25,7 +25,7 @@ EVERY = 3  # updates between two lines
 
 # Processes are forked from a server that has imported torch, which takes longer than the jobs themselves.
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["sgdline.train.run", "sgdline.probes.segment", "sgdline.probes.line"])
+_SERVER.set_forkserver_preload(["sgdline.train.run", "sgdline.probes.segment", "sgdline.probes.line.probe"])
 
 
 def settings() -> dict[str, Any]:
@@ -43,7 +43,7 @@ def train(dataset: Path, folder: Path, work: Path) -> None:
 
 def probe(dataset: Path, folder: Path, work: Path) -> None:
     """Measure lines of the run's second segment; write down every one that is measured."""
-    from sgdline.probes.line import Probe
+    from sgdline.probes.line.probe import Probe
     from sgdline.probes.segment import probe_segment
 
     _note_calls(Probe, "measure", work, lambda update: update.step)

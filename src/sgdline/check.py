@@ -8,9 +8,10 @@ from pathlib import Path
 from sgdline import config as settings
 from sgdline import figures
 from sgdline.errors import SgdlineError
+from sgdline.workflow.runs import runs as runs_named
+from sgdline.workflow.runs import toys as toys_named
 
 _BASE = Path("config/config.yaml")
-_SCHEMA = Path("workflow/schemas/config.schema.yaml")
 
 
 def check_configuration(overlays: Iterable[str | Path]) -> str:
@@ -36,16 +37,10 @@ def check_configuration(overlays: Iterable[str | Path]) -> str:
             "The configuration must be plain YAML, got a template (__use_yte__: true), which only Snakemake runs. "
             "Remove that line, or check with snakemake --dry-run."
         )
-    schema = settings.load_schema(_schema_file())
-    config = settings.resolve_config(files.merged, schema=schema, files=files, **figures.facts_for_config())
-    runs, toys = settings.runs(config), settings.toys(config)
+    config = settings.resolve_config(files.merged, files=files, **figures.facts_for_config())
+    runs, toys = runs_named(config), toys_named(config)
     experiments = {run.experiment for run in runs}
     updates = sum(config["experiments"][run.experiment]["steps"] for run in runs)
     counts = {"experiment": len(experiments), "run": len(runs), "update": updates, "toy": len(toys)}
     words = [f"{count:,} {name}{'' if count == 1 else 's'}" for name, count in counts.items()]
     return f"Sound: {', '.join(words)}; results go to {config['results']}."
-
-
-def _schema_file() -> Path:
-    """Return the schema of the working directory's workflow, or of the checkout that this package is part of."""
-    return _SCHEMA if _SCHEMA.exists() else Path(__file__).parents[2] / _SCHEMA

@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_import_lines(commands)
     _add_status(commands)
     _add_check(commands)
+    _add_describe(commands)
     return parser
 
 
@@ -94,6 +95,17 @@ def _add_check(commands: Commands) -> None:
     check.set_defaults(command_function=_check, fault_status=2)
 
 
+def _add_describe(commands: Commands) -> None:
+    describe = commands.add_parser(
+        "describe",
+        help="the options of a probe, a toy or a block of the configuration",
+        description="Print the options of a probe, a toy, an experiment, a data set: key, default, what is allowed and "
+        "what it means. Without a name: print all names.",
+    )
+    describe.add_argument("name", nargs="?", metavar="NAME", help="for example hvp, or experiment")
+    describe.set_defaults(command_function=_describe, fault_status=1)
+
+
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -105,7 +117,7 @@ def _positive(text: str) -> float:
 
 
 def _import_lines(options: argparse.Namespace) -> int:
-    # Here and not above: help needs no numpy.
+    # Imported lazily: help needs no numpy.
     from sgdline.data.published_lines import import_lines
 
     try:
@@ -145,4 +157,11 @@ def _check(options: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
+    return 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from sgdline.config.reference import describe
+
+    print(describe(options.name))
     return 0

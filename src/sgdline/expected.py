@@ -11,8 +11,8 @@ from typing import Any
 
 from sgdline.errors import SgdlineError
 from sgdline.runtime import write_text
+from sgdline.workflow.layout import RECORD
 
-RECORD = "expected.json"
 _AGAIN = "Delete it and start Snakemake."
 
 

@@ -453,7 +453,8 @@ class LineMeter:
         guess: float,
         step_length: float | None,
     ) -> MeasuredLine:
-        engine, measured = self._ready(unit, guess)
+        with self._explained():
+            engine, measured = self._ready(unit, guess)
         present = step_length if origin is not None else 0.0  # where the network itself is
         at_present: Tensor | None = None  # losses of the first chunk there
         with self._explained(), engine.line(unit, origin=origin) as line:

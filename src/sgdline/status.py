@@ -12,7 +12,7 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
-from sgdline import config as settings
 from sgdline import figures
 from sgdline.errors import SgdlineError
-from sgdline.expected import RECORD, read_expected
+from sgdline.expected import read_expected
 from sgdline.tables import provenance
 from sgdline.tables.seals import check_head, read_seal
+from sgdline.workflow import layout
+from sgdline.workflow.layout import Layout, RunKey, run_label, run_path
+from sgdline.workflow.runs import parent_run, planned_by, probe_segments, runs, toys
+from sgdline.workflow.segments import segment_bounds
+from sgdline.workflow.slices import probe_slice, training_slice
+from sgdline.workflow.starts import start_of
 
 # Of a log, where its end says how a job ended; a traceback seldom has more.
 _LOG_TAIL = 1 << 16
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ (.*)$")  # the format of sgdline.runtime.job
 _TRACEBACK = "Traceback (most recent call last):"
+# All paths here are below the results folder.
+_BELOW = Layout()
 # Logs of the jobs that `Survey` looks at one by one.
 _RUN_RULES = ("train_run", "import_lines", "probe_run", "probe_segment")
 # What reading a table may end with, if it is damaged. pyarrow's own errors are ValueErrors and the like.
@@ -145,7 +152,7 @@ def _walk(root: Path, found: Survey) -> dict[str, _File]:
             continue  # a job that runs beside this has removed it
         except OSError as error:
             raise SgdlineError(f"{root / below} must be readable, got {error.strerror}. Mend its rights.") from error
-        if below and any(entry.name == RECORD for entry in entries):
+        if below and any(entry.name == layout.RECORD for entry in entries):
             found.nested.append(below.rstrip("/"))
             continue
         for entry in entries:
@@ -178,11 +185,10 @@ class _Surveyor:
         wanted = {path for paths in expected.values() for path in paths}
         asked = []
         looked_at: set[str] = set()
-        for key in settings.runs(self._config):
-            run = settings.run_path(key)
+        for key in runs(self._config):
             measured = self._config["experiments"][key.experiment]["probes"]
-            probes = [probe for probe in measured if f"{run}/{probe}.arrow" in wanted]
-            if probes or f"{run}/trace.arrow" in wanted:
+            probes = [probe for probe in measured if _BELOW.table(key, probe) in wanted]
+            if probes or _BELOW.table(key, "trace") in wanted:
                 asked.append(key)
                 looked_at |= self._survey_run(key, probes)
         parents = self._parents(asked)
@@ -190,36 +196,36 @@ class _Surveyor:
             looked_at |= self._survey_run(key, ())
         for key in [*asked, *parents]:
             self._compare_times(key)
-        claims = [path for path in self._files if re.fullmatch(r"tables/[^/]+/claims\.csv", path)]
-        self._note_untimely(("tables/claims.csv", path) for path in claims)
+        claims = filter(layout.is_claims_of_a_paper, self._files)
+        self._note_untimely((_BELOW.claims("claims"), path) for path in claims)
         self._survey_files(expected, looked_at)
         self._survey_logs([*asked, *parents])
         self._measure_disk()
-        known = {settings.run_path(key) for key in [*settings.runs(self._config), *parents]}
-        runs = {path.removesuffix("/trace.arrow") for path in self._files if path.endswith("/trace.arrow")}
-        self._found.left_over = sorted(run for run in runs if run.count("/") == 2 and run not in known)
+        known = {run_path(key) for key in [*runs(self._config), *parents]}
+        traced = {run for path in self._files if (run := layout.traced_run(path)) is not None}
+        self._found.left_over = sorted(traced - known)
 
-    def _parents(self, asked: Sequence[settings.RunKey]) -> list[settings.RunKey]:
+    def _parents(self, asked: Sequence[RunKey]) -> list[RunKey]:
         """Return the runs that others continue and that nobody asks for by themselves."""
         known = dict.fromkeys(asked)
         waiting = list(asked)
         while waiting:
-            parent = settings.parent_run(self._config, **asdict(waiting.pop()))
+            parent = parent_run(self._config, waiting.pop())
             if parent is not None and parent not in known:
                 known[parent] = None
                 waiting.append(parent)
         return list(known)[len(asked) :]
 
-    def _survey_run(self, key: settings.RunKey, probes: Iterable[str]) -> set[str]:
+    def _survey_run(self, key: RunKey, probes: Iterable[str]) -> set[str]:
         """Look at the jobs of one run; return the tables that were looked at."""
-        run = settings.run_path(key)
+        run = run_path(key)
         training = self._training_job(key)
         state, diverged_at = self._survey_job(run, training, kind="trace")
         tables, states = {training.table}, [state]
         left = [] if state.complete else [f"{training.name} {state.value}{self._progress(state, training)}"]
         for probe in probes:
             gathered, segments = self._survey_probe(key, probe, training, diverged_at)
-            tables.add(f"{run}/{probe}.arrow")
+            tables.add(_BELOW.table(key, probe))
             self._found.segments.update(segments)
             states += [gathered, *segments]
             counts = Counter(state.value for state in segments if not state.complete)
@@ -234,17 +240,17 @@ class _Surveyor:
         return tables
 
     def _survey_probe(
-        self, key: settings.RunKey, probe: str, training: _Job, diverged_at: int | None
+        self, key: RunKey, probe: str, training: _Job, diverged_at: int | None
     ) -> tuple[State, list[State]]:
         """Return how far the gathered table of a probe is, and its segments."""
-        run = settings.run_path(key)
+        run = run_path(key)
         jobs = self._probe_jobs(key, probe, training)
-        whole = f"{run}/{probe}.arrow"
+        whole = _BELOW.table(key, probe)
         gathered = State.MISSING
         if jobs[0].table == whole:  # a single job writes it
             gathered = State.DONE
         elif whole in self._files:
-            log = f"logs/gather_segments/{settings.run_label(key)}_{probe}.log"
+            log = _BELOW.log("gather_segments", key, probe)
             gathered, _ = self._survey_job(run, _Job(probe, whole, log, (whole,), jobs[0].slice), kind=probe)
         if gathered is State.DONE and jobs[0].table != whole:
             states = [State.DONE] * len(jobs)  # nobody asks for the segments any more
@@ -254,27 +260,38 @@ class _Surveyor:
         pairs = zip(states, cut, strict=True)
         return gathered, [State.DIVERGED if short and state is State.DONE else state for state, short in pairs]
 
-    def _compare_times(self, key: settings.RunKey) -> None:
+    def _compare_times(self, key: RunKey) -> None:
         """Note what is older than a file that it was made from: Snakemake makes it again, whatever it holds."""
-        run, block = settings.run_path(key), self._config["experiments"][key.experiment]
-        trace, checkpoints = f"{run}/trace.arrow", f"{run}/checkpoints"
+        block = self._config["experiments"][key.experiment]
+        trace, checkpoints = _BELOW.table(key, "trace"), _BELOW.checkpoints(key)
         pairs: list[tuple[str, str]] = []
         if block["import_lines"] is None:
-            pairs.append((trace, f"datasets/{block['dataset']}.arrow"))
-            parent = settings.parent_run(self._config, **asdict(key))
+            pairs.append((trace, _BELOW.dataset(block["dataset"])))
+            pairs += [(trace, _BELOW.sharpness(start)) for start in self._starts([key])]
+            parent = parent_run(self._config, key)
             if parent is not None:
-                pairs.append((trace, f"{settings.run_path(parent)}/checkpoints"))
+                pairs.append((trace, _BELOW.checkpoints(parent)))
         for probe in block["probes"]:
-            whole = f"{run}/{probe}.arrow"
-            segments = [path for path in self._below(f"{run}/{probe}/segment") if path.endswith(".arrow")]
+            whole = _BELOW.table(key, probe)
+            beside = self._siblings.get(_BELOW.segment(key, probe, 0).rpartition("/")[0], ())
+            segments = [path for path in beside if layout.is_segment(path)]
             pairs += [(whole, segment) for segment in segments]
-            pairs += [(own, checkpoints) for own in segments or [whole] if block["import_lines"] is None]
+            if block["import_lines"] is None:
+                planned = planned_by(self._config, key.experiment, probe)
+                sources = [checkpoints] if planned is None else [checkpoints, _BELOW.plan(key, planned)]
+                pairs += [(own, source) for own in segments or [whole] for source in sources]
             # What the analysis makes of a probe's table begins with its name.
-            pairs += [(table, whole) for table in self._below(f"{run}/{probe}_") if table.endswith(".arrow")]
+            tables = self._siblings.get(_BELOW.run(key), ())
+            pairs += [(table, whole) for table in tables if layout.is_made_from(table, whole)]
         for figure in set(block["figures"]) & set(figures.available()):
-            picture = f"figures/{figure}/{settings.run_label(key)}.png"
-            pairs += [(picture, f"{run}/{kind}.arrow") for kind in figures.spec(figure).tables]
+            picture = _BELOW.figure(figure, key, "png")
+            pairs += [(picture, _BELOW.table(key, kind)) for kind in figures.spec(figure).tables]
         self._note_untimely(pairs)
+
+    def _starts(self, keys: Iterable[RunKey]) -> list[str]:
+        """Return the starts whose sharpness is measured for these runs."""
+        blocks = self._config["experiments"]
+        return [start_of(self._config, key) for key in keys if blocks[key.experiment]["lr_unit"] == "sharpness"]
 
     def _note_untimely(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Note the files of pairs (made, source) that are older than their source."""
@@ -282,10 +299,6 @@ class _Surveyor:
             times = self._changed(made), self._changed(source)
             if times[0] is not None and times[1] is not None and times[0] < times[1]:
                 self._found.untimely.append((made, source))
-
-    def _below(self, start: str) -> list[str]:
-        """Return the files whose path begins so, in the same folder."""
-        return [path for path in self._siblings.get(start.rpartition("/")[0], ()) if path.startswith(start)]
 
     def _changed(self, path: str) -> float | None:
         """Return when a file or a folder of checkpoints was changed, as Snakemake sees it; None without one."""
@@ -304,31 +317,28 @@ class _Surveyor:
         if left:
             self._found.unfinished.append(Finding(run, "; ".join(left)))
 
-    def _training_job(self, key: settings.RunKey) -> _Job:
-        run, label = settings.run_path(key), settings.run_label(key)
-        trace = f"{run}/trace.arrow"
+    def _training_job(self, key: RunKey) -> _Job:
+        trace = _BELOW.table(key, "trace")
         if self._config["experiments"][key.experiment]["import_lines"] is not None:
-            return _Job("import", trace, f"logs/import_lines/{label}.log", (trace, f"{run}/line.arrow"))
-        expected = settings.training_slice(self._config, **asdict(key))
-        outputs = (trace, f"{run}/checkpoints")
-        return _Job("training", trace, f"logs/train_run/{label}.log", outputs, expected)
+            return _Job("import", trace, _BELOW.log("import_lines", key), (trace, _BELOW.table(key, "line")))
+        outputs = (trace, _BELOW.checkpoints(key))
+        return _Job("training", trace, _BELOW.log("train_run", key), outputs, training_slice(self._config, key))
 
-    def _probe_jobs(self, key: settings.RunKey, probe: str, training: _Job) -> list[_Job]:
-        run, label = settings.run_path(key), settings.run_label(key)
+    def _probe_jobs(self, key: RunKey, probe: str, training: _Job) -> list[_Job]:
         block = self._config["experiments"][key.experiment]
-        whole = f"{run}/{probe}.arrow"
+        whole = _BELOW.table(key, probe)
         if block["import_lines"] is not None:  # one job makes both tables
             return [_Job(training.name, whole, training.log, (whole,))]
-        expected = settings.probe_slice(self._config, probe=probe, **asdict(key))
+        expected = probe_slice(self._config, key, probe)
         if block["segments"] == 1:
-            return [_Job(probe, whole, f"logs/probe_run/{label}_{probe}.log", (whole,), expected, block["steps"])]
-        bounds = settings.segment_bounds(block["steps"], settings.probe_segments(self._config, key.experiment, probe))
+            return [_Job(probe, whole, _BELOW.log("probe_run", key, probe), (whole,), expected, block["steps"])]
+        bounds = segment_bounds(block["steps"], probe_segments(self._config, key.experiment, probe))
         return [
             _Job(
                 f"{probe}, segment {number} (of {len(bounds)}, from 0)",
-                f"{run}/{probe}/segment{number}.arrow",
-                f"logs/probe_segment/{label}_{probe}_{number}.log",
-                (f"{run}/{probe}/segment{number}.arrow",),
+                _BELOW.segment(key, probe, number),
+                _BELOW.log("probe_segment", key, probe, number),
+                (_BELOW.segment(key, probe, number),),
                 expected,
                 end,
             )
@@ -399,25 +409,26 @@ class _Surveyor:
         except _DAMAGE as error:
             self._found.damaged.append(Finding(path, _damage_words("it", error)))
 
-    def _survey_logs(self, keys: Sequence[settings.RunKey]) -> None:
+    def _survey_logs(self, keys: Sequence[RunKey]) -> None:
         """Find the failures of all other rules: plans, gathering, analysis, figures, claims."""
         if not (self._found.missing or self._found.unfinished):
             return
-        labels = [settings.run_label(key) for key in keys]
-        labels += [*settings.toys(self._config), *self._config["datasets"], *self._config["comparisons"]]
+        labels = [run_label(key) for key in keys]
+        labels += [*self._starts(keys), *toys(self._config), *self._config["datasets"], *self._config["comparisons"]]
         # Logs of what the configuration no longer names tell nothing.
         named = re.compile("|".join(rf"(?:^|_|/){re.escape(label)}(?:_|$)" for label in labels) or "(?!)")
         for path in sorted(self._files):
-            if not path.startswith("logs/") or not path.endswith(".log") or path.split("/")[1] in _RUN_RULES:
+            logged = layout.job_of_log(path)
+            if logged is None or logged[0] in _RUN_RULES:
                 continue
+            rule, subject = logged
             reason = _failure(self._found.folder / path)
-            name = path.removeprefix("logs/").removesuffix(".log")
-            if reason is not None and ("/" not in name or named.search(name.partition("/")[2])):
-                self._found.failed.append(Finding(name.replace("/", ": ", 1), reason, path))
+            if reason is not None and (not subject or named.search(subject)):
+                self._found.failed.append(Finding(f"{rule}: {subject}" if subject else rule, reason, path))
 
     def _measure_disk(self) -> None:
         for path, file in self._files.items():
-            self._found.disk[_sort_of(path)] += file.size
+            self._found.disk[layout.contents(path)] += file.size
 
 
 def _read_facts(path: Path) -> tuple[int, dict[str, Any]]:
@@ -460,20 +471,6 @@ def _failure(log: Path) -> str | None:
         return None  # somebody stopped it
     known = re.match(r"(?:[\w.]+\.)?SgdlineError: (.*)", last)
     return known[1] if known else last
-
-
-def _sort_of(path: str) -> str:
-    """Return what a file is, for the disk's account."""
-    parts = path.split("/")
-    if "checkpoints" in parts or "checkpoints.part" in parts:
-        return "checkpoints"
-    if path.endswith((".part", ".writing")):
-        return "unfinished"
-    if parts[0] in ("figures", "datasets", "logs", "benchmarks"):
-        return {"logs": "logs", "benchmarks": "logs", "datasets": "data sets"}.get(parts[0], parts[0])
-    if re.fullmatch(r"segment\d+\.arrow", parts[-1]):
-        return "segments"
-    return "tables"
 
 
 def report(found: Survey, *, everything: bool = False, now: float | None = None) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from small_runs import prepare_digits, training_settings
 
 from sgdline.data.images import load_images
-from sgdline.probes import averages
+from sgdline.probes.averages import probe as averages
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update

@@ -23,9 +23,11 @@ from sgdline.engine.plan import Plan
 from sgdline.engine.projection import CountSketch
 from sgdline.engine.top_eigenpairs import top_eigenpairs
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes import alignment, spectrum, stationarity
+from sgdline.probes.alignment import probe as alignment
 from sgdline.probes.fresh_batches import fresh_batches
 from sgdline.probes.measuring_chunks import measuring_chunks
+from sgdline.probes.spectrum import probe as spectrum
+from sgdline.probes.stationarity import probe as stationarity
 from sgdline.seeds import derive_seed
 from sgdline.train.loop import Batch, Trainer
 

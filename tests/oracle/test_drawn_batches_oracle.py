@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from sgdline.data.images import ImageData, ImageSet, load_images
 from sgdline.engine.plan import Plan
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes import fixed_batches, one_step
 from sgdline.probes.drawn_batches import DrawnBatches
+from sgdline.probes.fixed_batches import probe as fixed_batches
+from sgdline.probes.one_step import probe as one_step
 from sgdline.seeds import derive_seed
 from sgdline.train.loop import Batch, Trainer
 

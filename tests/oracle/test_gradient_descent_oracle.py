@@ -22,7 +22,7 @@ from sgdline.data.images import ImageData, ImageSet, load_images
 from sgdline.engine.plan import Plan
 from sgdline.models.loading import build_model
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes import line
+from sgdline.probes.line import probe as line
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.landscape import Landscape
 from sgdline.train.loop import Trainer

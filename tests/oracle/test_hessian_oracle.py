@@ -28,7 +28,8 @@ from sgdline.engine.eigenvalues import SMALLEST_BUDGET, spectrum_ends
 from sgdline.engine.hessian import Chunk, FullBatchHessian
 from sgdline.engine.plan import Plan
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes import hessian_covariance, hvp
+from sgdline.probes.hessian_covariance import probe as hessian_covariance
+from sgdline.probes.hvp import probe as hvp
 from sgdline.probes.sharpness import measure_sharpness
 from sgdline.seeds import derive_seed
 from sgdline.train.checkpoints import save_checkpoint

@@ -25,7 +25,7 @@ from sgdline.data.images import ImageSet, load_images
 from sgdline.engine.plan import Plan
 from sgdline.models.loading import build_model
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes import interp
+from sgdline.probes.interp import probe as interp
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.loop import Trainer
 

@@ -31,7 +31,8 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes import mline, own_direction
+from sgdline.probes.mline import probe as mline
+from sgdline.probes.own_direction import probe as own_direction
 from sgdline.seeds import derive_seed, generator
 from sgdline.tables import kind_of, provenance, read_table, write_table
 from sgdline.train.loop import Trainer

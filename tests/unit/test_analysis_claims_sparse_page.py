@@ -13,13 +13,12 @@ import yaml
 
 from sgdline.analysis.claims import sparse_networks, sparse_relu
 from sgdline.analysis.claims.sparse_page import judge_sparse
-from sgdline.config import load_schema, resolve_config
+from sgdline.config import resolve_config
 from sgdline.errors import SgdlineError
 from sgdline.tables import kind_of, read_table, write_table
 from sgdline.toys import simulate_toy
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
 STEPS = 100
 
@@ -31,7 +30,7 @@ def step_sizes(lr: float, decay_at: float | None = None, **changes: Any) -> dict
 
 def toy(name: str, kind: str, **changes: Any) -> dict[str, Any]:
     config = {**DEFAULT, "run": [name], "toys": {name: {"toy": kind, **changes}}}
-    block = resolve_config(config, schema=SCHEMA)["toys"][name]
+    block = resolve_config(config)["toys"][name]
     kind = block.pop("toy")
     del block["figures"]
     return {"name": name, "toy": kind, "settings": block}

@@ -500,5 +500,5 @@ def test_lines_of_different_extent_are_read_as_if_each_were_alone(tmp_path):
 def test_the_script_passes_the_settings_by_name():
     rule = (Path(__file__).parents[2] / "workflow" / "rules" / "analysis.smk").read_text()
     block = rule.split("rule measure_strategies:")[1].split("rule ")[0]
-    asked = json.loads("[" + block.split("analysis_settings(")[1].split(")")[0].strip().rstrip(",") + "]")
+    asked = json.loads("[" + block.split("JOBS.analysis(")[1].split(")")[0].strip().rstrip(",") + "]")
     assert set(asked) == set(OPTIONS) - {"provenance"}

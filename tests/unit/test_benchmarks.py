@@ -94,7 +94,7 @@ def numbers(entry: Any) -> list[float]:
 
 def test_a_quick_run_gives_results_and_a_page_with_all_sections(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--quick", "--threads", "1"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--quick", "--threads", "1", "--repeats", "1"]
     done = subprocess.run(
         [*command, "--output", str(tmp_path)],
         env=environment,

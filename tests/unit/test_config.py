@@ -20,13 +20,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sgdline.chosen_updates import is_chosen
-from sgdline.config import ConfigError, load_schema, resolve_config, run_path, runs, toys
+from sgdline.config import ConfigError, resolve_config
+from sgdline.config.declarations import configuration_schema
+from sgdline.declare import registry
 from sgdline.engine.plan import PRECISIONS, Plan
 from sgdline.errors import SgdlineError
 from sgdline.figures import available, spec
+from sgdline.workflow.layout import run_path
+from sgdline.workflow.runs import runs, toys
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
+SCHEMA = configuration_schema()
 OVERLAYS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")
 FIGURES = frozenset(available())
 COMPARING = frozenset(figure for figure in FIGURES if spec(figure).compares)
@@ -58,7 +62,6 @@ def faults_of(overlay: str) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         resolve_config(
             config,
-            schema=SCHEMA,
             known_figures=FIGURES,
             figure_probes=PROBES,
             comparing=COMPARING,
@@ -82,56 +85,24 @@ def experiment_overlay(text: str) -> str:
 # --- the default and the overlays -------------------------------------------------------------------------------------
 
 
-def test_default_config_is_complete_and_comes_back_unchanged() -> None:
-    resolved = resolve_config(DEFAULT, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+def test_a_resolved_configuration_is_complete() -> None:
+    resolved = resolve_config(DEFAULT, known_figures=FIGURES, comparing=COMPARING)
     assert resolved["run"] == [*DEFAULT["experiments"], *DEFAULT["toys"]]
-    first = next(iter(DEFAULT["experiments"]))  # the others leave out what they do not change
-    assert resolved["experiments"][first] == DEFAULT["experiments"][first]
-    without = {key: value for key, value in DEFAULT.items() if key not in ("run", "experiments", "datasets")}
-    assert {key: resolved[key] for key in without} == without
-
-
-def schema_keys(schema: Any, value: Any, path: str) -> Iterator[tuple[str, bool]]:
-    """Yield every key of the schema below `path`, and whether the value states it or may leave it out."""
-    if "$ref" in schema:
-        schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
-    if path.endswith("toys.*."):  # each kind has keys of its own
-        for branch in schema["oneOf"]:
-            kind = SCHEMA["$defs"][branch["$ref"].rpartition("/")[2]]["properties"]["toy"]["const"]
-            yield from schema_keys(branch, value if value["toy"] == kind else {}, f"toys.{kind}.")
-    for key, part in schema.get("properties", {}).items():
-        optional = path.endswith(".plan.")  # what is pinned there is not chosen, so a default would choose
-        yield f"{path}{key}", key in value or optional
-        yield from schema_keys(part, value.get(key, {}), f"{path}{key}.")
-    if isinstance(schema.get("additionalProperties"), dict):
-        stated = [set(schema_keys(schema["additionalProperties"], entry, f"{path}*.")) for entry in value.values()]
-        yield from set.union(*stated)
-
-
-def test_default_config_states_every_key_of_the_schema() -> None:
-    keys = set(schema_keys(SCHEMA, DEFAULT, ""))
-    stated = {key for key, here in keys if here}
-    assert {"experiments.*.probes.line.every", "experiments.*.probes.line.plan.threads"} <= stated
-    assert {key for key, _ in keys} == stated
-
-
-def test_manual_names_every_key_of_the_schema() -> None:
-    manual = (ROOT / "config/README.md").read_text(encoding="utf-8")
-    leaves = {key.rpartition(".")[2] for key, _ in schema_keys(SCHEMA, DEFAULT, "")}
-    assert [key for key in sorted(leaves) if f"`{key}`" not in manual] == []
+    jsonschema.Draft202012Validator(SCHEMA).validate(resolved)
+    assert resolve_config(resolved, known_figures=FIGURES, comparing=COMPARING) == resolved
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
 def test_overlays_merge_and_resolve(path: Path) -> None:
     overlay = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.FullLoader)
-    resolved = resolve_config(merged(DEFAULT, overlay), schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+    resolved = resolve_config(merged(DEFAULT, overlay), known_figures=FIGURES, comparing=COMPARING)
     assert resolved["run"] == [*overlay["experiments"], *overlay.get("toys", {})]
     if path.stem in VARIATIONS:
         return
     assert resolved["results"] not in ("results", "")
     assert "digits" not in {key.experiment for key in runs(resolved)}
     # Started in a folder without config/config.yaml, Snakemake reads the overlay alone: it must give the same runs.
-    alone = resolve_config(overlay, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+    alone = resolve_config(overlay, known_figures=FIGURES, comparing=COMPARING)
     assert runs(alone) == runs(resolved)
     assert alone["experiments"] == {name: resolved["experiments"][name] for name in alone["experiments"]}
 
@@ -148,7 +119,7 @@ def test_merging_is_that_of_snakemake() -> None:
 
 def test_paper_overlay_has_the_published_scale() -> None:
     overlay = yaml.load((ROOT / "config/paper/linesearch.yaml").read_text(encoding="utf-8"), Loader=yaml.FullLoader)
-    experiments = resolve_config(merged(DEFAULT, overlay), schema=SCHEMA)["experiments"]
+    experiments = resolve_config(merged(DEFAULT, overlay))["experiments"]
     scale = {
         name: (block["models"], block["optimizer"]["momentum"], block["steps"], block["analysis"]["sgd_lr"])
         for name, block in experiments.items()
@@ -182,7 +153,6 @@ def test_defaults_are_filled_in_at_every_level() -> None:
                 },
             },
         },
-        schema=SCHEMA,
     )
     assert resolved["run"] == ["a", "b"]
     assert resolved["results"] == "results"
@@ -192,7 +162,7 @@ def test_defaults_are_filled_in_at_every_level() -> None:
     assert a["probes"] == {}
     assert b["probes"]["line"]["interval"] == 0.5
     assert b["probes"]["line"]["precision"] == b["probes"]["line"]["memory_gb"] == "auto"
-    assert b["probes"]["line"]["plan"] == {}
+    assert set(b["probes"]["line"]["plan"].values()) == {None}
     assert b["optimizer"]["momentum"] == 0.5
     assert b["optimizer"]["pal"] == {"beta": 0.4, "adaptation": 1 / 0.6, "max_step": 3.16}  # linesearch M6
     assert a["analysis"]["degrees"] == [1, 2, 3, 4]
@@ -201,11 +171,11 @@ def test_defaults_are_filled_in_at_every_level() -> None:
 
 def test_resolving_leaves_the_input_alone_and_is_idempotent() -> None:
     config = copy.deepcopy(DEFAULT)
-    first = resolve_config(config, schema=SCHEMA)
+    first = resolve_config(config)
     assert config == DEFAULT
     first["experiments"]["digits"]["lr"].append(7.0)
-    second = resolve_config(config, schema=SCHEMA)
-    assert second == resolve_config(second, schema=SCHEMA)
+    second = resolve_config(config)
+    assert second == resolve_config(second)
     assert second["experiments"]["digits"]["lr"] == [0.1, 0.3]
 
 
@@ -419,9 +389,9 @@ BROKEN = [
     (
         "toys: {quadratic: {toy: [1]}}",
         "toys.quadratic.toy",
-        ["must be one of quadratic_descent, ", ", got the list [1]"],
+        ["must be one of averaged_variance, ", ", got the list [1]"],
     ),
-    ("toys: {new: {steps: 3}}", "toys.new.toy", ["is missing. It must be one of quadratic_descent, "]),
+    ("toys: {new: {steps: 3}}", "toys.new.toy", ["is missing. It must be one of averaged_variance, "]),
     ("toys: {new: quadratic_descent}", "toys.new", ["a mapping with the key toy", "got 'quadratic_descent'"]),
     ("toys: []", "toys", ["a mapping", "got the list []"]),
     ("toys: {quadratic: {step: 3}}", "toys.quadratic.step", ["not a known key", "Did you mean 'steps'?"]),
@@ -513,7 +483,7 @@ def test_all_faults_come_at_once_and_only_those() -> None:
 
 def test_message_lists_one_fault_a_line() -> None:
     with pytest.raises(SgdlineError) as caught:
-        resolve_config({}, schema=SCHEMA)
+        resolve_config({})
     head, *lines = str(caught.value).splitlines()
     assert head == "The configuration has 3 faults:"
     assert [line.split()[0] for line in lines] == ["datasets", "models", "experiments"]
@@ -522,7 +492,7 @@ def test_message_lists_one_fault_a_line() -> None:
 @pytest.mark.parametrize("value", [None, [], "text", 3, {"a": 1}, {None: {None: None}}, {(1, 2): b"x"}])
 def test_anything_but_a_config_is_refused(value: Any) -> None:
     with pytest.raises(ConfigError, match=r"must be a mapping|is missing"):
-        resolve_config(value, schema=SCHEMA)
+        resolve_config(value)
 
 
 def test_mean_and_std_must_agree_where_the_channels_are_unknown() -> None:
@@ -543,7 +513,7 @@ def test_many_lines_need_the_line_probe() -> None:
     config = copy.deepcopy(SINGLE)
     config["experiments"]["digits"] |= {"figures": [], "probes": {"mline": {}}}
     with pytest.raises(ConfigError, match=r"probes\.mline must stand beside line"):
-        resolve_config(config, schema=SCHEMA)
+        resolve_config(config)
 
 
 def test_figures_need_their_probes() -> None:
@@ -551,13 +521,13 @@ def test_figures_need_their_probes() -> None:
     drawn = config["experiments"]["digits"]["figures"]
     config["experiments"]["digits"]["probes"] = {}
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, figure_probes=PROBES, comparing=COMPARING)
+        resolve_config(config, known_figures=FIGURES, figure_probes=PROBES, comparing=COMPARING)
     assert len(caught.value.faults) == len(drawn)
     assert all("no probes.line in this experiment" in fault for fault in caught.value.faults)
     free = {figure: () for figure in FIGURES}
-    resolve_config(config, schema=SCHEMA, known_figures=FIGURES, figure_probes=free, comparing=COMPARING)
+    resolve_config(config, known_figures=FIGURES, figure_probes=free, comparing=COMPARING)
     with pytest.raises(ConfigError, match=r"no probes\.interp"):
-        resolve_config(DEFAULT, schema=SCHEMA, figure_probes={"linesearch/fig2_lines": ["line", "interp"]})
+        resolve_config(DEFAULT, figure_probes={"linesearch/fig2_lines": ["line", "interp"]})
 
 
 PINS = [
@@ -583,56 +553,50 @@ def test_pinned_plans_are_refused_here_if_the_engine_refuses_them(pinned: dict[s
     except SgdlineError:
         fits = False
     if fits:
-        resolve_config(config, schema=SCHEMA)
+        resolve_config(config)
     else:
         with pytest.raises(ConfigError, match=r"line\.plan\.(reseed|in_place) must be false"):
-            resolve_config(config, schema=SCHEMA)
+            resolve_config(config)
 
 
 def test_the_schema_knows_every_entry_of_a_plan() -> None:
-    assert set(SCHEMA["$defs"]["plan"]["properties"]) | {"precision"} == {entry.name for entry in fields(Plan)}
-    line = SCHEMA["$defs"]["line_probe"]["properties"]
+    assert set(SCHEMA["$defs"]["PlanOptions"]["properties"]) | {"precision"} == {entry.name for entry in fields(Plan)}
+    line = SCHEMA["$defs"]["LineOptions"]["properties"]
     assert set(line["precision"]["enum"]) == {"auto", *PRECISIONS}
 
 
 def test_eval_mode_takes_chunks_of_one_sample() -> None:
     config = merged(SINGLE, {"datasets": {"digits": {"train": 1023, "validation": 257}}})
     config["experiments"]["digits"].update(batch_size=[1, 73], probes={"line": {"batch_norm": "eval"}})
-    assert resolve_config(config, schema=SCHEMA)["experiments"]["digits"]["batch_size"] == [1, 73]
+    assert resolve_config(config)["experiments"]["digits"]["batch_size"] == [1, 73]
 
 
 def test_absolute_folders_are_allowed() -> None:
     config = {**DEFAULT, "results": "/scratch/me/results", "data_dir": "/scratch/data"}
-    assert resolve_config(config, schema=SCHEMA)["results"] == "/scratch/me/results"
+    assert resolve_config(config)["results"] == "/scratch/me/results"
 
 
 def test_a_toy_is_of_the_kind_that_it_names() -> None:
     """Two kinds side by side: each block is filled in and checked by the keys of its own kind."""
-    kinds = {
-        "coin": {"toy": {"const": "coin"}, "tosses": {"type": "integer", "minimum": 1, "default": 3}},
-        "die": {"toy": {"const": "die"}, "sides": {"type": "integer", "minimum": 2, "default": 6}},
+    blocks = {"a": {"toy": "quadratic_descent"}, "b": {"toy": "equivalent_schedule", "chains": 5}}
+    resolved = resolve_config({**SINGLE, "toys": blocks})
+    assert resolved["toys"]["a"]["steps"] == 30
+    assert (resolved["toys"]["b"]["toy"], resolved["toys"]["b"]["chains"]) == ("equivalent_schedule", 5)
+    blocks = {
+        "a": {"toy": "quadratic_descent", "chains": 5},
+        "b": {"toy": "equivalent_schedule", "chains": 0},
+        "c": {"toy": "diagonal_network"},
+        "d": {},
     }
-    schema = copy.deepcopy(SCHEMA)
-    schema["$defs"]["toy"]["oneOf"] += [
-        {"type": "object", "additionalProperties": False, "required": ["toy"], "properties": block}
-        for block in kinds.values()
-    ]
-    blocks = {"a": {"toy": "die"}, "b": {"toy": "coin", "tosses": 5}, "c": {"toy": "quadratic_descent"}}
-    resolved = resolve_config({**SINGLE, "toys": blocks}, schema=schema)
-    assert resolved["toys"]["a"] == {"toy": "die", "sides": 6}
-    assert resolved["toys"]["b"] == blocks["b"]
-    assert resolved["toys"]["c"]["steps"] == 30
-    jsonschema.Draft202012Validator(schema).validate(resolved)
-    blocks = {"a": {"toy": "die", "tosses": 5}, "b": {"toy": "coin", "tosses": 0}, "c": {"toy": "dice"}, "d": {}}
-    built_in = [branch["$ref"].split("/")[-1].removesuffix("_toy") for branch in SCHEMA["$defs"]["toy"]["oneOf"]]
-    kinds_listed = f"{', '.join([*built_in, 'coin'])} or die"
+    *others, last = registry.names("toy")
+    listed = f"{', '.join(others)} or {last}"
     with pytest.raises(ConfigError) as caught:
-        resolve_config({**SINGLE, "toys": blocks}, schema=schema)
+        resolve_config({**SINGLE, "toys": blocks})
     assert caught.value.faults == (
-        "toys.a.tosses is not a known key. Known keys here: sides, toy.",
-        "toys.b.tosses must be a whole number of at least 1, got 0.",
-        f"toys.c.toy must be one of {kinds_listed}, got 'dice'. Did you mean 'die'?",
-        f"toys.d.toy is missing. It must be one of {kinds_listed}.",
+        "toys.a.chains is not a known key. Known keys here: eigenvalues, figures, relative_lr, start, steps, toy.",
+        "toys.b.chains must be a whole number from 1 to 1000000, got 0.",
+        f"toys.c.toy must be one of {listed}, got 'diagonal_network'. Did you mean 'diagonal_networks'?",
+        f"toys.d.toy is missing. It must be one of {listed}.",
     )
 
 
@@ -642,29 +606,10 @@ def test_a_toy_of_an_unknown_kind_is_one_fault_and_its_name_stays_known() -> Non
 
 
 def test_toys_alone_are_enough_to_run() -> None:
-    resolved = resolve_config({**SINGLE, "run": ["quadratic"]}, schema=SCHEMA)
+    resolved = resolve_config({**SINGLE, "run": ["quadratic"]})
     assert resolved["run"] == ["quadratic"]
     assert runs(resolved) == []
     assert toys(resolved) == ["quadratic"]
-
-
-# --- schema file ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [("type: [", "must be YAML"), ("- 1", "must be a mapping"), ("type: object\nallOf: []", "got allOf")],
-)
-def test_unfit_schema_is_refused(tmp_path: Path, content: str, words: str) -> None:
-    path = tmp_path / "schema.yaml"
-    path.write_text(content)
-    with pytest.raises(SgdlineError, match=words):
-        load_schema(path)
-
-
-def test_missing_schema_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SgdlineError, match=r"nowhere\.yaml must be a readable file"):
-        load_schema(tmp_path / "nowhere.yaml")
 
 
 # --- whatever YAML may hold -------------------------------------------------------------------------------------------
@@ -736,7 +681,7 @@ def test_any_yaml_resolves_or_raises_a_config_error(path: tuple[Any, ...], actio
     faults: tuple[str, ...] = ()
     lines = 0
     try:
-        resolved = resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+        resolved = resolve_config(config, known_figures=FIGURES, comparing=COMPARING)
     except ConfigError as error:
         faults, lines = error.faults, str(error).count("\n")
     assert (resolved is None) == bool(faults)
@@ -756,13 +701,13 @@ def test_nothing_passes_that_jsonschema_refuses(path: tuple[Any, ...], value: An
     if jsonschema.Draft202012Validator(SCHEMA).is_valid(config):
         return
     with pytest.raises(ConfigError):
-        resolve_config(config, schema=SCHEMA)
+        resolve_config(config)
 
 
 def test_dates_and_floats_are_told_in_plain_words() -> None:
     config = merged(DEFAULT, {"results": datetime.datetime(2024, 1, 1), "download": math.nan})
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, schema=SCHEMA)
+        resolve_config(config)
     results, download = caught.value.faults
     assert "the date 2024-01-01T00:00:00" in results
     assert "true or false, got nan" in download
@@ -791,20 +736,20 @@ def test_a_factory_that_does_not_exist_is_found_without_importing_it(entry, word
     config = copy.deepcopy(DEFAULT)
     config["models"]["mlp"] = {"entry": entry}
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, schema=SCHEMA)
+        resolve_config(config)
     assert "models.mlp.entry" in str(caught.value)
     assert all(word in str(caught.value) for word in words)
     config["models"]["mlp"] = {"entry": "net.py:make_net"}
-    resolve_config(config, schema=SCHEMA)
+    resolve_config(config)
 
 
 def test_fixed_augmentation_needs_an_augmentation():
     config = copy.deepcopy(SINGLE)
     config["experiments"]["digits"]["probes"]["line"]["augment"] = True
     with pytest.raises(ConfigError, match=r"digits\.probes\.line\.augment must be false without an augmentation"):
-        resolve_config(config, schema=SCHEMA)
+        resolve_config(config)
     config["experiments"]["digits"]["augmentation"] = {"flip": True}
-    resolve_config(config, schema=SCHEMA)
+    resolve_config(config)
 
 
 @pytest.mark.parametrize(
@@ -820,17 +765,17 @@ def test_intervals_that_the_config_lets_pass_are_measured(
     block: dict[str, Any] = {"every": every, "epochs": epochs, "updates": updates}
     config["experiments"]["digits"] |= {"probes": {"interp": block}, "figures": [], "drop_last": drop_last}
     if any(is_chosen(step, **block, updates_per_epoch=15 if drop_last else 16) for step in range(240)):
-        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+        resolve_config(config, known_figures=FIGURES, comparing=COMPARING)
     else:
         with pytest.raises(ConfigError, match=r"interp\.every must leave an update to measure"):
-            resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+            resolve_config(config, known_figures=FIGURES, comparing=COMPARING)
 
 
 def test_an_epoch_may_be_reached_with_some_batch_sizes_only() -> None:
     config = copy.deepcopy(SINGLE)
     probes = {"interp": {"epochs": [15, 60]}}
     config["experiments"]["digits"] |= {"probes": probes, "figures": [], "batch_size": [64, 256]}
-    resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+    resolve_config(config, known_figures=FIGURES, comparing=COMPARING)
     config["experiments"]["digits"]["batch_size"] = [64]
     with pytest.raises(ConfigError, match=r"interp\.epochs\[1\] must be at most the epochs of the run \(15\), got 60"):
-        resolve_config(config, schema=SCHEMA, known_figures=FIGURES, comparing=COMPARING)
+        resolve_config(config, known_figures=FIGURES, comparing=COMPARING)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sgdline.config import ConfigError, load_schema, probe_slice, resolve_config, training_slice
-
-SCHEMA = load_schema(Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml")
+from sgdline.config import ConfigError, resolve_config
+from sgdline.workflow.layout import RunKey
+from sgdline.workflow.slices import probe_slice, training_slice
 
 
 def resolved(**changes: Any) -> dict[str, Any]:
@@ -20,7 +19,6 @@ def resolved(**changes: Any) -> dict[str, Any]:
             "models": {"mlp": {"entry": "sgdline.models:mlp"}},
             "experiments": {"one": experiment | changes},
         },
-        schema=SCHEMA,
     )
 
 
@@ -31,16 +29,16 @@ def fault(**changes: Any) -> str:
     return text
 
 
-RUN: dict[str, Any] = {"model": "mlp", "lr": 0.5, "batch_size": 16, "seed": 1}
+RUN = RunKey("one", "mlp", "0.5", 16, 1)
 
 
 def test_the_probe_has_a_default_for_every_key() -> None:
-    found = probe_slice(resolved(probes={"averages": {}}), "one", "averages", **RUN)["settings"]
+    found = probe_slice(resolved(probes={"averages": {}}), RUN, "averages")["settings"]
     assert found == {
         "every": 100, "ema": [0.9, 0.99, 0.999], "swa": [10, 50, 200], "swa_spacing": 1, "two_point": [1, 10, 100],
     }  # fmt: skip
     empty: dict[str, Any] = {"ema": [], "swa": [], "two_point": []}
-    assert probe_slice(resolved(probes={"averages": empty}), "one", "averages", **RUN)["settings"] == found | empty
+    assert probe_slice(resolved(probes={"averages": empty}), RUN, "averages")["settings"] == found | empty
 
 
 @pytest.mark.parametrize(
@@ -62,11 +60,11 @@ def test_faults_of_the_probe_are_told(block: dict[str, Any], key: str, words: st
 
 def test_a_training_depends_on_the_average_that_its_schedule_stands_for() -> None:
     block = {"average": "swa", "parameter": 10, "spacing": 4}
-    found = training_slice(resolved(schedule={"name": "equivalent", "equivalent": block}), "one", **RUN)["schedule"]
+    found = training_slice(resolved(schedule={"name": "equivalent", "equivalent": block}), RUN)["schedule"]
     assert found["equivalent"] == {**block, "relative_lr": 0.1}
-    plain = training_slice(resolved(schedule={"equivalent": block}), "one", **RUN)["schedule"]
+    plain = training_slice(resolved(schedule={"equivalent": block}), RUN)["schedule"]
     assert "equivalent" not in plain
-    defaults = training_slice(resolved(schedule={"name": "equivalent"}), "one", **RUN)["schedule"]["equivalent"]
+    defaults = training_slice(resolved(schedule={"name": "equivalent"}), RUN)["schedule"]["equivalent"]
     assert defaults == {"average": "ema", "parameter": 0.99, "spacing": 1, "relative_lr": 0.1}
 
 

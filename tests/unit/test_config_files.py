@@ -12,10 +12,9 @@ from snakemake.cli import parse_config
 from snakemake.utils import update_config
 
 from sgdline.cli import main
-from sgdline.config import ConfigError, ConfigFiles, check_files, load_schema, resolve_config
+from sgdline.config import ConfigError, ConfigFiles, check_files, resolve_config
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 OVERLAYS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")
 
 
@@ -219,4 +218,4 @@ def resolved_with(given: str) -> None:
     command_line = parse_config([given])
     files = ConfigFiles(["config/config.yaml"], command_line=command_line)
     update_config(files.merged, command_line)
-    resolve_config(files.merged, schema=SCHEMA, files=files)
+    resolve_config(files.merged, files=files)

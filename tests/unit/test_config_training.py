@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sgdline.config import (
-    ConfigError,
-    RunKey,
-    load_schema,
-    optimizer_in_use,
-    parent_run,
-    resolve_config,
-    run_path,
-    runs,
-    training_slice,
-)
+from sgdline.config import ConfigError, resolve_config
 from sgdline.train.noise import WHOLE_SET_MINI_BATCH, IsotropicNoise
+from sgdline.workflow.layout import RunKey, run_path
+from sgdline.workflow.runs import parent_run, runs
+from sgdline.workflow.slices import optimizer_in_use, training_slice
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 DIGITS = {"source": "digits", "train": 1024, "validation": 256, "test": 517}
 BASE: dict[str, Any] = {
     "datasets": {"digits": DIGITS, "others": DIGITS | {"split_seed": 1}},
@@ -64,7 +57,7 @@ def with_changes(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def resolved(raw: dict[str, Any]) -> dict[str, Any]:
-    return resolve_config(raw, schema=SCHEMA)
+    return resolve_config(raw)
 
 
 def faults_of(raw: dict[str, Any]) -> tuple[str, ...]:
@@ -287,13 +280,13 @@ def test_imported_lines_neither_continue_nor_are_continued() -> None:
 
 # --- slices -----------------------------------------------------------------------------------------------------------
 
-RUN: dict[str, Any] = {"model": "mlp", "lr": "0.05", "batch_size": "64", "seed": "2"}
+RUN = RunKey("child", "mlp", "0.05", 64, 2)
 
 
 def test_a_plain_training_depends_on_nothing_new() -> None:
     """Slices of runs that use none of this are what they were, and with them what Snakemake has made."""
     plain = with_changes("child", start_from=None)
-    assert training_slice(resolved(plain), "child", **RUN) == {
+    assert training_slice(resolved(plain), RUN) == {
         "model": {"entry": "sgdline.models:mlp", "kwargs": {}},
         "lr": 0.05,
         "batch_size": 64,
@@ -314,7 +307,7 @@ def test_a_training_depends_on_the_options_that_it_uses() -> None:
         schedule={"name": "trapezoid", "trapezoid": {"warmup": 5}, "cyclical": {"period": 7}},
         optimizer={"gradient": "sum", "noise": {"factor": 0.02}},
     )
-    found = training_slice(resolved(block), "noisy", "mlp", 0.1, 1024, 1)
+    found = training_slice(resolved(block), RunKey("noisy", "mlp", "0.1", 1024, 1))
     assert found["micro_batch"] == 128
     assert found["schedule"] == {
         "name": "trapezoid", "milestones": [], "factor": 0.1, "trapezoid": {"warmup": 5, "cooldown": 0},
@@ -335,28 +328,31 @@ def test_noise_of_factor_0_is_none() -> None:
 
 def test_a_continued_training_depends_on_the_one_before_it() -> None:
     complete = resolved(config())
-    found = training_slice(complete, "child", **RUN)
+    found = training_slice(complete, RUN)
     parent = RunKey("noisy", "mlp", "0.3", 64, 2)
-    assert parent_run(complete, "child", **RUN) == parent
-    assert parent_run(complete, "noisy", **RUN) is None
-    assert found["start_from"] == {"training": training_slice(complete, "noisy", "mlp", 0.3, 64, 2), "step": 90}
+    assert parent_run(complete, RUN) == parent
+    assert parent_run(complete, replace(RUN, experiment="noisy")) is None
+    assert found["start_from"] == {
+        "training": training_slice(complete, RunKey("noisy", "mlp", "0.3", 64, 2)),
+        "step": 90,
+    }
 
     def grandchild(experiments: dict[str, Any]) -> None:
         start = {"experiment": "child", "lr": 0.05, "step": 0}
         experiments["third"] = experiments["child"] | {"start_from": start}
 
     complete = resolved(config(grandchild))
-    third = training_slice(complete, "third", **RUN)
+    third = training_slice(complete, replace(RUN, experiment="third"))
     assert third["start_from"] == {"training": found, "step": 0}
     complete["experiments"]["noisy"]["optimizer"]["noise"]["factor"] = 0.5
-    assert training_slice(complete, "third", **RUN) != third
+    assert training_slice(complete, replace(RUN, experiment="third")) != third
 
 
 def test_the_batch_size_of_the_run_to_continue_may_be_another() -> None:
     start = {"experiment": "noisy", "lr": 0.1, "batch_size": "all", "step": 60}
     complete = resolved(with_changes("child", start_from=start, batch_size=[16, 32]))
-    assert parent_run(complete, "child", **{**RUN, "batch_size": 16}) == RunKey("noisy", "mlp", "0.1", 1024, 2)
-    assert training_slice(complete, "child", **RUN)["start_from"]["step"] == 60
+    assert parent_run(complete, replace(RUN, batch_size=16)) == RunKey("noisy", "mlp", "0.1", 1024, 2)
+    assert training_slice(complete, RUN)["start_from"]["step"] == 60
 
 
 @pytest.mark.parametrize(("batch_size", "samples"), [(64, 1024), (1024, 1024), (512, 1024), (600, 1024), (150, 150)])
@@ -383,7 +379,7 @@ def test_the_training_slice_names_the_unit_of_the_learning_rate_unless_it_is_abs
     for unit, found in ((None, None), ("absolute", None), ("sharpness", "sharpness")):
         complete = resolved(with_changes("child", **({} if unit is None else {"lr_unit": unit})))
         assert complete["experiments"]["child"]["lr_unit"] == (unit or "absolute")
-        own = training_slice(complete, "child", "mlp", 0.05, 64, 2)
+        own = training_slice(complete, RunKey("child", "mlp", "0.05", 64, 2))
         assert own.get("lr_unit") == found
         assert own["lr"] == 0.05
         assert "lr_unit" not in own["start_from"]["training"]

@@ -19,6 +19,7 @@ import pytest
 import scipy.io
 import torchvision.datasets
 
+from sgdline.config.declarations import configuration_schema
 from sgdline.data import sources
 from sgdline.data.sources import SOURCES, load_source
 from sgdline.errors import SgdlineError
@@ -666,8 +667,4 @@ def test_a_data_dir_that_cannot_be_made_is_one_sentence(tmp_path):
 
 
 def test_every_source_is_in_the_schema():
-    import yaml
-
-    path = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
-    schema = yaml.safe_load(path.read_text())
-    assert schema["$defs"]["dataset"]["properties"]["source"]["enum"] == list(SOURCES)
+    assert configuration_schema()["$defs"]["DatasetOptions"]["properties"]["source"]["enum"] == list(SOURCES)

@@ -156,7 +156,7 @@ def test_what_was_read_before_gives_the_same_digest(tmp_path: Path) -> None:
         "parsed = []\n"
         "parse = ast.parse\n"
         "ast.parse = lambda *words, **options: parsed.append(1) or parse(*words, **options)\n"
-        f"print(digests.code_digest({str(script)!r}, 'sgdline.probes.line'), len(parsed))\n"
+        f"print(digests.code_digest({str(script)!r}, 'sgdline.probes.line.probe'), len(parsed))\n"
     )
 
     def run() -> tuple[str, int]:
@@ -166,7 +166,7 @@ def test_what_was_read_before_gives_the_same_digest(tmp_path: Path) -> None:
 
     first, parsed = run()
     assert parsed > 30
-    assert first == digests.code_digest(script, "sgdline.probes.line")
+    assert first == digests.code_digest(script, "sgdline.probes.line.probe")
     assert run() == (first, 0)
     whole = store.read_text()
     for content in (whole[: len(whole) // 2], "[]", '{"a": 1}', '{"a": {"code": 1, "imports": [1]}}'):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hostile_configs import ROOT, Targets, Wildcards
+from hostile_configs import FIGURES as ALL_FIGURES
+from hostile_configs import ROOT
 
 from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
 from sgdline.analysis.distances import measure_distances
@@ -17,14 +19,15 @@ from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.one_step import measure_one_step
 from sgdline.analysis.same_position import measure_same_position
 from sgdline.analysis.strategies import measure_strategies
-from sgdline.config import load_schema, resolve_config
+from sgdline.config import resolve_config
 from sgdline.data.prepare import prepare_dataset
 from sgdline.errors import SgdlineError
-from sgdline.figures import spec, style
+from sgdline.figures import style
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.run import train_run
+from sgdline.workflow.jobs import Jobs
 
 RUN = {"experiment": "blow", "model": "plain", "lr": "10000", "batch_size": "32", "seed": "1"}
 FIGURES = [
@@ -60,47 +63,50 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def targets() -> Targets:
-    schema = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
-    return Targets(resolve_config(CONFIG, schema=schema))
+def wildcards_of(run: dict[str, str], **values: str) -> Any:
+    return SimpleNamespace(**(run | values))
 
 
 @pytest.fixture(scope="module")
-def folder(targets: Targets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def jobs() -> Jobs:
+    return Jobs(resolve_config(CONFIG), figures=ALL_FIGURES, folder=ROOT / "workflow")
+
+
+@pytest.fixture(scope="module")
+def folder(jobs: Jobs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that the rules of the run make, with their params."""
     folder = tmp_path_factory.mktemp("run")
-    run = Wildcards(RUN)
-    facts = targets.run_labels(run)
-    block = targets.CONFIG["datasets"]["digits"] | {"random": None}
+    run = wildcards_of(RUN)
+    facts = jobs.labels(run)
+    block = jobs.config["datasets"]["digits"] | {"random": None}
     prepare_dataset(block, folder / "digits.arrow", data_dir=folder, download=False, provenance={})
     train_run(
         folder / "digits.arrow",
         trace=folder / "trace.arrow",
         checkpoints=folder / "checkpoints",
-        settings=targets.training_settings(run),
+        settings=jobs.training(run),
         facts=facts,
     )
-    for probe in targets.experiment_of(run)["probes"]:
-        probed = Wildcards({**RUN, "probe": probe})
-        parts = [folder / probe / Path(name).name for name in targets.segment_files(probed)]
+    for probe in jobs.config["experiments"]["blow"]["probes"]:
+        probed = wildcards_of(RUN, probe=probe)
+        parts = [folder / probe / Path(name).name for name in jobs.segments(probed)]
         for segment, part in enumerate(parts):
             probe_segment(
                 folder / "digits.arrow",
                 folder / "checkpoints",
                 output=part,
-                settings=targets.probe_settings(probed),
+                settings=jobs.probe(probed),
                 segment=segment,
                 facts=facts,
             )
         gather_segments(parts, output=folder / f"{probe}.arrow", kind=probe)
-    analyse(folder, targets, run, {"provenance": facts})
+    analyse(folder, jobs, run, {"provenance": facts})
     return folder
 
 
-def analyse(folder: Path, targets: Targets, run: Wildcards, facts: Any) -> None:
+def analyse(folder: Path, jobs: Jobs, run: Any, facts: Any) -> None:
     def chosen(*keys: str) -> Any:
-        return targets.analysis_settings(*keys)(run)
+        return jobs.analysis(*keys)(run)
 
     def table(kind: str) -> Path:
         return folder / f"{kind}.arrow"
@@ -114,14 +120,14 @@ def analyse(folder: Path, targets: Targets, run: Wildcards, facts: Any) -> None:
     measure_same_position(table("mline"), table("mline_metrics"), **grid, degrees=[1, 2], **facts)
     measure_one_step(table("one_step"), table("one_step_metrics"), steps=24, **facts)
     tables = [table(name) for name in ("interp", "trace", "intervals", "interval_epochs")]
-    measure_intervals(*tables, source=targets.interval_source(run), **facts)
+    measure_intervals(*tables, source=jobs.interval_source(run), **facts)
 
 
-def test_training_and_probes_end_at_update_3(folder: Path, targets: Targets) -> None:
+def test_training_and_probes_end_at_update_3(folder: Path, jobs: Jobs) -> None:
     trace = read_table(folder / "trace.arrow", "trace")
     assert provenance(trace)["diverged_at"] == 3
     assert trace["status"].to_pylist() == ["ok", "ok", "ok", "non_finite"]
-    for probe in targets.experiment_of(Wildcards(RUN))["probes"]:
+    for probe in jobs.config["experiments"]["blow"]["probes"]:
         steps = read_table(folder / f"{probe}.arrow", probe)["step"].to_pylist()
         assert steps, probe
         assert max(steps) < 3, probe
@@ -129,14 +135,13 @@ def test_training_and_probes_end_at_update_3(folder: Path, targets: Targets) -> 
 
 
 @pytest.mark.parametrize("figure_id", FIGURES)
-def test_figures_say_so(folder: Path, targets: Targets, figure_id: str) -> None:
+def test_figures_say_so(folder: Path, jobs: Jobs, figure_id: str) -> None:
     paper, _, name = figure_id.partition("/")
-    wildcards = Wildcards({**RUN, "paper": paper, "figure": name})
-    kinds = targets.kinds_drawn(wildcards, spec(figure_id))
-    tables = {kind: read_table(folder / f"{kind}.arrow", kind) for kind in kinds}
+    wildcards = wildcards_of(RUN, paper=paper, figure=name)
+    tables = {kind: read_table(folder / f"{kind}.arrow", kind) for kind in jobs.figure_tables(wildcards)}
     with style.applied():
         draw = importlib.import_module(f"sgdline.figures.{paper}.{name}").draw
-        figure = draw(tables, settings=targets.figure_settings(wildcards))
+        figure = draw(tables, settings=jobs.figure_settings(wildcards))
         figure.draw_without_rendering()
     texts = [text.get_text() for panel in figure.axes for text in panel.texts]
     legends = [
@@ -155,9 +160,9 @@ def test_claims_are_judged(folder: Path) -> None:
     assert "diverged" in outputs["summary"].read_text().casefold()
 
 
-def test_what_it_never_reached_cannot_be_continued(folder: Path, targets: Targets) -> None:
-    on = Wildcards(RUN | {"experiment": "on", "lr": "0.1"})
+def test_what_it_never_reached_cannot_be_continued(folder: Path, jobs: Jobs) -> None:
+    on = wildcards_of(RUN | {"experiment": "on", "lr": "0.1"})
     paths = {"trace": folder / "on.arrow", "checkpoints": folder / "on", "start": folder / "checkpoints"}
     with pytest.raises(SgdlineError, match=r"must have reached update 12, got no checkpoint .* it diverged before"):
-        train_run(folder / "digits.arrow", settings=targets.training_settings(on), facts={}, **paths)
+        train_run(folder / "digits.arrow", settings=jobs.training(on), facts={}, **paths)
     assert not (folder / "on.arrow").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import yaml
+from declared import default_settings
 from matplotlib.figure import Figure
 
 from sgdline.figures import plot_figure, spec, style
@@ -18,7 +17,6 @@ from sgdline.tables.kind import kind_of
 from sgdline.toys import simulate_toy
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 FIGURES = {
     "fig_diag_sgd": "diagonal_networks",
     "fig_diag_gd": "diagonal_networks",
@@ -46,15 +44,14 @@ GENTLE = [
 
 def settings_of(figure: str, **changes: Any) -> dict[str, Any]:
     toy = FIGURES[figure]
-    keys = SCHEMA["$defs"][f"{toy}_toy"]["properties"]
-    defaults = {key: entry["default"] for key, entry in keys.items() if "default" in entry}
-    return {"toy": "a_name", **copy.deepcopy(defaults), **SMALL, **OWN[toy], "settings": GENTLE, **changes}
+    defaults = default_settings("toy", toy)
+    return {"toy": "a_name", **defaults, **SMALL, **OWN[toy], "settings": GENTLE, **changes}
 
 
 def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     settings = settings_of(figure, **changes)
     toy = FIGURES[figure]
-    columns = import_module(f"sgdline.toys.{toy}").simulate(settings)
+    columns = import_module(f"sgdline.toys.{toy}.simulate").simulate(settings)
     table = pa.table(columns, schema=kind_of(toy).schema)
     with style.applied():
         drawn = import_module(f"sgdline.figures.sparse.{figure}").draw({toy: table}, settings=settings)

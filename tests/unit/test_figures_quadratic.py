@@ -17,7 +17,7 @@ from sgdline.figures import plot_figure, spec, style
 from sgdline.figures.walk import fig36_quadratic
 from sgdline.tables.kinds.quadratic_descent import QUADRATIC_DESCENT
 from sgdline.toys import simulate_toy
-from sgdline.toys.quadratic_descent import simulate
+from sgdline.toys.quadratic_descent.simulate import simulate
 
 ID = "walk/fig36_quadratic"
 DEFAULT = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import yaml
+from declared import default_settings
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,7 +20,6 @@ from sgdline.tables.kind import kind_of
 from sgdline.toys import simulate_toy
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 FIGURES = {
     "theory_variance": "averaged_variance",
     "theory_momentum": "momentum_variance",
@@ -40,15 +38,14 @@ QUICK: dict[str, dict[str, Any]] = {
 
 def settings_of(figure: str, **changes: Any) -> dict[str, Any]:
     toy = FIGURES[figure]
-    keys = SCHEMA["$defs"][f"{toy}_toy"]["properties"]
-    defaults = {key: entry["default"] for key, entry in keys.items() if "default" in entry}
-    return {"toy": "a_name", **copy.deepcopy(defaults), **QUICK[toy], **changes}
+    defaults = default_settings("toy", toy)
+    return {"toy": "a_name", **defaults, **QUICK[toy], **changes}
 
 
 def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     settings = settings_of(figure, **changes)
     toy = FIGURES[figure]
-    columns = import_module(f"sgdline.toys.{toy}").simulate(settings)
+    columns = import_module(f"sgdline.toys.{toy}.simulate").simulate(settings)
     table = pa.table(columns, schema=kind_of(toy).schema)
     with style.applied():
         drawn = import_module(f"sgdline.figures.curious.{figure}").draw({toy: table}, settings=settings)

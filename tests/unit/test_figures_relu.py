@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import yaml
+from declared import default_settings
 from matplotlib.figure import Figure
 
 from sgdline.figures import spec, style
@@ -19,7 +18,6 @@ from sgdline.figures.sparse import _relu
 from sgdline.tables.kind import kind_of
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 FIGURES = {
     "fig_1d_regression": "relu_regression",
     "fig_1d_overregularized": "relu_regression",
@@ -36,15 +34,14 @@ def step_sizes(lr: float, **changes: Any) -> dict[str, Any]:
 
 def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     toy = FIGURES[figure]
-    keys = SCHEMA["$defs"][f"{toy}_toy"]["properties"]
-    settings = {key: copy.deepcopy(entry["default"]) for key, entry in keys.items() if "default" in entry}
+    settings = default_settings("toy", toy)
     settings |= {"other_seeds": 2, "perturbed_starts": 1, "log10_iterations": 2.2, "rank_every": 60}
     if figure == "fig_three_layer":
         settings["network"] = "three_layer"
     settings |= changes
     if settings["runs"] is not None:
         settings["runs"] = [step_sizes(**run) for run in settings["runs"]]
-    table = pa.table(import_module(f"sgdline.toys.{toy}").simulate(settings), schema=kind_of(toy).schema)
+    table = pa.table(import_module(f"sgdline.toys.{toy}.simulate").simulate(settings), schema=kind_of(toy).schema)
     with style.applied():
         drawn = import_module(f"sgdline.figures.sparse.{figure}").draw(
             {toy: table}, settings={**settings, "toy": "a_name"}

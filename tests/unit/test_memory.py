@@ -15,7 +15,7 @@ import json, sys
 from pathlib import Path
 from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan
-from sgdline.probes.line import Probe
+from sgdline.probes.line.probe import Probe
 from sgdline.runtime import keep_freed_memory, use_deterministic_kernels
 from sgdline.tables import TableWriter
 from sgdline.train.loop import Trainer

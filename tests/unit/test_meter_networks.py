@@ -851,12 +851,24 @@ def test_precision_of_a_networks_own_is_no_fault(
     assert "some gradients are stopped" not in caplog.text
 
 
+class Rigid(nn.Module):
+    """Knows no other precision than float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.inner(inputs.float())
+
+
 @pytest.mark.parametrize(
     ("layer", "plan", "words"),
     [
         (nn.Dropout(0.5), Plan(reseed=False), "needs a network and a loss that draw no random numbers"),
         (nn.Dropout(0.5), Plan(reseed=False, chunks_per_pass=3), "draw no random numbers"),
         (OwnNorm(8), Plan(reseed=False, chunks_per_pass=3), "must compute what the network computes chunk by chunk"),
+        (Rigid(), Plan(precision="float64"), r"must allow the plan in use, got: .*\. Leave plan out"),
         (
             nn.LSTM(8, 8),
             Plan(reseed=False, positions_per_pass=2),

@@ -12,18 +12,20 @@ from typing import Any
 import pytest
 import yaml
 
-from sgdline.config import ConfigError, load_schema, resolve_config, run_path, runs
-from sgdline.config._schema import SAFE_LOADER
+from sgdline.config import ConfigError, resolve_config
+from sgdline.declare.walker import SAFE_LOADER
 from sgdline.figures import facts_for_config
+from sgdline.workflow.layout import run_path
+from sgdline.workflow.runs import runs
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 
 # --- the code ---------------------------------------------------------------------------------------------------------
 
 # The one module that may import pickle, and those that import modules by names made of constants and checked words.
 PICKLES = "src/sgdline/data/restricted_pickles.py"
 IMPORTERS = {
+    "src/sgdline/declare/registry.py",
     "src/sgdline/figures/__init__.py",
     "src/sgdline/probes/segment.py",
     "src/sgdline/tables/kind.py",
@@ -33,7 +35,7 @@ IMPORTERS = {
 # The one that runs a file of the user's: a model's entry, by design.
 ENTRIES = "src/sgdline/models/loading.py"
 # The one that reads YAML by a loader that it names: a safe one, in C.
-SCHEMA_LOADER = "src/sgdline/config/_schema.py"
+SCHEMA_LOADER = "src/sgdline/declare/walker.py"
 
 LOADERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "runpy", "code", "pty"}
 STARTERS = {"subprocess", "multiprocessing", "asyncio", "ctypes.util", "importlib.util"}
@@ -212,7 +214,7 @@ FIGURES = facts_for_config()
 
 
 def resolved(config: Any) -> dict[str, Any]:
-    return resolve_config(config, schema=SCHEMA, **FIGURES)
+    return resolve_config(config, **FIGURES)
 
 
 def renamed(config: dict[str, Any], section: str, name: str) -> None:

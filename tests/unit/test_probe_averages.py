@@ -20,7 +20,7 @@ from sgdline.engine.hessian import Chunk
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
-from sgdline.probes.averages import Probe, RunningAverages, reestimate_batch_norm
+from sgdline.probes.averages.probe import Probe, RunningAverages, reestimate_batch_norm
 from sgdline.tables import kind_of
 from sgdline.train.loop import Trainer
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sgdline.data.images import ImageData, ImageSet, load_images
 from sgdline.engine.plan import Plan
 from sgdline.models.parameters import buffers_of
-from sgdline.probes.evaluation import Probe
+from sgdline.probes.evaluation.probe import Probe
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import kind_of, provenance, read_table
 from sgdline.train.loop import Trainer

@@ -20,8 +20,10 @@ from sgdline.engine import trial
 from sgdline.engine.plan import Plan, PlanReport, read_plan, write_plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
-from sgdline.probes import interp, line, planning
+from sgdline.probes import planning
 from sgdline.probes.gather import gather_segments
+from sgdline.probes.interp import probe as interp
+from sgdline.probes.line import probe as line
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update

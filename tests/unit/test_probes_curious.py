@@ -14,15 +14,18 @@ import torch
 import yaml
 from small_runs import prepare_digits, training_settings
 
-from sgdline.config import ConfigError, load_schema, resolve_config
+from sgdline.config import ConfigError, resolve_config
+from sgdline.config.declarations import configuration_schema
 from sgdline.data.images import load_images
 from sgdline.engine.lanczos_budget import smallest_budget
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
-from sgdline.probes import alignment, spectrum, stationarity
+from sgdline.probes.alignment import probe as alignment
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.segment import probe_segment
+from sgdline.probes.spectrum import probe as spectrum
+from sgdline.probes.stationarity import probe as stationarity
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
@@ -308,7 +311,7 @@ def faults_of(text: str) -> list[str]:
     experiment = {"dataset": "digits", "models": ["mlp"], "lr": [0.1], "batch_size": [64], "seed": [1], "steps": 200}
     config |= {"experiments": {"e": experiment | yaml.safe_load(text)}, "comparisons": {}}
     try:
-        resolve_config(config, schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"))
+        resolve_config(config)
     except ConfigError as error:
         return list(error.faults)
     return []
@@ -358,6 +361,6 @@ def test_a_fault_is_one_sentence(text: str, expected: str) -> None:
 
 
 def test_the_schemas_smallest_budget_is_that_of_one_eigenvalue() -> None:
-    schema = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
-    for probe in ("stationarity_probe", "spectrum_probe"):
-        assert schema["$defs"][probe]["properties"]["max_products"]["minimum"] == smallest_budget(1)
+    for probe in ("StationarityOptions", "SpectrumOptions"):
+        bounds = configuration_schema()["$defs"][probe]["properties"]["max_products"]
+        assert bounds["minimum"] == smallest_budget(1)

@@ -15,13 +15,14 @@ from networks import OwnNormalisation, Uncopyable
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
 
-from sgdline.config import ConfigError, load_schema, resolve_config
+from sgdline.config import ConfigError, resolve_config
 from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of
-from sgdline.probes import fixed_batches, one_step
 from sgdline.probes.drawn_batches import BatchLosses, DrawnBatches
+from sgdline.probes.fixed_batches import probe as fixed_batches
+from sgdline.probes.one_step import probe as one_step
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
@@ -303,7 +304,7 @@ def faults_of(block: dict[str, Any]) -> tuple[str, ...]:
     experiment |= {"figures": [], "probes": {"one_step": block}}
     config |= {"experiments": {"sweep": experiment}, "comparisons": {}, "run": ["sweep"]}
     try:
-        resolve_config(config, schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"))
+        resolve_config(config)
     except ConfigError as error:
         return error.faults
     return ()

@@ -18,8 +18,9 @@ from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
-from sgdline.probes import feat, jac
+from sgdline.probes.feat import probe as feat
 from sgdline.probes.gather import gather_segments
+from sgdline.probes.jac import probe as jac
 from sgdline.probes.layer_outputs import layers_of, listening
 from sgdline.probes.segment import probe_segment
 from sgdline.sparsity import pattern_distance, sparsity_coefficient

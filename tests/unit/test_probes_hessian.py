@@ -16,14 +16,17 @@ import yaml
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
 
-from sgdline.config import ConfigError, load_schema, resolve_config
+from sgdline.config import ConfigError, resolve_config
+from sgdline.config.declarations import configuration_schema
 from sgdline.data.images import load_images
 from sgdline.engine.hessian import Chunk, FullBatchHessian
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of
-from sgdline.probes import evaluation, hessian_covariance, hvp
+from sgdline.probes.evaluation import probe as evaluation
 from sgdline.probes.gather import gather_segments
+from sgdline.probes.hessian_covariance import probe as hessian_covariance
+from sgdline.probes.hvp import probe as hvp
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
@@ -400,7 +403,7 @@ def faults_of(text: str) -> tuple[str, ...]:
     experiment = config["experiments"]["walk_covariance"] | {"dataset": "digits", "batch_size": [64]}
     config |= {"experiments": {"walk_covariance": experiment | yaml.safe_load(text)}, "comparisons": {}}
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"))
+        resolve_config(config)
     return caught.value.faults
 
 
@@ -452,5 +455,4 @@ def test_sound_settings_are_none(text: str) -> None:
 def test_the_smallest_budget_is_the_schemas() -> None:
     from sgdline.engine.eigenvalues import SMALLEST_BUDGET
 
-    schema = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
-    assert schema["$defs"]["hvp_probe"]["properties"]["max_products"]["minimum"] == SMALLEST_BUDGET
+    assert configuration_schema()["$defs"]["HvpOptions"]["properties"]["max_products"]["minimum"] == SMALLEST_BUDGET

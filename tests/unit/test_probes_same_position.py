@@ -19,8 +19,10 @@ from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
-from sgdline.probes import line, mline, own_direction
 from sgdline.probes.gather import gather_segments
+from sgdline.probes.line import probe as line
+from sgdline.probes.mline import probe as mline
+from sgdline.probes.own_direction import probe as own_direction
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Batch, Trainer, Update

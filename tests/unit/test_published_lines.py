@@ -48,7 +48,7 @@ from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.rates import constant_rate
 from sgdline.analysis.strategies import measure_strategies
 from sgdline.cli import main
-from sgdline.config import load_schema, resolve_config
+from sgdline.config import resolve_config
 from sgdline.data import restricted_pickles
 from sgdline.data.published_lines import PublishedLine, find_pickles, folder_digest, import_lines, read_pickle
 from sgdline.errors import SgdlineError
@@ -1019,7 +1019,6 @@ def test_the_overlay_of_the_manual_is_valid() -> None:
     [overlay] = re.findall(r"```yaml\n(.*?)```", (root / "docs" / "importing.md").read_text(), flags=re.DOTALL)
     config = resolve_config(
         yaml.safe_load(overlay),
-        schema=load_schema(root / "workflow" / "schemas" / "config.schema.yaml"),
         known_figures=available(),
     )
     assert config["experiments"]["published_resnet20"]["import_lines"] == "downloads/resnet20_momentum_0"

@@ -81,7 +81,8 @@ class Remembering:
 
 
 def test_a_sequential_probe_sees_every_update_and_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("sgdline.probes.remembering")
+    monkeypatch.setitem(sys.modules, "sgdline.probes.remembering", ModuleType("sgdline.probes.remembering"))
+    module = ModuleType("sgdline.probes.remembering.probe")
     vars(module).update({"TABLE": EVALUATION, "SEQUENTIAL": True, "Probe": Remembering})
     monkeypatch.setitem(sys.modules, module.__name__, module)
     dataset = prepare_digits(tmp_path, train=100)

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,13 @@ import yaml
 from sgdline import config as settings
 from sgdline.cli import main
 from sgdline.errors import SgdlineError
-from sgdline.expected import RECORD, write_expected
+from sgdline.expected import write_expected
 from sgdline.runtime import job
 from sgdline.status import State, report, survey
 from sgdline.tables import kind_of, write_table
+from sgdline.workflow.layout import RECORD, RunKey, run_path
+from sgdline.workflow.runs import runs
+from sgdline.workflow.slices import probe_slice, training_slice
 
 ROOT = Path(__file__).parents[2]
 STEPS, SEGMENTS = 12, 3
@@ -48,8 +50,7 @@ def config() -> dict[str, Any]:
             "figures": [],
         }
     }
-    schema = settings.load_schema(ROOT / "workflow/schemas/config.schema.yaml")
-    return settings.resolve_config(whole, schema=schema)
+    return settings.resolve_config(whole)
 
 
 def rows_of(kind: str, steps: range) -> dict[str, list[Any]]:
@@ -73,8 +74,8 @@ class Results:
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder / "results"
         self.config = config
-        self.keys = settings.runs(config)
-        tables = [f"{settings.run_path(key)}/{kind}.arrow" for key in self.keys for kind in ("trace", *PROBES)]
+        self.keys = runs(config)
+        tables = [f"{run_path(key)}/{kind}.arrow" for key in self.keys for kind in ("trace", *PROBES)]
         self.files = {"tables": [*tables, "datasets/digits.arrow"], "figures": ["figures/linesearch/fig/one.png"]}
         self.record()
 
@@ -101,27 +102,27 @@ class Results:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def path(self, key: settings.RunKey, name: str) -> Path:
-        return self.folder / settings.run_path(key) / name
+    def path(self, key: RunKey, name: str) -> Path:
+        return self.folder / run_path(key) / name
 
-    def train(self, key: settings.RunKey, *, diverged_at: int | None = None) -> None:
-        facts = {"slice": settings.training_slice(self.config, **asdict(key)), "diverged_at": diverged_at}
+    def train(self, key: RunKey, *, diverged_at: int | None = None) -> None:
+        facts = {"slice": training_slice(self.config, key), "diverged_at": diverged_at}
         steps = range(STEPS if diverged_at is None else diverged_at + 1)
         write_table(self.path(key, "trace.arrow"), "trace", rows_of("trace", steps), provenance=facts)
         checkpoints = self.path(key, "checkpoints")
         checkpoints.mkdir(exist_ok=True)
         (checkpoints / "step00000000.safetensors").write_bytes(bytes(5000))
 
-    def facts(self, key: settings.RunKey, probe: str, drift: float) -> dict[str, Any]:
-        return {"slice": settings.probe_slice(self.config, probe=probe, **asdict(key)), "replay_drift": drift}
+    def facts(self, key: RunKey, probe: str, drift: float) -> dict[str, Any]:
+        return {"slice": probe_slice(self.config, key, probe), "replay_drift": drift}
 
-    def probe(self, key: settings.RunKey, probe: str, segment: int, *, drift: float = 0.0) -> Path:
+    def probe(self, key: RunKey, probe: str, segment: int, *, drift: float = 0.0) -> Path:
         path = self.path(key, f"{probe}/segment{segment}.arrow")
         steps = range(segment * 4, segment * 4 + 4, 2)
         write_table(path, probe, rows_of(probe, steps), provenance=self.facts(key, probe, drift))
         return path
 
-    def gather(self, key: settings.RunKey, probe: str) -> Path:
+    def gather(self, key: RunKey, probe: str) -> Path:
         path = self.path(key, f"{probe}.arrow")
         write_table(path, probe, rows_of(probe, range(0, STEPS, 2)), provenance=self.facts(key, probe, 0.0))
         return path
@@ -136,7 +137,7 @@ class Results:
         except (Exception, SystemExit, KeyboardInterrupt):
             pass
 
-    def ungather(self, key: settings.RunKey, probe: str, segment: int) -> None:
+    def ungather(self, key: RunKey, probe: str, segment: int) -> None:
         self.path(key, f"{probe}.arrow").unlink()
         self.path(key, f"{probe}/segment{segment}.arrow").unlink()
 
@@ -189,7 +190,7 @@ def test_missing_running_and_waiting_segments(results: Results, capsys: pytest.C
     assert found.segments == {State.DONE: 10, State.MISSING: 1, State.STARTED: 1}
     assert found.rows["line"] == 6 + 2  # of the segment that is there
     text = words(results, capsys, status=1)
-    assert f"{MLP}: line 1 of 3, 1 missing, 1 running or cut off; evaluation to be gathered" in text
+    assert f"{MLP}: evaluation to be gathered; line 1 of 3, 1 missing, 1 running or cut off" in text
 
 
 def test_a_training_under_way_says_how_far(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,6 +223,17 @@ def test_failures_come_with_their_reason(results: Results, capsys: pytest.Captur
     assert f"{MLP}: line, segment 1 (of 3, from 0): The replay must end at the checkpoint, got 1." in text
     assert f"logs/probe_segment/{LABEL}_line_1.log" in text
     assert "missing: 1" in text
+
+
+def test_a_failed_sharpness_is_reported_for_the_starts_of_the_configuration(results: Results) -> None:
+    results.config["experiments"]["short"]["lr_unit"] = "sharpness"
+    results.record()
+    error = SgdlineError("No eigenvalue converged.")
+    for start in ("digits/mlp/chunk64_seed1", "digits/mlp/chunk32_seed1", "digits/gone/chunk64_seed1"):
+        results.log(f"measure_sharpness/{start}.log", error)
+    assert [(finding.subject, finding.words) for finding in survey(results.folder).failed] == [
+        ("measure_sharpness: digits/mlp/chunk64_seed1", str(error))
+    ]
 
 
 def test_a_failure_that_was_mended_is_forgotten(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,11 +301,14 @@ def test_what_the_folder_holds_besides(results: Results, capsys: pytest.CaptureF
 
 def test_times_that_do_not_fit_are_reported(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
     results.config["experiments"]["short"]["figures"] = ["linesearch/fig2_lines", "linesearch/of_another_version"]
-    results.record()
+    results.config["experiments"]["short"]["lr_unit"] = "sharpness"
+    results.complete().record()
     paths = {
         "dataset": "datasets/digits.arrow",
         "trace": f"{MLP}/trace.arrow",
         "checkpoints": f"{MLP}/checkpoints/.snakemake_timestamp",
+        "sharpness": "sharpness/digits/mlp/chunk64_seed1.json",
+        "plan": f"{MLP}/line/plan.json",
         "segment": f"{MLP}/line/segment1.arrow",
         "line": f"{MLP}/line.arrow",
         "fits": f"{MLP}/line_fits.arrow",
@@ -307,8 +322,8 @@ def test_times_that_do_not_fit_are_reported(results: Results, capsys: pytest.Cap
         os.utime(path, (1e9, 1e9))
     assert "Times" not in words(results, capsys, status=0)
     for source, made in (
-        ("dataset", "trace"), ("checkpoints", "segment"), ("segment", "line"), ("line", "fits"), ("line", "figure"),
-        ("trace", "figure"), ("claims of a paper", "claims"),
+        ("dataset", "trace"), ("sharpness", "trace"), ("checkpoints", "segment"), ("plan", "segment"),
+        ("segment", "line"), ("line", "fits"), ("line", "figure"), ("trace", "figure"), ("claims of a paper", "claims"),
     ):  # fmt: skip
         for name, path in paths.items():
             os.utime(results.folder / path, (1e9, 1e9 - (name == made) + (name == source)))
@@ -352,7 +367,7 @@ def test_imported_lines(results: Results) -> None:
 
 def test_many_findings_fit_on_a_screen(results: Results) -> None:
     results.config["experiments"]["short"]["seed"] = list(range(1, 101))
-    results.files["tables"] = [f"{settings.run_path(key)}/trace.arrow" for key in settings.runs(results.config)]
+    results.files["tables"] = [f"{run_path(key)}/trace.arrow" for key in runs(results.config)]
     results.record()
     found = survey(results.folder)
     assert len(found.unfinished) == 198
@@ -406,7 +421,7 @@ def test_what_nobody_asked_for_is_not_expected(results: Results, capsys: pytest.
     for key in results.keys:
         results.ungather(key, "evaluation", 0)
     (results.folder / RECORD).unlink()
-    traces = [f"{settings.run_path(key)}/trace.arrow" for key in results.keys]
+    traces = [f"{run_path(key)}/trace.arrow" for key in results.keys]
     results.record(asked=traces)
     assert survey(results.folder).files == {"tables": (2, 2), "figures": (0, 0)}
     assert survey(results.folder).complete

@@ -13,14 +13,16 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from sgdline.config import ConfigError, load_schema, resolve_config
+from sgdline.config import ConfigError, resolve_config
 from sgdline.tables import read_table
 from sgdline.tables.kind import kind_of
-from sgdline.toys import _diagonal, diagonal_extras, diagonal_networks, diagonal_plane, simulate_toy
+from sgdline.toys import _diagonal, simulate_toy
 from sgdline.toys._diagonal import Chain, FeatureRank, Problem, Setting
+from sgdline.toys.diagonal_extras import simulate as diagonal_extras
+from sgdline.toys.diagonal_networks import simulate as diagonal_networks
+from sgdline.toys.diagonal_plane import simulate as diagonal_plane
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
 TOYS = {"diagonal_networks": diagonal_networks, "diagonal_plane": diagonal_plane, "diagonal_extras": diagonal_extras}
 SMALL: dict[str, Any] = {
@@ -43,7 +45,7 @@ def settings(toy: str = "diagonal_networks", **changes: Any) -> dict[str, Any]:
 
 
 def published(toy: str = "diagonal_networks", **changes: Any) -> dict[str, Any]:
-    block = resolve_config({**DEFAULT, "run": ["x"], "toys": {"x": {"toy": toy}}}, schema=SCHEMA)["toys"]["x"]
+    block = resolve_config({**DEFAULT, "run": ["x"], "toys": {"x": {"toy": toy}}})["toys"]["x"]
     del block["toy"], block["figures"]
     return {**copy.deepcopy(block), **changes}
 
@@ -478,7 +480,7 @@ def test_a_toy_fills_its_table_and_repeats_itself(toy: str, tmp_path: Path) -> N
 def faults_of(toy: str, text: str) -> list[str]:
     block = {"toy": toy, **yaml.safe_load(text)}
     with pytest.raises(ConfigError) as caught:
-        resolve_config({**DEFAULT, "run": ["x"], "toys": {"x": block}}, schema=SCHEMA)
+        resolve_config({**DEFAULT, "run": ["x"], "toys": {"x": block}})
     return list(caught.value.faults)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sgdline.tables import provenance, read_table
 from sgdline.tables.kinds.quadratic_descent import QUADRATIC_DESCENT
 from sgdline.toys import simulate_toy
-from sgdline.toys.quadratic_descent import regime, simulate
+from sgdline.toys.quadratic_descent.simulate import regime, simulate
 
 DEFAULT = {
     "eigenvalues": [1.0, 0.08],

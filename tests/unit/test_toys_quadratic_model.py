@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from declared import default_settings
 
 from sgdline.equivalent_steps import ema_step
 from sgdline.quadratic_model import Average, epochwise_variance
 from sgdline.tables import read_table
 from sgdline.tables.kind import kind_of
-from sgdline.toys import _chains, equivalent_schedule, quadratic_spectrum, simulate_toy
+from sgdline.toys import _chains, simulate_toy
+from sgdline.toys.equivalent_schedule import simulate as equivalent_schedule
+from sgdline.toys.quadratic_spectrum import simulate as quadratic_spectrum
 
-SCHEMA = yaml.safe_load((Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml").read_text())
 TOYS = ["averaged_variance", "momentum_variance", "epoch_sampling", "equivalent_schedule", "quadratic_spectrum"]
 SMALL: dict[str, dict[str, Any]] = {
     "averaged_variance": {"chains": 20, "snapshots": 2},
@@ -30,9 +30,8 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def settings(toy: str, **changes: Any) -> dict[str, Any]:
     """Return a toy's default settings with these changes."""
-    keys = SCHEMA["$defs"][f"{toy}_toy"]["properties"]
-    defaults = {key: entry["default"] for key, entry in keys.items() if "default" in entry}
-    return {**copy.deepcopy(defaults), **changes}
+    defaults = default_settings("toy", toy)
+    return {**defaults, **changes}
 
 
 def columns(found: Mapping[str, list[Any]], **values: Any) -> dict[str, np.ndarray]:

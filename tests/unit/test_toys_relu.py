@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from declared import default_settings
 
 from sgdline.analysis.claims.sparse_relu import STATEMENTS, relu_claims
-from sgdline.config import ConfigError, load_schema, resolve_config
+from sgdline.config import ConfigError, resolve_config
 from sgdline.tables import read_table
 from sgdline.tables.kind import kind_of
-from sgdline.toys import _relu_nets, relu_regression, simulate_toy, teacher_student
+from sgdline.toys import _relu_nets, simulate_toy
 from sgdline.toys._relu_nets import Layer
+from sgdline.toys.relu_regression import simulate as relu_regression
+from sgdline.toys.teacher_student import simulate as teacher_student
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
 QUICK = {"other_seeds": 1, "perturbed_starts": 1, "log10_iterations": 2.2, "rank_every": 40}
 
 
@@ -29,8 +30,7 @@ def step_sizes(lr: float, **changes: Any) -> dict[str, Any]:
 
 def settings(toy: str, **changes: Any) -> dict[str, Any]:
     """Return a toy's default settings with these changes."""
-    keys = SCHEMA["$defs"][f"{toy}_toy"]["properties"]
-    found = {key: copy.deepcopy(entry["default"]) for key, entry in keys.items() if "default" in entry} | changes
+    found = default_settings("toy", toy) | changes
     if found["runs"] is not None:
         found["runs"] = [step_sizes(**run) for run in found["runs"]]
     return found
@@ -373,7 +373,7 @@ def test_claims_of_phases() -> None:
 
 def resolved(text: str) -> dict[str, Any]:
     default = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    block = resolve_config({**default, "run": ["x"], "toys": {"x": yaml.safe_load(text)}}, schema=SCHEMA)["toys"]["x"]
+    block = resolve_config({**default, "run": ["x"], "toys": {"x": yaml.safe_load(text)}})["toys"]["x"]
     return dict(block)
 
 

@@ -11,15 +11,16 @@ import pytest
 import torch
 from small_runs import prepare_digits, training_settings
 
-from sgdline.config import ConfigError, load_schema, probe_slice, resolve_config, training_slice
+from sgdline.config import ConfigError, resolve_config
 from sgdline.data.images import load_images
 from sgdline.train.label_noise import LabelNoise
 from sgdline.train.loop import Trainer
 from sgdline.train.schedules import make_schedule
+from sgdline.workflow.layout import RunKey
+from sgdline.workflow.slices import probe_slice, training_slice
 
 CPU = torch.device("cpu")
-SCHEMA = load_schema(Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml")
-RUN: dict[str, Any] = {"model": "mlp", "lr": 0.5, "batch_size": 16, "seed": 1}
+RUN = RunKey("one", "mlp", "0.5", 16, 1)
 
 
 def rates(lr: float, *, steps: int = 100, compat: bool = False, **changes: Any) -> list[float]:
@@ -163,7 +164,6 @@ def resolved(**changes: Any) -> dict[str, Any]:
             "models": {"mlp": {"entry": "sgdline.models:mlp"}},
             "experiments": {"one": experiment | changes},
         },
-        schema=SCHEMA,
     )
 
 
@@ -175,10 +175,10 @@ def fault(**changes: Any) -> str:
 
 
 def test_slices_without_the_new_options_are_what_they_were() -> None:
-    found = training_slice(resolved(), "one", **RUN)
+    found = training_slice(resolved(), RUN)
     assert "label_noise" not in found
     assert found["schedule"] == {"name": "constant", "milestones": [], "factor": 0.1}
-    off = training_slice(resolved(label_noise={"probability": 0, "schedule": "piecewise"}), "one", **RUN)
+    off = training_slice(resolved(label_noise={"probability": 0, "schedule": "piecewise"}), RUN)
     assert off == found
 
 
@@ -186,7 +186,7 @@ def test_slices_hold_the_options_in_use() -> None:
     config = resolved(
         label_noise={"probability": 0.2}, schedule={"name": "piecewise", "piecewise": {"large_phase": 0.1}}
     )
-    found = training_slice(config, "one", **RUN)
+    found = training_slice(config, RUN)
     assert found["label_noise"] == {"probability": 0.2, "schedule": "constant"}
     assert found["schedule"]["piecewise"] == {
         "large_phase": 0.1, "warmup": "none", "factor": 1.0, "exponent": 0.5, "base": 1.05, "compat": False,
@@ -195,10 +195,10 @@ def test_slices_hold_the_options_in_use() -> None:
 
 def test_the_probes_have_a_default_for_every_key() -> None:
     config = resolved(probes={"feat": {}, "jac": {}})
-    assert probe_slice(config, "one", "feat", **RUN)["settings"] == {
+    assert probe_slice(config, RUN, "feat")["settings"] == {
         "every": 100, "layers": ["*"], "samples": None, "units": 1000, "threshold": 0.95, "rank_tolerance": 1e-4,
     }  # fmt: skip
-    found = probe_slice(config, "one", "jac", **RUN)["settings"]
+    found = probe_slice(config, RUN, "jac")["settings"]
     assert found == {"every": 100, "samples": 100, "tolerance": 1e-4}
 
 

@@ -212,7 +212,7 @@ def test_a_drifting_replay_is_refused(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_probe_keeps_its_rows(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sgdline.probes.line import Probe
+    from sgdline.probes.line.probe import Probe
 
     block = settings()
     train(dataset, tmp_path, block)
@@ -237,7 +237,7 @@ def test_an_interrupted_probe_keeps_its_rows(dataset: Path, tmp_path: Path, monk
 def test_rows_of_an_interrupted_probe_belong_to_their_data_and_start(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sgdline.probes.line import Probe
+    from sgdline.probes.line.probe import Probe
 
     block = settings()
     train(dataset, tmp_path, block)

@@ -78,9 +78,9 @@ def test_nothing_is_to_do_again_and_an_edited_analysis_measures_nothing(made: Wo
     jobs = made.planned(*ARGUMENTS)
     assert jobs == {"measure_intervals": 2, "all_tables": 1}
     made.edit("src/sgdline/analysis/intervals.py", "_UNUSED = 1\n\n\n", "")
-    made.edit("src/sgdline/probes/interp.py", "def _summary(", "_UNUSED = 1\n\n\ndef _summary(")
+    made.edit("src/sgdline/probes/interp/probe.py", "def _summary(", "_UNUSED = 1\n\n\ndef _summary(")
     jobs = made.planned(*ARGUMENTS)
     assert (jobs["probe_segment"], jobs["gather_segments"], jobs["measure_intervals"]) == (2, 1, 1)
     assert not {"train_run", "fit_lines"} & set(jobs)
-    made.edit("src/sgdline/probes/interp.py", "_UNUSED = 1\n\n\n", "")
+    made.edit("src/sgdline/probes/interp/probe.py", "_UNUSED = 1\n\n\n", "")
     assert made.planned(*ARGUMENTS) == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,10 @@ def picture(workflow: Workflow, figure: str, toy: str) -> Path:
 def simulated(fresh: Workflow) -> Workflow:
     """A finished run of two toys of one kind and one of another, a copy of it under a new name."""
     copied = {
-        "src/sgdline/toys/quadratic_descent.py": "src/sgdline/toys/novel.py",
+        **{
+            f"src/sgdline/toys/quadratic_descent/{file}.py": f"src/sgdline/toys/novel/{file}.py"
+            for file in ("__init__", "options", "simulate")
+        },
         "src/sgdline/tables/kinds/quadratic_descent.py": "src/sgdline/tables/kinds/novel.py",
         "src/sgdline/figures/walk/fig36_quadratic.py": "src/sgdline/figures/walk/ext_novel.py",
         "workflow/report/walk/fig36_quadratic.rst": "workflow/report/walk/ext_novel.rst",
@@ -40,12 +42,8 @@ def simulated(fresh: Workflow) -> Workflow:
     for old, new in copied.items():
         text = (fresh.folder / old).read_text().replace("quadratic_descent", "novel")
         text = text.replace("QUADRATIC_DESCENT", "NOVEL").replace("fig36_quadratic", "ext_novel")
+        (fresh.folder / new).parent.mkdir(exist_ok=True)
         (fresh.folder / new).write_text(text)
-    schema = fresh.folder / "workflow" / "schemas" / "config.schema.yaml"
-    document = yaml.safe_load(schema.read_text())
-    branch = json.loads(json.dumps(document["$defs"]["quadratic_descent_toy"]).replace("quadratic_descent", "novel"))
-    document["$defs"]["toy"]["oneOf"].append(branch)
-    schema.write_text(yaml.safe_dump(document))
     toys_only(
         fresh,
         one={"toy": "quadratic_descent", "figures": [FIGURE], **SETTINGS},
@@ -75,12 +73,12 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
     assert simulated.planned() == {}
 
     # What concerns no toy, or only names and comments.
-    simulated.edit("src/sgdline/toys/novel.py", "def descend(", "# A comment.\ndef descend(")
+    simulated.edit("src/sgdline/toys/novel/simulate.py", "def descend(", "# A comment.\ndef descend(")
     simulated.edit("src/sgdline/engine/positions.py", "def choose_positions(", "_UNUSED = 1\n\n\ndef choose_positions(")
     assert simulated.planned() == {}
 
     # Code: of one kind of toy, then of its table, then of its figure.
-    code = "src/sgdline/toys/novel.py"
+    code = "src/sgdline/toys/novel/simulate.py"
     text = (simulated.folder / code).read_text()
     simulated.edit(code, "def descend(", "_UNUSED = 1\n\n\ndef descend(")
     assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
@@ -93,9 +91,9 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
     simulated.edit("src/sgdline/figures/walk/ext_novel.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
     assert simulated.planned() == {"plot_toy": 1}
     simulated.edit("src/sgdline/figures/walk/ext_novel.py", "_UNUSED = 1\nSPEC = ", "SPEC = ")
-    simulated.edit("src/sgdline/toys/quadratic_descent.py", "def descend(", "_UNUSED = 1\n\n\ndef descend(")
+    simulated.edit("src/sgdline/toys/quadratic_descent/simulate.py", "def descend(", "_UNUSED = 1\n\n\ndef descend(")
     assert simulated.planned() == {"simulate_toy": 2, "plot_toy": 2}  # both of this kind
-    simulated.edit("src/sgdline/toys/quadratic_descent.py", "_UNUSED = 1\n\n\ndef descend(", "def descend(")
+    simulated.edit("src/sgdline/toys/quadratic_descent/simulate.py", "_UNUSED = 1\n\n\ndef descend(", "def descend(")
 
     # Configuration: a value of one toy, a figure less, a new toy.
     config = simulated.folder / "config" / "config.yaml"

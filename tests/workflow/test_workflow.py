@@ -128,13 +128,22 @@ def test_the_report_builds(smoke: Workflow) -> None:
 
 
 def test_the_same_config_gives_the_same_bytes(smoke: Workflow, fresh: Workflow) -> None:
-    # Every table; of the figures one, as all of them are drawn by the same few lines.
+    # One table of every kind, from as few runs as can be; of the figures one, as all are drawn by the same few lines.
+    tables: dict[str, list[Path]] = {}
+    for path in sorted((smoke.folder / "results/smoke").glob("*/*/*/*.arrow")):
+        tables.setdefault(path.parent.relative_to(smoke.folder).as_posix(), []).append(path)
+    missing, targets = {path.stem for paths in tables.values() for path in paths}, []
+    assert len(missing) > 20
+    while missing:
+        run, paths = max(tables.items(), key=lambda entry: len(missing & {path.stem for path in entry[1]}))
+        targets += [f"{run}/{path.name}" for path in paths if path.stem in missing]
+        missing -= {path.stem for path in paths}
     picture = f"results/smoke/figures/linesearch/fig6_strategy_metrics/{LABEL}.png"
-    fresh.snakemake("all_tables", picture, "--cores", "2", *SMOKE)
-    kinds = ("*.arrow", "*.safetensors", "*.json", "*.png", "*.pdf", "*.csv", "*.md")
+    fresh.snakemake(*targets, picture, "--cores", "2", *SMOKE)
+    kinds = ("*.arrow", "*.safetensors", "*.json", "*.png", "*.pdf")
     files = [path for kind in kinds for path in sorted((fresh.folder / "results").rglob(kind))]
     files = [path for path in files if path.name != "expected.json"]  # what the two were started for differs
-    assert len(files) > 80
+    assert len(files) > 40
     assert {path.suffix for path in files} == {kind[1:] for kind in kinds}
     for path in files:
         other = smoke.folder / path.relative_to(fresh.folder)

@@ -1,16 +1,16 @@
 rule fit_lines:
     input:
-        line=f"{RUN}/line.arrow",
+        line=LAYOUT.table(RUN, "line"),
     output:
-        ensure(f"{RUN}/line_fits.arrow", non_empty=True),
+        ensure(LAYOUT.table(RUN, "line_fits"), non_empty=True),
     log:
-        f"{LOGS}/fit_lines/{RUN_LABEL}.log",
+        LAYOUT.log("fit_lines", RUN),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        labels=run_labels,
-        settings=analysis_settings("window", "resolution", "degrees"),
-        code=digest("fit_lines.py"),
+        labels=JOBS.labels,
+        settings=JOBS.analysis("window", "resolution", "degrees"),
+        code=JOBS.code("fit_lines.py"),
     message:
         "Fitting lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -19,17 +19,17 @@ rule fit_lines:
 
 rule measure_lines:
     input:
-        line=f"{RUN}/line.arrow",
+        line=LAYOUT.table(RUN, "line"),
     output:
-        ensure(f"{RUN}/line_metrics.arrow", non_empty=True),
+        ensure(LAYOUT.table(RUN, "line_metrics"), non_empty=True),
     log:
-        f"{LOGS}/measure_lines/{RUN_LABEL}.log",
+        LAYOUT.log("measure_lines", RUN),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        labels=run_labels,
-        settings=analysis_settings("window", "resolution"),
-        code=digest("measure_lines.py"),
+        labels=JOBS.labels,
+        settings=JOBS.analysis("window", "resolution"),
+        code=JOBS.code("measure_lines.py"),
     message:
         "Measuring lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -38,19 +38,19 @@ rule measure_lines:
 
 rule measure_distances:
     input:
-        line=f"{RUN}/line.arrow",
+        line=LAYOUT.table(RUN, "line"),
     output:
-        ensure(f"{RUN}/line_distances.arrow", non_empty=True),
+        ensure(LAYOUT.table(RUN, "line_distances"), non_empty=True),
     log:
-        f"{LOGS}/measure_distances/{RUN_LABEL}.log",
+        LAYOUT.log("measure_distances", RUN),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        labels=run_labels,
-        settings=analysis_settings(
+        labels=JOBS.labels,
+        settings=JOBS.analysis(
             "window", "resolution", "distance_first", "distance_every"
         ),
-        code=digest("measure_distances.py"),
+        code=JOBS.code("measure_distances.py"),
     message:
         "Comparing lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -59,17 +59,17 @@ rule measure_distances:
 
 rule measure_strategies:
     input:
-        line=f"{RUN}/line.arrow",
-        line_metrics=f"{RUN}/line_metrics.arrow",
+        line=LAYOUT.table(RUN, "line"),
+        line_metrics=LAYOUT.table(RUN, "line_metrics"),
     output:
-        ensure(f"{RUN}/line_strategies.arrow", non_empty=True),
+        ensure(LAYOUT.table(RUN, "line_strategies"), non_empty=True),
     log:
-        f"{LOGS}/measure_strategies/{RUN_LABEL}.log",
+        LAYOUT.log("measure_strategies", RUN),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        labels=run_labels,
-        settings=analysis_settings(
+        labels=JOBS.labels,
+        settings=JOBS.analysis(
             "interval",
             "resolution",
             "sgd_lr",
@@ -78,7 +78,7 @@ rule measure_strategies:
             "fbpal_average",
             "compat",
         ),
-        code=digest("measure_strategies.py"),
+        code=JOBS.code("measure_strategies.py"),
     message:
         "Comparing strategies on the lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -87,17 +87,17 @@ rule measure_strategies:
 
 rule measure_batch_sizes:
     input:
-        line=f"{RUN}/line.arrow",
-        line_metrics=f"{RUN}/line_metrics.arrow",
+        line=LAYOUT.table(RUN, "line"),
+        line_metrics=LAYOUT.table(RUN, "line_metrics"),
     output:
-        ensure(f"{RUN}/line_batch_sizes.arrow", non_empty=True),
+        ensure(LAYOUT.table(RUN, "line_batch_sizes"), non_empty=True),
     log:
-        f"{LOGS}/measure_batch_sizes/{RUN_LABEL}.log",
+        LAYOUT.log("measure_batch_sizes", RUN),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        labels=run_labels,
-        settings=analysis_settings(
+        labels=JOBS.labels,
+        settings=JOBS.analysis(
             "interval",
             "resolution",
             "pal_measuring_step",
@@ -105,7 +105,7 @@ rule measure_batch_sizes:
             "batch_draws",
             "compat",
         ),
-        code=digest("measure_batch_sizes.py"),
+        code=JOBS.code("measure_batch_sizes.py"),
     message:
         "Emulating batch sizes on the lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -114,17 +114,17 @@ rule measure_batch_sizes:
 
 rule measure_same_position:
     input:
-        mline=f"{RUN}/mline.arrow",
+        mline=LAYOUT.table(RUN, "mline"),
     output:
-        ensure(f"{RUN}/mline_metrics.arrow", non_empty=True),
+        ensure(LAYOUT.table(RUN, "mline_metrics"), non_empty=True),
     log:
-        f"{LOGS}/measure_same_position/{RUN_LABEL}.log",
+        LAYOUT.log("measure_same_position", RUN),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        labels=run_labels,
-        settings=analysis_settings("window", "resolution", "same_position_degrees"),
-        code=digest("measure_same_position.py"),
+        labels=JOBS.labels,
+        settings=JOBS.analysis("window", "resolution", "same_position_degrees"),
+        code=JOBS.code("measure_same_position.py"),
     message:
         "Comparing lines of one position of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -133,19 +133,19 @@ rule measure_same_position:
 
 rule measure_intervals:
     input:
-        intervals=interval_file,
-        trace=f"{RUN}/trace.arrow",
+        intervals=JOBS.interval_table,
+        trace=LAYOUT.table(RUN, "trace"),
     output:
-        intervals=ensure(f"{RUN}/intervals.arrow", non_empty=True),
-        epochs=ensure(f"{RUN}/interval_epochs.arrow", non_empty=True),
+        intervals=ensure(LAYOUT.table(RUN, "intervals"), non_empty=True),
+        epochs=ensure(LAYOUT.table(RUN, "interval_epochs"), non_empty=True),
     log:
-        f"{LOGS}/measure_intervals/{RUN_LABEL}.log",
+        LAYOUT.log("measure_intervals", RUN),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        labels=run_labels,
-        source=interval_source,
-        code=digest("measure_intervals.py"),
+        labels=JOBS.labels,
+        source=JOBS.interval_source,
+        code=JOBS.code("measure_intervals.py"),
     message:
         "Measuring intervals of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -154,17 +154,17 @@ rule measure_intervals:
 
 rule measure_one_step:
     input:
-        one_step=f"{RUN}/one_step.arrow",
+        one_step=LAYOUT.table(RUN, "one_step"),
     output:
-        ensure(f"{RUN}/one_step_metrics.arrow", non_empty=True),
+        ensure(LAYOUT.table(RUN, "one_step_metrics"), non_empty=True),
     log:
-        f"{LOGS}/measure_one_step/{RUN_LABEL}.log",
+        LAYOUT.log("measure_one_step", RUN),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        labels=run_labels,
-        steps=lambda wildcards: experiment_of(wildcards)["steps"],
-        code=digest("measure_one_step.py"),
+        labels=JOBS.labels,
+        steps=JOBS.steps,
+        code=JOBS.code("measure_one_step.py"),
     message:
         "Measuring single steps of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -173,137 +173,136 @@ rule measure_one_step:
 
 rule predict_gains:
     input:
-        averages=f"{RUN}/averages.arrow",
-        spectrum=f"{RUN}/spectrum.arrow",
+        averages=LAYOUT.table(RUN, "averages"),
+        spectrum=LAYOUT.table(RUN, "spectrum"),
     output:
-        ensure(f"{RUN}/predicted_gains.arrow", non_empty=True),
+        ensure(LAYOUT.table(RUN, "predicted_gains"), non_empty=True),
     log:
-        f"{LOGS}/predict_gains/{RUN_LABEL}.log",
+        LAYOUT.log("predict_gains", RUN),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        labels=run_labels,
-        code=digest("predict_gains.py"),
+        labels=JOBS.labels,
+        code=JOBS.code("predict_gains.py"),
     message:
         "Predicting gains of averages of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
         "../scripts/predict_gains.py"
 
 
+# What claims of linesearch are read from.
+LINE_RUNS, SAMPLED_RUNS = JOBS.measuring("line"), JOBS.with_samples()
+
+
 rule judge_linesearch:
     input:
-        trace=run_tables("trace", measured_runs()),
-        line=run_tables("line", measured_runs()),
-        line_fits=run_tables("line_fits", measured_runs()),
-        line_metrics=run_tables("line_metrics", measured_runs()),
-        line_strategies=run_tables("line_strategies", measured_runs()),
-        line_batch_sizes=run_tables("line_batch_sizes", sampled_runs()),
+        trace=JOBS.tables("trace", LINE_RUNS),
+        line=JOBS.tables("line", LINE_RUNS),
+        line_fits=JOBS.tables("line_fits", LINE_RUNS),
+        line_metrics=JOBS.tables("line_metrics", LINE_RUNS),
+        line_strategies=JOBS.tables("line_strategies", LINE_RUNS),
+        line_batch_sizes=JOBS.tables("line_batch_sizes", SAMPLED_RUNS),
     output:
-        claims=f"{RESULTS}/tables/linesearch/claims.csv",
-        pooled=f"{RESULTS}/tables/linesearch/claims_over_seeds.csv",
-        summary=ensure(f"{RESULTS}/tables/linesearch/summary.md", non_empty=True),
+        claims=LAYOUT.claims("claims", "linesearch"),
+        pooled=LAYOUT.claims("pooled", "linesearch"),
+        summary=ensure(LAYOUT.claims("summary", "linesearch"), non_empty=True),
     log:
-        f"{LOGS}/judge_linesearch.log",
+        LAYOUT.log("judge_linesearch"),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        runs=[asdict(run) | {"lr": float(run.lr)} for run in measured_runs()],
-        sampled=[
-            index for index, run in enumerate(measured_runs()) if keeps_samples(run)
-        ],
-        code=digest("judge_linesearch.py"),
+        runs=JOBS.facts("linesearch", LINE_RUNS),
+        sampled=claims.places(SAMPLED_RUNS, LINE_RUNS),
+        code=JOBS.code("judge_linesearch.py"),
     message:
         "Testing the claims of linesearch on all runs"
     script:
         "../scripts/judge_linesearch.py"
 
 
+WALK_RUNS, INTERVAL_RUNS = JOBS.of_paper("walk"), JOBS.with_intervals("walk")
+
+
 rule judge_walk:
     input:
-        trace=run_tables("trace", runs_of("walk")),
-        intervals=run_tables("intervals", interval_runs("walk")),
-        interval_epochs=run_tables("interval_epochs", interval_runs("walk")),
+        trace=JOBS.tables("trace", WALK_RUNS),
+        intervals=JOBS.tables("intervals", INTERVAL_RUNS),
+        interval_epochs=JOBS.tables("interval_epochs", INTERVAL_RUNS),
     output:
-        claims=f"{RESULTS}/tables/walk/claims.csv",
-        pooled=f"{RESULTS}/tables/walk/claims_over_seeds.csv",
-        summary=ensure(f"{RESULTS}/tables/walk/summary.md", non_empty=True),
+        claims=LAYOUT.claims("claims", "walk"),
+        pooled=LAYOUT.claims("pooled", "walk"),
+        summary=ensure(LAYOUT.claims("summary", "walk"), non_empty=True),
     log:
-        f"{LOGS}/judge_walk.log",
+        LAYOUT.log("judge_walk"),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        runs=[walk_run(run) for run in runs_of("walk")],
-        measured=interval_places("walk"),
-        code=digest("judge_walk.py"),
+        runs=JOBS.facts("walk", WALK_RUNS),
+        measured=claims.places(INTERVAL_RUNS, WALK_RUNS),
+        code=JOBS.code("judge_walk.py"),
     message:
         "Testing the claims of walk on its runs"
     script:
         "../scripts/judge_walk.py"
 
 
+CURIOUS_RUNS = {
+    "trace": JOBS.of_paper("curious"),
+    "one_step_metrics": JOBS.of_paper("curious", "one_step"),
+    "fixed_batches": JOBS.of_paper("curious", "fixed_batches"),
+    "alignment": JOBS.of_paper("curious", "alignment"),
+    "averages": JOBS.of_paper("curious", "averages"),
+}
+
+
 rule judge_curious:
     input:
-        trace=run_tables("trace", runs_of("curious")),
-        one_step_metrics=run_tables(
-            "one_step_metrics", runs_with("curious", "one_step")
-        ),
-        fixed_batches=run_tables("fixed_batches", runs_with("curious", "fixed_batches")),
-        alignment=run_tables("alignment", runs_with("curious", "alignment")),
-        averages=run_tables("averages", runs_with("curious", "averages")),
+        **{kind: JOBS.tables(kind, runs) for kind, runs in CURIOUS_RUNS.items()},
     output:
-        claims=f"{RESULTS}/tables/curious/claims.csv",
-        pooled=f"{RESULTS}/tables/curious/claims_over_seeds.csv",
-        summary=ensure(f"{RESULTS}/tables/curious/summary.md", non_empty=True),
+        claims=LAYOUT.claims("claims", "curious"),
+        pooled=LAYOUT.claims("pooled", "curious"),
+        summary=ensure(LAYOUT.claims("summary", "curious"), non_empty=True),
     log:
-        f"{LOGS}/judge_curious.log",
+        LAYOUT.log("judge_curious"),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        runs=[curious_run(run) for run in runs_of("curious")],
+        runs=JOBS.facts("curious", CURIOUS_RUNS["trace"]),
         measured={
-            "trace": list(range(len(runs_of("curious")))),
-            "one_step_metrics": places_with("curious", "one_step"),
-            "fixed_batches": places_with("curious", "fixed_batches"),
-            "alignment": places_with("curious", "alignment"),
-            "averages": places_with("curious", "averages"),
+            kind: claims.places(runs, CURIOUS_RUNS["trace"])
+            for kind, runs in CURIOUS_RUNS.items()
         },
-        code=digest("judge_curious.py"),
+        code=JOBS.code("judge_curious.py"),
     message:
         "Testing the claims of curious on its runs"
     script:
         "../scripts/judge_curious.py"
 
 
-# What claims of sparse are read from.
-FEATURE_RUNS = runs_with("sparse", "evaluation", "feat")
-JUDGED_TOYS = toys_of("diagonal_networks", "relu_regression", "teacher_student")
+FEATURE_RUNS = JOBS.of_paper("sparse", "evaluation", "feat")
+JUDGED_TOYS = claims.toys_of(
+    CONFIG, "diagonal_networks", "relu_regression", "teacher_student"
+)
 
 
 rule judge_sparse:
     input:
-        trace=run_tables("trace", FEATURE_RUNS),
-        evaluation=run_tables("evaluation", FEATURE_RUNS),
-        feat=run_tables("feat", FEATURE_RUNS),
-        toys=expand(f"{RESULTS}/toys/{{toy}}.arrow", toy=JUDGED_TOYS),
+        trace=JOBS.tables("trace", FEATURE_RUNS),
+        evaluation=JOBS.tables("evaluation", FEATURE_RUNS),
+        feat=JOBS.tables("feat", FEATURE_RUNS),
+        toys=JOBS.toy_files(JUDGED_TOYS),
     output:
-        claims=f"{RESULTS}/tables/sparse/claims.csv",
-        pooled=f"{RESULTS}/tables/sparse/claims_over_seeds.csv",
-        summary=ensure(f"{RESULTS}/tables/sparse/summary.md", non_empty=True),
+        claims=LAYOUT.claims("claims", "sparse"),
+        pooled=LAYOUT.claims("pooled", "sparse"),
+        summary=ensure(LAYOUT.claims("summary", "sparse"), non_empty=True),
     log:
-        f"{LOGS}/judge_sparse.log",
+        LAYOUT.log("judge_sparse"),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        runs=[sparse_run(run) for run in FEATURE_RUNS],
-        toys=[
-            {
-                "name": toy,
-                "toy": CONFIG["toys"][toy]["toy"],
-                "settings": settings.toy_slice(CONFIG, toy),
-            }
-            for toy in JUDGED_TOYS
-        ],
-        code=digest("judge_sparse.py"),
+        runs=JOBS.facts("sparse", FEATURE_RUNS),
+        toys=[claims.toy_facts(CONFIG, toy) for toy in JUDGED_TOYS],
+        code=JOBS.code("judge_sparse.py"),
     message:
         "Testing the claims of sparse on its toys and networks"
     script:
@@ -312,27 +311,27 @@ rule judge_sparse:
 
 rule gather_claims:
     input:
-        claims=expand(f"{RESULTS}/tables/{{paper}}/claims.csv", paper=JUDGED),
-        pooled=expand(f"{RESULTS}/tables/{{paper}}/claims_over_seeds.csv", paper=JUDGED),
-        summary=expand(f"{RESULTS}/tables/{{paper}}/summary.md", paper=JUDGED),
+        claims=[LAYOUT.claims("claims", paper) for paper in claims.JUDGED],
+        pooled=[LAYOUT.claims("pooled", paper) for paper in claims.JUDGED],
+        summary=[LAYOUT.claims("summary", paper) for paper in claims.JUDGED],
     output:
         claims=report(
-            f"{RESULTS}/tables/claims.csv",
+            LAYOUT.claims("claims"),
             caption="../report/claims.rst",
             category="tables",
         ),
         pooled=report(
-            f"{RESULTS}/tables/claims_over_seeds.csv",
+            LAYOUT.claims("pooled"),
             caption="../report/claims_over_seeds.rst",
             category="tables",
         ),
-        summary=ensure(f"{RESULTS}/tables/summary.md", non_empty=True),
+        summary=ensure(LAYOUT.claims("summary"), non_empty=True),
     log:
-        f"{LOGS}/gather_claims.log",
+        LAYOUT.log("gather_claims"),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        code=digest("gather_claims.py"),
+        code=JOBS.code("gather_claims.py"),
     message:
         "Joining the claims of all papers"
     script:

@@ -1,15 +1,15 @@
 rule prepare_dataset:
     output:
-        ensure(f"{RESULTS}/datasets/{{dataset}}.arrow", non_empty=True),
+        ensure(LAYOUT.dataset("{dataset}"), non_empty=True),
     log:
-        f"{LOGS}/prepare_dataset/{{dataset}}.log",
+        LAYOUT.log("prepare_dataset", "{dataset}"),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        settings=lambda wildcards: settings.dataset_slice(CONFIG, wildcards.dataset),
+        settings=JOBS.dataset_settings,
         data_dir=CONFIG["data_dir"],
         download=CONFIG["download"],
-        code=digest("prepare_dataset.py"),
+        code=JOBS.code("prepare_dataset.py"),
     message:
         "Preparing data set {wildcards.dataset}"
     script:

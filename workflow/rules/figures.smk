@@ -1,28 +1,28 @@
 rule plot_comparison:
     input:
-        unpack(comparison_tables),
+        unpack(JOBS.comparison_tables),
     output:
         png=report(
-            f"{RESULTS}/figures/{{paper}}/{{figure}}/{{comparison}}.png",
+            LAYOUT.figure("{paper}/{figure}", "{comparison}", "png"),
             caption="../report/figure.rst",
             category="{paper}",
             subcategory="{figure}",
             labels={"comparison": "{comparison}"},
         ),
         pdf=ensure(
-            f"{RESULTS}/figures/{{paper}}/{{figure}}/{{comparison}}.pdf",
+            LAYOUT.figure("{paper}/{figure}", "{comparison}", "pdf"),
             non_empty=True,
         ),
     log:
-        f"{LOGS}/plot_comparison/{{paper}}_{{figure}}_{{comparison}}.log",
+        LAYOUT.log("plot_comparison", "{paper}", "{figure}", "{comparison}"),
     wildcard_constraints:
-        figure=figures_of("comparison"),
+        figure=JOBS.figures_of("comparison"),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        settings=comparison_settings,
-        caption=figure_caption,
-        code=drawing_digest("plot_comparison.py"),
+        settings=JOBS.comparison_settings,
+        caption=JOBS.caption,
+        code=JOBS.drawing_code("plot_comparison.py"),
     message:
         "Drawing {wildcards.paper}/{wildcards.figure} of the comparison {wildcards.comparison}"
     script:
@@ -31,10 +31,10 @@ rule plot_comparison:
 
 rule plot_figure:
     input:
-        unpack(figure_tables),
+        unpack(JOBS.figure_tables),
     output:
         png=report(
-            f"{RESULTS}/figures/{{paper}}/{{figure}}/{RUN_LABEL}.png",
+            LAYOUT.figure("{paper}/{figure}", RUN, "png"),
             caption="../report/figure.rst",
             category="{paper}",
             subcategory="{figure}",
@@ -46,19 +46,17 @@ rule plot_figure:
                 "seed": "{seed}",
             },
         ),
-        pdf=ensure(
-            f"{RESULTS}/figures/{{paper}}/{{figure}}/{RUN_LABEL}.pdf", non_empty=True
-        ),
+        pdf=ensure(LAYOUT.figure("{paper}/{figure}", RUN, "pdf"), non_empty=True),
     log:
-        f"{LOGS}/plot_figure/{{paper}}_{{figure}}_{RUN_LABEL}.log",
+        LAYOUT.log("plot_figure", "{paper}", "{figure}", RUN),
     wildcard_constraints:
-        figure=figures_of("run"),
+        figure=JOBS.figures_of("run"),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        settings=figure_settings,
-        caption=figure_caption,
-        code=drawing_digest("plot_figure.py"),
+        settings=JOBS.figure_settings,
+        caption=JOBS.caption,
+        code=JOBS.drawing_code("plot_figure.py"),
     message:
         "Drawing {wildcards.paper}/{wildcards.figure} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -67,29 +65,27 @@ rule plot_figure:
 
 rule plot_toy:
     input:
-        toy=f"{RESULTS}/toys/{{toy}}.arrow",
+        toy=LAYOUT.toy("{toy}"),
     output:
         png=report(
-            f"{RESULTS}/figures/{{paper}}/{{figure}}/{{toy}}.png",
+            LAYOUT.figure("{paper}/{figure}", "{toy}", "png"),
             caption="../report/figure.rst",
             category="{paper}",
             subcategory="{figure}",
             labels={"toy": "{toy}"},
         ),
-        pdf=ensure(
-            f"{RESULTS}/figures/{{paper}}/{{figure}}/{{toy}}.pdf", non_empty=True
-        ),
+        pdf=ensure(LAYOUT.figure("{paper}/{figure}", "{toy}", "pdf"), non_empty=True),
     log:
-        f"{LOGS}/plot_toy/{{paper}}_{{figure}}_{{toy}}.log",
+        LAYOUT.log("plot_toy", "{paper}", "{figure}", "{toy}"),
     wildcard_constraints:
-        figure=figures_of("toy"),
+        figure=JOBS.figures_of("toy"),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        kind=lambda wildcards: CONFIG["toys"][wildcards.toy]["toy"],
-        settings=toy_settings,
-        caption=figure_caption,
-        code=drawing_digest("plot_toy.py"),
+        kind=JOBS.toy_kind,
+        settings=JOBS.toy_settings,
+        caption=JOBS.caption,
+        code=JOBS.drawing_code("plot_toy.py"),
     message:
         "Drawing {wildcards.paper}/{wildcards.figure} of the toy {wildcards.toy}"
     script:

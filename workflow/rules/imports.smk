@@ -1,21 +1,21 @@
 rule import_lines:
     output:
-        line=ensure(f"{RUN}/line.arrow", non_empty=True),
-        trace=ensure(f"{RUN}/trace.arrow", non_empty=True),
+        line=ensure(LAYOUT.table(RUN, "line"), non_empty=True),
+        trace=ensure(LAYOUT.table(RUN, "trace"), non_empty=True),
     log:
-        f"{LOGS}/import_lines/{RUN_LABEL}.log",
+        LAYOUT.log("import_lines", RUN),
     benchmark:
-        f"{BENCHMARKS}/import_lines/{RUN_LABEL}.tsv"
+        LAYOUT.benchmark("import_lines", RUN)
     wildcard_constraints:
-        experiment=experiments_with(imported_lines=True),
+        experiment=JOBS.experiments_with(imported_lines=True),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        folder=lambda wildcards: experiment_of(wildcards)["import_lines"],
-        files=imported_files,
-        labels=run_labels,
-        settings=import_settings,
-        code=digest("import_lines.py"),
+        folder=JOBS.imported,
+        files=JOBS.imported_files,
+        labels=JOBS.labels,
+        settings=JOBS.import_settings,
+        code=JOBS.code("import_lines.py"),
     message:
         "Importing lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:

@@ -1,24 +1,24 @@
 rule plan_probe:
     input:
-        dataset=dataset_file,
+        dataset=JOBS.dataset,
         checkpoints=rules.train_run.output.checkpoints,
     output:
-        ensure(f"{RUN}/{{probe}}/plan.json", non_empty=True),
+        ensure(LAYOUT.plan(RUN, "{probe}"), non_empty=True),
     log:
-        f"{LOGS}/plan_probe/{RUN_LABEL}_{{probe}}.log",
+        LAYOUT.log("plan_probe", RUN, "{probe}"),
     benchmark:
-        f"{BENCHMARKS}/plan_probe/{RUN_LABEL}_{{probe}}.tsv"
+        LAYOUT.benchmark("plan_probe", RUN, "{probe}")
     wildcard_constraints:
-        experiment=experiments_with(imported_lines=False),
+        experiment=JOBS.experiments_with(imported_lines=False),
     conda:
         "../../envs/sgdline.yaml"
-    threads: threads_of
+    threads: JOBS.threads
     resources:
         gpu=1,
     params:
-        settings=plan_settings,
-        code=lambda wildcards: digest("plan_probe.py", update_rule(wildcards)),
-        model_code=model_code,
+        settings=JOBS.plan_settings,
+        code=JOBS.training_code("plan_probe.py"),
+        model_code=JOBS.model_code,
     message:
         "Planning {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
@@ -27,31 +27,27 @@ rule plan_probe:
 
 rule probe_segment:
     input:
-        unpack(plan_file),
-        dataset=dataset_file,
+        unpack(JOBS.plan),
+        dataset=JOBS.dataset,
         checkpoints=rules.train_run.output.checkpoints,
     output:
-        ensure(f"{RUN}/{{probe}}/segment{{segment}}.arrow", non_empty=True),
+        ensure(LAYOUT.segment(RUN, "{probe}", "{segment}"), non_empty=True),
     log:
-        f"{LOGS}/probe_segment/{RUN_LABEL}_{{probe}}_{{segment}}.log",
+        LAYOUT.log("probe_segment", RUN, "{probe}", "{segment}"),
     benchmark:
-        f"{BENCHMARKS}/probe_segment/{RUN_LABEL}_{{probe}}_{{segment}}.tsv"
+        LAYOUT.benchmark("probe_segment", RUN, "{probe}", "{segment}")
     wildcard_constraints:
-        experiment=experiments_with(imported_lines=False, several_segments=True),
+        experiment=JOBS.experiments_with(imported_lines=False, several_segments=True),
     conda:
         "../../envs/sgdline.yaml"
-    threads: threads_of
+    threads: JOBS.threads
     resources:
         gpu=1,
     params:
-        labels=run_labels,
-        settings=probe_settings,
-        code=lambda wildcards: digest(
-            "probe_segment.py",
-            f"sgdline.probes.{wildcards.probe}",
-            update_rule(wildcards),
-        ),
-        model_code=model_code,
+        labels=JOBS.labels,
+        settings=JOBS.probe,
+        code=JOBS.probing_code("probe_segment.py"),
+        model_code=JOBS.model_code,
     message:
         "Probing {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}, segment {wildcards.segment}"
     script:
@@ -61,32 +57,30 @@ rule probe_segment:
 # A run of one segment needs no gathering.
 use rule probe_segment as probe_run with:
     output:
-        ensure(f"{RUN}/{{probe}}.arrow", non_empty=True),
+        ensure(LAYOUT.table(RUN, "{probe}"), non_empty=True),
     log:
-        f"{LOGS}/probe_run/{RUN_LABEL}_{{probe}}.log",
+        LAYOUT.log("probe_run", RUN, "{probe}"),
     benchmark:
-        f"{BENCHMARKS}/probe_run/{RUN_LABEL}_{{probe}}.tsv"
+        LAYOUT.benchmark("probe_run", RUN, "{probe}")
     wildcard_constraints:
-        experiment=experiments_with(imported_lines=False, several_segments=False),
+        experiment=JOBS.experiments_with(imported_lines=False, several_segments=False),
     message:
         "Probing {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
 
 
 rule gather_segments:
     input:
-        segments=segment_files,
+        segments=JOBS.segments,
     output:
-        ensure(f"{RUN}/{{probe}}.arrow", non_empty=True),
+        ensure(LAYOUT.table(RUN, "{probe}"), non_empty=True),
     log:
-        f"{LOGS}/gather_segments/{RUN_LABEL}_{{probe}}.log",
+        LAYOUT.log("gather_segments", RUN, "{probe}"),
     wildcard_constraints:
-        experiment=experiments_with(imported_lines=False, several_segments=True),
+        experiment=JOBS.experiments_with(imported_lines=False, several_segments=True),
     conda:
         "../../envs/sgdline.yaml"
     params:
-        code=lambda wildcards: digest(
-            "gather_segments.py", f"sgdline.tables.kinds.{wildcards.probe}"
-        ),
+        code=JOBS.gathering_code("gather_segments.py"),
     message:
         "Gathering {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:

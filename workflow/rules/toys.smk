@@ -1,16 +1,16 @@
 rule simulate_toy:
     output:
-        ensure(f"{RESULTS}/toys/{{toy}}.arrow", non_empty=True),
+        ensure(LAYOUT.toy("{toy}"), non_empty=True),
     log:
-        f"{LOGS}/simulate_toy/{{toy}}.log",
+        LAYOUT.log("simulate_toy", "{toy}"),
     benchmark:
-        f"{BENCHMARKS}/simulate_toy/{{toy}}.tsv"
+        LAYOUT.benchmark("simulate_toy", "{toy}")
     conda:
         "../../envs/sgdline.yaml"
     params:
-        kind=lambda wildcards: CONFIG["toys"][wildcards.toy]["toy"],
-        settings=toy_settings,
-        code=lambda wildcards: digest("simulate_toy.py", toy_module(wildcards)),
+        kind=JOBS.toy_kind,
+        settings=JOBS.toy_settings,
+        code=JOBS.toy_code("simulate_toy.py"),
     message:
         "Simulating the toy {wildcards.toy}"
     script:

@@ -1,22 +1,22 @@
 rule measure_sharpness:
     input:
-        unpack(parent_of_start),
-        dataset=start_dataset,
+        unpack(JOBS.start_parent),
+        dataset=JOBS.start_dataset,
     output:
-        ensure(SHARPNESS, non_empty=True),
+        ensure(LAYOUT.sharpness("{start}"), non_empty=True),
     log:
-        f"{LOGS}/measure_sharpness/{{start}}.log",
+        LAYOUT.log("measure_sharpness", "{start}"),
     benchmark:
-        f"{BENCHMARKS}/measure_sharpness/{{start}}.tsv"
+        LAYOUT.benchmark("measure_sharpness", "{start}")
     conda:
         "../../envs/sgdline.yaml"
-    threads: start_threads
+    threads: JOBS.start_threads
     resources:
         gpu=1,
     params:
-        settings=starting_settings,
-        code=digest("measure_sharpness.py", "sgdline.train.update_rules.sgd"),
-        model_code=start_code,
+        settings=JOBS.start_settings,
+        code=JOBS.code("measure_sharpness.py", "sgdline.train.update_rules.sgd"),
+        model_code=JOBS.start_model_code,
     message:
         "Measuring the sharpness of the start {wildcards.start}"
     script:
@@ -25,28 +25,28 @@ rule measure_sharpness:
 
 rule train_run:
     input:
-        unpack(parent_checkpoints),
-        unpack(sharpness_file),
-        dataset=dataset_file,
+        unpack(JOBS.parent),
+        unpack(JOBS.sharpness),
+        dataset=JOBS.dataset,
     output:
-        trace=ensure(f"{RUN}/trace.arrow", non_empty=True),
-        checkpoints=directory(f"{RUN}/checkpoints"),
+        trace=ensure(LAYOUT.table(RUN, "trace"), non_empty=True),
+        checkpoints=directory(LAYOUT.checkpoints(RUN)),
     log:
-        f"{LOGS}/train_run/{RUN_LABEL}.log",
+        LAYOUT.log("train_run", RUN),
     benchmark:
-        f"{BENCHMARKS}/train_run/{RUN_LABEL}.tsv"
+        LAYOUT.benchmark("train_run", RUN)
     wildcard_constraints:
-        experiment=experiments_with(imported_lines=False),
+        experiment=JOBS.experiments_with(imported_lines=False),
     conda:
         "../../envs/sgdline.yaml"
-    threads: threads_of
+    threads: JOBS.threads
     resources:
         gpu=1,
     params:
-        labels=run_labels,
-        settings=training_settings,
-        code=lambda wildcards: digest("train_run.py", update_rule(wildcards)),
-        model_code=model_code,
+        labels=JOBS.labels,
+        settings=JOBS.training,
+        code=JOBS.training_code("train_run.py"),
+        model_code=JOBS.model_code,
     message:
         "Training {wildcards.model} of {wildcards.experiment}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from sgdline.config._faults import Faults, Index, KeyPath, Place, comparable, value_words
-from sgdline.config._schema import SAFE_LOADER, load_yaml
+from sgdline.declare.faults import Faults, Index, KeyPath, Place, comparable, value_words
+from sgdline.declare.walker import SAFE_LOADER, load_yaml
 from sgdline.errors import SgdlineError
 
 _TAG = "tag:yaml.org,2002:"

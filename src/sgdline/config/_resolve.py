@@ -10,13 +10,15 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sgdline.chosen_updates import any_chosen
-from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
 from sgdline.config._files import ConfigFiles
-from sgdline.config._runs import format_lr, measured_steps, segment_bounds
-from sgdline.config._schema import Schema, Walker
 from sgdline.config._toys import check_toys
+from sgdline.config.declarations import configuration_schema
+from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
+from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
 from sgdline.engine.lanczos_budget import smallest_budget
+from sgdline.workflow.layout import format_lr
+from sgdline.workflow.segments import measured_steps, segment_bounds
 
 Block = Mapping[str, Any]
 
@@ -47,7 +49,6 @@ _WHOLE_SET_MINI_BATCH = 100  # sgdline.train.noise, which imports torch
 def resolve_config(
     config: Mapping[str, Any],
     *,
-    schema: Schema,
     files: ConfigFiles | None = None,
     known_figures: Collection[str] | None = None,
     figure_probes: Mapping[str, Collection[str]] | None = None,
@@ -59,7 +60,6 @@ def resolve_config(
 
     Args:
         config: The merged YAML files, as Snakemake hands them over. Left as it is.
-        schema: The document that `load_schema` returned.
         files: The files that it was merged from; their own faults are reported as well, and all with file and line.
         known_figures: Ids of the figures that can be drawn; None leaves the ids unchecked.
         figure_probes: Figure id -> probes that it draws; a figure without an entry needs none.
@@ -77,6 +77,7 @@ def resolve_config(
         ConfigError: If anything is wrong; its text lists all faults, one line each.
     """
     faults = Faults() if files is None else files.faults
+    schema = configuration_schema()
     _, resolved = Walker(schema, faults).walk(config, schema, ())
     if isinstance(resolved, dict):
         raw = config if isinstance(config, Mapping) else {}
@@ -1002,7 +1003,7 @@ def _check_interp(experiment: Block, config: Block, path: KeyPath, faults: Fault
 
 def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) -> None:
     """Pinned entries of a plan must go together; the rules are those of sgdline.engine.plan.Plan."""
-    plan = _mapping(block, "plan")
+    plan = {key: entry for key, entry in _mapping(block, "plan").items() if entry is not None}
     here = (*path, "plan")
     threads, most = plan.get("threads"), experiment.get("threads")
     if threads is not None and most is not None and threads > most:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from sgdline.config._faults import Faults, Index, KeyPath, name_hint, value_words
+from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
 
 Block = Mapping[str, Any]
 
@@ -138,12 +138,12 @@ def _check_diagonal_extras(block: Block, path: KeyPath, faults: Faults) -> None:
         return
     for place, setting in enumerate(block["settings"]):
         ascends = setting["method"] in ("n_sam", "one_sam")
-        if ascends and "rho" not in setting:
+        if ascends and setting["rho"] is None:
             faults.add(
                 (*path, "settings", Index(place), "rho"),
                 f"must be given with method {setting['method']}. It is how far its ascent goes, in gradients: try 0.1.",
             )
-        elif not ascends and "rho" in setting:
+        elif not ascends and setting["rho"] is not None:
             faults.add(
                 (*path, "settings", Index(place), "rho"),
                 f"must be left out with method {setting['method']}, got {setting['rho']:g}. It belongs to n_sam and "

@@ -139,7 +139,7 @@ def tables_by_run(figure_id: str, tables: Mapping[str, Sequence[str | Path]]) ->
 
 
 def _read(figure_id: str, tables: Mapping[str, str | Path]) -> dict[str, pa.Table]:
-    # Here and not above: naming and listing figures must stay free of pyarrow's and matplotlib's import time.
+    # Imported lazily: naming and listing figures must stay free of pyarrow's and matplotlib's import time.
     from sgdline.tables import kind_of, read_table
 
     entry = spec(figure_id)

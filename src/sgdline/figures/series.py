@@ -66,7 +66,7 @@ def strategy_looks(
         settings: As in `sgdline.figures.plot_figure`.
         scheduled: The run's own learning rate is not the same on all lines.
     """
-    # Here and not above: reading a spec does not need it.
+    # Imported lazily: reading a spec does not need it.
     from sgdline.analysis.strategies import rows_by_strategy
 
     facts = provenance(line_strategies)

@@ -18,7 +18,7 @@ from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.network import draws_random_numbers
 from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.engine.trial import Subject, Wishes, Work, choose_plan
-from sgdline.probes.line import unit_direction
+from sgdline.probes.line.probe import unit_direction
 from sgdline.probes.measuring_images import measuring_images
 from sgdline.runtime import set_up_torch
 from sgdline.train.checkpoints import load_checkpoint
@@ -71,10 +71,15 @@ def plan_probe(
         precision_tolerance=block["precision_tolerance"],
         memory_gb=None if block["memory_gb"] == "auto" else block["memory_gb"],
         threads=threads,
-        pinned=block["plan"],
+        pinned=_pinned(block),
     )
     report = choose_plan(subject, wishes, work)
     write_plan(output, PlanReport(report.plan, report.precision_error))
+
+
+def _pinned(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of the plan that the configuration names."""
+    return {key: entry for key, entry in block["plan"].items() if entry is not None}
 
 
 def _simplest(trainer: Trainer, images: ImageData, block: Mapping[str, Any]) -> Plan:
@@ -82,7 +87,7 @@ def _simplest(trainer: Trainer, images: ImageData, block: Mapping[str, Any]) -> 
     some = images.train.inputs[:2]
     reseed = draws_random_numbers(trainer.model, some, train_mode=block["batch_norm"] == "train")
     forced = {} if block["precision"] == "auto" else {"precision": block["precision"]}
-    return Plan(**{"reseed": reseed, **forced, **block["plan"]})
+    return Plan(**{"reseed": reseed, **forced, **_pinned(block)})
 
 
 def _first_line(

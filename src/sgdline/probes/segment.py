@@ -75,7 +75,7 @@ def probe_segment(
     images = load_images(dataset, device=device)
     training, probe, tolerance = settings["training"], settings["probe"], settings["replay_tolerance"]
     trainer = Trainer(training, images, device=device)
-    module = import_module(f"sgdline.probes.{probe}")
+    module = import_module(f"sgdline.probes.{probe}.probe")
     sequential = bool(getattr(module, "SEQUENTIAL", False))
     start, stop = (0, training["steps"]) if sequential else training["segments"][segment]
     report = PlanReport(Plan()) if plan is None else read_plan(plan)

@@ -14,7 +14,7 @@ from typing import Any
 from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.probes.hvp import Probe
+from sgdline.probes.hvp.probe import Probe
 from sgdline.runtime import set_up_torch, write_text
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.loop import Trainer

@@ -16,8 +16,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sgdline.tables import write_table
-
 __all__ = ["simulate_toy"]
 
 
@@ -30,5 +28,7 @@ def simulate_toy(toy: str, output: str | Path, *, settings: Mapping[str, Any], p
         settings: The toy's block of the config, its kind and its figures apart.
         provenance: Facts for the metadata.
     """
-    module = import_module(f"{__name__}.{toy}")
+    from sgdline.tables import write_table  # numpy and pyarrow, which reading options does not need
+
+    module = import_module(f"{__name__}.{toy}.simulate")
     write_table(output, module.TABLE, module.simulate(settings), provenance=provenance)

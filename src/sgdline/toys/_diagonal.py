@@ -74,7 +74,7 @@ class Setting:
     @classmethod
     def from_block(cls, block: Mapping[str, Any]) -> Self:
         """Return the setting of a block of the config."""
-        return cls(**block)
+        return cls(**{key: entry for key, entry in block.items() if entry is not None or key == "decay_at"})
 
     def decay_iteration(self, updates: int) -> int | None:
         """Return the last iteration with the large step, floor(f*T); None where the step is constant."""

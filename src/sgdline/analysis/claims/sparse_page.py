@@ -30,8 +30,8 @@ from sgdline.analysis.claims.sparse_networks import SparseRun, final_error, fina
 from sgdline.analysis.columns import as_floats
 from sgdline.runtime import write_text
 from sgdline.tables import read_table
-from sgdline.toys import teacher_student
 from sgdline.toys._relu_nets import iterations_of
+from sgdline.toys.teacher_student import simulate as teacher_student
 
 STATEMENTS = sparse.STATEMENTS | sparse_relu.STATEMENTS | sparse_networks.STATEMENTS
 KINDS = ("trace", "evaluation", "feat")  # that claims are read from, of networks

@@ -250,7 +250,7 @@ def _equivalent(
     family: Family, kind: Kind, *, runs: Sequence[comparing.Run] | None = None
 ) -> tuple[list[EquivalentRate], EquivalentRates]:
     """Return the equivalent rate of each seed, and over the seeds: of an average, or of scheduled runs' iterates."""
-    # Here and not above: reading a spec does not need it.
+    # Imported lazily: reading a spec does not need it.
     from sgdline.analysis.equivalent_lr import equivalent_rate, over_seeds
 
     found = []

@@ -139,7 +139,7 @@ def _model(tables: Mapping[str, pa.Table], walk: _Walk) -> _Model | None:
     """Return the model's variances from the spectrum nearest to the middle of the second half; None without one."""
     if "spectrum" not in tables or not len(walk.eigenvalues):
         return None
-    # Here and not above: reading a spec does not need it.
+    # Imported lazily: reading a spec does not need it.
     from sgdline.analysis.predicted_gains import directions_of, iterate_variance
 
     found = directions_of(tables["spectrum"])

@@ -48,7 +48,7 @@ def batch_curves(
         settings: With batch_size and analysis.compat.
         magnitude: Whether to take absolute values.
     """
-    # Here and not above: reading a spec does not need it.
+    # Imported lazily: reading a spec does not need it.
     from sgdline.analysis.batch_sizes import emulated_batches
 
     table = tables["line_batch_sizes"]

@@ -72,7 +72,7 @@ def panel_positions(low: float, high: float, *, resolution: float) -> FloatArray
 
 def read_line(table: pa.Table, row: int, positions: FloatArray) -> MeasuredLine:
     """Read one row of a `line` table at the given positions, ascending, shape (P,)."""
-    # Here and not above: sgdline.analysis brings scipy and pandas, which reading a spec does not need.
+    # Imported lazily: sgdline.analysis brings scipy and pandas, which reading a spec does not need.
     from sgdline.analysis.curves import LineCurves, chunk_curves
 
     line = table.slice(row, 1)  # one row: a paper-scale table holds ten thousand

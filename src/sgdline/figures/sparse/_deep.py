@@ -139,7 +139,7 @@ def stabilised(run: comparing.Run) -> Stabilisation | None:
 
     Where the run begins at another run's parameters or diverged within the phase there is nothing to measure either.
     """
-    # Here and not above: reading a spec does not need it.
+    # Imported lazily: reading a spec does not need it.
     from sgdline.analysis.stabilization import stabilisation
 
     decay, curve = decay_epoch(run), comparing.evaluated(run, "train_loss", against="epoch")

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from sgdline.figures import style
 from sgdline.figures.sparse import _relu
-from sgdline.toys import _relu_nets, relu_regression
+from sgdline.toys import _relu_nets
+from sgdline.toys.relu_regression import simulate as relu_regression
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sgdline.figures import style
 from sgdline.figures.sparse import _relu
-from sgdline.toys import _relu_nets, teacher_student
+from sgdline.toys import _relu_nets
+from sgdline.toys.teacher_student import simulate as teacher_student
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sgdline.figures import style
 from sgdline.figures.sparse import _relu, _teacher
 from sgdline.figures.spec import FigureSpec
-from sgdline.toys import teacher_student
+from sgdline.toys.teacher_student import simulate as teacher_student
 
 if TYPE_CHECKING:
     import pyarrow as pa

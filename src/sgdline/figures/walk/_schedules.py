@@ -94,7 +94,7 @@ def _options(schedule: Mapping[str, Any]) -> str:
 
 
 def _choices(runs: Sequence[comparing.Run]) -> dict[str, Choice]:
-    # Here and not above: reading a spec does not need it.
+    # Imported lazily: reading a spec does not need it.
     from sgdline.analysis.peak_rates import GridRun, choose_peak_rates
 
     return choose_peak_rates(

@@ -29,7 +29,9 @@ RELU_REGRESSION = Kind(
             required("pattern_distance", F64_LIST),  # S-M7, from iteration 0
             pa.field("parameter_norm", pa.float64()),  # of all parameters
             pa.field("parameters", F64_LIST),  # at the first and the last evaluation, layer by layer, weights first
-            pa.field("fitted", F64_LIST),  # at snapshots and at the end, on sgdline.toys.relu_regression.grid()
+            pa.field(
+                "fitted", F64_LIST
+            ),  # at snapshots and at the end, on sgdline.toys.relu_regression.simulate.grid()
         ]
     ),
 )

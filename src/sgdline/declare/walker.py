@@ -1,7 +1,7 @@
 """Walk a value along the JSON schema: fill in defaults and note every fault in plain words.
 
-Only the keywords in `_KEYWORDS` are understood, and `load_schema` refuses others; the tests compare the verdicts
-with those of the jsonschema package. Three rules are stricter than JSON schema, because YAML is looser than JSON:
+It understands what `sgdline.declare.schema` exports; the tests compare the verdicts with those of the jsonschema
+package. Three rules are stricter than JSON schema, because YAML is looser than JSON:
 a whole number must not be written as a float, numbers must be finite, and texts hold no control characters.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from sgdline.config._faults import (
+from sgdline.declare.faults import (
     Faults,
     Index,
     KeyPath,
@@ -26,17 +25,11 @@ from sgdline.config._faults import (
     number_hint,
     value_words,
 )
-from sgdline.errors import SgdlineError
 
 Schema = Mapping[str, Any]
 
 # The loader in C is eight times as fast; not every build of PyYAML has it.
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_SHAPE_KEYWORDS = {"type", "enum", "const", "oneOf", "properties", "required", "additionalProperties", "propertyNames"}
-_BOUND_KEYWORDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern"}
-_COUNT_KEYWORDS = {"items", "minItems", "maxItems", "uniqueItems", "minProperties"}
-_OTHER_KEYWORDS = {"$ref", "$defs", "$schema", "title", "description", "default"}
-_KEYWORDS = _SHAPE_KEYWORDS | _BOUND_KEYWORDS | _COUNT_KEYWORDS | _OTHER_KEYWORDS
 _LARGEST_INTEGER = 2**63 - 1  # what tables and seeds can hold
 _DEEPEST = 20  # levels inside a free mapping such as kwargs
 _MOST_ENTRIES = 10_000  # in one; a few lines of YAML with aliases can stand for more than any memory
@@ -59,46 +52,6 @@ _KEY_HINTS = {
 def load_yaml(text: str) -> Any:
     """Return what YAML reads in a text: plain values, lists and mappings only."""
     return yaml.load(text, Loader=SAFE_LOADER)  # a safe loader
-
-
-def load_schema(path: str | Path) -> dict[str, Any]:
-    """Read the schema of the configuration.
-
-    Args:
-        path: A YAML file, `workflow/schemas/config.schema.yaml`.
-
-    Raises:
-        SgdlineError: If the file is missing or no YAML mapping, or uses a keyword that is not understood here.
-    """
-    try:
-        schema = load_yaml(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SgdlineError(
-            f"Schema {path} must be a readable file, got {error.strerror}. Check out the file."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SgdlineError(f"Schema {path} must be YAML, got a file that is not. Check out the file again.") from error
-    if not isinstance(schema, dict):
-        raise SgdlineError(f"Schema {path} must be a mapping, got {value_words(schema)}. Check out the file again.")
-    unknown = sorted({key for part in _subschemas(schema) for key in part} - _KEYWORDS)
-    if unknown:
-        raise SgdlineError(
-            f"Schema {path} must use the keywords known to sgdline.config, got {', '.join(unknown)}. "
-            "Add them to sgdline/config/_schema.py."
-        )
-    return schema
-
-
-def _subschemas(schema: Any) -> Iterator[Schema]:
-    if isinstance(schema, Mapping):
-        yield schema
-        for keyword in ("properties", "$defs"):
-            for part in schema.get(keyword, {}).values():
-                yield from _subschemas(part)
-        for keyword in ("additionalProperties", "propertyNames", "items"):
-            yield from _subschemas(schema.get(keyword))
-        for part in schema.get("oneOf", []):
-            yield from _subschemas(part)
 
 
 class Walker:
@@ -143,22 +96,18 @@ class Walker:
         known = {branch["properties"][key]["const"]: branch for branch in branches}
         rule = {"enum": list(known)}
         if key not in value:
-            self._faults.add((*path, key), f"is missing. It must be {self._rule_words(rule)}.")
+            self._faults.add((*path, key), f"is missing. It must be {self._words(rule)}.")
         elif not _fits_kind(value[key], rule):
             self._refuse(value[key], rule, (*path, key))
         else:
             return True, self._walk_mapping(value, known[value[key]], path)
         return False, None
 
+    def _words(self, schema: Schema) -> str:
+        return rule_words(schema, self._document)
+
     def _dereferenced(self, schema: Schema) -> Schema:
-        reference = schema.get("$ref")
-        if reference is None:
-            return schema
-        target: Any = self._document
-        for part in reference.removeprefix("#/").split("/"):
-            target = target[part]
-        siblings = {key: entry for key, entry in schema.items() if key != "$ref"}
-        return {**self._dereferenced(target), **siblings}
+        return dereferenced(schema, self._document)
 
     def _walk_mapping(self, value: Mapping[Any, Any], schema: Schema, path: KeyPath) -> dict[str, Any]:
         known = schema.get("properties", {})
@@ -175,7 +124,7 @@ class Walker:
             elif "default" in part:
                 resolved[key] = self.walk(part["default"], part, (*path, key))[1]
             elif key in schema.get("required", []):
-                self._faults.add((*path, key), f"is missing. It must be {self._rule_words(part)}.")
+                self._faults.add((*path, key), f"is missing. It must be {self._words(part)}.")
         for key, raw in value.items():
             if isinstance(key, str) and key in known:
                 continue
@@ -197,7 +146,7 @@ class Walker:
         else:
             self._faults.add(
                 (*path, key),
-                f"must have {self._rule_words(rule) if rule else 'a text'} as its key, got {value_words(key)}. "
+                f"must have {self._words(rule) if rule else 'a text'} as its key, got {value_words(key)}. "
                 + _quotes_hint(key),
             )
 
@@ -288,7 +237,7 @@ class Walker:
         printable = value.isprintable()
         if printable and len(value) >= schema.get("minLength", 0) and re.search(schema.get("pattern", ""), value):
             return True, value
-        rule = self._rule_words(schema) if printable else "a text on one line, without control characters"
+        rule = self._words(schema) if printable else "a text on one line, without control characters"
         mended = re.sub(r"[^A-Za-z0-9_-]+", "_", value).strip("_-")
         fits = "pattern" in schema and bool(mended) and re.search(schema["pattern"], mended)
         hint = f" Did you mean {mended!r}?" if fits else ""
@@ -313,7 +262,7 @@ class Walker:
         return True, float(value) + 0.0 if schema.get("type") == "number" else value
 
     def _refuse(self, value: Any, schema: Schema, path: KeyPath) -> tuple[bool, Any]:
-        rule, got = self._rule_words(schema), value_words(value)
+        rule, got = self._words(schema), value_words(value)
         kinds = _kinds(schema) | {kind for branch in schema.get("oneOf", []) for kind in _kinds(branch)}
         allowed = [
             entry
@@ -348,25 +297,39 @@ class Walker:
         self._faults.add(path, f"must be {rule}, got {got}.{' ' + hint if hint else ''}")
         return False, None
 
-    def _rule_words(self, schema: Schema) -> str:
-        schema = self._dereferenced(schema)
-        if "description" in schema:
-            return str(schema["description"])
-        if "const" in schema:
-            return literal_words(schema["const"])
-        if "enum" in schema:
-            allowed = [literal_words(entry) for entry in schema["enum"]]
-            return allowed[0] if len(allowed) == 1 else f"one of {listed(allowed)}"
-        if "oneOf" in schema:
-            return ", or ".join(self._rule_words(branch) for branch in schema["oneOf"])
-        words = listed([_TYPE_WORDS[kind] + _bound_words(schema, kind) for kind in sorted(_kinds(schema))])
-        if "items" in schema:
-            words += f", each entry {self._rule_words(schema['items'])}"
-        if schema.get("minLength"):
-            words += " that is not empty"
-        if "pattern" in schema:
-            words += " of the form that config/README.md shows"
-        return words
+
+def dereferenced(schema: Schema, document: Schema) -> Schema:
+    """Return a part of a schema with what its `$ref` names in the place of it."""
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    target: Any = document
+    for part in reference.removeprefix("#/").split("/"):
+        target = target[part]
+    siblings = {key: entry for key, entry in schema.items() if key != "$ref"}
+    return {**dereferenced(target, document), **siblings}
+
+
+def rule_words(schema: Schema, document: Schema) -> str:
+    """Return what a value must be, as messages and the manual say it."""
+    schema = dereferenced(schema, document)
+    if "x-words" in schema:
+        return str(schema["x-words"])
+    if "const" in schema:
+        return literal_words(schema["const"])
+    if "enum" in schema:
+        allowed = [literal_words(entry) for entry in schema["enum"]]
+        return allowed[0] if len(allowed) == 1 else f"one of {listed(allowed)}"
+    if "oneOf" in schema:
+        return ", or ".join(rule_words(branch, document) for branch in schema["oneOf"])
+    words = listed([_TYPE_WORDS[kind] + _bound_words(schema, kind) for kind in sorted(_kinds(schema))])
+    if "items" in schema:
+        words += f", each entry {rule_words(schema['items'], document)}"
+    if schema.get("minLength"):
+        words += " that is not empty"
+    if "pattern" in schema:
+        words += " of the form that config/README.md shows"
+    return words
 
 
 def _kinds(schema: Schema) -> frozenset[str]:
@@ -380,7 +343,7 @@ def _kinds_of(values: list[Any]) -> frozenset[str]:
 
 def _sort_key(branch: Schema) -> str | None:
     """Return the key whose constant says that a mapping is of this sort; None if it has none."""
-    return next((key for key, part in branch["properties"].items() if "const" in part), None)
+    return next((key for key, part in branch.get("properties", {}).items() if "const" in part), None)
 
 
 def _fits_kind(value: Any, schema: Schema) -> bool:

@@ -6,7 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, astuple
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +15,27 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdline.config import (
-    RunKey,
+from sgdline.config import resolve_config
+from sgdline.errors import SgdlineError
+from sgdline.workflow.layout import RunKey, format_lr, run_path
+from sgdline.workflow.runs import planned_by, runs, toys
+from sgdline.workflow.segments import measured_steps, segment_bounds
+from sgdline.workflow.slices import (
     analysis_slice,
     dataset_slice,
-    format_lr,
-    load_schema,
-    measured_steps,
     measurement,
     plan_slice,
-    planned_by,
     probe_slice,
-    resolve_config,
-    run_path,
-    runs,
-    segment_bounds,
     toy_slice,
-    toys,
     training_slice,
 )
-from sgdline.errors import SgdlineError
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = load_schema(ROOT / "workflow/schemas/config.schema.yaml")
-CONFIG = resolve_config(yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8")), schema=SCHEMA)
+CONFIG = resolve_config(yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8")))
 CONFIG["run"] = ["digits"]
 CONFIG["experiments"]["digits"] |= {"segments": 2, "seed": [1, 2]}
 CONFIG["experiments"]["digits"]["probes"]["mline"] = {"every": 60, "directions": "all"}
-RUN: dict[str, Any] = {"model": "mlp", "lr": "0.1", "batch_size": "64", "seed": "1"}  # wildcards are texts
+RUN = RunKey("digits", "mlp", "0.1", 64, 1)
 
 
 def test_runs_are_the_product_in_the_order_of_the_config() -> None:
@@ -118,10 +111,10 @@ def test_measured_steps_start_at_the_first_update() -> None:
 def slices(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "dataset": dataset_slice(config, "digits"),
-        "training": training_slice(config, "digits", **RUN),
-        "other_training": training_slice(config, "digits", **{**RUN, "model": "tiny_resnet"}),
-        "probe": probe_slice(config, "digits", "line", **RUN),
-        "plan": plan_slice(config, "digits", "line", **RUN),
+        "training": training_slice(config, RUN),
+        "other_training": training_slice(config, replace(RUN, model="tiny_resnet")),
+        "probe": probe_slice(config, RUN, "line"),
+        "plan": plan_slice(config, RUN, "line"),
         "analysis": analysis_slice(config, "digits"),
         "toy": toy_slice(config, "quadratic"),
         "fits": analysis_slice(config, "digits", keys=["window", "degrees", "interval", "resolution"]),
@@ -191,10 +184,10 @@ def test_slices_are_plain_json_and_share_nothing_with_the_config() -> None:
     config = copy.deepcopy(CONFIG)
     for part in slices(config).values():
         assert json.loads(json.dumps(part, allow_nan=False)) == part
-    training_slice(config, "digits", **RUN)["model"]["kwargs"]["hidden"].append(1)
+    training_slice(config, RUN)["model"]["kwargs"]["hidden"].append(1)
     dataset_slice(config, "digits")["train"] = 0
-    probe_slice(config, "digits", "line", **RUN)["settings"]["every"] = 0
-    plan_slice(config, "digits", "line", **RUN)["settings"]["plan"]["threads"] = 1
+    probe_slice(config, RUN, "line")["settings"]["every"] = 0
+    plan_slice(config, RUN, "line")["settings"]["plan"]["threads"] = 1
     analysis_slice(config, "digits")["degrees"].append(9)
     toy_slice(config, "quadratic")["start"].append(9.0)
     assert config == CONFIG
@@ -209,7 +202,7 @@ def test_what_is_measured_leaves_out_how() -> None:
         "memory_gb",
         "plan",
     }
-    assert probe_slice(CONFIG, "digits", "line", **RUN)["settings"].keys() == measurement(line).keys()
+    assert probe_slice(CONFIG, RUN, "line")["settings"].keys() == measurement(line).keys()
 
 
 def test_a_probe_without_the_entry_plan_has_none() -> None:
@@ -220,19 +213,13 @@ def test_a_probe_without_the_entry_plan_has_none() -> None:
 
 
 def test_many_lines_are_measured_as_single_ones() -> None:
-    line = probe_slice(CONFIG, "digits", "line", **RUN)["settings"]
-    many = probe_slice(CONFIG, "digits", "mline", **RUN)["settings"]
+    line = probe_slice(CONFIG, RUN, "line")["settings"]
+    many = probe_slice(CONFIG, RUN, "mline")["settings"]
     assert (many.pop("every"), many.pop("directions")) == (60, "all")
     for key in ("every", "validation", "sample_losses"):
         assert key not in many
         del line[key]
     assert many == line
-
-
-def test_wildcards_and_keys_give_the_same_slice() -> None:
-    key = runs(CONFIG)[0]
-    assert training_slice(CONFIG, *astuple(key)) == training_slice(CONFIG, "digits", "mlp", 0.1, 64, 1)
-    assert training_slice(CONFIG, *astuple(key))["segments"] == [[0, 120], [120, 240]]
 
 
 def test_noise_settings_count_for_noise_only() -> None:
@@ -252,10 +239,10 @@ def test_analysis_without_lines_has_no_interval() -> None:
     ("call", "words"),
     [
         (lambda: dataset_slice(CONFIG, "digit"), "Did you mean 'digits'"),
-        (lambda: training_slice(CONFIG, "digits", **{**RUN, "model": "mlpp"}), "Did you mean 'mlp'"),
-        (lambda: training_slice(CONFIG, "x", **RUN), "Known experiments: [a-z]"),
-        (lambda: probe_slice(CONFIG, "digits", "lin", **RUN), "Did you mean 'line'"),
-        (lambda: plan_slice(CONFIG, "digits", "lin", **RUN), "Did you mean 'line'"),
+        (lambda: training_slice(CONFIG, replace(RUN, model="mlpp")), "Did you mean 'mlp'"),
+        (lambda: training_slice(CONFIG, replace(RUN, experiment="x")), "Known experiments: [a-z]"),
+        (lambda: probe_slice(CONFIG, RUN, "lin"), "Did you mean 'line'"),
+        (lambda: plan_slice(CONFIG, RUN, "lin"), "Did you mean 'line'"),
         (lambda: analysis_slice(CONFIG, "digits", keys=["windw"]), "Did you mean 'window'"),
         (lambda: toy_slice(CONFIG, "quadratc"), "Did you mean 'quadratic'"),
     ],

@@ -19,7 +19,7 @@ from sgdline.data.images import ImageData
 from sgdline.engine.eigenvalues import Eigenvalue, Spectrum, Vector, largest_eigenvalue, spectrum_ends
 from sgdline.engine.hessian import FullBatchHessian
 from sgdline.engine.plan import Plan
-from sgdline.probes.evaluation import Evaluator
+from sgdline.probes.evaluation.probe import Evaluator
 from sgdline.probes.measuring_chunks import measuring_chunks
 from sgdline.seeds import generator
 from sgdline.tables.kinds.hvp import HVP

@@ -1,0 +1,73 @@
+"""The manual's tables and the editors' schema, made from the declarations: `python -m sgdline.config.reference`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from pathlib import Path
+
+from sgdline.config.declarations import Configuration
+from sgdline.declare import registry
+from sgdline.declare.faults import name_hint
+from sgdline.declare.manual import editor_schema, options_of, with_tables
+from sgdline.declare.schema import parts_of
+from sgdline.errors import SgdlineError
+
+_ROOT = Path(__file__).parents[3]
+_MANUAL = Path("config/README.md")
+_SCHEMA = Path("workflow/schemas/config.schema.json")
+
+
+def reference_files(root: str | Path = _ROOT) -> dict[Path, str]:
+    """Return the files that follow from the declarations, with what they should hold.
+
+    Args:
+        root: A checkout of the project.
+
+    Returns:
+        File, relative to the root -> text.
+    """
+    manual = Path(root, _MANUAL).read_text(encoding="utf-8")
+    return {_MANUAL: with_tables(manual, parts_of(Configuration)), _SCHEMA: editor_schema(Configuration)}
+
+
+def describe(name: str | None) -> str:
+    """Return the options of a thing that declares itself, or all names.
+
+    Args:
+        name: Of a probe, a toy or a block of the configuration; None for the names.
+
+    Raises:
+        SgdlineError: If there is no such thing.
+    """
+    named: dict[str, dict[str, type]] = {
+        kind: {name: registry.declaration(kind, name) for name in registry.names(kind)} for kind in registry.KINDS
+    }
+    parts = parts_of(Configuration).values()
+    own = {_block_name(part): part for part in parts if not issubclass(part, registry.Declared)}
+    named["block"] = own
+    if name is None:
+        return "\n".join(f"{kind}: {', '.join(things)}" for kind, things in named.items())
+    everything = {name: part for things in reversed(named.values()) for name, part in things.items()}
+    if name not in everything:
+        hint = name_hint(name, everything, kind="names")
+        raise SgdlineError(f"NAME must be that of a probe, a toy or a block of the configuration, got {name!r}. {hint}")
+    found = everything[name]
+    lines = [inspect.cleandoc(found.__doc__ or "").partition("\n")[0], ""]
+    for option in options_of(found):
+        default = f"default {option.default}" if option.default else "required"
+        lines.append(f"{option.key}: {option.allowed} ({default})")
+        lines += textwrap.wrap(option.meaning, 100, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def _block_name(part: type) -> str:
+    """Return the name of a block as the configuration writes it: LabelNoiseOptions -> label_noise."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", part.__name__.removesuffix("Options")).lower()
+
+
+if __name__ == "__main__":
+    for file, text in reference_files().items():
+        _ROOT.joinpath(file).parent.mkdir(exist_ok=True)
+        _ROOT.joinpath(file).write_text(text, encoding="utf-8")

@@ -1,0 +1,97 @@
+"""From declarations to what people and editors read: tables of options, and the JSON schema of a configuration file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sgdline.declare.faults import literal_words
+from sgdline.declare.schema import JsonSchema, schema_of
+from sgdline.declare.walker import dereferenced, rule_words
+
+_TABLE = re.compile(r"<!-- options: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One key of a block, in words."""
+
+    key: str
+    meaning: str
+    default: str  # as YAML; empty if the key is required
+    allowed: str
+
+
+def options_of(declaration: type) -> list[Option]:
+    """Return the options of a declaration, in its order.
+
+    Args:
+        declaration: A frozen dataclass, see `sgdline.declare.vocabulary`.
+    """
+    document = schema_of(declaration, described=True)
+    found = []
+    for key, part in document["properties"].items():
+        block = dereferenced(part, document)
+        whole = "properties" in block or ("additionalProperties" in block and block["type"] == "object")
+        allowed = "see below" if whole else rule_words(part, document)
+        found.append(
+            Option(key, part.get("description", ""), _yaml(part["default"]) if "default" in part else "", allowed)
+        )
+    return found
+
+
+def markdown(declaration: type) -> str:
+    """Return the options of a declaration as a table."""
+    rows = ["| key | meaning | default | allowed |", "|---|---|---|---|"]
+    for option in options_of(declaration):
+        default = f"`{option.default}`" if option.default else "*required*"
+        rows.append(f"| `{option.key}` | {_unstopped(option.meaning)} | {default} | {option.allowed} |")
+    return "\n".join(row.replace("\n", " ") for row in rows)
+
+
+def with_tables(text: str, declarations: Mapping[str, type]) -> str:
+    """Return a page with its tables made anew: each is between `<!-- options: Name -->` and `<!-- end -->`.
+
+    Args:
+        text: The page, Markdown.
+        declarations: By the name of the class.
+
+    Raises:
+        KeyError: If the page names a class that is not among them.
+    """
+    return _TABLE.sub(lambda m: f"<!-- options: {m[1]} -->\n{markdown(declarations[m[1]])}\n<!-- end -->", text)
+
+
+def editor_schema(declaration: type) -> str:
+    """Return the JSON schema for editors; in an overlay no key is required but what says of which kind a block is."""
+
+    def loosened(schema: JsonSchema) -> JsonSchema:
+        constant = [key for key, part in schema.get("properties", {}).items() if "const" in part]
+        kept = {key: entry for key, entry in schema.items() if key not in ("required", "minProperties", "x-words")}
+        return {**kept, **({"required": constant} if constant else {})}
+
+    return json.dumps(_mapped(schema_of(declaration, described=True), loosened), indent=2) + "\n"
+
+
+def _mapped(value: Any, change: Callable[[JsonSchema], JsonSchema]) -> Any:
+    if isinstance(value, dict):
+        return change({key: _mapped(entry, change) for key, entry in value.items()})
+    return [_mapped(entry, change) for entry in value] if isinstance(value, list) else value
+
+
+def _unstopped(text: str) -> str:
+    return text if text.endswith("...") else text.removesuffix(".")
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_yaml(entry) for entry in value) + "]"
+    if isinstance(value, float):
+        text = repr(value)
+        return text if "e" not in text or "." in text else text.replace("e", ".0e")
+    return literal_words(value)

@@ -1,0 +1,53 @@
+"""What a declaration says of a value beside its type: bounds of `annotated_types`, and a few of our own.
+
+A declaration is a frozen dataclass with keyword-only fields. An attribute docstring below a field is its one line of
+meaning. A field is of type `bool`, `int`, `float`, `str`, `Literal`, `tuple[T, ...]`, `dict[str, T]`, another
+declaration, or a union of such types; `dict[str, Any]` is a mapping that is left open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+
+__all__ = ["Ge", "Gt", "Keys", "Le", "Lt", "MaxLen", "MinLen", "OfKind", "Pattern", "Unique", "Words"]
+
+
+@dataclass(frozen=True)
+class Unique:
+    """No entry of a list comes twice."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A text matches a regular expression, somewhere."""
+
+    expression: str
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a message says a value must be; made from type and bounds if it is not given."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Names in a mapping are values of a type of text."""
+
+    of: object
+
+
+@dataclass(frozen=True)
+class OfKind:
+    """Declarations of one kind (see `sgdline.declare.registry`): a mapping from name to options, or one of them.
+
+    Attributes:
+        kind: The kind.
+        tag: The key of a block that says which one it is of; None for a mapping whose keys are the names.
+    """
+
+    kind: str
+    tag: str | None = None

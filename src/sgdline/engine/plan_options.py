@@ -1,0 +1,35 @@
+"""Entries of a plan that a configuration pins (no torch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from sgdline.declare.vocabulary import Ge, Le
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """Entries of a plan that are taken as they are; what is null is chosen by a trial."""
+
+    threads: Annotated[int, Ge(1)] | None = None
+    """CPU threads of the forward passes."""
+    chunks_per_pass: Annotated[int, Ge(1), Le(100000)] | None = None
+    """Chunks that share a forward pass, each with BatchNorm statistics of its own; as many as the training set has: all
+    that is measured at a position goes in one pass."""
+    positions_per_pass: Annotated[int, Ge(1), Le(100000)] | None = None
+    """Positions along the line that share a forward pass."""
+    statistics: Literal["split", "view"] | None = None
+    """BatchNorm by its own kernel, chunk by chunk, or by centred sums over all chunks at once."""
+    channels_last: bool | None = None
+    """Convert convolution weights to this layout; weights that have it already keep it."""
+    compiled: bool | None = None
+    """Compile the network with torch.compile."""
+    cuda_graphs: bool | None = None
+    """Record each forward pass once and replay it; GPUs only."""
+    reseed: bool | None = None
+    """Seed torch's generators before each chunk, for dropout; `false`: the network draws nothing."""
+    in_place: bool | None = None
+    """Measure the network itself and not a copy, for networks that cannot be copied."""
+    hooks: bool | None = None
+    """Let the network's own forward hooks fire, because they change what it computes."""

@@ -1,0 +1,27 @@
+"""Options of the probe `alignment`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen, Unique, Words
+from sgdline.probes.base import ProbeOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentOptions(ProbeOptions):
+    """Cosines of mini-batch gradients: of the same batch over time, of two batches, with the full batch."""
+
+    every: Annotated[int, Ge(1)] = 10
+    """Measure at updates 0, n, 2n, ..."""
+    batches: Annotated[int, Ge(1), Le(10000)] = 4
+    """Fixed batches of the run's batch size."""
+    lags: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), MaxLen(8), Unique()] = (1, 10, 100)
+    """Updates between the two gradients of one batch whose cosine is measured."""
+    projection: Annotated[
+        Literal["auto", "none"] | Annotated[int, Ge(1), Le(100_000_000)],
+        Words("a number of dimensions, auto, or none"),
+    ] = "auto"
+    """Dimensions of the count sketches that keep gradients; `auto`: whole gradients up to 65,536 parameters; `none`:
+    whole gradients."""

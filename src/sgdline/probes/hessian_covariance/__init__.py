@@ -1,0 +1,1 @@
+"""The exact Hessian of a small network beside the covariance of its gradients, in float64."""

@@ -1,0 +1,43 @@
+"""Options of the probe `interp`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from sgdline.declare.vocabulary import Ge, Gt, Le, MinLen, Unique, Words
+from sgdline.engine.plan_options import PlanOptions
+from sgdline.probes.base import ProbeOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpOptions(ProbeOptions):
+    """The full-batch loss between consecutive iterates, L((1 - alpha) theta_t + alpha theta_{t+1})."""
+
+    every: Annotated[int, Ge(1)] = 1
+    """Measure at updates 0, n, 2n, ..."""
+    epochs: Annotated[
+        Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), Unique()] | None,
+        Words("null, or a list of epochs counted from 1"),
+    ] = None
+    """Of these epochs only, counted from 1; `null`: of all."""
+    updates: Annotated[int, Ge(1)] | None = None
+    """Of each epoch only the first so many updates; `null`: all."""
+    alphas: Annotated[int, Ge(3), Le(1001)] = 11
+    """Equally spaced points from 0 to 1, both ends included."""
+    batch_norm: Literal["train", "eval"] = "train"
+    """Statistics of each chunk (`train`) or the running ones (`eval`)."""
+    augment: bool = False
+    """Augment the training set, with draws that stay fixed."""
+    accuracy: bool = False
+    """Keep the training accuracy at every alpha as well; it comes from the same passes."""
+    precision: Literal["auto", "float32", "float64", "tf32", "bfloat16"] = "float32"
+    """As for `line`, but not chosen unless asked for: a barrier has to exceed the rounding, see below."""
+    precision_tolerance: Annotated[float, Gt(0)] = 3e-05
+    """As for `line`; the plan is the probe's own."""
+    check_slope: bool = True
+    """As for `line`; the plan is the probe's own."""
+    memory_gb: Literal["auto"] | Annotated[float, Gt(0), Le(1000000)] = "auto"
+    """As for `line`; the plan is the probe's own."""
+    plan: PlanOptions = PlanOptions()
+    """As for `line`; the plan is the probe's own."""

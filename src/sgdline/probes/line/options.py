@@ -1,0 +1,48 @@
+"""Options of the probe `line`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from sgdline.declare.vocabulary import Ge, Gt, Le
+from sgdline.engine.plan_options import PlanOptions
+from sgdline.probes.base import ProbeOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineOptions(ProbeOptions):
+    """The line probe: losses along theta_t + s*d_t, d_t = -m_t/||m_t||, s a Euclidean length."""
+
+    every: Annotated[int, Ge(1)] = 1
+    """Measure at updates 0, n, 2n, ... (updates)."""
+    positions: Literal["adaptive", "grid"] = "adaptive"
+    """`adaptive`: Chebyshev panels, refined until the error is below `tolerance`; `grid`: the paper's equal spacing."""
+    interval: Annotated[float, Gt(0), Le(1000000)] = 0.5
+    """Half-width around 0 of what is measured first (length)."""
+    resolution: Annotated[float, Gt(0)] = 0.006
+    """Spacing of the grid, of the drawn curves and of grid minima (length)."""
+    tolerance: Annotated[float, Gt(0)] = 0.0003
+    """`adaptive`: refine until the expected error of the newest nodes is below this (nats)."""
+    max_rings: Annotated[int, Ge(1), Le(20)] = 5
+    """While a minimum lies on the edge, enlarge up to this many intervals on a side (intervals)."""
+    batch_norm: Literal["train", "eval"] = "train"
+    """Statistics of each chunk (`train`) or the running ones (`eval`)."""
+    augment: bool = False
+    """Augment the measuring set, with draws that stay fixed."""
+    validation: bool = True
+    """Measure the validation set as well, if there is one."""
+    sample_losses: bool = False
+    """Keep every sample's loss at every position; tables grow large."""
+    precision: Literal["auto", "float32", "float64", "tf32", "bfloat16"] = "auto"
+    """Numbers of the forward passes; `auto`: the fastest within `precision_tolerance`, others are forced."""
+    precision_tolerance: Annotated[float, Gt(0)] = 3e-05
+    """Largest error of a mean loss against float64 (nats per max(1, loss))."""
+    check_slope: bool = True
+    """Hold the slope of the first line against a backward pass, and refuse a network whose loss does not follow its
+    parameters; `false` for gradients that are others on purpose (straight-through estimators, stopped gradients)."""
+    memory_gb: Literal["auto"] | Annotated[float, Gt(0), Le(1000000)] = "auto"
+    """Memory that activations may take; `auto`: 0.6 of the GPU's free memory, on a CPU a job's share of a quarter of
+    the machine's (GiB)."""
+    plan: PlanOptions = PlanOptions()
+    """Entries of the plan to take as they stand, see below."""

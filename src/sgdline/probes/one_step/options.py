@@ -1,0 +1,31 @@
+"""Options of the probe `one_step`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from sgdline.declare.vocabulary import Ge, Gt, Le
+from sgdline.probes.base import ProbeOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStepOptions(ProbeOptions):
+    """One step on one batch: what it does to the batch's own loss, to other batches and to the validation set."""
+
+    every: Annotated[int, Ge(1)] = 100
+    """Positions: updates 0, n, 2n, ..."""
+    batches: Annotated[int, Ge(1), Le(10000)] = 8
+    """Fixed batches of the run's batch size."""
+    other_batches: Annotated[int, Ge(1), Le(10000)] = 8
+    """Batches that share no image with a fixed one, for each of them."""
+    step_sizes: Annotated[int, Ge(5), Le(10000)] = 25
+    """Of the logarithmic grid; 0 comes on top."""
+    lowest: Annotated[float, Ge(1e-30)] = 0.0001
+    """First step size of the grid, as a multiple of the learning rate."""
+    highest: Annotated[float, Gt(0), Le(1e30)] = 100.0
+    """Last one."""
+    quadratic_points: Annotated[int, Ge(5), Le(10000)] = 21
+    """Of the even grid from 0 to twice the best step size, in float64; an odd number has that one among them."""
+    validation: bool = True
+    """Measure the validation set as well."""

@@ -1,0 +1,1 @@
+"""What the quadratic model needs: eigenvalues of the Hessian, and the gradient noise along them."""

@@ -1,0 +1,100 @@
+"""What a toy declares, and types of options that several toys share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from sgdline.declare.registry import Declared
+from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Pattern, Unique, Words
+
+FigureId = Annotated[str, Pattern("^[a-z0-9_]+/[a-z0-9_]+$")]
+FigureIds = Annotated[tuple[FigureId, ...], Unique()]
+LearningRate = Annotated[float, Gt(0), Le(1e30)]
+Coordinate = Annotated[float, Ge(-1e6), Le(1e6)]
+# Of the quadratic model: lr times an eigenvalue. Smaller ones would take too many updates to forget the start.
+RelativeLr = Annotated[float, Ge(0.0005), Lt(2)]
+EmaDecays = Annotated[tuple[Annotated[float, Ge(0), Le(0.9999)], ...], MaxLen(6), Unique()]
+UpdateCounts = Annotated[tuple[Annotated[int, Ge(1), Le(100_000)], ...], MaxLen(20), Unique()]
+IndexSeeds = Annotated[tuple[Annotated[int, Ge(0), Le(2**32 - 1)], ...], MinLen(1), MaxLen(1000), Unique()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyOptions(Declared):
+    """Options of a toy; each toy derives its own in `sgdline.toys.<name>.options`."""
+
+    figures: FigureIds = ()
+    """What is drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """A descent of diagonal linear networks."""
+
+    method: Literal["sgd", "gd"]
+    """`sgd`: one sample a step; `gd`: all of them."""
+    lr: LearningRate
+    """Learning rate."""
+    decay_at: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of the run after which the step is divided; `null`: never."""
+    decay_factor: Annotated[float, Ge(1), Le(1e30)] = 1.0
+    """What it is divided by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraDescent:
+    """A descent with what else the released code can do."""
+
+    method: Literal["sgd", "gd", "normalised_gd", "n_sam", "one_sam"]
+    """`sgd`: one sample a step; `gd`: all of them; `normalised_gd`: steps of length lr; `n_sam`, `one_sam`: SAM over
+    all samples, or over each one."""
+    lr: Annotated[float, Gt(0)]
+    """Learning rate."""
+    decay_at: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of the run after which the step is divided; `null`: never."""
+    decay_factor: Annotated[float, Ge(1)] = 1.0
+    """What it is divided by."""
+    rho: Annotated[float, Gt(0)] | None = None
+    """How far the ascent of SAM goes, in gradients; `null`: no SAM."""
+    weight_decay: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Weight decay; `null`: none."""
+    balancedness: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Rate at which u and v are made alike in size; `null`: not at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSizes:
+    """A constant learning rate, or a large one that is divided once."""
+
+    lr: LearningRate
+    """Learning rate."""
+    decay_at: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of the run after which it is divided; `null`: never."""
+    decay_factor: Annotated[float, Ge(1), Le(1e30)] = 1.0
+    """What it is divided by."""
+    warm_up: Annotated[float, Gt(0), Le(1e6)] = 1.0
+    """Iterations until the full learning rate."""
+    warm_up_exponent: Annotated[float, Gt(0), Le(100)] = 1.0
+    """Power of the warm-up: 1 is linear."""
+
+
+DescentSettings = Annotated[
+    tuple[Annotated[Descent, Words("a mapping with method, lr and, if need be, decay_at and decay_factor")], ...],
+    MinLen(1),
+    MaxLen(9),
+    Unique(),
+]
+ExtraDescentSettings = Annotated[
+    tuple[
+        Annotated[
+            ExtraDescent,
+            Words(
+                "a mapping with method, lr and, if need be, decay_at, decay_factor, rho, weight_decay and balancedness"
+            ),
+        ],
+        ...,
+    ],
+    MinLen(1),
+    MaxLen(9),
+    Unique(),
+]

@@ -1,0 +1,1 @@
+"""Diagonal linear networks: the valley below the iterates, their averages, and how sharp the loss is there."""

@@ -1,0 +1,1 @@
+"""Stationary variances on the quadratic model with batches drawn with and without replacement."""

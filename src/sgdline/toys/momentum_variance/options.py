@@ -1,0 +1,33 @@
+"""Options of the toy `momentum_variance`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen, Unique
+from sgdline.toys.base import EmaDecays, RelativeLr, ToyOptions, UpdateCounts
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentumVarianceOptions(ToyOptions):
+    """Stationary variances with heavy-ball momentum on the quadratic model: predicted and simulated."""
+
+    momentum: Annotated[tuple[Annotated[float, Ge(0), Le(0.999)], ...], MinLen(1), MaxLen(6), Unique()] = (0.5, 0.9)
+    """M_t = momentum * m_{t-1} + g_t (no dampening, no Nesterov); must be 0 for `pal`."""
+    relative_lr: Annotated[tuple[RelativeLr, ...], MinLen(1), MaxLen(20), Unique()] = (0.02, 0.1, 0.5)
+    """A = lr h, learning rates times the eigenvalue."""
+    ema_decay: EmaDecays = (0.95,)
+    """Decays b of the exponential moving averages."""
+    two_point_distance: UpdateCounts = (1, 2, 3, 5, 8, 12, 20, 35, 60, 100)
+    """Updates between the two points of averages of two."""
+    swa_count: Annotated[int, Ge(1), Le(100000)] = 50
+    """Number of iterates in a mean (SWA)."""
+    swa_spacing: UpdateCounts = (1,)
+    """Updates between two iterates of such a mean; one mean for each."""
+    chains: Annotated[int, Ge(2), Le(1000000)] = 4000
+    """Independent runs."""
+    snapshots: Annotated[int, Ge(1), Le(10000)] = 20
+    """How often every average is taken of each run."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Of all draws."""

@@ -1,0 +1,1 @@
+"""SGD on the quadratic model with many eigenvalues: transient, stationary state, shell and pairs of runs."""

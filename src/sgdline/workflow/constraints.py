@@ -1,0 +1,64 @@
+"""Which values the wildcards of rules may take, as regular expressions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from sgdline.workflow.layout import format_lr
+from sgdline.workflow.runs import Config
+
+if TYPE_CHECKING:
+    from sgdline.figures.spec import FigureSpec
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return a regular expression that matches exactly these names."""
+    # An empty expression would match an empty name.
+    return "|".join(map(re.escape, sorted(set(names)))) or "(?!)"
+
+
+def wildcard_constraints(config: Config) -> dict[str, str]:
+    """Return the constraints of all rules, by wildcard."""
+    experiments = config["experiments"]
+    return {
+        "dataset": one_of(config["datasets"]),
+        "experiment": one_of(experiments),
+        "model": one_of(config["models"]),
+        "lr": one_of(format_lr(lr) for block in experiments.values() for lr in block["lr"]),
+        "batch_size": r"\d+",
+        "seed": r"\d+",
+        "segment": r"\d+",
+        "probe": one_of(probe for block in experiments.values() for probe in block["probes"]),
+        "comparison": one_of(config["comparisons"]),
+        "toy": one_of(config["toys"]),
+        "start": r"[^/]+/[^/]+/[^/]+",
+        "paper": "[a-z0-9]+",
+        "figure": "[a-z0-9_]+",
+    }
+
+
+def experiments_with(config: Config, *, imported_lines: bool, several_segments: bool | None = None) -> str:
+    """Return a regular expression of the experiments whose lines are imported, or of the others.
+
+    Args:
+        config: A resolved configuration.
+        imported_lines: Whether the lines are imported.
+        several_segments: Whether there is more than one segment; None for either.
+    """
+    return one_of(
+        name
+        for name, block in config["experiments"].items()
+        if (block["import_lines"] is not None) == imported_lines and several_segments in (None, block["segments"] > 1)
+    )
+
+
+def figures_of(subject: str, *, specs: Mapping[str, FigureSpec]) -> str:
+    """Return a regular expression of the names, within their papers, of the figures that show a subject.
+
+    Args:
+        subject: "run", "comparison" or "toy".
+        specs: Figures by their id.
+    """
+    return one_of(figure.partition("/")[2] for figure, spec in specs.items() if spec.subject == subject)

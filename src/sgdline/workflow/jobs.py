@@ -1,0 +1,365 @@
+"""The jobs of one configuration: what rules ask for when Snakemake plans, by the wildcards of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sgdline.digests import code_digest, entry_digest
+from sgdline.workflow import claims, code, constraints, drawing, slices, starts, tables
+from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, run_key
+from sgdline.workflow.runs import (
+    Config,
+    every_run,
+    experiment_of,
+    measures,
+    parent_run,
+    planned_by,
+    probe_segments,
+    run_labels,
+    runs,
+    toys,
+)
+
+if TYPE_CHECKING:
+    from sgdline.figures.spec import FigureSpec
+
+
+class Wildcards(Protocol):
+    """Wildcards of a job as Snakemake hands them over: texts. A job has those that its rule's outputs name."""
+
+    experiment: str
+    model: str
+    lr: str
+    batch_size: str
+    seed: str
+    probe: str
+    paper: str
+    figure: str
+    comparison: str
+    toy: str
+    start: str
+    dataset: str
+
+
+@dataclass(frozen=True, eq=False)
+class Jobs:
+    """Answers to the questions of rules; those that take wildcards are input and params functions.
+
+    Attributes:
+        config: The checked configuration.
+        figures: All figures by their id.
+        folder: Where the scripts and the captions of the workflow are.
+    """
+
+    config: Config
+    figures: Mapping[str, FigureSpec]
+    folder: Path
+    # One slice for all segments of a run's probe, which may be many.
+    _probe_slices: dict[tuple[RunKey, str], dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Names of the files of the results folder."""
+        return Layout(self.config["results"])
+
+    @cached_property
+    def runs(self) -> list[RunKey]:
+        """All runs that are asked for."""
+        return runs(self.config)
+
+    @cached_property
+    def starts(self) -> Mapping[str, RunKey]:
+        """One run for each start whose sharpness is measured."""
+        return starts.measured_starts(self.config)
+
+    # --- constraints of wildcards: regular expressions ----------------------------------------------------------------
+
+    def experiments_with(self, *, imported_lines: bool, several_segments: bool | None = None) -> str:
+        """Return which experiments a rule is for; see `sgdline.workflow.constraints`."""
+        return constraints.experiments_with(
+            self.config, imported_lines=imported_lines, several_segments=several_segments
+        )
+
+    def figures_of(self, subject: str) -> str:
+        """Return which figures show a run, a comparison or a toy."""
+        return constraints.figures_of(subject, specs=self.figures)
+
+    # --- code: digests for params -------------------------------------------------------------------------------------
+
+    def code(self, script: str, *modules: str) -> str:
+        """Return the digest of a script, of what it imports, and of modules that it finds by name."""
+        return code_digest(self.folder / "scripts" / script, *modules)
+
+    def training_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that trains or repeats a training."""
+        return lambda wildcards: self.code(script, code.update_rule_module(self.config, run_key(wildcards)))
+
+    def probing_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that measures one probe."""
+        return lambda wildcards: self.code(
+            script,
+            code.probe_module(wildcards.probe),
+            code.update_rule_module(self.config, run_key(wildcards)),
+        )
+
+    def gathering_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that reads and writes the table of one probe."""
+        return lambda wildcards: self.code(script, code.table_module(wildcards.probe))
+
+    def toy_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that simulates one toy."""
+        return lambda wildcards: self.code(script, code.toy_module(self.config, wildcards.toy))
+
+    def drawing_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that draws one figure, from tables that it reads."""
+
+        def digest(wildcards: Wildcards) -> str:
+            spec = self._spec(wildcards)
+            kinds: Iterable[str] = spec.tables
+            if spec.optional_tables:
+                kinds = self.comparison_tables(wildcards) if spec.compares else self.figure_tables(wildcards)
+            return self.code(script, code.figure_module(spec.id), *map(code.table_module, kinds))
+
+        return digest
+
+    def model_code(self, wildcards: Wildcards) -> str:
+        """Return the digest of the factory of a run's network."""
+        return entry_digest(self.config["models"][wildcards.model]["entry"])
+
+    # --- data, training, probes ---------------------------------------------------------------------------------------
+
+    def threads(self, wildcards: Wildcards) -> int:
+        """Return the CPU threads of a training or probing job."""
+        return self._threads(run_key(wildcards))
+
+    def labels(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return what names a run, for its tables and figures."""
+        return run_labels(self.config, run_key(wildcards))
+
+    def dataset(self, wildcards: Wildcards) -> str:
+        """Return the prepared data set of a run."""
+        return self._dataset(run_key(wildcards))
+
+    def steps(self, wildcards: Wildcards) -> int:
+        """Return the number of updates of a run."""
+        steps: int = experiment_of(self.config, run_key(wildcards))["steps"]
+        return steps
+
+    def dataset_settings(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the slice of the configuration that a prepared data set depends on."""
+        return slices.dataset_slice(self.config, wildcards.dataset)
+
+    def training(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the slice of the configuration that a training depends on."""
+        return slices.training_slice(self.config, run_key(wildcards))
+
+    def parent(self, wildcards: Wildcards) -> dict[str, str]:
+        """Return the checkpoints of the run that a run continues, by name; nothing for one from random parameters."""
+        return self._parent(run_key(wildcards))
+
+    def sharpness(self, wildcards: Wildcards) -> dict[str, str]:
+        """Return the file that says what a run's learning rates are multiples of, by name; nothing if it is 1."""
+        run = run_key(wildcards)
+        if experiment_of(self.config, run)["lr_unit"] == "absolute":
+            return {}
+        return {"sharpness": self.layout.sharpness(starts.start_of(self.config, run))}
+
+    def plan_settings(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the slice of the configuration that the choice of a probe's plan depends on."""
+        return slices.plan_slice(self.config, run_key(wildcards), wildcards.probe)
+
+    def plan(self, wildcards: Wildcards) -> dict[str, str]:
+        """Return the plan of a run's probe by name; nothing for a probe that has none."""
+        run = run_key(wildcards)
+        planned = planned_by(self.config, run.experiment, wildcards.probe)
+        return {"plan": self.layout.plan(run, planned)} if planned else {}
+
+    def probe(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the slice of the configuration that a probe depends on."""
+        key = run_key(wildcards), wildcards.probe
+        if key not in self._probe_slices:
+            self._probe_slices[key] = slices.probe_slice(self.config, *key)
+        return self._probe_slices[key]
+
+    def segments(self, wildcards: Wildcards) -> list[str]:
+        """Return a run's segment tables of one probe, in order."""
+        run = run_key(wildcards)
+        count = probe_segments(self.config, run.experiment, wildcards.probe)
+        return [self.layout.segment(run, wildcards.probe, segment) for segment in range(count)]
+
+    def imported(self, wildcards: Wildcards) -> str:
+        """Return the folder that the lines of a run are imported from."""
+        folder: str = experiment_of(self.config, run_key(wildcards))["import_lines"]
+        return folder
+
+    def imported_files(self, wildcards: Wildcards) -> str:
+        """Return a digest of the files to import: ten thousand inputs would slow down every start of Snakemake."""
+        # Imported lazily: it imports numpy, and most configurations import nothing.
+        from sgdline.data.published_lines import folder_digest
+
+        return folder_digest(self.imported(wildcards))
+
+    def import_settings(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return what an import depends on, the files apart."""
+        return slices.import_slice(self.config, run_key(wildcards))
+
+    # --- starts: the sharpness where runs begin -----------------------------------------------------------------------
+
+    def start_parent(self, wildcards: Wildcards) -> dict[str, str]:
+        """Return the checkpoints that runs of this start continue, by name; nothing for random parameters."""
+        return self._parent(self.starts[wildcards.start])
+
+    def start_dataset(self, wildcards: Wildcards) -> str:
+        """Return the prepared data set of a start."""
+        return self._dataset(self.starts[wildcards.start])
+
+    def start_threads(self, wildcards: Wildcards) -> int:
+        """Return the CPU threads of the job that measures a start."""
+        return self._threads(self.starts[wildcards.start])
+
+    def start_settings(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the slice of the configuration that the sharpness of a start depends on."""
+        return starts.start_slice(self.config, self.starts[wildcards.start])
+
+    def start_model_code(self, wildcards: Wildcards) -> str:
+        """Return the digest of the factory of a start's network."""
+        return entry_digest(self.config["models"][self.starts[wildcards.start].model]["entry"])
+
+    # --- analysis and toys --------------------------------------------------------------------------------------------
+
+    def analysis(self, *keys: str) -> Callable[[Wildcards], dict[str, Any]]:
+        """Return a params function with these entries of the analysis slice."""
+        return lambda wildcards: slices.analysis_slice(self.config, wildcards.experiment, keys=keys)
+
+    def interval_source(self, wildcards: Wildcards) -> str | None:
+        """Return the probe that a run's intervals are taken from."""
+        return tables.interval_source(self.config, run_key(wildcards))
+
+    def interval_table(self, wildcards: Wildcards) -> str:
+        """Return the table that a run's intervals are taken from."""
+        # Without any, Snakemake says which file it misses.
+        return self.layout.table(run_key(wildcards), self.interval_source(wildcards) or "interp")
+
+    def toy_kind(self, wildcards: Wildcards) -> str:
+        """Return the kind of a toy."""
+        kind: str = self.config["toys"][wildcards.toy]["toy"]
+        return kind
+
+    def toy_settings(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the slice of the configuration that a toy depends on, its kind apart."""
+        return slices.toy_slice(self.config, wildcards.toy)
+
+    # --- figures ------------------------------------------------------------------------------------------------------
+
+    def figure_tables(self, wildcards: Wildcards) -> dict[str, str]:
+        """Return the tables that a figure reads of a run, by kind."""
+        run = run_key(wildcards)
+        kinds = drawing.kinds_drawn(self.config, run, self._spec(wildcards))
+        return {kind: self.layout.table(run, kind) for kind in kinds}
+
+    def figure_settings(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the labels and settings that a figure of a run is drawn with."""
+        return drawing.figure_settings(self.config, run_key(wildcards), self._spec(wildcards))
+
+    def comparison_tables(self, wildcards: Wildcards) -> dict[str, list[str]]:
+        """Return the tables that a comparison reads, by kind, one of each run; of optional kinds fewer."""
+        found: dict[str, list[str]] = {}
+        for run in drawing.compared_runs(self.config, wildcards.comparison):
+            for kind in drawing.kinds_drawn(self.config, run, self._spec(wildcards)):
+                found.setdefault(kind, []).append(self.layout.table(run, kind))
+        return found
+
+    def comparison_settings(self, wildcards: Wildcards) -> list[dict[str, Any]]:
+        """Return the labels and settings of every run of a comparison."""
+        spec = self._spec(wildcards)
+        compared = drawing.compared_runs(self.config, wildcards.comparison)
+        return [drawing.figure_settings(self.config, run, spec) for run in compared]
+
+    def caption(self, wildcards: Wildcards) -> str:
+        """Return the caption of a figure; the report knows no wildcards in the name of a caption's file."""
+        path = self.folder / "report" / wildcards.paper / f"{wildcards.figure}.rst"
+        return path.read_text(encoding="utf-8")
+
+    # --- claims -------------------------------------------------------------------------------------------------------
+
+    def measuring(self, *probes: str) -> list[RunKey]:
+        """Return the runs whose experiment measures all of these probes."""
+        return [run for run in self.runs if measures(self.config, run, *probes)]
+
+    def with_samples(self) -> list[RunKey]:
+        """Return the runs whose lines come with the loss of every sample."""
+        return [run for run in self.runs if tables.keeps_samples(self.config, run)]
+
+    def of_paper(self, paper: str, *probes: str) -> list[RunKey]:
+        """Return the runs that figures of a paper draw and whose experiment measures all of these probes."""
+        return [run for run in claims.paper_runs(self.config, paper) if measures(self.config, run, *probes)]
+
+    def with_intervals(self, paper: str) -> list[RunKey]:
+        """Return the runs of a paper whose intervals between iterates are known."""
+        return [run for run in self.of_paper(paper) if tables.interval_source(self.config, run)]
+
+    def tables(self, kind: str, chosen: Iterable[RunKey]) -> list[str]:
+        """Return one kind of table of these runs."""
+        return [self.layout.table(run, kind) for run in chosen]
+
+    def facts(self, paper: str, chosen: Iterable[RunKey]) -> list[dict[str, Any]]:
+        """Return what the claims of a paper have to know of these runs beside their tables."""
+        return [claims.run_facts(self.config, run, paper) for run in chosen]
+
+    # --- targets ------------------------------------------------------------------------------------------------------
+
+    def traces(self) -> list[str]:
+        """Return the trace of every run."""
+        return self.tables("trace", self.runs)
+
+    def analysis_files(self) -> list[str]:
+        """Return every table of the analysis, those of the probes and of the toys, and the traces."""
+        found = self.traces()
+        for run in self.runs:
+            kinds = [*tables.probed_kinds(self.config, run), *tables.joined_kinds(self.config, run)]
+            found += [self.layout.table(run, kind) for kind in kinds]
+        return found + self.tables("line_batch_sizes", self.with_samples()) + self.toy_files(toys(self.config))
+
+    def toy_files(self, names: Iterable[str]) -> list[str]:
+        """Return the tables of these toys."""
+        return [self.layout.toy(toy) for toy in names]
+
+    def figure_files(self) -> list[str]:
+        """Return every figure of every run, every comparison and every toy, as PNG and PDF."""
+        return [
+            self.layout.figure(figure, subject, suffix)
+            for figure, subject in drawing.pictures(self.config)
+            for suffix in PICTURES
+        ]
+
+    def claim_files(self) -> list[str]:
+        """Return the tables over all runs."""
+        return [self.layout.claims(name) for name in CLAIM_FILES]
+
+    def expected_files(self) -> dict[str, list[str]]:
+        """Return all that the results folder is going to hold, by kind in a reader's words."""
+        return {"tables": self.analysis_files(), "figures": self.figure_files(), "claims": self.claim_files()}
+
+    def trained_folders(self) -> Sequence[str]:
+        """Return the folders of all runs that may have been trained."""
+        return [self.layout.run(run) for run in every_run(self.config)]
+
+    # --- of a run -----------------------------------------------------------------------------------------------------
+
+    def _spec(self, wildcards: Wildcards) -> FigureSpec:
+        return self.figures[f"{wildcards.paper}/{wildcards.figure}"]
+
+    def _threads(self, run: RunKey) -> int:
+        threads: int = experiment_of(self.config, run)["threads"]
+        return threads
+
+    def _dataset(self, run: RunKey) -> str:
+        return self.layout.dataset(experiment_of(self.config, run)["dataset"])
+
+    def _parent(self, run: RunKey) -> dict[str, str]:
+        parent = parent_run(self.config, run)
+        return {} if parent is None else {"start": self.layout.checkpoints(parent)}

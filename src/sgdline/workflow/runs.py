@@ -1,0 +1,153 @@
+"""Runs of a checked configuration: which there are, how they hang together, and what their experiments say."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+from sgdline.declare.faults import name_hint, value_words
+from sgdline.digests import names_in
+from sgdline.errors import SgdlineError
+from sgdline.workflow.layout import RunKey, format_lr
+
+Config = Mapping[str, Any]
+
+
+def runs(config: Config) -> list[RunKey]:
+    """Return the runs of all experiments named by `run`, in the order of the configuration."""
+    return runs_of(config, config["run"])
+
+
+def runs_of(config: Config, names: Iterable[str]) -> list[RunKey]:
+    """Return the runs of these experiments, in this order; names of toys are passed over."""
+    keys = []
+    for name in names:
+        if name not in config["experiments"]:
+            continue
+        experiment = config["experiments"][name]
+        keys += [
+            RunKey(experiment=name, model=model, lr=format_lr(lr), batch_size=batch_size, seed=seed)
+            for model in experiment["models"]
+            for lr in experiment["lr"]
+            for batch_size in experiment["batch_size"]
+            for seed in experiment["seed"]
+        ]
+    return keys
+
+
+def every_run(config: Config) -> list[RunKey]:
+    """Return the runs of all experiments, whether `run` names them or not: runs may continue others."""
+    return runs_of(config, config["experiments"])
+
+
+def toys(config: Config) -> list[str]:
+    """Return the names of the toys that `run` names, in its order."""
+    return [name for name in config["run"] if name in config["toys"]]
+
+
+def experiment_of(config: Config, run: RunKey) -> Mapping[str, Any]:
+    """Return the block of a run's experiment.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment.
+    """
+    block: Mapping[str, Any] = named(config, "experiments", run.experiment, kind="experiments")
+    return block
+
+
+def parent_run(config: Config, run: RunKey) -> RunKey | None:
+    """Return the run that a run continues; None if it starts from random parameters.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment.
+    """
+    start = experiment_of(config, run)["start_from"]
+    if start is None:
+        return None
+    own = run.batch_size if start["batch_size"] is None else start["batch_size"]
+    return RunKey(start["experiment"], run.model, format_lr(start["lr"]), own, run.seed)
+
+
+def starting_point(config: Config, run: RunKey) -> dict[str, Any] | None:
+    """Return the block `start_from` of a run with the update at which it starts; None for random parameters."""
+    start = experiment_of(config, run)["start_from"]
+    if start is None:
+        return None
+    last = config["experiments"][start["experiment"]]["steps"]
+    return {**start, "step": last if start["step"] is None else start["step"]}
+
+
+def run_labels(config: Config, run: RunKey) -> dict[str, Any]:
+    """Return what names a run in tables and figures."""
+    return {"dataset": experiment_of(config, run)["dataset"], **asdict(run)}
+
+
+def measures(config: Config, run: RunKey, *probes: str) -> bool:
+    """Return whether the experiment of a run has all of these probes."""
+    return set(probes) <= set(experiment_of(config, run)["probes"])
+
+
+def probe_segments(config: Config, experiment: str, probe: str) -> int:
+    """Return in how many jobs a probe measures a run: one per segment of the experiment, or one for all.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment.
+    """
+    segments: int = named(config, "experiments", experiment, kind="experiments")["segments"]
+    return 1 if _is_sequential(probe) else segments
+
+
+@cache
+def _is_sequential(probe: str) -> bool:
+    """Return whether a probe goes along with the whole run, from its source: probes import torch."""
+    return "SEQUENTIAL" in (names_in(f"sgdline.probes.{probe}.probe") or [])
+
+
+def planned_by(config: Config, experiment: str, probe: str) -> str | None:
+    """Return the probe whose plan says how a probe makes its forward passes; None if it goes without one.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
+    """
+    if "plan" not in probe_block(config, experiment, probe):
+        return None
+    return "line" if probe == "mline" else probe
+
+
+def probe_block(config: Config, experiment: str, probe: str) -> dict[str, Any]:
+    """Return all settings of a probe; `mline` measures as `line` does, but where and how often it says itself.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
+    """
+    probes = named(config, "experiments", experiment, kind="experiments")
+    block: dict[str, Any] = copy.deepcopy(named(probes, "probes", probe, kind=f"probes in {experiment}"))
+    if probe == "mline":
+        line = named(probes, "probes", "line", kind=f"probes in {experiment}")
+        shared = {key: entry for key, entry in line.items() if key not in ("every", "validation", "sample_losses")}
+        block = {**copy.deepcopy(shared), **block}
+    return block
+
+
+def named(config: Config, section: str, name: str, *, kind: str) -> Any:
+    """Return an entry of a section.
+
+    Args:
+        config: A configuration, or one of its blocks.
+        section: Key of the section.
+        name: Of the entry.
+        kind: What its entries are, for the message.
+
+    Raises:
+        SgdlineError: If there is no such entry; the message names the nearest one.
+    """
+    entries = config[section]
+    if name not in entries:
+        raise SgdlineError(
+            f"{section} must have an entry for every name asked for, got {value_words(name)}. "
+            + name_hint(name, entries, kind=kind)
+        )
+    return entries[name]

@@ -1,0 +1,189 @@
+"""Slices of a checked configuration, which rules depend on.
+
+A slice is a plain JSON-able dict and goes into a rule's params: Snakemake makes again what has another slice, and
+nothing else. So a slice holds values, never the names by which the configuration calls them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sgdline.workflow.layout import RunKey
+from sgdline.workflow.runs import Config, experiment_of, named, parent_run, probe_block, starting_point
+from sgdline.workflow.segments import segment_bounds
+
+# Entries of a probe's block that say how forward passes are made, not what is measured: rule plan_probe reads them,
+# and whatever comes of them is in the plan that it writes.
+_PLANNING = ("precision", "precision_tolerance", "check_slope", "memory_gb", "plan")
+
+
+def dataset_slice(config: Config, dataset: str) -> dict[str, Any]:
+    """Return what a prepared data set depends on: its block, `random` being None unless the source is random.
+
+    Raises:
+        SgdlineError: If the configuration has no such data set.
+    """
+    block: dict[str, Any] = copy.deepcopy(named(config, "datasets", dataset, kind="data sets"))
+    if block["source"] != "random":
+        block["random"] = None
+    return block
+
+
+def training_slice(config: Config, run: RunKey) -> dict[str, Any]:
+    """Return what a training run depends on, apart from the prepared data set.
+
+    Returns:
+        dict: `model` (entry, kwargs), `lr`, `batch_size`, `seed`, `steps`, `segments` (list of [first, after last]),
+            `threads`, `drop_last`, `optimizer`, `schedule`, `augmentation`; where they are not null, `micro_batch`, and
+            `start_from`: `training` (the training slice of the run that this one continues) and `step`; and `lr_unit`
+            unless it is absolute; and `label_noise` with a probability above 0.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment or model.
+    """
+    block = experiment_of(config, run)
+    kept = ("steps", "threads", "drop_last", "augmentation")
+    start, noise = _start(config, run), label_noise_in_use(block)
+    return {
+        "model": copy.deepcopy(named(config, "models", run.model, kind="models")),
+        "lr": float(run.lr),
+        "batch_size": run.batch_size,
+        "seed": run.seed,
+        "segments": [list(bound) for bound in segment_bounds(block["steps"], block["segments"])],
+        "optimizer": optimizer_in_use(block["optimizer"]),
+        "schedule": _named_options(block["schedule"]),
+        **{key: copy.deepcopy(block[key]) for key in kept},
+        **({} if block["micro_batch"] is None else {"micro_batch": block["micro_batch"]}),
+        **({} if block["lr_unit"] == "absolute" else {"lr_unit": block["lr_unit"]}),
+        **({} if start is None else {"start_from": start}),
+        **({} if noise is None else {"label_noise": noise}),
+    }
+
+
+def _start(config: Config, run: RunKey) -> dict[str, Any] | None:
+    parent, point = parent_run(config, run), starting_point(config, run)
+    if parent is None or point is None:
+        return None
+    return {"training": training_slice(config, parent), "step": point["step"]}
+
+
+def probe_slice(config: Config, run: RunKey, probe: str) -> dict[str, Any]:
+    """Return what a probe of a run depends on, apart from its plan.
+
+    Args:
+        config: A resolved configuration.
+        run: A run.
+        probe: Name of a probe that its experiment measures.
+
+    Returns:
+        dict: `training` (the training slice), `probe` (its name), `settings` (its block without the entries that
+            only the choice of a plan reads) and `replay_tolerance`.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
+    """
+    whole = plan_slice(config, run, probe)
+    tolerance = experiment_of(config, run)["replay_tolerance"]
+    return {**whole, "settings": measurement(whole["settings"]), "replay_tolerance": tolerance}
+
+
+def plan_slice(config: Config, run: RunKey, probe: str) -> dict[str, Any]:
+    """Return what the choice of a plan for a probe of a run depends on.
+
+    Args:
+        config: A resolved configuration.
+        run: A run.
+        probe: As for `probe_slice`.
+
+    Returns:
+        dict: `training` (the training slice), `probe` (its name) and `settings` (its whole block, null where
+            an entry does not touch the measurement).
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
+    """
+    block = probe_block(config, run.experiment, probe)
+    if "positions" in block:
+        # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
+        block["resolution" if block["positions"] == "adaptive" else "tolerance"] = None
+    return {"training": training_slice(config, run), "probe": probe, "settings": block}
+
+
+def import_slice(config: Config, run: RunKey) -> dict[str, Any]:
+    """Return what an import of lines depends on, the files apart."""
+    line = experiment_of(config, run)["probes"]["line"]
+    return {
+        "interval": line["interval"],
+        "sample_losses": line["sample_losses"],
+        "batch_size": run.batch_size,
+        "lr": float(run.lr),
+    }
+
+
+def analysis_slice(config: Config, experiment: str, *, keys: Collection[str] | None = None) -> dict[str, Any]:
+    """Return what the analysis of an experiment's lines depends on.
+
+    Args:
+        config: A resolved configuration.
+        experiment: Name of the experiment.
+        keys: Keys of the result to keep, for a rule that uses only some; all if None.
+
+    Returns:
+        dict: The analysis block, and `interval` and `resolution` of the line probe (None without one).
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment, or the analysis no such key.
+    """
+    block = named(config, "experiments", experiment, kind="experiments")
+    line = block["probes"].get("line", {})
+    whole = {
+        **copy.deepcopy(block["analysis"]),
+        "interval": line.get("interval"),
+        "resolution": line.get("resolution"),
+    }
+    return whole if keys is None else {key: named({"analysis": whole}, "analysis", key, kind="keys") for key in keys}
+
+
+def toy_slice(config: Config, toy: str) -> dict[str, Any]:
+    """Return what a toy depends on, apart from its kind: its block without `toy` and `figures`.
+
+    Raises:
+        SgdlineError: If the configuration has no such toy.
+    """
+    block = named(config, "toys", toy, kind="toys")
+    return {key: copy.deepcopy(entry) for key, entry in block.items() if key not in ("toy", "figures")}
+
+
+def measurement(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a probe's block with the entries that say what is measured, not how."""
+    return {key: copy.deepcopy(entry) for key, entry in block.items() if key not in _PLANNING}
+
+
+def optimizer_in_use(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of an optimizer block without what does not touch the updates.
+
+    These are the options of the update rules that it does not name, noise with the factor 0, and the plain meaning of
+    a gradient.
+    """
+    used = _named_options(block)
+    if used.get("gradient") == "mean":
+        del used["gradient"]
+    noise = block.get("noise")
+    return used if not noise or noise["factor"] == 0 else {**used, "noise": copy.deepcopy(noise)}
+
+
+def _named_options(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a block without the options of the choices that its `name` does not name."""
+    return {
+        key: copy.deepcopy(entry)
+        for key, entry in block.items()
+        if not isinstance(entry, Mapping) or key == block["name"]
+    }
+
+
+def label_noise_in_use(experiment: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a copy of an experiment's block of label noise; None with the probability 0, which changes nothing."""
+    block: dict[str, Any] = copy.deepcopy(experiment["label_noise"])
+    return block if block["probability"] else None

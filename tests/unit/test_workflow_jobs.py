@@ -1,0 +1,334 @@
+"""What jobs read, depend on and are called, on a small configuration with a run of every kind."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sgdline.analysis.claims.curious import CuriousRun
+from sgdline.analysis.claims.linesearch_page import RunTables
+from sgdline.analysis.claims.sparse_networks import SparseRun
+from sgdline.analysis.claims.walk_page import WalkTables
+from sgdline.config import resolve_config
+from sgdline.figures.spec import FigureSpec
+from sgdline.workflow import claims, constraints, drawing, jobs, starts, tables
+from sgdline.workflow.jobs import Jobs
+from sgdline.workflow.layout import RunKey, run_path
+from sgdline.workflow.runs import every_run, runs
+
+ROOT = Path(__file__).parents[2]
+SPECS = {
+    spec.id: spec
+    for spec in (
+        FigureSpec("linesearch/one", "", tables=("line",), probes=("line",), analysis=("window",)),
+        FigureSpec("walk/one", "", tables=("intervals",), optional_tables=("hvp", "one_step_metrics")),
+        FigureSpec("walk/several", "", tables=("trace",), optional_tables=("hvp",), compares=True),
+        FigureSpec("curious/bowl", "", tables=("quadratic_descent",), toy="quadratic_descent"),
+    )
+}
+
+
+def resolved() -> dict[str, Any]:
+    """Lines of three segments; a run that continues one of them; lines that are imported; nothing but a training."""
+    common = {"dataset": "digits", "models": ["mlp"], "batch_size": [64], "seed": [1], "steps": 12}
+    line = {"every": 2, "positions": "grid", "interval": 0.5, "resolution": 0.01}
+    experiments = {
+        "lines": {
+            **common,
+            "lr": [0.1, 0.2],
+            "segments": 3,
+            "probes": {"line": {**line, "sample_losses": True}, "hvp": {}, "mline": {"every": 6}},
+            "figures": ["linesearch/one"],
+        },
+        "child": {
+            **common,
+            "lr": [0.1],
+            "start_from": {"experiment": "lines", "lr": 0.2},
+            "probes": {"interp": {}, "one_step": {"every": 4}},
+            "figures": ["walk/one"],
+        },
+        "published": {**common, "lr": [0.1], "import_lines": "folder", "probes": {"line": line}},
+        "plain": {**common, "lr": [0.3], "optimizer": {"name": "pal"}, "label_noise": {"probability": 0.0}},
+    }
+    whole = {
+        "results": "out",
+        "datasets": {"digits": {"source": "digits", "train": 640}},
+        "models": {"mlp": {"entry": "sgdline.models:mlp"}},
+        "experiments": experiments,
+        "comparisons": {"both": {"figure": "walk/several", "experiments": ["child", "lines"]}},
+    }
+    return resolve_config(
+        whole,
+        known_figures=list(SPECS),
+        figure_probes={figure: spec.probes for figure, spec in SPECS.items()},
+        comparing=[figure for figure, spec in SPECS.items() if spec.compares],
+    )
+
+
+CONFIG = resolved()
+FIRST = RunKey("lines", "mlp", "0.1", 64, 1)
+SECOND = replace(FIRST, lr="0.2")
+CHILD = replace(FIRST, experiment="child")
+PUBLISHED = replace(FIRST, experiment="published")
+PLAIN = RunKey("plain", "mlp", "0.3", 64, 1)
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    config = copy.deepcopy(CONFIG)
+    change(config)
+    return config
+
+
+def asking(config: dict[str, Any] = CONFIG) -> Jobs:
+    return Jobs(config, figures=SPECS, folder=ROOT / "workflow")
+
+
+def wildcards(run: RunKey | None = None, **texts: str) -> Any:
+    named = {} if run is None else {name: str(value) for name, value in asdict(run).items()}
+    return SimpleNamespace(**named, **texts)
+
+
+# --- tables and targets -----------------------------------------------------------------------------------------------
+
+
+def test_all_tables_are_those_of_the_probes_and_what_is_made_of_them() -> None:
+    of_lines = [
+        *("line", "line_fits", "line_metrics", "line_distances", "line_strategies"),
+        *("hvp", "mline", "mline_metrics", "line_batch_sizes", "trace"),
+    ]
+    expected = [(run, kind) for run in (FIRST, SECOND) for kind in of_lines]
+    of_child = ("trace", "interp", "one_step", "one_step_metrics", "intervals", "interval_epochs")
+    expected += [(CHILD, kind) for kind in of_child]
+    expected += [(PUBLISHED, kind) for kind in ("trace", *of_lines[:5])]
+    expected += [(PLAIN, "trace")]
+    assert sorted(asking().analysis_files()) == sorted(f"out/{run_path(run)}/{kind}.arrow" for run, kind in expected)
+
+
+@pytest.mark.parametrize(
+    ("probes", "source"),
+    [({"line": {"every": 1}}, "line"), ({"line": {"every": 2}}, None), ({}, None), ({"hvp": {"every": 1}}, None)],
+)
+def test_intervals_come_from_interp_or_from_lines_of_every_update(probes: dict[str, Any], source: str | None) -> None:
+    config = changed(lambda config: config["experiments"]["plain"].update(probes=probes))
+    assert tables.interval_source(config, PLAIN) == source
+    config["experiments"]["plain"]["probes"] = {"interp": {}, **probes}
+    assert tables.interval_source(config, PLAIN) == "interp"
+    assert tables.joined_kinds(config, PLAIN) == ["intervals", "interval_epochs"]
+
+
+def test_gains_are_predicted_from_averages_and_spectrum_together() -> None:
+    def probing(*probes: str) -> dict[str, Any]:
+        return changed(lambda config: config["experiments"]["plain"].update(probes={probe: {} for probe in probes}))
+
+    assert tables.joined_kinds(probing("averages"), PLAIN) == tables.joined_kinds(probing("spectrum"), PLAIN) == []
+    assert tables.joined_kinds(probing("averages", "spectrum"), PLAIN) == ["predicted_gains"]
+
+
+def test_a_probes_segments_in_order_or_one_for_what_goes_along_with_a_run() -> None:
+    folder = f"out/{run_path(FIRST)}"
+    assert asking().segments(wildcards(FIRST, probe="line")) == [
+        f"{folder}/line/segment{part}.arrow" for part in range(3)
+    ]
+    config = changed(lambda config: config["experiments"]["lines"]["probes"].update(averages={}))
+    assert asking(config).segments(wildcards(FIRST, probe="averages")) == [f"{folder}/averages/segment0.arrow"]
+
+
+def test_many_lines_use_the_plan_of_lines_and_hvp_has_none() -> None:
+    plan = {"plan": f"out/{run_path(FIRST)}/line/plan.json"}
+    assert [asking().plan(wildcards(FIRST, probe=probe)) for probe in ("line", "mline", "hvp")] == [plan, plan, {}]
+
+
+def test_what_status_expects_holds_what_all_targets_ask_for() -> None:
+    expected = asking().expected_files()
+    assert set(asking().traces()) <= set(expected["tables"])
+    assert expected["claims"] == ["out/tables/claims.csv", "out/tables/claims_over_seeds.csv", "out/tables/summary.md"]
+    assert expected["figures"][:2] == [
+        f"out/figures/linesearch/one/lines_mlp_lr0.1_bs64_seed1.{s}" for s in ("png", "pdf")
+    ]
+
+
+def test_what_may_have_been_trained_includes_runs_that_nobody_names() -> None:
+    config = changed(lambda config: config.update(run=["child"]))
+    assert runs(config) == [CHILD]
+    assert asking(config).trained_folders() == [f"out/{run_path(run)}" for run in every_run(CONFIG)]
+    assert set(every_run(config)) == {FIRST, SECOND, CHILD, PUBLISHED, PLAIN}
+
+
+# --- starts and continued runs ----------------------------------------------------------------------------------------
+
+
+def test_a_continued_run_reads_the_checkpoints_of_its_parent() -> None:
+    assert asking().parent(wildcards(CHILD)) == {"start": f"out/{run_path(SECOND)}/checkpoints"}
+    assert asking().parent(wildcards(FIRST)) == {}
+
+
+def test_runs_that_start_alike_share_a_start() -> None:
+    assert starts.start_of(CONFIG, FIRST) == starts.start_of(CONFIG, PLAIN) == "digits/mlp/chunk64_seed1"
+    assert starts.start_of(CONFIG, replace(FIRST, seed=2)) == "digits/mlp/chunk64_seed2"
+    # Continued runs start at the last update of their parent unless they say another.
+    assert starts.start_of(CONFIG, CHILD) == "digits/mlp/chunk64_seed1_from_lines_lr0.2_bs64_step12"
+    early = changed(lambda config: config["experiments"]["child"]["start_from"].update(step=4))
+    assert starts.start_of(early, CHILD).endswith("_step4")
+
+
+@pytest.mark.parametrize(("micro_batch", "chunk"), [(None, 64), (16, 16), (100, 64)])
+def test_a_chunk_is_a_micro_batch_or_a_whole_batch(micro_batch: int | None, chunk: int) -> None:
+    config = changed(lambda config: config["experiments"]["lines"].update(micro_batch=micro_batch))
+    assert starts.samples_per_pass(config, FIRST) == chunk
+
+
+def test_a_start_is_measured_once_for_all_its_runs_and_not_again_for_how_they_go_on() -> None:
+    def in_units_of_sharpness(config: dict[str, Any]) -> None:
+        config["experiments"]["lines"].update(lr_unit="sharpness")
+        config["experiments"]["child"].update(lr_unit="sharpness")
+
+    config = changed(in_units_of_sharpness)
+    asked = asking(config)
+    assert asked.starts == {starts.start_of(config, FIRST): FIRST, starts.start_of(config, CHILD): CHILD}
+    assert asked.sharpness(wildcards(SECOND)) == {"sharpness": "out/sharpness/digits/mlp/chunk64_seed1.json"}
+    assert asked.sharpness(wildcards(PLAIN)) == {}
+    start = wildcards(start=starts.start_of(config, CHILD))
+    assert asked.start_parent(start) == asked.parent(wildcards(CHILD))
+    assert asked.start_dataset(start) == "out/datasets/digits.arrow"
+    assert starts.start_slice(config, FIRST) == starts.start_slice(config, SECOND)
+    changes: dict[str, Any] = {"steps": 20, "segments": 2, "label_noise": {"probability": 0.5}}
+    changes["optimizer"] = {**config["experiments"]["lines"]["optimizer"], "momentum": 0.9}
+    other = copy.deepcopy(config)
+    other["experiments"]["lines"].update(changes)
+    assert starts.start_slice(other, FIRST) == starts.start_slice(config, FIRST)
+    other["models"]["mlp"]["kwargs"] = {"hidden": [3]}
+    assert starts.start_slice(other, FIRST) != starts.start_slice(config, FIRST)
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_figure_reads_optional_tables_of_runs_that_have_them() -> None:
+    asked, folder = asking(), f"out/{run_path(CHILD)}"
+    assert asked.figure_tables(wildcards(CHILD, paper="walk", figure="one")) == {
+        kind: f"{folder}/{kind}.arrow" for kind in ("intervals", "one_step_metrics")
+    }
+    several = wildcards(comparison="both", paper="walk", figure="several")
+    assert asked.comparison_tables(several) == {
+        "trace": [f"out/{run_path(run)}/trace.arrow" for run in (CHILD, FIRST, SECOND)],
+        "hvp": [f"out/{run_path(run)}/hvp.arrow" for run in (FIRST, SECOND)],
+    }
+    assert [block["lr"] for block in asked.comparison_settings(several)] == ["0.1", "0.1", "0.2"]
+
+
+def test_a_figure_is_drawn_with_what_it_names_and_no_more() -> None:
+    shown = drawing.figure_settings(CONFIG, FIRST, SPECS["linesearch/one"])
+    assert {key: shown[key] for key in ("dataset", "model", "lr", "batch_size", "steps", "start_from")} == {
+        "dataset": "digits", "model": "mlp", "lr": "0.1", "batch_size": 64, "steps": 12, "start_from": None,
+    }  # fmt: skip
+    assert shown["analysis"].keys() == {"window"}
+    assert shown["probes"].keys() == {"line"}
+    assert "plan" not in shown["probes"]["line"]  # how it is measured redraws nothing
+    assert "label_noise" not in drawing.figure_settings(CONFIG, PLAIN, SPECS["walk/one"])
+    assert drawing.figure_settings(CONFIG, CHILD, SPECS["walk/one"])["start_from"]["step"] == 12
+
+
+def test_comparisons_and_figures_of_what_does_not_run_are_left_out() -> None:
+    assert ("walk/several", "both") in drawing.pictures(CONFIG)
+    config = changed(lambda config: config.update(run=["child"]))
+    assert drawing.pictures(config) == [("walk/one", CHILD)]
+
+
+# --- code -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_digest_covers_what_a_script_finds_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "code_digest", lambda script, *modules: (script.name, *modules))
+    asked = asking()
+    assert asked.training_code("train_run.py")(wildcards(PLAIN)) == ("train_run.py", "sgdline.train.update_rules.pal")
+    assert asked.probing_code("probe_segment.py")(wildcards(FIRST, probe="line")) == (
+        "probe_segment.py", "sgdline.probes.line.probe", "sgdline.train.update_rules.sgd",
+    )  # fmt: skip
+    assert asked.gathering_code("gather_segments.py")(wildcards(probe="hvp"))[1:] == ("sgdline.tables.kinds.hvp",)
+    drawn = asked.drawing_code("plot_figure.py")(wildcards(CHILD, paper="walk", figure="one"))
+    kinds = ("intervals", "one_step_metrics")
+    assert drawn[1:] == ("sgdline.figures.walk.one", *(f"sgdline.tables.kinds.{kind}" for kind in kinds))
+    compared = asked.drawing_code("plot_comparison.py")(wildcards(comparison="both", paper="walk", figure="several"))
+    assert compared[2:] == ("sgdline.tables.kinds.trace", "sgdline.tables.kinds.hvp")
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("paper", "taken_by"),
+    [("linesearch", RunTables), ("walk", WalkTables), ("curious", CuriousRun), ("sparse", SparseRun)],
+)
+def test_the_facts_of_a_run_are_those_that_the_claims_take(paper: str, taken_by: type) -> None:
+    facts = claims.run_facts(CONFIG, CHILD, paper)
+    read = {"lags"} | {field.name for field in fields(taken_by) if re.search("Table|Path", str(field.type))}
+    assert facts.keys() == {field.name for field in fields(taken_by)} - read
+    assert (facts["lr"], facts["batch_size"], facts["seed"]) == (0.1, 64, 1)
+
+
+def test_facts_are_values_that_touch_the_run() -> None:
+    walk = claims.run_facts(CONFIG, CHILD, "walk")
+    assert (walk["continued"], walk["whole_batches"]) == (True, False)
+    assert claims.run_facts(CONFIG, replace(FIRST, batch_size=640), "walk")["whole_batches"] is True
+    assert claims.run_facts(CONFIG, CHILD, "curious")["start_from"]["step"] == 12
+    assert claims.run_facts(CONFIG, PLAIN, "sparse")["label_noise"] is None
+    assert claims.run_facts(CONFIG, PLAIN, "sparse")["optimizer"].keys() >= {"name", "pal"}
+
+
+def test_a_papers_runs_are_those_that_its_figures_draw_alone_or_compared() -> None:
+    assert claims.paper_runs(CONFIG, "walk") == [FIRST, SECOND, CHILD]
+    assert claims.paper_runs(CONFIG, "linesearch") == [FIRST, SECOND]
+    assert claims.paper_runs(CONFIG, "sparse") == []
+    only = changed(lambda config: config.update(run=["child"]))
+    assert claims.paper_runs(only, "walk") == [CHILD]
+
+
+def test_runs_with_some_tables_are_found_among_all() -> None:
+    asked = asking()
+    assert asked.of_paper("walk", "line", "hvp") == [FIRST, SECOND]
+    assert asked.with_intervals("walk") == [CHILD]
+    assert claims.places(asked.with_intervals("walk"), asked.of_paper("walk")) == [2]
+    assert asked.measuring("line") == [FIRST, SECOND, PUBLISHED]
+    assert claims.places(asked.with_samples(), asked.measuring("line")) == [0, 1]
+
+
+# --- wildcards --------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_matched_as_they_are() -> None:
+    assert re.fullmatch(constraints.one_of(["1e-05", "0.1"]), "0.1")
+    assert not re.fullmatch(constraints.one_of(["1e-05", "0.1"]), "0x1")
+    for name in ("", "a"):
+        assert not re.fullmatch(constraints.one_of([]), name)
+
+
+def test_every_experiment_is_for_one_of_the_rules_that_make_a_probes_table() -> None:
+    of_rules = [
+        constraints.experiments_with(CONFIG, imported_lines=True),
+        constraints.experiments_with(CONFIG, imported_lines=False, several_segments=True),
+        constraints.experiments_with(CONFIG, imported_lines=False, several_segments=False),
+    ]
+    assert of_rules == ["published", "lines", "child|plain"]
+    assert constraints.experiments_with(CONFIG, imported_lines=False) == "child|lines|plain"
+
+
+def test_figures_are_for_the_rule_of_what_they_show() -> None:
+    assert [constraints.figures_of(subject, specs=SPECS) for subject in ("run", "comparison", "toy")] == [
+        "one", "several", "bowl",
+    ]  # fmt: skip
+
+
+def test_constraints_admit_every_file_of_the_configuration() -> None:
+    admitted = constraints.wildcard_constraints(CONFIG)
+    for run in runs(CONFIG):
+        assert all(re.fullmatch(admitted[name], str(value)) for name, value in asdict(run).items())
+    assert all(re.fullmatch(admitted["start"], starts.start_of(CONFIG, run)) for run in runs(CONFIG))
+    assert admitted["probe"] == "hvp|interp|line|mline|one_step"
+    assert admitted["toy"] == "(?!)"
