@@ -5,30 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 # Channels from which on the faulty code is not reached: 8 with AVX2, 16 with AVX-512 (floats of a vector register).
 _ENOUGH_CHANNELS = 16
+_CONVOLUTIONS = (torch.conv2d, torch.conv_transpose2d)
 
 
-class FragileConvolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class FragileConvolutions(TorchFunctionMode):
     """Notes a convolution of kernel 1, a stride above 1 and few input channels during forward passes.
 
     torch 2.15 writes beyond its memory in the gradient of such a convolution: the process ends or numbers change.
-    Watching the operations finds functional convolutions too.
+    Watching the calls finds functional convolutions too. A mode that watches dispatched operations would import torch's
+    compiler: two seconds in every job.
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.found: str | None = None  # in words
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch.ops.aten.convolution.default:
-            weight, stride = args[1], args[3]
+        named = kwargs or {}
+        if func in _CONVOLUTIONS:
+            weight = args[1] if len(args) > 1 else named["weight"]
+            stride = args[3] if len(args) > 3 else named.get("stride", 1)
+            steps = (stride,) if isinstance(stride, int) else tuple(stride)
             channels = weight.shape[1]  # of a transposed convolution: its outputs, the inputs of its gradient
-            pointwise = weight.dim() == 4 and tuple(weight.shape[2:]) == (1, 1)
-            if pointwise and max(stride) > 1 and channels < _ENOUGH_CHANNELS:
-                self.found = f"a 1x1 convolution of {channels} channels with stride {max(stride)}"
-        return func(*args, **(kwargs or {}))
+            if tuple(weight.shape[2:]) == (1, 1) and max(steps) > 1 and channels < _ENOUGH_CHANNELS:
+                self.found = f"a 1x1 convolution of {channels} channels with stride {max(steps)}"
+        return func(*args, **named)
