@@ -135,7 +135,7 @@ class OptimizerOptions:
     name: Literal["sgd", "pal", "fbpal_sgd"] = "sgd"
     """Update rule, see below."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """M_t = momentum * m_{t-1} + g_t (no dampening, no Nesterov); must be 0 for `pal`."""
+    """Heavy ball, m_t = momentum * m_{t-1} + g_t (no dampening, no Nesterov); must be 0 for `pal`."""
     weight_decay: Annotated[float, Ge(0), Le(1e30)] = 0.0
     """Adds weight_decay * theta_t to the gradient; must be 0 for `pal`."""
     gradient: Literal["mean", "sum"] = "mean"
@@ -180,7 +180,8 @@ class EquivalentOptions:
     spacing: Annotated[int, Ge(1)] = 1
     """Updates between two iterates of `swa`."""
     relative_lr: Annotated[float, Gt(0), Lt(2)] = 0.1
-    """A = lr * h for the one curvature h for which the schedule is exact; all its steps are within bounds up to 1."""
+    """The product a = lr * h for the one curvature h for which the schedule is exact; all its steps are within bounds up
+    to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,10 +234,10 @@ class LabelNoiseOptions:
     """Random labels in the training batches."""
 
     probability: Annotated[float, Ge(0), Le(1)] = 0.0
-    """P; 0: no noise."""
+    """Probability p; 0: no noise."""
     schedule: Literal["constant", "inverted_cosine", "piecewise"] = "constant"
-    """P over the run: `constant`; `inverted_cosine`: from 0 up to p; `piecewise`: p, from half of the run on p/10, from
-    three quarters on p/100."""
+    """Probability over the run: `constant`; `inverted_cosine`: from 0 up to p; `piecewise`: p, from half of the run on
+    p/10, from three quarters on p/100."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,8 +282,8 @@ class AnalysisOptions:
     pal_measuring_step: Annotated[float, Gt(0), Le(1000000)] = 0.1
     """Where PAL and FBPAL read the second point of their parabola (length)."""
     fbpal_every: Annotated[int, Ge(1)] = 100
-    """N: FBPAL&SGD measures a full-batch parabola on the lines 0, 1, n, 2n, ... of the measured ones; the values of
-    lines 0 and 1 are used up to line n - 1 only (lines)."""
+    """FBPAL&SGD measures, for this n, a full-batch parabola on the lines 0, 1, n, 2n, ... of the measured ones; the
+    values of lines 0 and 1 are used up to line n - 1 only (lines)."""
     fbpal_average: Annotated[int, Ge(1)] = 15
     """Values in the mean that FBPAL&SGD uses from line n on, the last ones found from there on."""
     batch_sizes: Annotated[

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
 
 
 class Declared:
-    """Base of all declarations that a name of the configuration stands for; each kind has a base of its own."""
-
-    name: ClassVar[str]  # given by the registry: the name of the module or folder
+    """Base of all declarations that the configuration calls by name; each kind has a base of its own."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ def names(kind: str) -> tuple[str, ...]:
 
 @cache
 def declaration(kind: str, name: str) -> type[Declared]:
-    """Return the declaration that a name stands for.
+    """Return the declaration of a name.
 
     Args:
         kind: One of `KINDS`.
@@ -57,7 +54,6 @@ def declaration(kind: str, name: str) -> type[Declared]:
     ]
     if len(found) != 1:
         raise TypeError(f"{module.__name__} must declare one dataclass of {base.__name__}, got {len(found)}.")
-    found[0].name = name
     return found[0]
 
 

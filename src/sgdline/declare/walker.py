@@ -159,7 +159,7 @@ class Walker:
         return name_hint(key, known, kind="keys here")
 
     def _home_of(self, key: str, known: Mapping[str, Schema]) -> str | None:
-        """Return the block below `known` where a key belongs that stands on the wrong level."""
+        """Return the block below `known` where a key belongs that is on the wrong level."""
         for name, part in known.items():
             below = self._dereferenced(part).get("properties", {})
             if key in below:

@@ -28,6 +28,26 @@ class ToyOptions(Declared):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiagonalOptions(ToyOptions):
+    """The published regression of diagonal linear networks."""
+
+    samples: Annotated[int, Ge(1), Le(100000)] = 80
+    """Number n of samples, normal inputs."""
+    dimensions: Annotated[int, Ge(1), Le(2000)] = 200
+    """Dimension d of the inputs."""
+    nonzero: Annotated[int, Ge(1)] = 20
+    """Entries of the sparse solution that are not 0."""
+    test_samples: Annotated[int, Ge(1), Le(100000)] = 1000
+    """For the test loss; the first 2d of them for the rank."""
+    data_seed: Annotated[int, Ge(0), Le(4294967295)] = 0
+    """Seed of the data."""
+    start: Annotated[float, Ge(1e-06), Le(1000000)] = 0.1
+    """Entries of u; v starts at 0."""
+    updates: Annotated[int, Ge(1), Le(10000000)] = 100001
+    """Number of updates T."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Descent:
     """A descent of diagonal linear networks."""
 

@@ -14,7 +14,7 @@ class AveragesOptions(ProbeOptions):
     """Averages of a run's iterates, evaluated as a user would use them: EMA, SWA and two points."""
 
     every: Annotated[int, Ge(1)] = 100
-    """Evaluate before updates 0, n, 2n, ..., and behind the last one."""
+    """Evaluate before updates 0, n, 2n, ..., and after the last one."""
     ema: Annotated[tuple[Annotated[float, Ge(0), Lt(1)], ...], Unique()] = (0.9, 0.99, 0.999)
     """Decays of exponential averages."""
     swa: Annotated[tuple[Annotated[int, Ge(2)], ...], Unique()] = (10, 50, 200)

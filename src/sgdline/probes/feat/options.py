@@ -16,7 +16,7 @@ class FeatOptions(ProbeOptions):
     every: Annotated[int, Ge(1)] = 100
     """Measure at updates 0, n, 2n, ..."""
     layers: Annotated[tuple[Annotated[str, MinLen(1)], ...], MinLen(1), Unique()] = ("*",)
-    """Patterns of names of modules, compared part by part between the dots: `*` stands for the modules of the top
+    """Patterns of names of modules, compared part by part between the dots: `*` is for the modules of the top
     level, `stages.*` for those within `stages`. What flattens and what puts out the logits is left out unless named."""
     samples: Annotated[int, Ge(2)] | None = None
     """The first so many training images, not augmented; `null`: all."""

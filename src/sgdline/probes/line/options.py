@@ -45,4 +45,4 @@ class LineOptions(ProbeOptions):
     """Memory that activations may take; `auto`: 0.6 of the GPU's free memory, on a CPU a job's share of a quarter of
     the machine's (GiB)."""
     plan: PlanOptions = PlanOptions()
-    """Entries of the plan to take as they stand, see below."""
+    """Entries of the plan that are not chosen by a trial."""

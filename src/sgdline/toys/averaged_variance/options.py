@@ -14,7 +14,7 @@ class AveragedVarianceOptions(ToyOptions):
     """Stationary variances of SGD's iterates and of their averages on the quadratic model: predicted and simulated."""
 
     relative_lr: Annotated[tuple[RelativeLr, ...], MinLen(1), MaxLen(20), Unique()] = (0.02, 0.1, 0.5, 1.0, 1.5)
-    """A = lr h, learning rates times the eigenvalue."""
+    """Learning rates times the eigenvalue, a = lr h."""
     ema_decay: EmaDecays = (0.95,)
     """Decays b of the exponential moving averages."""
     two_point_distance: UpdateCounts = (50,)

@@ -6,27 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sgdline.declare.vocabulary import Ge, Le, Lt
-from sgdline.toys.base import ExtraDescent, ExtraDescentSettings, IndexSeeds, LearningRate, ToyOptions
+from sgdline.toys.base import DiagonalOptions, ExtraDescent, ExtraDescentSettings, IndexSeeds, LearningRate
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagonalExtrasOptions(ToyOptions):
+class DiagonalExtrasOptions(DiagonalOptions):
     """Diagonal linear networks: the valley below the iterates, their averages, and how sharp the loss is there."""
 
-    samples: Annotated[int, Ge(1), Le(100000)] = 80
-    """N, normal inputs."""
-    dimensions: Annotated[int, Ge(1), Le(2000)] = 200
-    """Dimension d of the inputs."""
-    nonzero: Annotated[int, Ge(1)] = 20
-    """Entries of the sparse solution that are not 0."""
-    test_samples: Annotated[int, Ge(1), Le(100000)] = 1000
-    """For the test loss; the first 2d of them for the rank."""
-    data_seed: Annotated[int, Ge(0), Le(4294967295)] = 0
-    """Seed of the data."""
-    start: Annotated[float, Ge(1e-06), Le(1000000)] = 0.1
-    """Entries of u; v starts at 0."""
-    updates: Annotated[int, Ge(1), Le(10000000)] = 100001
-    """Number of updates T."""
     evaluations: Annotated[int, Ge(3), Le(10000)] = 41
     """Evenly spaced points from 0 to T; iterations 0 to 99 are evaluated as well, T itself is not."""
     index_seeds: IndexSeeds = (1, 2, 3, 4, 5, 6)
@@ -46,4 +32,4 @@ class DiagonalExtrasOptions(ToyOptions):
     projection_lr: LearningRate = 0.5
     """Their step size."""
     average_decay: Annotated[float, Ge(0), Lt(1)] = 0.999
-    """B of the averages b average + (1 - b) iterate of u and v."""
+    """Decay b of the averages b average + (1 - b) iterate of u and v."""

@@ -6,27 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sgdline.declare.vocabulary import Ge, Le
-from sgdline.toys.base import Descent, DescentSettings, IndexSeeds, ToyOptions
+from sgdline.toys.base import Descent, DescentSettings, DiagonalOptions, IndexSeeds
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagonalNetworksOptions(ToyOptions):
+class DiagonalNetworksOptions(DiagonalOptions):
     """Diagonal linear networks with small, large and decayed steps: losses, rank and support of many chains."""
 
-    samples: Annotated[int, Ge(1), Le(100000)] = 80
-    """N, normal inputs."""
-    dimensions: Annotated[int, Ge(1), Le(2000)] = 200
-    """Dimension d of the inputs."""
-    nonzero: Annotated[int, Ge(1)] = 20
-    """Entries of the sparse solution that are not 0."""
-    test_samples: Annotated[int, Ge(1), Le(100000)] = 1000
-    """For the test loss; the first 2d of them for the rank."""
-    data_seed: Annotated[int, Ge(0), Le(4294967295)] = 0
-    """Seed of the data."""
-    start: Annotated[float, Ge(1e-06), Le(1000000)] = 0.1
-    """Entries of u; v starts at 0."""
-    updates: Annotated[int, Ge(1), Le(10000000)] = 100001
-    """Number of updates T."""
     evaluations: Annotated[int, Ge(3), Le(10000)] = 250
     """Evenly spaced points from 0 to T; iterations 0 to 99 are evaluated as well, T itself is not."""
     index_seeds: IndexSeeds = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)

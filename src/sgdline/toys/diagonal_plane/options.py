@@ -14,7 +14,7 @@ class DiagonalPlaneOptions(ToyOptions):
     """Diagonal linear networks on the plane of start, sparse solution and gradient flow's end."""
 
     samples: Annotated[int, Ge(1), Le(100000)] = 20
-    """N, normal inputs."""
+    """Number n of samples, normal inputs."""
     dimensions: Annotated[int, Ge(1), Le(2000)] = 30
     """Dimension d of the inputs."""
     nonzero: Annotated[int, Ge(1)] = 3
@@ -39,7 +39,7 @@ class DiagonalPlaneOptions(ToyOptions):
     )
     """How the chains descend."""
     flow_lr: LearningRate = 0.03
-    """Step of the gradient descent that stands for gradient flow."""
+    """Step of the gradient descent that is taken for gradient flow."""
     first_range: Annotated[tuple[Coordinate, ...], MinLen(2), MaxLen(2)] = (-0.5, 2.3)
     """Of the coordinate towards the sparse solution."""
     second_range: Annotated[tuple[Coordinate, ...], MinLen(2), MaxLen(2)] = (-0.5, 2.3)

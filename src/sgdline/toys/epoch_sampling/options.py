@@ -27,7 +27,7 @@ class EpochSamplingOptions(ToyOptions):
         1.0,
         1.5,
     )
-    """A = lr h, learning rates times the eigenvalue."""
+    """Learning rates times the eigenvalue, a = lr h."""
     ema_decay: EmaDecays = (0.95,)
     """Decays b of the exponential moving averages."""
     two_point_distance: UpdateCounts = (50,)

@@ -14,7 +14,7 @@ class EquivalentScheduleOptions(ToyOptions):
     """Schedules whose last iterate is an average of SGD's iterates at a constant step, tried on the quadratic model."""
 
     relative_lr: Annotated[tuple[RelativeLr, ...], MinLen(1), MaxLen(20), Unique()] = (0.05, 0.3, 1.0, 1.4)
-    """A = lr h, learning rates times the eigenvalue."""
+    """Learning rates times the eigenvalue, a = lr h."""
     ema_decay: EmaDecays = (0.97,)
     """Decays b of the exponential moving averages."""
     two_point_distance: UpdateCounts = (60,)
@@ -26,7 +26,7 @@ class EquivalentScheduleOptions(ToyOptions):
     updates: Annotated[int, Ge(1), Le(100000)] = 400
     """Of each run."""
     start: Coordinate = 3.0
-    """Distance of the start from the minimum along every eigenvector, in stationary standard deviations."""
+    """Distance of the start from the minimum, in units of the minimisers' standard deviation."""
     chains: Annotated[int, Ge(1), Le(1000000)] = 100
     """Independent runs."""
     seed: Annotated[int, Ge(0)] = 0

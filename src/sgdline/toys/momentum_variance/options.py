@@ -14,9 +14,9 @@ class MomentumVarianceOptions(ToyOptions):
     """Stationary variances with heavy-ball momentum on the quadratic model: predicted and simulated."""
 
     momentum: Annotated[tuple[Annotated[float, Ge(0), Le(0.999)], ...], MinLen(1), MaxLen(6), Unique()] = (0.5, 0.9)
-    """M_t = momentum * m_{t-1} + g_t (no dampening, no Nesterov); must be 0 for `pal`."""
+    """Momentum beta of SGD."""
     relative_lr: Annotated[tuple[RelativeLr, ...], MinLen(1), MaxLen(20), Unique()] = (0.02, 0.1, 0.5)
-    """A = lr h, learning rates times the eigenvalue."""
+    """Learning rates times the eigenvalue, a = lr h."""
     ema_decay: EmaDecays = (0.95,)
     """Decays b of the exponential moving averages."""
     two_point_distance: UpdateCounts = (1, 2, 3, 5, 8, 12, 20, 35, 60, 100)

@@ -19,11 +19,12 @@ class TeacherStudentOptions(ToyOptions):
         Annotated[tuple[StepSizes, ...], MinLen(1), MaxLen(5), Unique()] | None,
         Words("a list of step sizes, or null"),
     ] = None
-    """Step sizes."""
+    """Step sizes; `null`: the four published ones."""
     log10_iterations: Annotated[float, Ge(2), Le(6)] | None = None
-    """Number q; the updates are T = floor(10^q) + 1."""
+    """Number q; the updates are T = floor(10^q) + 1; `null`: 4.15 for `two_layer`, 4 for `three_layer`."""
     seed: Annotated[int, Ge(0), Le(1000000)] | None = None
-    """Of start and order of samples, in the published chain."""
+    """Of start and order of samples, in the published chain; samples and teacher have the next one; `null`: 0 for
+    `two_layer`, 5 for `three_layer`."""
     other_seeds: Annotated[int, Ge(0), Le(100)] = 8
     """Further chains of every setting with starts and orders of their own."""
     perturbed_starts: Annotated[int, Ge(0), Le(100)] = 4
