@@ -180,8 +180,8 @@ class EquivalentOptions:
     spacing: Annotated[int, Ge(1)] = 1
     """Updates between two iterates of `swa`."""
     relative_lr: Annotated[float, Gt(0), Lt(2)] = 0.1
-    """The product a = lr * h for the one curvature h for which the schedule is exact; all its steps are within bounds up
-    to 1."""
+    """The product a = lr * h for the one curvature h for which the schedule is exact; all its steps are within bounds
+    up to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
