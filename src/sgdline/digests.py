@@ -1,8 +1,8 @@
 """Digests of code: what a rule puts into its params so that a real edit of a kernel reruns what depends on it.
 
 A digest covers a script and everything of this package that it imports, directly or not, found from the import
-statements (those inside functions too). It is taken from syntax trees without docstrings, so comments, docstrings
-and formatting do not change it.
+statements (those inside functions too). It is taken from syntax trees without docstrings and without the checks of
+declarations (methods called `faults`), so comments, docstrings, formatting and checks do not change it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,16 @@ def _source(path: Path) -> _Source:
     return found
 
 
+class _WithoutChecks(ast.NodeTransformer):
+    """Takes out the methods `faults` of declarations: they check options, and no result depends on them."""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        node.body = [part for part in node.body if not (isinstance(part, ast.FunctionDef) and part.name == "faults")]
+        return node
+
+
 def _read_source(tree: ast.Module) -> _Source:
+    tree = _WithoutChecks().visit(tree)
     imports: list[tuple[int, str | None, tuple[str, ...]]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +19,10 @@ from sgdline.declare.build import build
 from sgdline.declare.faults import Faults
 from sgdline.declare.manual import markdown, options_of
 from sgdline.declare.schema import as_json, parts_of, schema_of
-from sgdline.declare.vocabulary import Ge, Lt, MinLen, Unique, Words
+from sgdline.declare.vocabulary import Ge, Lt, MinLen, OfKind, Unique, Words
 from sgdline.declare.walker import Walker
+from sgdline.probes.base import ProbeOptions
+from sgdline.toys.base import ToyOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,3 +150,108 @@ def test_describe_prints_options_and_names(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith("probe: alignment, averages, ")
     assert main(["describe", "hpv"]) == 1
     assert capsys.readouterr().err.endswith("got 'hpv'. Did you mean 'hvp'?\n")
+
+
+# --- entries ----------------------------------------------------------------------------------------------------------
+
+OWN_PROBE = """
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from sgdline.declare.run_facts import Fault, RunFacts
+from sgdline.declare.vocabulary import Ge
+from sgdline.probes.base import ProbeOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientNoise(ProbeOptions):
+    every: Annotated[int, Ge(1)] = 100
+    draws: Annotated[int, Ge(2)] = 8
+
+    def faults(self, run: RunFacts) -> Iterator[Fault]:
+        if run.steps is not None and self.every > run.steps:
+            yield Fault(("every",), f"must be at most steps ({run.steps}), got {self.every}. Lower it.")
+        if 1 in run.batch_sizes.values():
+            yield Fault(("batch_size",), "must be above 1, got 1. Raise it.", of_experiment=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd(ProbeOptions):
+    every: complex = 1j
+
+
+class Plain:
+    pass
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Things:
+    """Probes and a toy."""
+
+    probes: Annotated[dict[str, ProbeOptions], OfKind("probe")] = field(default_factory=dict)
+    """Probes."""
+    toy: Annotated[ToyOptions, OfKind("toy", tag="kind", default="diagonal_plane")] = ToyOptions()
+    """A toy."""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    tmp_path.joinpath("mine.py").write_text(OWN_PROBE)
+    monkeypatch.chdir(tmp_path)
+    registry.declaration.cache_clear()
+    return "mine.py:GradientNoise"
+
+
+def test_an_entry_works_where_a_name_does(own: str) -> None:
+    resolved, faults = walked({"probes": {own: {"draws": 3}, "evaluation": {}}}, Things)
+    assert not faults.any()
+    assert resolved["probes"][own] == {"every": 100, "draws": 3}
+    built = build(Things, {"probes": resolved["probes"]}).probes
+    assert [type(options).__name__ for options in built.values()] == ["GradientNoise", "EvaluationOptions"]
+    assert (registry.label(own), registry.code_of("probe", own)) == ("GradientNoise", own)
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        (
+            "mine.py:GradientNoize",
+            "must name a declaration of a probe of mine.py, got no 'GradientNoize' ",
+        ),
+        (
+            "mine.py:Plain",
+            "must name a frozen dataclass that derives from sgdline.probes.base.ProbeOptions",
+        ),
+        ("yours.py:Any", "must name a file that exists, got none at "),
+        ("mine.py:Odd", "must declare options of known types, got 'mine.py:Odd'. "),
+        ("mine:", "must be package.module:declaration of a probe or folder/file.py:"),
+    ],
+)
+def test_an_entry_that_is_no_declaration_is_refused(own: str, entry: str, text: str) -> None:
+    _, faults = walked({"probes": {entry: {}}}, Things)
+    with pytest.raises(Exception, match=re.escape(text)) as caught:
+        faults.raise_if_any()
+    assert str(caught.value).splitlines()[1].startswith(f"  probes['{entry}'] ")
+    assert str(caught.value).count("\n") == 1
+
+
+def test_options_of_an_entry_are_checked_like_any(own: str) -> None:
+    _, faults = walked({"probes": {own: {"drawz": 3, "every": 0}}}, Things)
+    with pytest.raises(Exception, match="2 faults") as caught:
+        faults.raise_if_any()
+    assert str(caught.value).splitlines()[1:] == [
+        f"  probes['{own}'].every must be a whole number of at least 1, got 0.",
+        f"  probes['{own}'].drawz is not a known key. Did you mean 'draws'?",
+    ]
+
+
+def test_a_variant_without_its_tag_is_the_default_one() -> None:
+    resolved, faults = walked({"toy": {"nonzero": 3}}, Things)
+    assert not faults.any()
+    assert resolved["toy"] | {"kind": "diagonal_plane", "nonzero": 3} == resolved["toy"]
+    assert type(build(Things, {"toy": resolved["toy"]}).toy).__name__ == "DiagonalPlaneOptions"
+    _, faults = walked({"toy": {"eigenvalues": [1.0]}}, Things)
+    with pytest.raises(Exception, match=r"toy.eigenvalues is not a known key. It is an option of quadratic_descent"):
+        faults.raise_if_any()

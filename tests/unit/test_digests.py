@@ -34,6 +34,15 @@ def test_only_code_changes_a_digest(tmp_path: Path) -> None:
     assert digest_of(path, "def f(x):\n    'Doc.'\n    return 'Doc.'\n") != plain
 
 
+def test_checks_of_a_declaration_are_no_part_of_what_it_does(tmp_path: Path) -> None:
+    path, options = tmp_path / "options.py", "class Options:\n    every: int = 1\n"
+    plain = digest_of(path, options)
+    check = "    def faults(self):\n        from sgdline.train import run\n        yield from ()\n"
+    assert digest_of(path, options + check) == plain
+    assert "train/run.py" not in names(path)
+    assert digest_of(path, options + check.replace("faults", "steps")) != plain
+
+
 def test_imports_are_followed_also_inside_functions(tmp_path: Path) -> None:
     path = tmp_path / "script.py"
     path.write_text("def f():\n    from sgdline.train.run import train_run\n    return train_run\n")

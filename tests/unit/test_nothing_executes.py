@@ -32,8 +32,8 @@ IMPORTERS = {
     "src/sgdline/toys/__init__.py",
     "src/sgdline/train/update_rules/__init__.py",
 }
-# The one that runs a file of the user's: a model's entry, by design.
-ENTRIES = "src/sgdline/models/loading.py"
+# The one that runs a file of the user's: an entry, by design.
+ENTRIES = "src/sgdline/entries.py"
 # The one that reads YAML by a loader that it names: a safe one, in C.
 SCHEMA_LOADER = "src/sgdline/declare/walker.py"
 

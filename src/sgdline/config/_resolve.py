@@ -13,7 +13,10 @@ from sgdline.chosen_updates import any_chosen
 from sgdline.config._files import ConfigFiles
 from sgdline.config._toys import check_toys
 from sgdline.config.declarations import configuration_schema
+from sgdline.declare.build import build
 from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
+from sgdline.declare.registry import declaration
+from sgdline.declare.run_facts import RunFacts
 from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
 from sgdline.engine.lanczos_budget import smallest_budget
@@ -114,6 +117,7 @@ def resolve_config(
             _check_import(experiment, path, faults)
             for probe, block in _mapping(experiment, "probes").items():
                 _check_plan(block, experiment, (*path, "probes", probe), faults)
+            _ask_probes(experiment, resolved, path, faults)
             _check_figures(
                 experiment,
                 _entry(raw, "experiments", name, "figures"),
@@ -999,6 +1003,40 @@ def _check_interp(experiment: Block, config: Block, path: KeyPath, faults: Fault
         return
     rule = "must leave an update to measure in the chosen epochs"
     faults.add((*here, "every"), f"{rule}, got {choice['every']} with {steps} steps. Lower it, or choose other epochs.")
+
+
+def _ask_probes(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
+    """Let the sound probes say what is wrong with their options in this experiment."""
+    probes: dict[str, Any] = {
+        probe: build(declaration("probe", probe), block)
+        for probe, block in _mapping(experiment, "probes").items()
+        if not faults.under((*path, "probes", probe))
+    }
+    run = _run_facts(experiment, config, probes)
+    for probe, options in probes.items():
+        for fault in options.faults(run):
+            where = path if fault.of_experiment else (*path, "probes", probe)
+            faults.add((*where, *fault.path), fault.text)
+
+
+def _run_facts(experiment: Block, config: Block, probes: Mapping[str, Any]) -> RunFacts:
+    dataset = experiment.get("dataset")
+    block = _entry(config, "datasets", dataset) if isinstance(dataset, str) else None
+    images = {split: _images(block, split) for split in _SPLITS}
+    augmentation = _mapping(experiment, "augmentation")
+    return RunFacts(
+        dataset=dataset,
+        images={split: count for split, count in images.items() if count is not None},
+        learning_rates=dict(_sound(experiment.get("lr"), float)),
+        batch_sizes=dict(_sound(experiment.get("batch_size"), int)),
+        micro_batch=experiment.get("micro_batch"),
+        steps=experiment.get("steps"),
+        threads=experiment.get("threads"),
+        drop_last=experiment.get("drop_last"),
+        augments=None if len(augmentation) < 2 else augmentation["crop_padding"] > 0 or augmentation["flip"],
+        imports_lines=experiment.get("import_lines") is not None,
+        probes=probes,
+    )
 
 
 def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from sgdline.declare.build import build_thing
 from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
 
 Block = Mapping[str, Any]
@@ -41,6 +42,9 @@ def check_toys(
     for name, block in toys.items():
         path: KeyPath = ("toys", name)
         _check_figures(block, raw[name].get("figures"), path, faults, known=known, drawn=drawn)
+        if not faults.under(path):
+            for fault in build_thing("toy", block, tag="toy").faults():
+                faults.add((*path, *fault.path), fault.text)
         check = _SETTINGS.get(block["toy"])
         if check is not None:
             check(block, path, faults)

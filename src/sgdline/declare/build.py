@@ -8,6 +8,9 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from sgdline.declare.registry import declaration
+from sgdline.declare.vocabulary import OfKind
+
 T = TypeVar("T")
 
 
@@ -32,9 +35,27 @@ def _hints(declaration: Any) -> dict[str, Any]:
     return {name: hint for name, hint in get_type_hints(declaration, include_extras=True).items() if name in names}
 
 
+def build_thing(kind: str, settings: Mapping[str, Any], *, tag: str) -> Any:
+    """Return the declaration of the variant that a block names, filled with the block's other settings.
+
+    Args:
+        kind: One of `sgdline.declare.registry.KINDS`.
+        settings: A block that `sgdline.declare.walker` has passed.
+        tag: The key of the block that holds the name.
+    """
+    others = {key: entry for key, entry in settings.items() if key != tag}
+    return build(declaration(kind, settings[tag]), others)
+
+
 def _built(hint: Any, value: Any) -> Any:
     if get_origin(hint) is Annotated:
-        return _built(get_args(hint)[0], value)
+        inner, *marks = get_args(hint)
+        kinds = [mark for mark in marks if isinstance(mark, OfKind)]
+        if kinds and kinds[0].tag is not None:
+            return build_thing(kinds[0].kind, {kinds[0].tag: kinds[0].default, **value}, tag=kinds[0].tag)
+        if kinds:
+            return {name: build(declaration(kinds[0].kind, name), block) for name, block in value.items()}
+        return _built(inner, value)
     arguments = get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
         if value is None:

@@ -69,9 +69,10 @@ def editor_schema(declaration: type) -> str:
     """Return the JSON schema for editors; in an overlay no key is required but what says of which kind a block is."""
 
     def loosened(schema: JsonSchema) -> JsonSchema:
-        constant = [key for key, part in schema.get("properties", {}).items() if "const" in part]
+        parts = schema.get("properties", {})
+        tags = [key for key in schema.get("required", []) if "const" in parts[key] or parts[key].get("pattern") == ":"]
         kept = {key: entry for key, entry in schema.items() if key not in ("required", "minProperties", "x-words")}
-        return {**kept, **({"required": constant} if constant else {})}
+        return {**kept, **({"required": tags} if tags else {})}
 
     return json.dumps(_mapped(schema_of(declaration, described=True), loosened), indent=2) + "\n"
 

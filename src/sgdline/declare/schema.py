@@ -128,13 +128,24 @@ class _Export:
         known = {name: registry.declaration(mark.kind, name) for name in registry.names(mark.kind)}
         if mark.tag is None:
             parts = {name: self._reference(found) for name, found in known.items()}
-            return {"type": "object", "additionalProperties": False, "properties": parts}
+            return {
+                "type": "object",
+                "x-kind": mark.kind,
+                "additionalProperties": False,
+                "properties": parts,
+                "patternProperties": {":": {"type": "object"}},  # entries, which no file of ours knows
+            }
         references = {name: self._reference(found) for name, found in known.items()}
         for name, reference in references.items():
             block = self._definitions[reference["$ref"].rpartition("/")[2]]
+            if mark.tag in block["properties"]:
+                continue  # this variant has been used before
             block["properties"] = {mark.tag: {"const": name}, **block["properties"]}
-            block["required"] = [mark.tag, *block.get("required", [])]
-        return {"oneOf": list(references.values())}
+            if mark.default != name:
+                block["required"] = [mark.tag, *block.get("required", [])]
+        entry = {"type": "object", "properties": {mark.tag: {"type": "string", "pattern": ":"}}, "required": [mark.tag]}
+        default = {} if mark.default is None else {"x-default": mark.default}
+        return {"oneOf": [*references.values(), entry], "x-kind": mark.kind, "x-tag": mark.tag, **default}
 
     def _reference(self, declaration: type) -> JsonSchema:
         name = declaration.__name__

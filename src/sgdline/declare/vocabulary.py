@@ -47,7 +47,9 @@ class OfKind:
     Attributes:
         kind: The kind.
         tag: The key of a block that says which one it is of; None for a mapping whose keys are the names.
+        default: The one that a block without the tag is of; None if the tag must be given.
     """
 
     kind: str
     tag: str | None = None
+    default: str | None = None

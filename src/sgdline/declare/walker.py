@@ -25,6 +25,9 @@ from sgdline.declare.faults import (
     number_hint,
     value_words,
 )
+from sgdline.declare.registry import declaration, is_entry
+from sgdline.declare.schema import schema_of
+from sgdline.entries import EntryError
 
 Schema = Mapping[str, Any]
 
@@ -70,10 +73,9 @@ class Walker:
         """Return whether `value` has the right shape, and the value with its defaults filled in."""
         schema = self._dereferenced(schema)
         if "oneOf" in schema:
+            if "x-tag" in schema and isinstance(value, Mapping):
+                return self._walk_variant(value, schema, path)
             fitting = [branch for branch in map(self._dereferenced, schema["oneOf"]) if _fits_kind(value, branch)]
-            sort = _sort_key(fitting[0]) if fitting and isinstance(value, Mapping) else None
-            if sort is not None:
-                return self._walk_variant(value, fitting, sort, path)
             if len(fitting) == 1:
                 return self.walk(value, fitting[0], path)
             return self._refuse(value, schema, path)
@@ -90,18 +92,43 @@ class Walker:
         return True, value
 
     def _walk_variant(
-        self, value: Mapping[Any, Any], branches: list[Schema], key: str, path: KeyPath
+        self, value: Mapping[Any, Any], schema: Schema, path: KeyPath
     ) -> tuple[bool, dict[str, Any] | None]:
-        """Walk a mapping that is of one of several sorts; a key that is constant in each of them tells which one."""
-        known = {branch["properties"][key]["const"]: branch for branch in branches}
+        """Walk a tagged union: one key of the mapping says which of several kinds it is."""
+        key = schema["x-tag"]
+        branches = map(self._dereferenced, schema["oneOf"])
+        known = {
+            branch["properties"][key]["const"]: branch for branch in branches if "const" in branch["properties"][key]
+        }
         rule = {"enum": list(known)}
-        if key not in value:
+        chosen = value.get(key, schema.get("x-default"))
+        if chosen is None and key not in value:
             self._faults.add((*path, key), f"is missing. It must be {self._words(rule)}.")
-        elif not _fits_kind(value[key], rule):
-            self._refuse(value[key], rule, (*path, key))
+        elif is_entry(chosen):
+            return self._walk_entry(value, schema["x-kind"], chosen, path, key)
+        elif not _fits_kind(chosen, rule):
+            self._refuse(chosen, rule, (*path, key))
         else:
-            return True, self._walk_mapping(value, known[value[key]], path)
+            others = {name: branch for name, branch in known.items() if name != chosen}
+            return True, self._walk_mapping({key: chosen, **value}, known[chosen], path, others=others)
         return False, None
+
+    def _walk_entry(
+        self, value: Any, kind: str, entry: str, path: KeyPath, key: str | None
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """Walk the block of a thing of the user's, along the schema of its own declaration."""
+        here = path if key is None else (*path, key)
+        try:
+            schema = schema_of(declaration(kind, entry))
+        except EntryError as error:
+            self._faults.add(here, f"{error.rule}")
+            return False, None
+        except TypeError as error:
+            self._faults.add(here, f"must declare options of known types, got {entry!r}. {error}")
+            return False, None
+        if key is not None:
+            schema = {**schema, "properties": {key: {"type": "string"}, **schema["properties"]}}
+        return Walker(schema, self._faults).walk(value, schema, path)
 
     def _words(self, schema: Schema) -> str:
         return rule_words(schema, self._document)
@@ -109,10 +136,13 @@ class Walker:
     def _dereferenced(self, schema: Schema) -> Schema:
         return dereferenced(schema, self._document)
 
-    def _walk_mapping(self, value: Mapping[Any, Any], schema: Schema, path: KeyPath) -> dict[str, Any]:
+    def _walk_mapping(
+        self, value: Mapping[Any, Any], schema: Schema, path: KeyPath, *, others: Mapping[str, Schema] | None = None
+    ) -> dict[str, Any]:
+        """Walk a mapping; `others` are the variants that it is not, for hints."""
         known = schema.get("properties", {})
-        others = schema.get("additionalProperties")
-        if others is None and not known:
+        free = schema.get("additionalProperties")
+        if free is None and not known:
             return self._copy_free_mapping(value, path)
         resolved: dict[str, Any] = {}
         for key, part in known.items():
@@ -128,11 +158,17 @@ class Walker:
         for key, raw in value.items():
             if isinstance(key, str) and key in known:
                 continue
-            if not isinstance(others, Mapping):
-                self._faults.add((*path, key), f"is not a known key. {self._key_hint(key, known)}")
+            if "x-kind" in schema and is_entry(key):
+                sound, entry = self._walk_entry(raw, schema["x-kind"], key, (*path, key), None)
+                if sound:
+                    resolved[key] = entry
+                continue
+            if not isinstance(free, Mapping):
+                hint = _variant_hint(key, known, others or {}) or self._key_hint(key, known)
+                self._faults.add((*path, key), f"is not a known key. {hint}")
                 continue
             self._check_name(key, schema, path)
-            sound, entry = self.walk(raw, others, (*path, key))
+            sound, entry = self.walk(raw, free, (*path, key))
             if sound and isinstance(key, str):
                 resolved[key] = entry
         if len(value) < schema.get("minProperties", 0):
@@ -298,6 +334,12 @@ class Walker:
         return False, None
 
 
+def _variant_hint(key: Any, known: Mapping[str, Schema], others: Mapping[str, Schema]) -> str:
+    """Return which other variants of a tagged union have a key that this one has not, unless they are many."""
+    having = [name for name, branch in others.items() if key in branch["properties"]]
+    return f"It is an option of {listed(having)}." if 1 <= len(having) <= 3 and nearest(key, known) is None else ""
+
+
 def dereferenced(schema: Schema, document: Schema) -> Schema:
     """Return a part of a schema with what its `$ref` names in the place of it."""
     reference = schema.get("$ref")
@@ -320,6 +362,8 @@ def rule_words(schema: Schema, document: Schema) -> str:
     if "enum" in schema:
         allowed = [literal_words(entry) for entry in schema["enum"]]
         return allowed[0] if len(allowed) == 1 else f"one of {listed(allowed)}"
+    if "x-tag" in schema:
+        return _TYPE_WORDS["object"]
     if "oneOf" in schema:
         return ", or ".join(rule_words(branch, document) for branch in schema["oneOf"])
     words = listed([_TYPE_WORDS[kind] + _bound_words(schema, kind) for kind in sorted(_kinds(schema))])
@@ -339,11 +383,6 @@ def _kinds(schema: Schema) -> frozenset[str]:
 
 def _kinds_of(values: list[Any]) -> frozenset[str]:
     return frozenset("integer" for value in values if isinstance(value, int) and not isinstance(value, bool))
-
-
-def _sort_key(branch: Schema) -> str | None:
-    """Return the key whose constant says that a mapping is of this sort; None if it has none."""
-    return next((key for key, part in branch.get("properties", {}).items() if "const" in part), None)
 
 
 def _fits_kind(value: Any, schema: Schema) -> bool:

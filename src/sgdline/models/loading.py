@@ -1,31 +1,31 @@
-"""Build a model from the entry string of the config, and check that it fits the data.
-
-An entry is ``package.module:factory`` or ``folder/file.py:factory``. Files are looked up from the working directory;
-a dotted module may be installed or lie in the working directory, installed ones come first.
-"""
+"""Build a model from the entry string of the config (see `sgdline.entries`), and check that it fits the data."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import logging
 import os
 import random
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sgdline.entries import (
+    cause_words,
+    did_you_mean,
+    exit_words,
+    named_by,
+    parses_arguments,
+    where_words,
+    working_directory_importable,
+)
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import count_parameters
 from sgdline.models.state import restored
@@ -33,10 +33,8 @@ from sgdline.models.state import restored
 logger = logging.getLogger("sgdline")
 
 _CHECK_SEED = 0  # of the two random samples of `check_model`
-_LONGEST_CAUSE = 300  # characters of a foreign exception's text that an error message repeats
 # In the text of an exception: the images do not fit the network.
 _ABOUT_SIZES = re.compile(r"shape|size|channel|dimension|broadcast|must match|values to unpack", re.IGNORECASE)
-_OWN_FOLDERS = tuple(str(Path(module).parent) + os.sep for module in (str(torch.__file__), str(Path(__file__).parent)))
 
 
 def build_model(
@@ -67,8 +65,13 @@ def build_model(
         SgdlineError: If the entry cannot be resolved, the factory fails, or it returns no `torch.nn.Module`; one
             sentence that names the entry.
     """
-    with _surroundings_kept(entry), _working_directory_importable(entry), _seeded_generators(seed):
-        factory = _resolve(entry)
+    with _surroundings_kept(entry), working_directory_importable(entry), _seeded_generators(seed):
+        factory = named_by(entry, subject=f"Model entry {entry!r}", thing="factory")
+        if not callable(factory):
+            raise SgdlineError(
+                f"Model entry {entry!r} must name a callable, got {type(factory).__name__}. "
+                "Name a function or class that returns a network."
+            )
         arguments = _arguments(entry, factory, kwargs, input_shape=input_shape, num_classes=num_classes)
         try:
             model = factory(**arguments)
@@ -76,17 +79,17 @@ def build_model(
             raise
         except SystemExit as error:
             raise SgdlineError(
-                f"Model entry {entry!r} must build a network, got {_exit_words(error)}. "
+                f"Model entry {entry!r} must build a network, got {exit_words(error)}. "
                 + (
                     "Take the values as arguments of the factory, from the kwargs of the model."
-                    if _parses_arguments(error)
+                    if parses_arguments(error)
                     else "Return a network, or raise an exception that says what is missing."
                 )
             ) from error
         except Exception as error:
             raise SgdlineError(
-                f"Model entry {entry!r} must build a network from the arguments {arguments}, got {_cause(error)}"
-                f"{_where(error)}. Fix the kwargs of the model or the factory."
+                f"Model entry {entry!r} must build a network from the arguments {arguments}, got {cause_words(error)}"
+                f"{where_words(error)}. Fix the kwargs of the model or the factory."
             ) from error
     if not isinstance(model, nn.Module):
         raise SgdlineError(
@@ -132,11 +135,13 @@ def check_model(model: nn.Module, *, input_shape: tuple[int, int, int], num_clas
             logits = model.train()(samples)
     except SystemExit as error:
         raise SgdlineError(
-            f"Model {name!r} must return logits, got {_exit_words(error)}. Raise an exception instead."
+            f"Model {name!r} must return logits, got {exit_words(error)}. Raise an exception instead."
         ) from error
     except Exception as error:
         rule, advice = _misfit_words(model, error, shape)
-        raise SgdlineError(f"Model {name!r} must {rule}, got {_cause(error)}{_where(error)}. {advice}.") from error
+        raise SgdlineError(
+            f"Model {name!r} must {rule}, got {cause_words(error)}{where_words(error)}. {advice}."
+        ) from error
     if not isinstance(logits, Tensor):
         raise SgdlineError(
             f"Model {name!r} must return one tensor of logits, got {type(logits).__name__}. "
@@ -174,66 +179,6 @@ def _misfit_words(model: nn.Module, error: Exception, shape: str) -> tuple[str, 
     if _ABOUT_SIZES.search(str(error)):
         return f"take images of {shape}", "Choose another model, or set channels or image_size of the data set"
     return f"make a forward pass over images of {shape}", "Fix its forward method"
-
-
-def _exit_words(error: SystemExit) -> str:
-    """Return what has ended the program, and where."""
-    if _parses_arguments(error):
-        return f"code that parses command-line arguments{_where(error)}"
-    return f"sys.exit({error.code!r}){_where(error)}" if error.code is not None else f"sys.exit(){_where(error)}"
-
-
-def _parses_arguments(error: BaseException) -> bool:
-    parsers = ("argparse", "optparse", "getopt", "click", "absl", "fire", "typer")
-    return any(
-        frame.f_globals.get("__name__", "").split(".")[0] in parsers for frame, _ in _frames(error.__traceback__)
-    )
-
-
-def _frames(traceback: TracebackType | None) -> Iterator[tuple[Any, int]]:
-    while traceback is not None:
-        yield traceback.tb_frame, traceback.tb_lineno
-        traceback = traceback.tb_next
-
-
-def _where(error: BaseException) -> str:
-    """Return the last line of foreign code that an exception has gone through, in words; nothing if there is none."""
-    if isinstance(error, SyntaxError):
-        return f" (line {error.lineno} of {_short(error.filename)})" if error.filename and error.lineno else ""
-    inside_python = (os.sep + f"python{sys.version_info.major}.{sys.version_info.minor}" + os.sep, "<frozen")
-    places = [
-        (frame.f_code.co_filename, line)
-        for frame, line in _frames(error.__traceback__)
-        if not frame.f_code.co_filename.startswith(_OWN_FOLDERS)
-    ]
-    # Of a file of the user's, its own line says more than that of a library which it calls.
-    own = [place for place in places if not any(part in place[0] for part in inside_python)]
-    installed = [place for place in places if "site-packages" in place[0]]
-    if not own and not installed:
-        return ""
-    file, line = (own or installed)[-1]
-    return f" (line {line} of {_short(file)})"
-
-
-def _short(file: str) -> str:
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
-
-
-def _cause(error: BaseException) -> str:
-    """Return a foreign exception as one line of bounded length, without a full stop at its end."""
-    if isinstance(error, SyntaxError):  # whose text ends with a shortened place
-        return f"a syntax error: {error.msg}"
-    text = " ".join(str(error).split()).rstrip(".")
-    if len(text) > _LONGEST_CAUSE:
-        text = text[:_LONGEST_CAUSE].rstrip() + "..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    """Return a question that offers the nearest known name, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 @contextmanager
@@ -297,108 +242,6 @@ def _seeded_generators(seed: int) -> Iterator[None]:
             random.setstate(python_state)
 
 
-@contextmanager
-def _working_directory_importable(entry: str) -> Iterator[None]:
-    """Let imports find the working directory and, for a file entry, the file's folder, after all other places."""
-    folders = [str(Path.cwd())]
-    location = entry.rpartition(":")[0]
-    if location.endswith(".py"):
-        folders.append(str(Path(location).resolve().parent))
-    added = [folder for folder in dict.fromkeys(folders) if folder not in sys.path]
-    # At the end: a folder of the user's named like an installed package must not hide it.
-    sys.path.extend(added)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        for folder in added:
-            if folder in sys.path:
-                sys.path.remove(folder)
-
-
-def _resolve(entry: str) -> Callable[..., Any]:
-    location, separator, name = entry.rpartition(":")
-    if not separator or not location or not name.isidentifier():
-        raise SgdlineError(
-            f"Model entry {entry!r} must be package.module:factory or folder/file.py:factory, got another form. "
-            "Write the place, a colon and the name of the factory."
-        )
-    module = _load_file(entry, location) if location.endswith(".py") else _import_module(entry, location)
-    try:
-        factory = getattr(module, name)
-    except AttributeError as error:
-        callables = [known for known in dir(module) if not known.startswith("_") and callable(getattr(module, known))]
-        raise SgdlineError(
-            f"Model entry {entry!r} must name a factory of {location}, got no {name!r} there."
-            f"{_nearest(name, callables) or ' Check the name after the colon.'}"
-        ) from error
-    if not callable(factory):
-        raise SgdlineError(
-            f"Model entry {entry!r} must name a callable, got {type(factory).__name__}. "
-            "Name a function or class that returns a network."
-        )
-    return factory  # type: ignore[no-any-return]
-
-
-def _import_module(entry: str, location: str) -> ModuleType:
-    try:
-        return importlib.import_module(location)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if location == missing or location.startswith(missing + "."):
-            advice = (
-                "Install torchvision from the same source as torch (pip install torch torchvision)"
-                if missing == "torchvision"
-                else "Check the spelling, install the package, or start from the folder that holds it"
-            )
-            raise SgdlineError(
-                f"Model entry {entry!r} must name a module that can be found, got no module {missing!r}. {advice}."
-            ) from error
-        raise _import_failed(entry, location, error) from error
-    except (Exception, SystemExit) as error:
-        raise _import_failed(entry, location, error) from error
-
-
-def _import_failed(entry: str, location: str, error: Exception | SystemExit) -> SgdlineError:
-    rule, got = f"Model entry {entry!r} must be importable", f"{_cause(error)}{_where(error)}"
-    advice = f"Fix {location} until python can import it"
-    if isinstance(error, SystemExit):
-        got = _exit_words(error)
-        what = "argument parsing" if _parses_arguments(error) else "what ends the program"
-        advice = f"Move {what} under if __name__ == '__main__'"
-    elif isinstance(error, ModuleNotFoundError) and error.name:
-        got = f"no module {error.name!r}{_where(error)}"
-        advice = "Install it, or put it beside the file or into the folder where you start"
-    elif location.partition(".")[0] == "torchvision":
-        # A pair of builds that does not match fails with "operator torchvision::nms does not exist".
-        advice = "Install torch and torchvision as a matching pair from one source (pip install torch torchvision)"
-    return SgdlineError(f"{rule}, got {got}. {advice}.")
-
-
-def _load_file(entry: str, location: str) -> ModuleType:
-    path = Path(location).resolve()
-    if not path.is_file():
-        raise SgdlineError(
-            f"Model entry {entry!r} must name a file that exists, got none at {path}. "
-            "Give the path from the working directory."
-        )
-    # Registered under a name of its own, because dataclasses and pickle look the module up there.
-    module_name = f"sgdline_model_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise SgdlineError(f"Model entry {entry!r} must name a Python file, got {path}. Name a file that ends in .py.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException as error:
-        del sys.modules[module_name]
-        if isinstance(error, Exception | SystemExit):
-            raise _import_failed(entry, location, error) from error
-        raise
-    return module
-
-
 def _arguments(
     entry: str,
     factory: Callable[..., Any],
@@ -427,6 +270,6 @@ def _arguments(
         raise SgdlineError(
             f"Keyword arguments of model entry {entry!r} must be among {', '.join(named) or 'none'}, "
             f"got {', '.join(map(repr, unknown))}."
-            f"{_nearest(unknown[0], named) or ' Leave out what the factory does not take.'}"
+            f"{did_you_mean(unknown[0], named) or ' Leave out what the factory does not take.'}"
         )
     return {**{name: value for name, value in offered.items() if name in named}, **kwargs}

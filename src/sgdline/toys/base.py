@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from sgdline.declare.registry import Declared
+from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Pattern, Unique, Words
 
 FigureId = Annotated[str, Pattern("^[a-z0-9_]+/[a-z0-9_]+$")]
@@ -25,6 +27,10 @@ class ToyOptions(Declared):
 
     figures: FigureIds = ()
     """What is drawn."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the options together, and no bound can say."""
+        yield from ()
 
 
 @dataclass(frozen=True, kw_only=True)
