@@ -192,7 +192,7 @@ class Things:
 
     probes: Annotated[dict[str, ProbeOptions], OfKind("probe")] = field(default_factory=dict)
     """Probes."""
-    toy: Annotated[ToyOptions, OfKind("toy", tag="kind", default="diagonal_plane")] = ToyOptions()
+    toy: Annotated[ToyOptions, OfKind("toy", tag="kind", default="diagonal_plane")] = field(default_factory=ToyOptions)
     """A toy."""
 
 
@@ -209,7 +209,7 @@ def test_an_entry_works_where_a_name_does(own: str) -> None:
     assert not faults.any()
     assert resolved["probes"][own] == {"every": 100, "draws": 3}
     built = build(Things, {"probes": resolved["probes"]}).probes
-    assert [type(options).__name__ for options in built.values()] == ["GradientNoise", "EvaluationOptions"]
+    assert {type(options).__name__ for options in built.values()} == {"GradientNoise", "EvaluationOptions"}
     assert (registry.label(own), registry.code_of("probe", own)) == ("GradientNoise", own)
 
 
