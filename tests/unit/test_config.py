@@ -380,7 +380,10 @@ BROKEN = [
         ["compares runs", "got 'walk/fig36_quadratic'"],
     ),
     # toys
-    ("run: [quadratc]", "run[0]", ["of a toy", "Did you mean 'quadratic'?"]),
+    ("run: [quadratc]", "run[0]", ["a toy or a paper", "Did you mean 'quadratic'?"]),
+    ("run: [curios]", "run[0]", ["or a paper", "Did you mean 'curious'?"]),
+    ("experiments: {walk: {}}", "experiments.walk", ["must not be the name of a paper", "Rename it"]),
+    ("toys: {sparse: {toy: quadratic_descent}}", "toys.sparse", ["must not be the name of a paper"]),
     ("experiments: {toys: {}}", "experiments.toys", ["tables, toys", "Rename it"]),
     ("toys: {Digits: {toy: quadratic_descent}}", "toys.Digits", ["beside experiments.digits", "run names both"]),
     ("toys: {Quadratic: {toy: quadratic_descent}}", "toys.Quadratic", ["'quadratic'", "upper and lower case"]),
@@ -610,6 +613,23 @@ def test_toys_alone_are_enough_to_run() -> None:
     assert resolved["run"] == ["quadratic"]
     assert runs(resolved) == []
     assert toys(resolved) == ["quadratic"]
+
+
+def test_a_paper_that_nothing_is_drawn_for_cannot_be_run() -> None:
+    changed = {**SINGLE, "toys": {}, "run": ["curious"]}
+    with pytest.raises(ConfigError, match=r"run\[0\] must be a paper that the configuration draws, got curious. Add"):
+        resolve_config(changed, known_figures=FIGURES)
+
+
+def test_a_paper_stands_for_all_that_its_figures_draw() -> None:
+    changed = copy.deepcopy(DEFAULT) | {"run": ["digits", "sparse"]}
+    changed["comparisons"] = {"a": {"figure": "sparse/ext_large_steps", "experiments": ["sparse_valley", "walk_gd"]}}
+    for block in changed["experiments"].values():
+        block.pop("figures", None)
+    changed["toys"] = {name: block for name, block in changed["toys"].items() if name in ("quadratic", "diagonal_gd")}
+    resolved = resolve_config(changed, known_figures=FIGURES, comparing=COMPARING)
+    experiments = [name for name in changed["experiments"] if name in ("sparse_valley", "walk_gd")]
+    assert resolved["run"] == ["digits", *experiments, "diagonal_gd"]
 
 
 # --- whatever YAML may hold -------------------------------------------------------------------------------------------

@@ -91,8 +91,8 @@ def resolve_config(
             _check_entry(model, ("models", name), faults)
         for name, dataset in _mapping(resolved, "datasets").items():
             _check_dataset(dataset, ("datasets", name), faults)
-        _check_run(resolved, raw, faults)
-        _check_run_names(resolved, raw, faults)
+        papers = sorted({figure.partition("/")[0] for figure in known_figures or ()})
+        _check_run_names(resolved, raw, faults, papers)
         for name, experiment in _mapping(resolved, "experiments").items():
             path = ("experiments", name)
             _check_references(experiment, resolved, raw, path, faults)
@@ -140,12 +140,11 @@ def resolve_config(
             known=known_figures,
             drawn=toy_figures,
         )
+        _check_run(resolved, raw, faults, papers)
     faults.raise_if_any()
     # A round trip through JSON: what is handed out shares nothing with the input and fits into the tables' metadata.
     complete: dict[str, Any] = json.loads(json.dumps(resolved))
-    if complete["run"] == "all":
-        complete["run"] = [*complete["experiments"], *complete["toys"]]
-    return complete
+    return complete | {"run": _names_to_run(complete)}
 
 
 def training_images(config: Mapping[str, Any], experiment: str) -> int | None:
@@ -380,25 +379,57 @@ def _images(dataset: Any, split: str) -> int | None:
     return None
 
 
-def _check_run(config: Block, raw: Block, faults: Faults) -> None:
+def _check_run(config: Block, raw: Block, faults: Faults, papers: Collection[str]) -> None:
+    """Note unknown names of what to run, and papers that nothing is drawn for."""
     known = _names(raw, "experiments") + _names(raw, "toys")
-    if isinstance(config.get("run"), list) and _are_named(raw, "experiments", "toys"):
-        for position, name in _sound(config["run"], str):
-            if name not in known:
-                faults.add(
-                    ("run", Index(position)),
-                    f"must be the name of an experiment or of a toy, got {value_words(name)}. "
-                    + name_hint(name, known, kind="experiments and toys"),
-                )
+    if not isinstance(config.get("run"), list) or not _are_named(raw, "experiments", "toys"):
+        return
+    for position, name in _sound(config["run"], str):
+        if name in papers and name not in known:
+            if not faults.any() and not _names_of_paper(config, name):
+                rule = f"must be a paper that the configuration draws, got {name}. Add figures of it to an experiment."
+                faults.add(("run", Index(position)), rule)
+        elif name not in known:
+            hint = name_hint(name, [*known, *papers], kind="experiments, toys and papers")
+            rule = f"must be the name of an experiment, a toy or a paper, got {value_words(name)}. {hint}"
+            faults.add(("run", Index(position)), rule)
 
 
-def _check_run_names(config: Block, raw: Block, faults: Faults) -> None:
+def _names_of_paper(config: Block, paper: str) -> list[str]:
+    """Return the experiments and toys that figures of a paper draw, alone or compared, in the configuration's order."""
+    figures = {name: list(block["figures"]) for kind in ("experiments", "toys") for name, block in config[kind].items()}
+    for block in config["comparisons"].values():
+        for name in block["experiments"]:
+            figures[name].append(block["figure"])
+    return [name for name, drawn in figures.items() if any(figure.startswith(f"{paper}/") for figure in drawn)]
+
+
+def _names_to_run(config: Block) -> list[str]:
+    """Return the experiments and toys to run: all of them, or those that `run` names, with those of its papers."""
+    everything = [*config["experiments"], *config["toys"]]
+    if config["run"] == "all":
+        return everything
+    return list(
+        dict.fromkeys(
+            name
+            for asked in config["run"]
+            for name in ([asked] if asked in everything else _names_of_paper(config, asked))
+        )
+    )
+
+
+def _check_run_names(config: Block, raw: Block, faults: Faults, papers: Collection[str]) -> None:
     """Files of a run are named `<experiment>_<model>_...`: no two pairs of names may join to the same text."""
     experiments, models = _names(raw, "experiments"), _names(raw, "models")
     joined: dict[str, list[tuple[str, str]]] = {}
     for experiment in experiments:
         for model in models:
             joined.setdefault(f"{experiment}_{model}".casefold(), []).append((experiment, model))
+    for kind in ("experiments", "toys"):
+        for name in _mapping(config, kind):
+            if name in papers:
+                rule = f"must not be the name of a paper, got {name!r}. Rename it: run names papers as well."
+                faults.add((kind, name), rule)
     for name, block in _mapping(config, "experiments").items():
         if name.casefold() in _RESERVED_NAMES:
             faults.add(

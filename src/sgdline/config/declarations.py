@@ -384,7 +384,7 @@ class Configuration:
     download: bool = False
     """Fetch missing data sets from their official sites."""
     run: Literal["all"] | Annotated[tuple[Name, ...], MinLen(1), Unique()] = "all"
-    """The experiments and toys to run."""
+    """The experiments and toys to run, by their names; the name of a paper stands for all that its figures draw."""
     datasets: Annotated[dict[str, DatasetOptions], Keys(Name), MinLen(1)]
     """Data sets by name."""
     models: Annotated[dict[str, ModelOptions], Keys(Name), MinLen(1)]
