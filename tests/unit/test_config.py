@@ -623,7 +623,7 @@ def test_a_paper_that_nothing_is_drawn_for_cannot_be_run() -> None:
 
 def test_a_paper_stands_for_all_that_its_figures_draw() -> None:
     changed = copy.deepcopy(DEFAULT) | {"run": ["digits", "sparse"]}
-    changed["comparisons"] = {"a": {"figure": "sparse/ext_large_steps", "experiments": ["sparse_valley", "walk_gd"]}}
+    changed["comparisons"] = {"a": {"figure": "sparse/ext_label_noise", "experiments": ["sparse_valley", "walk_gd"]}}
     for block in changed["experiments"].values():
         block.pop("figures", None)
     changed["toys"] = {name: block for name, block in changed["toys"].items() if name in ("quadratic", "diagonal_gd")}
