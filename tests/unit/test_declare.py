@@ -255,3 +255,6 @@ def test_a_variant_without_its_tag_is_the_default_one() -> None:
     _, faults = walked({"toy": {"eigenvalues": [1.0]}}, Things)
     with pytest.raises(Exception, match=r"toy.eigenvalues is not a known key. It is an option of quadratic_descent"):
         faults.raise_if_any()
+    _, faults = walked({"toy": "relu_regression"}, Things)
+    with pytest.raises(Exception, match=r"toy must be a mapping .*, got 'relu_regression'. Write {kind: relu_regress"):
+        faults.raise_if_any()

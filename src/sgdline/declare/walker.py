@@ -113,6 +113,11 @@ class Walker:
             return True, self._walk_mapping({key: chosen, **value}, known[chosen], path, others=others)
         return False, None
 
+    def _is_tag(self, value: Any, schema: Schema) -> bool:
+        """Return whether a value is the name of a variant of a tagged union, or an entry."""
+        tags = [self._dereferenced(branch)["properties"][schema["x-tag"]] for branch in schema["oneOf"]]
+        return is_entry(value) or value in [tag["const"] for tag in tags if "const" in tag]
+
     def _walk_entry(
         self, value: Any, kind: str, entry: str, path: KeyPath, key: str | None
     ) -> tuple[bool, dict[str, Any] | None]:
@@ -321,6 +326,8 @@ class Walker:
             hint = f"Did you mean {near!r}?" if near is not None else ""
         if not hint and isinstance(value, float) and value.is_integer() and "integer" in kinds | _kinds_of(allowed):
             hint = f"Write {int(value)}." if abs(value) < 2**63 else ""
+        if not hint and "x-tag" in schema and self._is_tag(value, schema):
+            hint = f"Write {{{schema['x-tag']}: {value}}}."
         if not hint and "array" in kinds and isinstance(value, str | int | float) and not isinstance(value, bool):
             hint = _list_hint(value)
         if not hint and kinds == {"string"}:
