@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         exit_status: int = options.command_function(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        exit_status = 0
     except SgdlineError as error:
         print(f"Error: {error}", file=sys.stderr)
         exit_status = options.fault_status
@@ -98,11 +103,11 @@ def _add_check(commands: Commands) -> None:
 def _add_describe(commands: Commands) -> None:
     describe = commands.add_parser(
         "describe",
-        help="the options of a probe, a toy or a block of the configuration",
-        description="Print the options of a probe, a toy, an experiment, a data set: key, default, what is allowed and "
-        "what it means. Without a name: print all names.",
+        help="the options of anything that a configuration names, and of its blocks",
+        description="Print the options of a probe, a toy, an experiment, or of a declaration of your own: key, "
+        "default, what is allowed and what it means. Without a name: print all names.",
     )
-    describe.add_argument("name", nargs="?", metavar="NAME", help="for example hvp, or experiment")
+    describe.add_argument("name", nargs="?", metavar="NAME", help="for example hvp, experiment or folder/file.py:Name")
     describe.set_defaults(command_function=_describe, fault_status=1)
 
 

@@ -19,9 +19,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from sgdline.errors import SgdlineError
-
-_LONGEST_CAUSE = 300  # characters of a foreign exception's text that an error message repeats
+from sgdline.errors import SgdlineError, cause_words
 
 
 class EntryError(SgdlineError):
@@ -149,16 +147,6 @@ def _own_folders() -> tuple[str, ...]:
     torch = importlib.util.find_spec("torch")  # imports nothing
     origins = [Path(__file__), *([Path(torch.origin)] if torch is not None and torch.origin else [])]
     return tuple(str(origin.parent) + os.sep for origin in origins)
-
-
-def cause_words(error: BaseException) -> str:
-    """Return a foreign exception as one line of bounded length, without a full stop at its end."""
-    if isinstance(error, SyntaxError):  # whose text ends with a shortened place
-        return f"a syntax error: {error.msg}"
-    text = " ".join(str(error).split()).rstrip(".")
-    if len(text) > _LONGEST_CAUSE:
-        text = text[:_LONGEST_CAUSE].rstrip() + "..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def where_words(error: BaseException) -> str:

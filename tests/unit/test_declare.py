@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -258,3 +260,16 @@ def test_a_variant_without_its_tag_is_the_default_one() -> None:
     _, faults = walked({"toy": "relu_regression"}, Things)
     with pytest.raises(Exception, match=r"toy must be a mapping .*, got 'relu_regression'. Write {kind: relu_regress"):
         faults.raise_if_any()
+
+
+def test_a_declaration_of_ones_own_is_described(own: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", own]) == 0
+    assert "draws: a whole number of at least 2 (default 8)" in capsys.readouterr().out
+    assert main(["describe", "mine.py:Plain"]) == 1
+    assert "must be a declaration that derives from one of probes.base.ProbeOptions" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m sgdline describe | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (len(done.stdout), done.stderr) == (1, "")

@@ -49,11 +49,27 @@ def describe(name: str | None) -> str:
     named["block"] = own
     if name is None:
         return "\n".join(f"{kind}: {', '.join(things)}" for kind, things in named.items())
+    if registry.is_entry(name):
+        return _described(_declared_by(name))
     everything = {name: part for things in reversed(named.values()) for name, part in things.items()}
     if name not in everything:
         hint = name_hint(name, everything, kind="names")
         raise SgdlineError(f"NAME must be that of a probe, a toy or a block of the configuration, got {name!r}. {hint}")
-    found = everything[name]
+    return _described(everything[name])
+
+
+def _declared_by(entry: str) -> type:
+    """Return the declaration that an entry names, of whatever kind it is."""
+    for kind in registry.KINDS:
+        try:
+            return registry.declaration(kind, entry)
+        except registry.OtherKindError:
+            pass
+    bases = ", ".join(f"{place.package}.base.{place.base}" for place in registry.KINDS.values())
+    raise SgdlineError(f"NAME must be a declaration that derives from one of {bases} of sgdline, got {entry!r}.")
+
+
+def _described(found: type) -> str:
     lines = [inspect.cleandoc(found.__doc__ or "").partition("\n")[0], ""]
     for option in options_of(found):
         default = f"default {option.default}" if option.default else "required"

@@ -20,6 +20,10 @@ class Declared:
     """Base of all declarations that the configuration calls by name; each kind has a base of its own."""
 
 
+class OtherKindError(EntryError):
+    """An entry that names no declaration of the kind that is asked for."""
+
+
 @dataclass(frozen=True)
 class KindOfThing:
     """Where the declarations of one kind are found.
@@ -113,7 +117,7 @@ def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declare
         declared: type[Declared] = found
         return declared
     got = found.__name__ if isinstance(found, type) else type(found).__name__
-    raise EntryError(
+    raise OtherKindError(
         f"must name a frozen dataclass that derives from {base.__module__}.{base.__name__}, got {got}. "
         "docs/extending.md shows one.",
         subject=subject,

@@ -31,7 +31,7 @@ from sgdline.engine.network import (
 )
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.selfcheck import NarrowingCasts, check_loss, check_slope
-from sgdline.errors import SgdlineError
+from sgdline.errors import SgdlineError, cause_words
 from sgdline.models.state import copied, has_own_hooks
 from sgdline.runtime import counting
 
@@ -335,7 +335,7 @@ class _Trial:
             positions = [self._subject.interval * k / 8 for k in range(plan.positions_per_pass)]
             return self._time(engine, positions, count), preparation
         except Exception as error:  # a user's module or a compiler can raise anything
-            self._note(f"{label} left out: {_first_line(error)}")
+            self._note(f"{label} left out: {cause_words(error)}")
             return None
 
     def _starting_point(self, plain_seconds: float) -> tuple[Plan, float]:
@@ -505,7 +505,7 @@ class _Trial:
                     best_seconds = self._time(self._engine(plan), [0.0], count)
                 seconds = self._time(self._engine(candidate), [0.0], count)
             except Exception as failure:
-                self._note(f"{precision} left out: {_first_line(failure)}")
+                self._note(f"{precision} left out: {cause_words(failure)}")
                 continue
             if seconds * _CLEARLY < best_seconds:
                 best, best_seconds, best_error = candidate, seconds, its_error
@@ -527,7 +527,7 @@ class _Trial:
             found = self._losses(engine, [*self._positions, *again], 0, count).double()
             expected = self._losses(self._engine(simple), self._positions, 0, count).double()
         except Exception as error:  # a compiler can raise anything
-            self._note(f"compiled or recorded {plan.precision} left out: {_first_line(error)}")
+            self._note(f"compiled or recorded {plan.precision} left out: {cause_words(error)}")
             return simple
         plain = self._expected(count)
         error_found, error_simple = (
@@ -576,7 +576,7 @@ class _Trial:
             with NarrowingCasts() as casts:
                 found = {chunk: self._losses(engine, self._ends(), chunk, 1) for chunk in chosen}
         except Exception as error:
-            self._warn(f"no comparison with float64: {_first_line(error).rstrip('.')}")
+            self._warn(f"no comparison with float64: {cause_words(error)}")
             return None
         if casts.narrowest is not None or any(losses.dtype != torch.float64 for losses in found.values()):
             self._warn("no comparison with float64: the network or its loss computes in less by itself")
@@ -619,11 +619,6 @@ def _distance(found: Tensor, expected: Tensor, sizes: Sequence[int]) -> float:
         return math.inf
     means = chunk_means(torch.nan_to_num(expected), sizes)
     return float(((chunk_means(torch.nan_to_num(found), sizes) - means).abs() / means.abs().clamp(min=1.0)).max())
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
 
 
 class _LargestOperation(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from sgdline.entries import (
-    cause_words,
     did_you_mean,
     exit_words,
     named_by,
@@ -26,7 +25,7 @@ from sgdline.entries import (
     where_words,
     working_directory_importable,
 )
-from sgdline.errors import SgdlineError
+from sgdline.errors import SgdlineError, cause_words
 from sgdline.models.parameters import count_parameters
 from sgdline.models.state import restored
 
