@@ -309,11 +309,31 @@ rule judge_sparse:
         "../scripts/judge_sparse.py"
 
 
+rule judge_claim:
+    input:
+        unpack(JOBS.own_claim_tables),
+    output:
+        claims=LAYOUT.own_claim("claims", "{claim}"),
+        pooled=LAYOUT.own_claim("pooled", "{claim}"),
+        summary=ensure(LAYOUT.own_claim("summary", "{claim}"), non_empty=True),
+    log:
+        LAYOUT.log("judge_claim", "{claim}"),
+    conda:
+        "../../envs/sgdline.yaml"
+    params:
+        claim=JOBS.own_claim,
+        code=JOBS.own_claim_code("judge_claim.py"),
+    message:
+        "Judging the claim {wildcards.claim}"
+    script:
+        "../scripts/judge_claim.py"
+
+
 rule gather_claims:
     input:
-        claims=[LAYOUT.claims("claims", paper) for paper in claims.JUDGED],
-        pooled=[LAYOUT.claims("pooled", paper) for paper in claims.JUDGED],
-        summary=[LAYOUT.claims("summary", paper) for paper in claims.JUDGED],
+        claims=JOBS.claim_parts("claims"),
+        pooled=JOBS.claim_parts("pooled"),
+        summary=JOBS.claim_parts("summary"),
     output:
         claims=report(
             LAYOUT.claims("claims"),

@@ -15,7 +15,7 @@ from sgdline.config._toys import check_toys
 from sgdline.config.declarations import configuration_schema
 from sgdline.declare.build import build
 from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
-from sgdline.declare.registry import declaration
+from sgdline.declare.registry import declaration, label
 from sgdline.declare.run_facts import RunFacts
 from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
@@ -132,6 +132,7 @@ def resolve_config(
         for name, experiment in _mapping(resolved, "experiments").items():  # once it is known which of them are sound
             _check_start(name, experiment, resolved, raw, faults)
         _check_comparisons(resolved, raw, faults, known=known_figures, probes=figure_probes or {}, comparing=comparing)
+        _check_claims(resolved, raw, faults)
         check_toys(
             _mapping(resolved, "toys"),
             _mapping(raw, "toys"),
@@ -1224,6 +1225,23 @@ def _check_figures(
                     f"must leave at least two lines for the figures, got {every} with {steps} steps. Lower it, or "
                     "raise steps.",
                 )
+
+
+def _check_claims(config: Block, raw: Block, faults: Faults) -> None:
+    """A claim is about experiments that there are and that measure what it reads."""
+    known = _names(raw, "experiments")
+    labels: dict[str, str] = {}
+    for name, block in _mapping(config, "claims").items():
+        twin = labels.setdefault(label(name), name)
+        if twin != name:
+            faults.add(
+                ("claims", name), f"must have another name than {twin}: both are called {label(name)}. Rename it."
+            )
+        for position, experiment in _sound(block.get("experiments"), str):
+            if experiment not in known and _are_named(raw, "experiments"):
+                hint = name_hint(experiment, known, kind="experiments")
+                text = f"must be the name of an experiment, got {value_words(experiment)}. {hint}"
+                faults.add(("claims", name, "experiments", Index(position)), text)
 
 
 def _check_comparisons(

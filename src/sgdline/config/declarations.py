@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal
 
+from sgdline.claims.base import ClaimOptions
 from sgdline.declare.schema import JsonSchema, schema_of
 from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, Lt, MaxLen, MinLen, OfKind, Pattern, Unique, Words
 from sgdline.probes.base import ProbeOptions
@@ -393,6 +394,8 @@ class Configuration:
     """Experiments by name."""
     comparisons: Annotated[dict[str, ComparisonOptions], Keys(Name)] = field(default_factory=dict)
     """Figures over the runs of several experiments, by name."""
+    claims: Annotated[dict[str, ClaimOptions], OfKind("claim")] = field(default_factory=dict)
+    """Claims that are judged on runs, by name or entry, see docs/extending.md."""
     toys: Annotated[
         dict[
             str,

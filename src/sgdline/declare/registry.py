@@ -44,6 +44,7 @@ class KindOfThing:
 KINDS = {
     "probe": KindOfThing("probe", "probes", "ProbeOptions", "options"),
     "toy": KindOfThing("toy", "toys", "ToyOptions", "options"),
+    "claim": KindOfThing("claim", "claims", "ClaimOptions"),
 }
 _ROOT = Path(__file__).parents[1]
 

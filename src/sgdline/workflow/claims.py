@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from sgdline.config import training_images
+from sgdline.declare.registry import declaration, label
 from sgdline.workflow.layout import RunKey
-from sgdline.workflow.runs import Config, experiment_of, runs, starting_point, toys
+from sgdline.workflow.runs import Config, experiment_of, runs, runs_of, starting_point, toys
 from sgdline.workflow.slices import label_noise_in_use, optimizer_in_use, toy_slice
 
 # Papers whose claims are tested, by rules judge_<paper>, and the facts that their claims need of a run.
@@ -50,6 +51,23 @@ def paper_runs(config: Config, paper: str) -> list[RunKey]:
             drawn[name].append(block["figure"])
     of_paper = {name for name, figures in drawn.items() if any(figure.startswith(f"{paper}/") for figure in figures)}
     return [run for run in runs(config) if run.experiment in of_paper]
+
+
+def own_claims(config: Config) -> dict[str, str]:
+    """Return the claims that the configuration names, by what they are called."""
+    return {label(name): name for name in config["claims"]}
+
+
+def tables_read(name: str) -> tuple[str, ...]:
+    """Return the kinds of tables that a claim of the configuration reads of every run."""
+    claim: Any = declaration("claim", name)
+    kinds: tuple[str, ...] = claim.reads
+    return kinds
+
+
+def claimed_runs(config: Config, name: str) -> list[RunKey]:
+    """Return the runs that a claim of the configuration is about."""
+    return runs_of(config, config["claims"][name]["experiments"])
 
 
 def places(chosen: Collection[RunKey], among: Sequence[RunKey]) -> list[int]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from sgdline.declare.registry import label
 from sgdline.workflow.layout import format_lr
 from sgdline.workflow.runs import Config
 
@@ -31,6 +32,7 @@ def wildcard_constraints(config: Config) -> dict[str, str]:
         "seed": r"\d+",
         "segment": r"\d+",
         "probe": one_of(probe for block in experiments.values() for probe in block["probes"]),
+        "claim": one_of(map(label, config["claims"])),
         "comparison": one_of(config["comparisons"]),
         "toy": one_of(config["toys"]),
         "start": r"[^/]+/[^/]+/[^/]+",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sgdline.declare.registry import code_of, is_entry
 from sgdline.digests import code_digest, entry_digest
 from sgdline.workflow import claims, code, constraints, drawing, slices, starts, tables
 from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, run_key
@@ -41,6 +42,7 @@ class Wildcards(Protocol):
     figure: str
     comparison: str
     toy: str
+    claim: str
     start: str
     dataset: str
 
@@ -91,8 +93,10 @@ class Jobs:
     # --- code: digests for params -------------------------------------------------------------------------------------
 
     def code(self, script: str, *modules: str) -> str:
-        """Return the digest of a script, of what it imports, and of modules that it finds by name."""
-        return code_digest(self.folder / "scripts" / script, *modules)
+        """Return the digest of a script, of what it imports, and of modules and entries that it finds by name."""
+        entries = [module for module in modules if is_entry(module)]
+        own = code_digest(self.folder / "scripts" / script, *(module for module in modules if not is_entry(module)))
+        return " ".join([own, *map(entry_digest, entries)])
 
     def training_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that trains or repeats a training."""
@@ -309,6 +313,30 @@ class Jobs:
     def facts(self, paper: str, chosen: Iterable[RunKey]) -> list[dict[str, Any]]:
         """Return what the claims of a paper have to know of these runs beside their tables."""
         return [claims.run_facts(self.config, run, paper) for run in chosen]
+
+    def own_claim(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return what the judgement of a claim of the configuration depends on, beside tables and code."""
+        name = self._own_claim(wildcards)
+        runs = [asdict(run) | {"lr": float(run.lr)} for run in claims.claimed_runs(self.config, name)]
+        return {"claim": name, "settings": self.config["claims"][name], "runs": runs}
+
+    def own_claim_tables(self, wildcards: Wildcards) -> dict[str, list[str]]:
+        """Return the tables that a claim of the configuration reads, by kind, one of each run."""
+        name = self._own_claim(wildcards)
+        kinds: Sequence[str] = claims.tables_read(name)
+        return {kind: self.tables(kind, claims.claimed_runs(self.config, name)) for kind in kinds}
+
+    def own_claim_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that judges one claim of the configuration."""
+        return lambda wildcards: self.code(script, code_of("claim", self._own_claim(wildcards)))
+
+    def _own_claim(self, wildcards: Wildcards) -> str:
+        return claims.own_claims(self.config)[wildcards.claim]
+
+    def claim_parts(self, name: str) -> list[str]:
+        """Return one kind of file of the claims of every paper, and of every claim of the configuration."""
+        papers = [self.layout.claims(name, paper) for paper in claims.JUDGED]
+        return papers + [self.layout.own_claim(name, claim) for claim in claims.own_claims(self.config)]
 
     # --- targets ------------------------------------------------------------------------------------------------------
 

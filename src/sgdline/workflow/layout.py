@@ -153,6 +153,15 @@ class Layout:
         folder = "tables" if paper is None else f"tables/{paper}"
         return self._below(f"{folder}/{CLAIM_FILES[name]}")
 
+    def own_claim(self, name: str, claim: str) -> str:
+        """Return a file of a claim that the configuration names.
+
+        Args:
+            name: One of `CLAIM_FILES`.
+            claim: What it is called.
+        """
+        return self._below(f"tables/claims/{claim}/{CLAIM_FILES[name]}")
+
     def log(self, rule: str, *subject: NamesRun | str | int) -> str:
         """Return the log of a job: of a rule, and of what the job is about, in parts."""
         return self._below(f"logs/{_job(rule, subject)}.log")
