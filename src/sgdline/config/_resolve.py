@@ -1234,9 +1234,8 @@ def _check_claims(config: Block, raw: Block, faults: Faults) -> None:
     for name, block in _mapping(config, "claims").items():
         twin = labels.setdefault(label(name), name)
         if twin != name:
-            faults.add(
-                ("claims", name), f"must have another name than {twin}: both are called {label(name)}. Rename it."
-            )
+            rule = f"must have another name than {twin}: both are called {label(name)}. Rename it."
+            faults.add(("claims", name), rule)
         for position, experiment in _sound(block.get("experiments"), str):
             if experiment not in known and _are_named(raw, "experiments"):
                 hint = name_hint(experiment, known, kind="experiments")

@@ -54,8 +54,9 @@ def paper_runs(config: Config, paper: str) -> list[RunKey]:
 
 
 def own_claims(config: Config) -> dict[str, str]:
-    """Return the claims that the configuration names, by what they are called."""
-    return {label(name): name for name in config["claims"]}
+    """Return the claims about experiments that run, by what they are called."""
+    running = set(config["run"])
+    return {label(name): name for name, block in config["claims"].items() if set(block["experiments"]) <= running}
 
 
 def tables_read(name: str) -> tuple[str, ...]:

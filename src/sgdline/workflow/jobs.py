@@ -96,7 +96,7 @@ class Jobs:
         """Return the digest of a script, of what it imports, and of modules and entries that it finds by name."""
         entries = [module for module in modules if is_entry(module)]
         own = code_digest(self.folder / "scripts" / script, *(module for module in modules if not is_entry(module)))
-        return " ".join([own, *map(entry_digest, entries)])
+        return " ".join([own, *map(entry_digest, entries)]) if entries else own
 
     def training_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that trains or repeats a training."""
