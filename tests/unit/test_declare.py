@@ -19,7 +19,7 @@ from sgdline.config.reference import reference_files
 from sgdline.declare import registry
 from sgdline.declare.build import build
 from sgdline.declare.faults import Faults
-from sgdline.declare.manual import markdown, options_of
+from sgdline.declare.manual import markdown, options_of, with_tables
 from sgdline.declare.schema import as_json, parts_of, schema_of
 from sgdline.declare.vocabulary import Ge, Lt, MinLen, OfKind, Unique, Words
 from sgdline.declare.walker import Walker
@@ -152,6 +152,16 @@ def test_describe_prints_options_and_names(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith("probe: alignment, averages, ")
     assert main(["describe", "hpv"]) == 1
     assert capsys.readouterr().err.endswith("got 'hpv'. Did you mean 'hvp'?\n")
+
+
+def test_the_manual_shows_things_that_it_does_not_mention() -> None:
+    page = "<!-- options: LineOptions -->\n<!-- end -->\n<!-- others: probe -->\nwhat was here\n<!-- end -->\nafter\n"
+    made = with_tables(page, parts_of(Configuration))
+    assert made == with_tables(made, parts_of(Configuration))
+    assert "#### hvp\n\nThe Hessian of the full-batch loss" in made
+    assert "#### line\n" not in made
+    assert made.endswith("<!-- end -->\nafter\n")
+    assert "what was here" not in made
 
 
 # --- entries ----------------------------------------------------------------------------------------------------------

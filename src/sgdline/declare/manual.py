@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sgdline.declare import registry
 from sgdline.declare.faults import literal_words
 from sgdline.declare.schema import JsonSchema, schema_of
 from sgdline.declare.walker import dereferenced, rule_words
 
+_OTHERS = re.compile(r"<!-- others: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 _TABLE = re.compile(r"<!-- options: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -55,6 +58,8 @@ def markdown(declaration: type) -> str:
 def with_tables(text: str, declarations: Mapping[str, type]) -> str:
     """Return a page with its tables made anew: each is between `<!-- options: Name -->` and `<!-- end -->`.
 
+    Between `<!-- others: kind -->` and `<!-- end -->` are the things of a kind that the page has no table for.
+
     Args:
         text: The page, Markdown.
         declarations: By the name of the class.
@@ -62,7 +67,20 @@ def with_tables(text: str, declarations: Mapping[str, type]) -> str:
     Raises:
         KeyError: If the page names a class that is not among them.
     """
-    return _TABLE.sub(lambda m: f"<!-- options: {m[1]} -->\n{markdown(declarations[m[1]])}\n<!-- end -->", text)
+    bare = _OTHERS.sub(lambda m: f"<!-- others: {m[1]} -->\n<!-- end -->", text)
+    shown = {m[1] for m in _TABLE.finditer(bare)}
+    page = _TABLE.sub(lambda m: f"<!-- options: {m[1]} -->\n{markdown(declarations[m[1]])}\n<!-- end -->", bare)
+    return _OTHERS.sub(lambda m: f"<!-- others: {m[1]} -->\n{_others(m[1], shown)}<!-- end -->", page)
+
+
+def _others(kind: str, shown: Collection[str]) -> str:
+    """Return sections on the things of a kind whose declarations are not among those shown."""
+    known = {name: registry.declaration(kind, name) for name in registry.names(kind)}
+    return "".join(
+        f"\n#### {name}\n\n{inspect.cleandoc(found.__doc__ or '')}\n\n{markdown(found)}\n\n"
+        for name, found in known.items()
+        if found.__name__ not in shown
+    )
 
 
 def editor_schema(declaration: type) -> str:

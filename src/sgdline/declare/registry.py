@@ -44,6 +44,7 @@ class KindOfThing:
 KINDS = {
     "probe": KindOfThing("probe", "probes", "ProbeOptions", "options"),
     "toy": KindOfThing("toy", "toys", "ToyOptions", "options"),
+    "loss": KindOfThing("loss", "losses", "Loss"),
     "claim": KindOfThing("claim", "claims", "ClaimOptions"),
 }
 _ROOT = Path(__file__).parents[1]

@@ -1,0 +1,39 @@
+"""What a loss declares (no torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from sgdline.declare.registry import Declared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(Declared):
+    """Options of a loss; each loss derives its own in `sgdline.losses.<name>`, or in a file of the user's.
+
+    The module of a loss imports no torch at its top: the check of a configuration reads it.
+
+    Attributes:
+        never_negative: No sample has a loss below 0; the interpolation probe then keeps the accuracy in its sign.
+    """
+
+    never_negative: ClassVar[bool] = False
+
+    def of_samples(self) -> LossFunction:
+        """Return the function from outputs (n, classes) and targets (n,), int64, to the loss of each sample (n,).
+
+        It is differentiable twice, draws no random numbers, and gives each sample a loss that no other one changes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define of_samples().")
+
+    def of_batch(self) -> LossFunction:
+        """Return the function from outputs and targets to their mean loss, a scalar; one call may be faster."""
+        of_samples = self.of_samples()
+        return lambda outputs, targets: of_samples(outputs, targets).mean()
