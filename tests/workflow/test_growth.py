@@ -1,0 +1,171 @@
+"""The house grows by one file and a line of configuration: things of one's own, by entry and inside the package.
+
+The things are the examples of docs/extending.md, as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from workflow_copy import ROOT, Workflow, copy_workflow
+
+from sgdline.declare import registry
+
+PAGE = ROOT / "docs" / "extending.md"
+EXAMPLES = dict(
+    re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+)
+# What people have before they grow: one run of the package's own things.
+PLAIN = """
+results: results/own
+run: [plain]
+experiments:
+  plain:
+    dataset: digits
+    models: [mlp_tiny]
+    lr: [0.1]
+    batch_size: [64]
+    seed: [0]
+    steps: 20
+    probes: {evaluation: {every: 10}, line: {every: 10}}
+"""
+# Where a thing goes to become part of the package: kind, name there, module of its folder or none.
+PLACES = {
+    "own/stripes.py": ("source", "stripes"),
+    "own/focal.py": ("loss", "focal"),
+    "own/lion.py": ("update_rule", "lion"),
+    "own/inverse_root.py": ("schedule", "inverse_root"),
+    "own/gradient_noise.py": ("probe", "gradient_noise"),
+    "own/loss_falls.py": ("claim", "loss_falls"),
+}
+
+
+def tables(folder: Path) -> dict[str, pa.Table]:
+    return {path.name: pa.ipc.open_file(path).read_all() for path in sorted(folder.rglob("*.arrow"))}
+
+
+def planned_files(workflow: Workflow, *arguments: str) -> str:
+    result = workflow.snakemake("--dry-run", "--quiet", "rules", *arguments)
+    return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """A finished run of the package's own things, then the examples beside it, run too."""
+    workflow = copy_workflow(tmp_path_factory.mktemp("growth") / "workflow")
+    workflow.folder.joinpath("plain.yaml").write_text(PLAIN)
+    workflow.snakemake("all_tables", "--cores", "2", "--configfile", "plain.yaml")
+    for name, text in EXAMPLES.items():
+        workflow.folder.joinpath(name).parent.mkdir(exist_ok=True)
+        workflow.folder.joinpath(name).write_text(text)
+    assert workflow.planned("all_tables", "--configfile", "plain.yaml") == {}
+    both = yaml.safe_load(EXAMPLES["own/config.yaml"]) | {"run": ["plain", "own"]}
+    both["experiments"] |= yaml.safe_load(PLAIN)["experiments"]
+    workflow.folder.joinpath("both.yaml").write_text(yaml.safe_dump(both))
+    jobs = workflow.planned("all_tables", "--configfile", "both.yaml")
+    assert jobs["train_run"] == jobs["prepare_dataset"] == jobs["judge_claim"] == 1  # those of the run of one's own
+    workflow.snakemake("all_tables", "--cores", "2", "--configfile", "both.yaml")
+    return workflow
+
+
+def test_things_by_entry_do_what_they_say(grown: Workflow) -> None:
+    run = next(grown.folder.joinpath("results/own/own").iterdir())
+    found = tables(run)
+    trace = found["trace.arrow"]
+    lr, steps = np.array(trace["lr"]), np.arange(40)
+    np.testing.assert_allclose(lr, 0.003 * np.minimum((steps + 1) / 10, np.sqrt(10 / (steps + 1))))
+    # Lion moves every parameter by the same amount, unless its gradient is 0.
+    norms = np.array(trace["direction_norm"]) ** 2
+    np.testing.assert_allclose(norms, np.round(norms), atol=1e-2)
+    noise = found["GradientNoise.arrow"]
+    assert noise["step"].to_pylist() == [0, 20]
+    assert min(noise["noise_trace"].to_pylist()) > 0.0
+    # The line's loss at 0 is the focal loss of the network; at the start it is below the cross-entropy log 2.
+    assert 0.2 < found["evaluation.arrow"]["train_loss"][0].as_py() < 0.6
+    with grown.folder.joinpath("results/own/tables/claims.csv").open() as file:
+        claims = [row for row in csv.DictReader(file) if row["claim"] == "LossFalls"]
+    losses = np.array(trace["batch_loss"])
+    assert float(claims[0]["value"]) == pytest.approx(losses[-4:].mean() / losses[:4].mean())
+    assert claims[0]["verdict"] == ("holds" if losses[-4:].mean() < losses[:4].mean() else "fails")
+
+
+def test_a_change_of_a_thing_makes_what_it_makes_again_and_nothing_else(grown: Workflow) -> None:
+    file = grown.folder / "own/gradient_noise.py"
+    text = file.read_text()
+    try:
+        file.write_text(text.replace("len(gradients) - 1", "(len(gradients) - 1.0)"))
+        jobs = grown.planned("all_tables", "--configfile", "both.yaml")
+    finally:
+        file.write_text(text)
+    assert jobs.pop("all_tables", 1) == 1
+    assert set(jobs) == {"probe_run"}
+
+
+def test_inside_the_package_a_thing_has_a_name(grown: Workflow, tmp_path: Path) -> None:
+    for name, (kind, inside) in PLACES.items():
+        place = registry.KINDS[kind]
+        folder = grown.folder.joinpath("src/sgdline", *place.package.split("."))
+        target = folder / inside / f"{place.module}.py" if place.module else folder / f"{inside}.py"
+        target.parent.mkdir(exist_ok=True)
+        text = EXAMPLES[name].replace('"GradientNoise"', '"gradient_noise"')
+        target.write_text(text)
+        if place.module:
+            target.with_name("__init__.py").write_text("")
+    assert grown.planned("all_tables", "--configfile", "both.yaml").keys() <= {"all_tables"}
+    text = EXAMPLES["own/config.yaml"]
+    for name, (_, inside) in PLACES.items():
+        text = re.sub(rf'"{re.escape(name)}:\w+"', inside, text)
+    text = text.replace("  own:\n", "  inside:\n").replace("[own]", "[inside]")
+    grown.folder.joinpath("inside.yaml").write_text(text)
+    grown.snakemake("all_tables", "--cores", "2", "--configfile", "inside.yaml")
+    by_entry, by_name = (
+        tables(next(grown.folder.joinpath("results/own", name).iterdir())) for name in ("own", "inside")
+    )
+    by_entry["gradient_noise.arrow"] = by_entry.pop("GradientNoise.arrow")
+    assert by_entry.keys() == by_name.keys()
+    for name, table in by_entry.items():
+        assert table.cast(table.schema.remove_metadata()).equals(
+            by_name[name].cast(by_name[name].schema.remove_metadata())
+        ), name
+
+
+@pytest.mark.parametrize("name", [name for _, name in PLACES.values()])
+def test_a_new_thing_is_in_schema_manual_and_messages(grown: Workflow, name: str) -> None:
+    def python(program: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=grown.folder,
+            env={"PYTHONPATH": str(grown.folder / "src"), "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    shown = python(
+        "from sgdline.config.reference import reference_files\n"
+        f"print(*reference_files({str(grown.folder)!r}).values(), sep='\\n=====\\n')"
+    )
+    manual, schema = shown.split("\n=====\n")
+    assert f"#### {name}\n" in manual
+    assert f'"{name}"' in schema
+    assert f"Did you mean {name!r}?" in python(
+        "from sgdline.declare.faults import Faults\n"
+        "from sgdline.config.declarations import configuration_schema\n"
+        "from sgdline.declare.walker import Walker\n"
+        "faults, schema = Faults(), configuration_schema()\n"
+        f"slip = {name[:-1] + 'x'!r}\n"
+        "block = {'optimizer': {'name': slip}, 'schedule': {'name': slip}, 'loss': {'name': slip}, 'probes': {slip: {}}}\n"
+        "Walker(schema, faults).walk({'experiments': {'a': block}, 'datasets': {'b': {'source': slip}}, "
+        "'claims': {slip: {}}}, schema, ())\n"
+        "try: faults.raise_if_any()\n"
+        "except Exception as error: print(error)\n"
+    )
