@@ -12,7 +12,7 @@ from sgdline.declare.faults import literal_words
 from sgdline.declare.schema import JsonSchema, schema_of
 from sgdline.declare.walker import dereferenced, rule_words
 
-_TABLE = re.compile(r"<!-- options: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+_TABLE = re.compile(r"<!-- options: (\w+)(?: beyond (\w+))? -->\n.*?<!-- end -->", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,18 @@ def options_of(declaration: type) -> list[Option]:
     return found
 
 
-def markdown(declaration: type) -> str:
-    """Return the options of a declaration as a table."""
+def markdown(declaration: type, *, beyond: type | None = None) -> str:
+    """Return the options of a declaration as a table.
+
+    Args:
+        declaration: A frozen dataclass.
+        beyond: Leave out the options that this base of it has as well.
+    """
+    known = [] if beyond is None else options_of(beyond)
     rows = ["| key | meaning | default | allowed |", "|---|---|---|---|"]
     for option in options_of(declaration):
+        if option in known:
+            continue
         default = f"`{option.default}`" if option.default else "*required*"
         rows.append(f"| `{option.key}` | {_unstopped(option.meaning)} | {default} | {option.allowed} |")
     return "\n".join(row.replace("\n", " ") for row in rows)
@@ -55,6 +63,8 @@ def markdown(declaration: type) -> str:
 def with_tables(text: str, declarations: Mapping[str, type]) -> str:
     """Return a page with its tables made anew: each is between `<!-- options: Name -->` and `<!-- end -->`.
 
+    `<!-- options: Name beyond Base -->` leaves out the options that Base has as well.
+
     Args:
         text: The page, Markdown.
         declarations: By the name of the class.
@@ -62,7 +72,14 @@ def with_tables(text: str, declarations: Mapping[str, type]) -> str:
     Raises:
         KeyError: If the page names a class that is not among them.
     """
-    return _TABLE.sub(lambda m: f"<!-- options: {m[1]} -->\n{markdown(declarations[m[1]])}\n<!-- end -->", text)
+
+    def made_anew(table: re.Match[str]) -> str:
+        name, base = table.groups()
+        beyond = None if base is None else declarations[base]
+        head = table[0].partition("\n")[0]
+        return f"{head}\n{markdown(declarations[name], beyond=beyond)}\n<!-- end -->"
+
+    return _TABLE.sub(made_anew, text)
 
 
 def editor_schema(declaration: type) -> str:

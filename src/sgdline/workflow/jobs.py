@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sgdline.declare.registry import is_entry
 from sgdline.digests import code_digest, entry_digest
 from sgdline.workflow import claims, code, constraints, drawing, slices, starts, tables
 from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, run_key
@@ -91,8 +92,14 @@ class Jobs:
     # --- code: digests for params -------------------------------------------------------------------------------------
 
     def code(self, script: str, *modules: str) -> str:
-        """Return the digest of a script, of what it imports, and of modules that it finds by name."""
-        return code_digest(self.folder / "scripts" / script, *modules)
+        """Return the digest of a script, of what it imports, and of modules and entries that it finds by name."""
+        own = [module for module in modules if not is_entry(module)]
+        entries = [entry_digest(module) for module in modules if is_entry(module)]
+        return " ".join([code_digest(self.folder / "scripts" / script, *own), *entries])
+
+    def preparing_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that prepares one data set."""
+        return lambda wildcards: self.code(script, code.source_code(self.config, wildcards.dataset))
 
     def training_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that trains or repeats a training."""
