@@ -82,27 +82,16 @@ def quick(case: Case) -> Case:
 
 def dataset_block(case: Case, *, source: str) -> dict[str, Any]:
     """Return the data set's slice of a configuration."""
-    noise = {
-        "images": case.train + case.validation + 10,
-        "classes": 10,
-        "channels": case.channels,
-        "size": case.image_size,
-        "seed": 0,
-    }
-    return {
+    block = {
         "source": source,
         "train": case.train,
         "validation": case.validation,
         "test": 10,
-        "split": "random",
-        "split_seed": 42,
         "image_size": case.image_size,
         "channels": case.channels,
-        "mean": "auto",
-        "std": "auto",
-        "path": None,
-        "random": noise if source == "random" else None,
     }
+    noise = {"images": case.train + case.validation + 10, "size": case.image_size}
+    return block | noise if source == "random" else block
 
 
 def training_slice(case: Case, *, segments: list[list[int]], threads: int) -> dict[str, Any]:

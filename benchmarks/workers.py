@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sgdline.data.images import load_images
 from sgdline.data.prepare import prepare_dataset
+from sgdline.declare.build import build_thing
 from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.lines import LineEngine
 from sgdline.engine.network import MeasuringSet, Network
@@ -102,8 +103,8 @@ def _prepare_images(case: Case, path: Path, *, data_dir: str) -> tuple[str, str 
     """Write the data set, noise of the same shape if it cannot be had; return the source and what was wrong."""
 
     def write(source: str) -> None:
-        block = dataset_block(case, source=source)
-        prepare_dataset(block, path, data_dir=data_dir, download=False, provenance={})
+        images = build_thing("source", dataset_block(case, source=source), tag="source")
+        prepare_dataset(images, path, data_dir=data_dir, download=False, provenance={})
 
     try:
         write(case.source)

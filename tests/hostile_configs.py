@@ -26,6 +26,7 @@ from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies
 from sgdline.data.images import ImageData, load_images
 from sgdline.data.prepare import prepare_dataset
+from sgdline.declare.build import build_thing
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.figures import available, spec
@@ -384,7 +385,8 @@ class Follower:
         key = repr(sorted(dataset.items(), key=str))
         if key not in self._images:
             path = self._folder / f"{len(self._images)}.arrow"
-            prepare_dataset(dataset, path, data_dir=self._folder, download=False, provenance={})
+            source = build_thing("source", dataset, tag="source")
+            prepare_dataset(source, path, data_dir=self._folder, download=False, provenance={})
             self._images[key] = load_images(path, device="cpu")
             path.unlink()
         return self._images[key]
@@ -435,8 +437,7 @@ class Follower:
 
 def _at_hand(dataset: Mapping[str, Any]) -> bool:
     if dataset["source"] == "random":
-        noise = dataset["random"]
-        return bool(noise["images"] * noise["channels"] * noise["size"] ** 2 <= 2_000_000)
+        return bool(dataset["images"] * dataset["channels"] * dataset["size"] ** 2 <= 2_000_000)
     return dataset["source"] == "digits" and (dataset["image_size"] or 8) <= 32
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdline.data.prepare import prepare_dataset
+from sgdline.data.sources.digits import Digits
 
 MLP = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}}
 
@@ -13,9 +14,8 @@ MLP = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}}
 def prepare_digits(folder: Path, *, train: int, validation: int = 40) -> Path:
     """Write a data set of scikit-learn's digits."""
     path = folder / "digits.arrow"
-    block = {"source": "digits", "train": train, "validation": validation, "test": 10, "split": "random"}
-    block |= {"split_seed": 42, "image_size": None, "channels": None, "mean": "auto", "std": "auto"}
-    prepare_dataset(block | {"path": None, "random": None}, path, data_dir="data", download=False, provenance={})
+    digits = Digits(train=train, validation=validation, test=10)
+    prepare_dataset(digits, path, data_dir="data", download=False, provenance={})
     return path
 
 

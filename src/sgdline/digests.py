@@ -1,8 +1,9 @@
 """Digests of code: what a rule puts into its params so that a real edit of a kernel reruns what depends on it.
 
 A digest covers a script and everything of this package that it imports, directly or not, found from the import
-statements (those inside functions too). It is taken from syntax trees without docstrings and without the checks of
-declarations (methods called `faults`), so comments, docstrings, formatting and checks do not change it.
+statements (those inside functions too). It is taken from syntax trees without docstrings, without the checks of
+declarations (methods called `faults`) and without imports for type checkers, so comments, docstrings, formatting and
+checks do not change it.
 """
 
 from __future__ import annotations
@@ -58,11 +59,15 @@ def _source(path: Path) -> _Source:
 
 
 class _WithoutChecks(ast.NodeTransformer):
-    """Takes out the methods `faults` of declarations: they check options, and no result depends on them."""
+    """Takes out what no result depends on: the methods `faults` of declarations, and imports for type checkers."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
         node.body = [part for part in node.body if not (isinstance(part, ast.FunctionDef) and part.name == "faults")]
         return node
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        checking = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if checking and not node.orelse else self.generic_visit(node)
 
 
 def _read_source(tree: ast.Module) -> _Source:

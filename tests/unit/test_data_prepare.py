@@ -1,6 +1,8 @@
 """From sources to the table, and from the table to tensors."""
 
 import logging
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from sgdline.data.images import load_images
 from sgdline.data.prepare import prepare_dataset
 from sgdline.data.raw_images import RawImages
 from sgdline.data.shares import share_out
-from sgdline.data.sources import SOURCES, load_source
+from sgdline.data.sources.base import Source
+from sgdline.declare import registry
+from sgdline.declare.build import build, build_thing
 from sgdline.errors import SgdlineError
 from sgdline.seeds import generator
 from sgdline.tables import kind_of, provenance, read_table, write_table
@@ -31,15 +35,16 @@ DIGITS = {
     "channels": None,
     "mean": "auto",
     "std": "auto",
-    "path": None,
-    "random": {"images": 60, "classes": 3, "channels": 3, "size": 6, "seed": 0},
 }
-NOISE = {**DIGITS, "source": "random", "train": 40, "validation": 10, "test": 10}
+NOISE = {"source": "random", "images": 60, "classes": 3, "size": 6, "train": 40, "validation": 10, "test": 10}
 SPLITS = ("train", "validation", "test")
 
 
 def prepare(path, block, **entries):
-    prepare_dataset({**block, **entries}, path, data_dir=path.parent, download=False, provenance={"seed": 1})
+    options = {**block, **entries}
+    source = options.pop("source")
+    declaration = registry.declaration("source", source) if isinstance(source, str) else source
+    prepare_dataset(build(declaration, options), path, data_dir=path.parent, download=False, provenance={"seed": 1})
     return read_table(path, "dataset")
 
 
@@ -48,25 +53,30 @@ def target(tmp_path):
     return tmp_path / "dataset.arrow"
 
 
-@pytest.fixture
-def own_source(monkeypatch):
-    """Register arrays of the test as a source named "own"."""
+def own_source(train_images, *, test_images=None, train_labels=None, classes=2, scale=1 / 255):
+    """Return a block whose source holds arrays of the test."""
+    test_images = train_images[:0] if test_images is None else test_images
+    train_labels = np.arange(len(train_images)) % classes if train_labels is None else train_labels
 
-    def register(train_images, *, test_images=None, train_labels=None, classes=2, scale=1 / 255):
-        test_images = train_images[:0] if test_images is None else test_images
-        train_labels = np.arange(len(train_images)) % classes if train_labels is None else train_labels
-        raw = RawImages(
-            train_images=train_images,
-            train_labels=train_labels.astype(np.int64),
-            test_images=test_images,
-            test_labels=np.arange(len(test_images), dtype=np.int64) % classes,
-            class_names=tuple(f"class {label}" for label in range(classes)),
-            scale=scale,
-        )
-        monkeypatch.setitem(SOURCES, "own", lambda settings, **options: raw)
-        return {**DIGITS, "source": "own", "train": "all", "validation": 0, "test": 0}
+    @dataclass(frozen=True, kw_only=True)
+    class Own(Source):
+        def read(self, *, data_dir, download):
+            return RawImages(
+                train_images=train_images,
+                train_labels=train_labels,
+                test_images=test_images,
+                test_labels=np.arange(len(test_images)) % classes,
+                class_names=tuple(f"class {label}" for label in range(classes)),
+                scale=scale,
+            )
 
-    return register
+    return {**DIGITS, "source": Own, "train": "all", "validation": 0, "test": 0}
+
+
+def colour_noise():
+    """Return the images of NOISE, and a block whose source holds them: one of random images converts nothing."""
+    colour = build_thing("source", NOISE, tag="source").read(data_dir=Path(), download=False).train_images
+    return colour, own_source(colour) | {"test": 10}
 
 
 def rows_of(table, split):
@@ -169,7 +179,7 @@ def test_three_splits_of_one_image_do_not_all_take_the_same_class():
     assert sorted(shares.sum(axis=0).tolist()) == [1, 2]
 
 
-def test_a_stratified_split_has_the_shares_of_the_classes(tmp_path, own_source):
+def test_a_stratified_split_has_the_shares_of_the_classes(tmp_path):
     labels = np.repeat([0, 1, 2], [50, 30, 21])
     tests = np.ones((9, 1, 2, 2), np.uint8)
     block = own_source(np.zeros((101, 1, 2, 2), np.uint8), test_images=tests, train_labels=labels, classes=3)
@@ -191,7 +201,7 @@ def test_a_stratified_split_has_the_shares_of_the_classes(tmp_path, own_source):
     assert all(len(set(part)) > 1 for part in np.split(table["label"].to_numpy()[:40], 4))
 
 
-def test_sequential_takes_the_first_and_the_last(target, own_source):
+def test_sequential_takes_the_first_and_the_last(target):
     """walk 5.1: of 60,000 images the first 45,000 train and the last 10,000 validate; here a thousandth."""
     block = own_source(np.zeros((60, 1, 2, 2), np.uint8), test_images=np.ones((10, 1, 2, 2), np.uint8))
     table = prepare(target, block, split="sequential", train=45, validation=10, test=4)
@@ -211,7 +221,7 @@ def test_sequential_without_a_test_set_ends_with_the_test_split(target):
     ]
 
 
-def test_a_test_set_of_its_own_is_not_mixed_in(target, own_source):
+def test_a_test_set_of_its_own_is_not_mixed_in(target):
     block = own_source(np.zeros((30, 1, 2, 2), np.uint8), test_images=np.ones((20, 1, 2, 2), np.uint8))
     table = prepare(target, block, train="all", validation=10, test="all")
     pixels = np.stack(table["pixels"].to_pylist())
@@ -220,7 +230,7 @@ def test_a_test_set_of_its_own_is_not_mixed_in(target, own_source):
     assert sorted([*rows_of(table, "train"), *rows_of(table, "validation")]) == list(range(30))
 
 
-def test_sizes_that_do_not_fit_name_key_and_limit(target, own_source):
+def test_sizes_that_do_not_fit_name_key_and_limit(target):
     with pytest.raises(SgdlineError) as caught:
         prepare(target, DIGITS, validation=800)
     assert str(caught.value) == (
@@ -230,14 +240,14 @@ def test_sizes_that_do_not_fit_name_key_and_limit(target, own_source):
     with pytest.raises(SgdlineError, match=r"got all for train and test\. Give a number for test\."):
         prepare(target, DIGITS, train="all", test="all")
     block = own_source(np.zeros((30, 1, 2, 2), np.uint8), test_images=np.ones((20, 1, 2, 2), np.uint8))
-    with pytest.raises(SgdlineError, match="test must be at most 20 of the 20 images in the test set of own, got 21"):
+    with pytest.raises(SgdlineError, match="test must be at most 20 of the 20 images in the test set of Own, got 21"):
         prepare(target, block, test=21)
     with pytest.raises(SgdlineError, match="train must be at least one image, got 0"):
         prepare(target, block, train="all", validation=30)
     assert not target.exists()
 
 
-def test_a_missing_class_is_allowed_and_reported(target, own_source, caplog):
+def test_a_missing_class_is_allowed_and_reported(target, caplog):
     block = own_source(np.eye(4, dtype=np.uint8).reshape(4, 1, 2, 2), train_labels=np.array([0, 0, 2, 2]), classes=4)
     with caplog.at_level(logging.WARNING):
         prepare(target, block)
@@ -254,8 +264,8 @@ def pixels_of(table):
 
 
 def test_grey_is_pillows_luma(target):
-    colour = load_source(NOISE, data_dir=".", download=False).train_images
-    table = prepare(target, NOISE, channels=1)
+    colour, block = colour_noise()
+    table = prepare(target, block, channels=1)
     grey = pixels_of(table)
     assert grey.shape == (60, 1, 6, 6)
     for image, row in zip(grey, table["source_index"].to_pylist(), strict=True):
@@ -272,15 +282,14 @@ def test_colour_repeats_grey(tmp_path):
 
 
 def test_other_channels_cannot_be_converted(target):
-    noise = {**NOISE["random"], "channels": 2}
     with pytest.raises(SgdlineError, match="channels must be null for a source with 2 channels, got 3"):
-        prepare(target, NOISE, random=noise, channels=3)
+        prepare(target, own_source(np.zeros((4, 2, 3, 3), np.uint8)), channels=3)
 
 
 @pytest.mark.parametrize("image_size", [3, 6, 13])
 def test_resizing_is_pillows_bilinear(target, image_size):
-    colour = load_source(NOISE, data_dir=".", download=False).train_images
-    table = prepare(target, NOISE, image_size=image_size)
+    colour, block = colour_noise()
+    table = prepare(target, block, image_size=image_size)
     assert provenance(table)["image_shape"] == [3, image_size, image_size]
     for image, row in zip(pixels_of(table), table["source_index"].to_pylist(), strict=True):
         picture = Image.fromarray(np.ascontiguousarray(colour[row].transpose(1, 2, 0)))
@@ -340,7 +349,7 @@ def test_constants_that_do_not_fit(target, entries, message):
     assert not target.exists()
 
 
-def test_a_constant_channel_stays_finite(target, own_source, caplog):
+def test_a_constant_channel_stays_finite(target, caplog):
     images = np.zeros((20, 2, 3, 3), dtype=np.uint8)
     images[:, 0] = np.arange(20)[:, None, None]
     images[:, 1] = 200
@@ -447,10 +456,7 @@ def test_a_sequential_split_of_a_sorted_source_mixes_its_classes(tmp_path):
         for index in range(12):
             Image.fromarray(np.full((4, 4, 3), 20 * label + index, dtype=np.uint8)).save(folder / f"{index:02d}.png")
     block = {"source": "image_folder", "path": str(tmp_path / "images"), "split": "sequential", "split_seed": 1}
-    block |= {"train": 36, "validation": 12, "test": 0, "image_size": None, "channels": None}
-    block |= {"mean": "auto", "std": "auto", "random": None}
-    prepare_dataset(block, tmp_path / "d.arrow", data_dir=tmp_path, download=False, provenance={})
-    rows = read_table(tmp_path / "d.arrow", "dataset").to_pandas()
+    rows = prepare(tmp_path / "d.arrow", block, train=36, validation=12, test=0).to_pandas()
     train = rows[rows["split"] == "train"]
     assert sorted(train["source_index"]) == list(range(36)), "still the first images"
     assert all(len(set(train["label"][first : first + 9])) > 1 for first in range(0, 36, 9))

@@ -21,6 +21,7 @@ from sgdline.analysis.same_position import measure_same_position
 from sgdline.analysis.strategies import measure_strategies
 from sgdline.config import resolve_config
 from sgdline.data.prepare import prepare_dataset
+from sgdline.declare.build import build_thing
 from sgdline.errors import SgdlineError
 from sgdline.figures import style
 from sgdline.probes.gather import gather_segments
@@ -78,8 +79,8 @@ def folder(jobs: Jobs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     run = wildcards_of(RUN)
     facts = jobs.labels(run)
-    block = jobs.config["datasets"]["digits"] | {"random": None}
-    prepare_dataset(block, folder / "digits.arrow", data_dir=folder, download=False, provenance={})
+    digits = build_thing("source", jobs.config["datasets"]["digits"], tag="source")
+    prepare_dataset(digits, folder / "digits.arrow", data_dir=folder, download=False, provenance={})
     train_run(
         folder / "digits.arrow",
         trace=folder / "trace.arrow",

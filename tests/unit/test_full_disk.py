@@ -59,16 +59,12 @@ def left_in(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-NOISE = {"source": "random", "train": 40, "validation": 4, "test": 4, "split": "random", "split_seed": 1} | {
-    "image_size": None, "channels": None, "mean": "auto", "std": "auto", "path": None,
-    "random": {"images": 64, "classes": 4, "channels": 3, "size": 16, "seed": 2},
-}  # fmt: skip
-
-
 def a_data_set(target: Path) -> None:
     from sgdline.data.prepare import prepare_dataset
+    from sgdline.data.sources.random import RandomImages
 
-    prepare_dataset(NOISE, target, data_dir=target.parent, download=False, provenance={})
+    noise = RandomImages(train=40, validation=4, test=4, split_seed=1, images=64, classes=4, size=16, seed=2)
+    prepare_dataset(noise, target, data_dir=target.parent, download=False, provenance={})
 
 
 def a_table(target: Path) -> None:

@@ -14,24 +14,22 @@ from PIL import Image
 
 from sgdline.data import image_folder
 from sgdline.data.prepare import prepare_dataset
-from sgdline.data.sources import load_source
+from sgdline.data.reading import read_source
+from sgdline.data.sources.image_folder import ImageFolder
 from sgdline.errors import SgdlineError
 from sgdline.tables import read_table
 
 RNG_SEED = 7
-SETTINGS = {"source": "image_folder", "train": "all", "validation": 0, "test": 0, "split": "random", "split_seed": 1}
-SETTINGS |= {"image_size": None, "channels": None, "mean": "auto", "std": "auto", "random": None}
 
 
 def load(root, *, image_size=None):
-    settings = {"source": "image_folder", "path": None if root is None else str(root), "image_size": image_size}
-    return load_source(settings, data_dir="nowhere", download=False)
+    folder = ImageFolder(path=str(root), train="all", image_size=image_size)
+    return read_source(folder, data_dir="nowhere", download=False)
 
 
-def prepare(root, target, **entries):
-    prepare_dataset(
-        {**SETTINGS, "path": str(root), **entries}, target, data_dir="nowhere", download=False, provenance={}
-    )
+def prepare(root, target, **options):
+    folder = ImageFolder(path=str(root), **{"train": "all", "test": 0, "split_seed": 1, **options})
+    prepare_dataset(folder, target, data_dir="nowhere", download=False, provenance={})
     return read_table(target, "dataset").to_pandas()
 
 
@@ -120,8 +118,6 @@ def test_class_folders_without_a_training_folder_are_one_set(tmp_path, log):
 
 
 def test_folders_that_do_not_fit(tmp_path):
-    with pytest.raises(SgdlineError, match="path must be the folder with train/<class>"):
-        load(None)
     with pytest.raises(SgdlineError, match=r"path must be a folder with train/<class>.*absent, which is no folder"):
         load(tmp_path / "absent")
     root = tmp_path / "root"

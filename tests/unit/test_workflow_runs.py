@@ -138,7 +138,6 @@ TRAININGS = {"training", "other_training", "probe", "plan"}
         ("data_dir", "elsewhere", set()),
         ("download", True, set()),
         ("datasets.digits.train", 512, {"dataset"}),
-        ("datasets.digits.random.images", 3, set()),
         ("models.mlp.kwargs.hidden", [7], {"training", "probe", "plan"}),
         ("models.tiny_resnet.entry", "a:b", {"other_training"}),
         ("experiments.digits.lr", [0.1, 0.5], set()),
@@ -220,13 +219,6 @@ def test_many_lines_are_measured_as_single_ones() -> None:
         assert key not in many
         del line[key]
     assert many == line
-
-
-def test_noise_settings_count_for_noise_only() -> None:
-    assert dataset_slice(CONFIG, "digits")["random"] is None
-    config = copy.deepcopy(CONFIG)
-    config["datasets"]["digits"]["source"] = "random"
-    assert dataset_slice(config, "digits")["random"]["images"] == 2048
 
 
 def test_analysis_without_lines_has_no_interval() -> None:

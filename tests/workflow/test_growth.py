@@ -163,7 +163,7 @@ def test_a_new_thing_is_in_schema_manual_and_messages(grown: Workflow, name: str
         "from sgdline.declare.walker import Walker\n"
         "faults, schema = Faults(), configuration_schema()\n"
         f"slip = {name[:-1] + 'x'!r}\n"
-        "block = {'optimizer': {'name': slip}, 'schedule': {'name': slip}, 'loss': {'name': slip}, 'probes': {slip: {}}}\n"
+        "block = {key: {'name': slip} for key in ('optimizer', 'schedule', 'loss')} | {'probes': {slip: {}}}\n"
         "Walker(schema, faults).walk({'experiments': {'a': block}, 'datasets': {'b': {'source': slip}}, "
         "'claims': {slip: {}}}, schema, ())\n"
         "try: faults.raise_if_any()\n"

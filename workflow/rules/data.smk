@@ -9,7 +9,7 @@ rule prepare_dataset:
         settings=JOBS.dataset_settings,
         data_dir=CONFIG["data_dir"],
         download=CONFIG["download"],
-        code=JOBS.code("prepare_dataset.py"),
+        code=JOBS.preparing_code("prepare_dataset.py"),
     message:
         "Preparing data set {wildcards.dataset}"
     script:

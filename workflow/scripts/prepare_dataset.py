@@ -11,12 +11,13 @@ Output: table `dataset`, one row per image.
 """
 
 from sgdline.data.prepare import prepare_dataset
+from sgdline.declare.build import build_thing
 from sgdline.runtime import job
 
 if __name__ == "__main__":
     with job(log=snakemake.log[0]):
         prepare_dataset(
-            snakemake.params.settings,
+            build_thing("source", snakemake.params.settings, tag="source"),
             snakemake.output[0],
             data_dir=snakemake.params.data_dir,
             download=snakemake.params.download,

@@ -7,42 +7,36 @@ import math
 import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from sgdline.chosen_updates import any_chosen
 from sgdline.config._files import ConfigFiles
 from sgdline.config._toys import check_toys
 from sgdline.config.declarations import configuration_schema
-from sgdline.declare.build import build
+from sgdline.data.dataset_checks import images_of
+from sgdline.data.sources.base import Source
+from sgdline.declare.build import build, build_thing
 from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
-from sgdline.declare.registry import declaration, label
+from sgdline.declare.paths import too_long
+from sgdline.declare.registry import declaration, is_entry, label
 from sgdline.declare.run_facts import RunFacts
 from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
 from sgdline.engine.lanczos_budget import smallest_budget
+from sgdline.entries import where_words
+from sgdline.errors import cause_words
 from sgdline.workflow.layout import format_lr
 from sgdline.workflow.segments import measured_steps, segment_bounds
 
 Block = Mapping[str, Any]
 
 _SPLITS = ("train", "validation", "test")
-# Channels, images in the training and the test set, and side of the sources that are always the same.
-_SOURCES = {
-    "digits": (1, 1797, 0, 8),
-    "fashion_mnist": (1, 60000, 10000, 28),
-    "mnist": (1, 60000, 10000, 28),
-    "cifar10": (3, 50000, 10000, 32),
-    "cifar100": (3, 50000, 10000, 32),
-    "svhn": (3, 73257, 26032, 32),
-}
 # Folders beside those of the experiments.
 _RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "sharpness", "tables", "toys")
 _FINEST_GRID = 100_000  # grid points on each side of 0
 _ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
-_LONGEST_PATH, _LONGEST_NAME = 4096, 255  # bytes, on Linux
-_MOST_PIXELS = 2**31 - 1  # sgdline.data.raw_images, which imports numpy
 _LARGEST_RATE = 1e30  # within float32, in which networks are trained
-_LARGEST_PIXEL = 1e6  # after normalisation; a network's sums of squares have to stay within float32
 _LONGEST_SCHEDULE = 1_000_000  # updates; the steps of a longer equivalent schedule are checked where they are made
 # What a model's factory gets without being told, if it asks for it (sgdline.models.loading).
 _FACTS_OF_DATA = ("input_shape", "num_classes", "in_channels", "image_size")
@@ -188,11 +182,12 @@ def _are_named(raw: Any, *kinds: str) -> bool:
 
 def _check_folders(config: Block, faults: Faults) -> None:
     paths: list[tuple[KeyPath, Any]] = [((key,), config.get(key)) for key in ("results", "data_dir")]
-    for kind, key in (("datasets", "path"), ("experiments", "import_lines")):
-        paths += [((kind, name, key), _entry(block, key)) for name, block in _mapping(config, kind).items()]
+    imported = _mapping(config, "experiments").items()
+    paths += [(("experiments", name, "import_lines"), _entry(block, "import_lines")) for name, block in imported]
     for path, text in paths:
-        if isinstance(text, str) and not faults.under(path):
-            _check_length(text, path, faults)
+        length = too_long(text) if isinstance(text, str) and not faults.under(path) else None
+        if length:
+            faults.add(path, length)
     for key in ("results", "data_dir"):
         folder = config.get(key)
         if not isinstance(folder, str) or faults.under((key,)):
@@ -211,16 +206,6 @@ def _check_folders(config: Block, faults: Faults) -> None:
             faults.add((key,), f"must be a folder of its own, {got}. Name a folder inside it.")
 
 
-def _check_length(text: str, path: KeyPath, faults: Faults) -> None:
-    whole, longest = len(text.encode()), max(len(part.encode()) for part in text.split("/"))
-    if whole > _LONGEST_PATH or longest > _LONGEST_NAME:
-        faults.add(
-            path,
-            f"must be a path of at most {_LONGEST_PATH} bytes, each name in it of at most {_LONGEST_NAME}, got {whole} "
-            f"and {longest}. Choose a shorter one, or link to it.",
-        )
-
-
 def _check_distinct_names(blocks: Block, path: KeyPath, faults: Faults) -> None:
     seen: dict[str, str] = {}
     for name in blocks:
@@ -234,150 +219,46 @@ def _check_distinct_names(blocks: Block, path: KeyPath, faults: Faults) -> None:
 
 
 def _check_dataset(dataset: Block, path: KeyPath, faults: Faults) -> None:
-    source, folder = dataset.get("source"), dataset.get("path")
-    if dataset.get("train") == 0:
-        faults.add((*path, "train"), "must be a number of images of at least 1, or all, got 0. Training needs images.")
-    if not faults.under((*path, "path")) and source is not None:
-        if source == "image_folder" and folder is None:
-            faults.add(
-                (*path, "path"),
-                "must be the folder with train/<class>/* or <class>/* when source is image_folder, got null. Add path.",
-            )
-        elif source != "image_folder" and folder is not None:
-            faults.add(
-                (*path, "path"),
-                f"must be null unless source is image_folder, got {value_words(folder)}. Remove it, or set source: "
-                "image_folder; where downloaded sets lie is said by data_dir.",
-            )
-        elif folder is not None and re.search(r"[{}*?\[\]]", folder):
-            faults.add(
-                (*path, "path"),
-                f"must be a folder path without the wildcard characters {{ }} * ? [ ], got {value_words(folder)}. "
-                "Rename the folder or link to it.",
-            )
-    _check_split_sizes(dataset, path, faults)
-    _check_pixels(dataset, path, faults)
-    channels = dataset.get("channels") or _channels(dataset)
-    lengths = {key: len(dataset[key]) for key in ("mean", "std") if isinstance(dataset.get(key), list)}
-    for key, length in lengths.items():
-        if channels is not None and length != channels:
-            faults.add(
-                (*path, key),
-                f"must have one number per channel ({channels} here), got {length}. Give {channels} or write auto.",
-            )
-    if channels is None and len(set(lengths.values())) == 2:
-        faults.add(
-            (*path, "std"),
-            f"must have as many entries as mean ({lengths['mean']}), got {lengths['std']}. Give both one per channel.",
-        )
-    if "std" in lengths:
-        for position, value in _sound(dataset["std"], float):
-            if value <= 0:
-                faults.add(
-                    (*path, "std", Index(position)),
-                    f"must be a number above 0, got {value}. Pixels are divided by it.",
-                )
-    if not faults.under(path):
-        _check_constants(dataset, path, faults)
-
-
-def _check_constants(dataset: Block, path: KeyPath, faults: Faults) -> None:
-    """Given constants must leave normalised pixels that a network can compute with."""
-    given = {key: [value for _, value in _sound(dataset.get(key), float)] for key in ("mean", "std")}
-    # What is measured instead lies in [0, 1], and a standard deviation is at least one grey level.
-    means = given["mean"] or [1.0]
-    stds = given["std"] or [1 / 255 if dataset.get("std") == "auto" else 1.0]
-    count = max(len(means), len(stds))
-    for mean, std in zip(means * (count // len(means)), stds * (count // len(stds)), strict=True):
-        if (1.0 + abs(mean)) / std > _LARGEST_PIXEL:
-            faults.add(
-                (*path, "std" if given["std"] else "mean"),
-                f"must leave pixels, (v - mean)/std for v in [0, 1], below {_LARGEST_PIXEL:g}, got {mean:g} as mean "
-                f"and {std:g} as std. Write auto, or constants for pixels from 0 to 1.",
-            )
+    """Let a sound data set say what is wrong with its options together."""
+    try:
+        source = _source(dataset)
+        if source is None or any(faults.under((*path, option)) for option in dataset):
             return
-
-
-def _channels(dataset: Block) -> int | None:
-    """Return the channels of a source's images; None if unknown."""
-    source = dataset.get("source")
-    if source == "random":
-        channels = _mapping(dataset, "random").get("channels")
-        return channels if isinstance(channels, int) else None
-    if source == "image_folder":
-        return 3
-    return _SOURCES[source][0] if source in _SOURCES else None
-
-
-def _check_pixels(dataset: Block, path: KeyPath, faults: Faults) -> None:
-    """All images lie in one table, whose size is known before they are read if source or settings say it."""
-    source, size, channels = dataset.get("source"), dataset.get("image_size"), dataset.get("channels")
-    noise = _mapping(dataset, "random")
-    counts = [_images(dataset, split) for split in _SPLITS]
-    side = size or (noise.get("size") if source == "random" else _SOURCES[source][3] if source in _SOURCES else None)
-    depth = channels or _channels(dataset)
-    made = math.prod(noise.get(key) or 1 for key in ("images", "channels", "size", "size")) if source == "random" else 0
-    kept = sum(count or 0 for count in counts) * (depth or 1) * (side or 1) ** 2
-    if max(made, kept) > _MOST_PIXELS and not faults.under(path):
-        here = (*path, "random") if made > _MOST_PIXELS else (*path, "train") if size is None else (*path, "image_size")
+        for fault in source.faults():
+            faults.add((*path, *fault.path), fault.text)
+    except Exception as error:
+        if not is_entry(dataset["source"]):
+            raise
         faults.add(
-            here,
-            f"must leave at most {_MOST_PIXELS} pixel values in the data set, got {max(made, kept)}. Take fewer images "
-            "or smaller ones.",
+            (*path, "source"),
+            f"must check its options without an error, got {cause_words(error)}{where_words(error)}. Correct "
+            f"{dataset['source']}.",
         )
 
 
-def _pools(dataset: Block) -> list[tuple[tuple[str, ...], int]]:
-    """Return which splits share how many images; nothing where the source does not say."""
-    source = dataset.get("source")
-    if source == "random":
-        images = _mapping(dataset, "random").get("images")
-        return [] if images is None else [(_SPLITS, images)]
-    if source not in _SOURCES:
-        return []
-    _, train, test, _ = _SOURCES[source]
-    return [(_SPLITS[:2], train), (_SPLITS[2:], test)] if test else [(_SPLITS, train)]
-
-
-def _check_split_sizes(dataset: Block, path: KeyPath, faults: Faults) -> None:
-    for splits, available in _pools(dataset):
-        left = available
-        unbounded = [split for split in splits if dataset.get(split) == "all"]
-        for split in splits:
-            size = dataset.get(split)
-            if isinstance(size, int) and size > left:
-                faults.add(
-                    (*path, split),
-                    f"must be at most {left}, got {size}. {', '.join(splits)} share the {available} images of "
-                    f"{dataset['source']}."
-                    if len(splits) > 1
-                    else f"must be at most {left}, got {size}. {dataset['source']} has no more.",
-                )
-                break
-            left -= size if isinstance(size, int) else 0
-        if len(unbounded) > 1:
-            faults.add(
-                (*path, unbounded[-1]),
-                f"must be a number of images when {unbounded[0]} is all, got all. They share the {available} images of "
-                f"{dataset['source']}.",
-            )
-        elif unbounded == ["train"] and left < 1 and not faults.under(path):
-            faults.add(
-                (*path, "train"),
-                f"must have images left to take, got all of {max(left, 0)}. Lower validation or test.",
-            )
+def _source(dataset: Block) -> Source | None:
+    """Return the declaration of a data set; None where an option is left out because it is at fault."""
+    declared: Any = declaration("source", dataset["source"])
+    if not {field.name for field in fields(declared)} <= dataset.keys():
+        return None
+    source: Source = build_thing("source", dataset, tag="source")
+    return source
 
 
 def _images(dataset: Any, split: str) -> int | None:
-    """Return the number of images of a split, `all` counted where the source's size is known."""
-    size = dataset.get(split) if isinstance(dataset, Mapping) else None
+    """Return the number of images of a split, `all` counted where the source says how many it has."""
+    if not isinstance(dataset, Mapping) or "source" not in dataset:
+        return None
+    size = dataset.get(split)
     if isinstance(size, int):
         return size
-    for splits, available in _pools(dataset) if size == "all" else []:
-        others = [dataset.get(other) for other in splits if other != split]
-        if split in splits and all(isinstance(other, int) for other in others):
-            return max(available - sum(other for other in others if isinstance(other, int)), 0)
-    return None
+    try:
+        source = _source(dataset)
+        return None if source is None else images_of(source, split)
+    except Exception:
+        if not is_entry(dataset["source"]):
+            raise
+        return None  # _check_dataset has reported it
 
 
 def _check_run(config: Block, raw: Block, faults: Faults, papers: Collection[str]) -> None:

@@ -1,6 +1,7 @@
 """What a configuration holds, key by key: its defaults, bounds and meanings (no torch).
 
-Probes and toys declare their own options, see `sgdline.probes.base` and `sgdline.toys.base`. What no bound can say is
+Data sources, probes and toys declare their own options, see `sgdline.data.sources.base`, `sgdline.probes.base` and
+`sgdline.toys.base`. What no bound can say is
 checked by `sgdline.config._resolve`.
 """
 
@@ -11,6 +12,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from sgdline.claims.base import ClaimOptions
+from sgdline.data.sources.base import Source
 from sgdline.declare.schema import JsonSchema, schema_of
 from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, Lt, MaxLen, MinLen, OfKind, Pattern, Unique, Words
 from sgdline.probes.base import ProbeOptions
@@ -22,64 +24,12 @@ Name = Annotated[
     MaxLen(64),
     Words('a name used in file names, letters, digits, "_" and "-" only'),
 ]
-SplitSize = Annotated[Annotated[int, Ge(0)] | Literal["all"], Words("a number of images, or all")]
-ChannelConstants = Annotated[
-    Literal["auto", "none"] | Annotated[tuple[float, ...], MinLen(1)],
-    Words("auto, none, or a list of one number per channel"),
-]
 BatchSize = Annotated[Annotated[int, Ge(1)] | Literal["all"], Words("a number of samples, or all")]
 Entry = Annotated[
     str,
     Pattern(r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[\w./-]+\.py):[A-Za-z_]\w*$"),
     Words("package.module:factory or folder/file.py:factory"),
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RandomImages:
-    """Seeded noise of any shape, for benchmarks."""
-
-    images: Annotated[int, Ge(1), Le(100000000)] = 2048
-    """Images."""
-    classes: Annotated[int, Ge(2), Le(100000)] = 10
-    """Classes."""
-    channels: Annotated[int, Ge(1), Le(1000)] = 3
-    """Channels."""
-    size: Annotated[int, Ge(1), Le(8192)] = 32
-    """Pixels a side."""
-    seed: Annotated[int, Ge(0)] = 0
-    """Seed of the noise."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetOptions:
-    """A named draw of images from a source."""
-
-    source: Literal["digits", "fashion_mnist", "mnist", "cifar10", "cifar100", "svhn", "image_folder", "random"]
-    """Where the images come from."""
-    train: SplitSize
-    """Images to train on; they are the measuring set of the full-batch loss as well."""
-    validation: SplitSize = 0
-    """Images of the validation set, taken from the source's training images."""
-    test: SplitSize = "all"
-    """Images of the test set."""
-    split: Literal["random", "sequential", "stratified"] = "random"
-    """`random`: a seeded draw; `stratified`: a seeded draw with the classes' shares in each split; `sequential`: the
-    source's order, the first images train, the last of the training images validate."""
-    split_seed: Annotated[int, Ge(0)] = 42
-    """Seed of that draw."""
-    image_size: Annotated[int, Ge(1), Le(8192)] | None = None
-    """Resize to that many pixels a side; `null`: as it comes."""
-    channels: Literal[1, 3] | None = None
-    """Convert to grey (1) or repeat grey (3); `null`: as it comes."""
-    mean: ChannelConstants = "auto"
-    """Subtracted per channel, pixels being in [0, 1]."""
-    std: ChannelConstants = "auto"
-    """Pixels are divided by it, per channel."""
-    path: Annotated[str, MinLen(1)] | None = None
-    """Folder of an `image_folder`; must be `null` for other sources."""
-    random: RandomImages = RandomImages()
-    """What a `random` source makes; ignored otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,7 +336,18 @@ class Configuration:
     """Fetch missing data sets from their official sites."""
     run: Literal["all"] | Annotated[tuple[Name, ...], MinLen(1), Unique()] = "all"
     """The experiments and toys to run, by their names; the name of a paper stands for all that its figures draw."""
-    datasets: Annotated[dict[str, DatasetOptions], Keys(Name), MinLen(1)]
+    datasets: Annotated[
+        dict[
+            str,
+            Annotated[
+                Source,
+                OfKind("source", tag="source"),
+                Words("a mapping with the key source, which names a module of sgdline.data.sources"),
+            ],
+        ],
+        Keys(Name),
+        MinLen(1),
+    ]
     """Data sets by name."""
     models: Annotated[dict[str, ModelOptions], Keys(Name), MinLen(1)]
     """Networks by name."""

@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 from sgdline.config.declarations import Configuration
+from sgdline.data.sources.base import Source
 from sgdline.declare import registry
 from sgdline.declare.faults import name_hint
 from sgdline.declare.manual import editor_schema, options_of, with_tables
@@ -29,14 +30,17 @@ def reference_files(root: str | Path = _ROOT) -> dict[Path, str]:
         File, relative to the root -> text.
     """
     manual = Path(root, _MANUAL).read_text(encoding="utf-8")
-    return {_MANUAL: with_tables(manual, parts_of(Configuration)), _SCHEMA: editor_schema(Configuration)}
+    return {
+        _MANUAL: with_tables(manual, {**parts_of(Configuration), "Source": Source}),
+        _SCHEMA: editor_schema(Configuration),
+    }
 
 
 def describe(name: str | None) -> str:
     """Return the options of a thing that declares itself, or all names.
 
     Args:
-        name: Of a probe, a toy or a block of the configuration; None for the names.
+        name: Of a source, a probe, a toy or a block of the configuration; None for the names.
 
     Raises:
         SgdlineError: If there is no such thing.
@@ -54,7 +58,8 @@ def describe(name: str | None) -> str:
     everything = {name: part for things in reversed(named.values()) for name, part in things.items()}
     if name not in everything:
         hint = name_hint(name, everything, kind="names")
-        raise SgdlineError(f"NAME must be that of a probe, a toy or a block of the configuration, got {name!r}. {hint}")
+        rule = "NAME must be that of a thing that declares itself, or of a block of the configuration"
+        raise SgdlineError(f"{rule}, got {name!r}. {hint}")
     return _described(everything[name])
 
 

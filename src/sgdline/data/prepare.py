@@ -6,15 +6,17 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from sgdline.data.raw_images import ImageFile, Labels, Pixels, RawImages, check_pixels
+from sgdline.data.reading import read_source
 from sgdline.data.shares import share_out
-from sgdline.data.sources import load_source
+from sgdline.data.sources.base import Source
+from sgdline.declare.registry import name_of
 from sgdline.errors import SgdlineError
 from sgdline.seeds import derive_seed
 from sgdline.tables import write_table
@@ -31,7 +33,7 @@ _LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)
 
 
 def prepare_dataset(
-    settings: Mapping[str, Any],
+    source: Source,
     output: str | Path,
     *,
     data_dir: str | Path,
@@ -46,7 +48,7 @@ def prepare_dataset(
     source's test set for test images, and within its training set otherwise or if it has no test set.
 
     Args:
-        settings: One entry of the config's `datasets`, every key present; see config.schema.yaml.
+        source: The declared data set.
         output: Table to write.
         data_dir: Folder in which downloaded data sets lie.
         download: Fetch missing files.
@@ -57,11 +59,11 @@ def prepare_dataset(
 
     Source: linesearch 2.1 and walk 5.1 (splits, constants).
     """
-    raw = load_source(settings, data_dir=data_dir, download=download)
-    indices = _split(raw, settings)
+    raw = read_source(source, data_dir=data_dir, download=download)
+    indices = _split(raw, source)
     channels, height, width = raw.train_images.shape[1:]
-    size = settings["image_size"]
-    count = sum(map(len, indices.values())) * (settings["channels"] or channels)
+    size = source.image_size
+    count = sum(map(len, indices.values())) * (source.channels or channels)
     check_pixels(count * (size**2 if size else height * width), fix="Lower train, test or image_size")
     own_test_set = len(raw.test_images) > 0
     pixels, scale = {}, raw.scale
@@ -70,14 +72,14 @@ def prepare_dataset(
         from_test = split == "test" and own_test_set
         chosen = (raw.test_images if from_test else raw.train_images)[indices[split]]
         labels[split] = (raw.test_labels if from_test else raw.train_labels)[indices[split]]
-        chosen = _convert_channels(chosen, settings["channels"])
-        pixels[split], scale = _resize(chosen, settings["image_size"], scale=raw.scale)
+        chosen = _convert_channels(chosen, source.channels)
+        pixels[split], scale = _resize(chosen, source.image_size, scale=raw.scale)
     image_shape = list(pixels["train"].shape[1:])
 
     for split in SPLITS:
         _warn_of_missing_classes(split, labels[split], raw.class_names)
     _warn_of_copies(raw, indices, labels)
-    mean, std = _normalisation(pixels["train"], scale, settings)
+    mean, std = _normalisation(pixels["train"], scale, source)
     table = _to_table(indices, labels, pixels)
     write_table(
         output,
@@ -91,7 +93,7 @@ def prepare_dataset(
             "std": std,
             "class_names": list(raw.class_names),
             "sizes": {split: len(indices[split]) for split in SPLITS},
-            "source": settings["source"],
+            "source": name_of(type(source)),
         },
     )
 
@@ -99,38 +101,38 @@ def prepare_dataset(
 # --- splits -----------------------------------------------------------------------------------------------------------
 
 
-def _split(raw: RawImages, settings: Mapping[str, Any]) -> dict[str, Indices]:
+def _split(raw: RawImages, source: Source) -> dict[str, Indices]:
     """Choose the rows of each split: of the source's test set for `test` if it has one, of its training set else."""
-    source = settings["source"]
+    name, asked = name_of(type(source)), {"train": source.train, "validation": source.validation, "test": source.test}
     count, test_count = len(raw.train_images), len(raw.test_images)
     if test_count:
-        sizes = _resolve_sizes({key: settings[key] for key in SPLITS[:2]}, count, pool=f"training set of {source}")
-        sizes |= _resolve_sizes({"test": settings["test"]}, test_count, pool=f"test set of {source}")
+        sizes = _resolve_sizes({key: asked[key] for key in SPLITS[:2]}, count, pool=f"training set of {name}")
+        sizes |= _resolve_sizes({"test": asked["test"]}, test_count, pool=f"test set of {name}")
     else:
-        # The tail of a source without a test set stands in for one; what is before it is its training set.
-        sizes = _resolve_sizes({key: settings[key] for key in SPLITS}, count, pool=f"one set of {source}")
+        # The tail of a source without a test set serves as one; what is before it is its training set.
+        sizes = _resolve_sizes(asked, count, pool=f"one set of {name}")
     if sizes["train"] < 1:
         raise SgdlineError("train must be at least one image, got 0. Raise it or lower validation and test.")
     shared = SPLITS[:2] if test_count else SPLITS
-    parts = _cut(raw.train_labels, {split: sizes[split] for split in shared}, settings, purpose="split")
+    parts = _cut(raw.train_labels, {split: sizes[split] for split in shared}, source, purpose="split")
     if test_count:
-        parts |= _cut(raw.test_labels, {"test": sizes["test"]}, settings, purpose="split_test")
-    if settings["split"] == "sequential":
+        parts |= _cut(raw.test_labels, {"test": sizes["test"]}, source, purpose="split_test")
+    if source.split == "sequential":
         # Sources sorted by class would otherwise give measuring chunks of one class, with its BatchNorm statistics.
         for split in SPLITS[:2]:
-            parts[split] = parts[split][_seeded_order(len(parts[split]), settings, purpose=f"order_{split}")]
+            parts[split] = parts[split][_seeded_order(len(parts[split]), source, purpose=f"order_{split}")]
     return parts
 
 
-def _cut(labels: Labels, sizes: Mapping[str, int], settings: Mapping[str, Any], *, purpose: str) -> dict[str, Indices]:
+def _cut(labels: Labels, sizes: Mapping[str, int], source: Source, *, purpose: str) -> dict[str, Indices]:
     """Cut a set into splits: the first of `sizes` from its front, the others from its end.
 
     What no split takes lies between the first and the others. A stratified split cuts each class so.
     """
     count = len(labels)
-    sequential = settings["split"] == "sequential"
-    order = np.arange(count, dtype=np.int64) if sequential else _seeded_order(count, settings, purpose=purpose)
-    strata = labels[order] if settings["split"] == "stratified" else np.zeros(count, dtype=np.int64)
+    sequential = source.split == "sequential"
+    order = np.arange(count, dtype=np.int64) if sequential else _seeded_order(count, source, purpose=purpose)
+    strata = labels[order] if source.split == "stratified" else np.zeros(count, dtype=np.int64)
     counts = np.bincount(strata)
     shares = share_out(counts, list(sizes.values()))
     ranks = np.empty(count, dtype=np.int64)  # of each image among those of its class
@@ -143,9 +145,9 @@ def _cut(labels: Labels, sizes: Mapping[str, int], settings: Mapping[str, Any], 
     }
 
 
-def _seeded_order(count: int, settings: Mapping[str, Any], *, purpose: str) -> Indices:
+def _seeded_order(count: int, source: Source, *, purpose: str) -> Indices:
     # Sorting raw words: numpy promises the stream of a bit generator, not that of Generator.permutation.
-    words = np.random.PCG64(derive_seed(settings["split_seed"], purpose)).random_raw(count)
+    words = np.random.PCG64(derive_seed(source.split_seed, purpose)).random_raw(count)
     return np.argsort(words, kind="stable").astype(np.int64)
 
 
@@ -250,7 +252,7 @@ def _resize(images: Pixels, image_size: int | None, *, scale: float) -> tuple[Pi
     return resized.reshape(count, channels, image_size, image_size), 1 / 255
 
 
-def _normalisation(images: Pixels, scale: float, settings: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+def _normalisation(images: Pixels, scale: float, source: Source) -> tuple[list[float], list[float]]:
     """Return mean and std per channel in units of [0, 1], measured in float64 over the training images or given.
 
     A measured std is at least one grey level: a constant channel stays finite.
@@ -265,25 +267,27 @@ def _normalisation(images: Pixels, scale: float, settings: Mapping[str, Any]) ->
         second = sum(count * level**2 for level, count in enumerate(counts))
         mean = first / total * scale
         deviation = math.sqrt((total * second - first**2) / total**2) * scale
-        if deviation < scale and settings["std"] == "auto":
+        if deviation < scale and source.std == "auto":
             _LOG.warning("Channel %d hardly varies: its std %g is raised to one grey level.", channel, deviation)
         measured_mean.append(mean)
         measured_std.append(max(deviation, scale))
-    mean_values = _constants("mean", settings["mean"], auto=measured_mean, none=[0.0] * channels)
-    std_values = _constants("std", settings["std"], auto=measured_std, none=[1.0] * channels)
+    mean_values = _constants("mean", source.mean, auto=measured_mean, none=[0.0] * channels)
+    std_values = _constants("std", source.std, auto=measured_std, none=[1.0] * channels)
     if min(std_values) <= 0:
         raise SgdlineError(f"std must be above 0 in every channel, got {std_values}. Correct the list or use auto.")
     return mean_values, std_values
 
 
-def _constants(key: str, given: Any, *, auto: list[float], none: list[float]) -> list[float]:
+def _constants(
+    key: str, given: Literal["auto", "none"] | tuple[float, ...], *, auto: list[float], none: list[float]
+) -> list[float]:
     if given == "auto":
         return auto
     if given == "none":
         return none
     if len(given) != len(auto) or not all(math.isfinite(value) for value in given):
         raise SgdlineError(
-            f"{key} must be auto, none or a list of {len(auto)} finite number(s), one per channel, got {given}. "
+            f"{key} must be auto, none or a list of {len(auto)} finite number(s), one per channel, got {list(given)}. "
             "Correct the list."
         )
     return [float(value) for value in given]

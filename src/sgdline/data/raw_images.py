@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.data.sources.base import MOST_PIXELS
 from sgdline.errors import SgdlineError
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
-
-MOST_PIXELS = 2**31 - 1  # in the one table of a data set
 
 
 class ImageFile(NamedTuple):
@@ -35,9 +34,23 @@ class RawImages:
     test_images: Pixels  # (M, C, H, W), M may be 0
     test_labels: Labels  # (M,)
     class_names: tuple[str, ...]
-    scale: float  # pixel * scale lies in [0, 1]
+    scale: float = 1 / 255  # pixel * scale lies in [0, 1]
     train_files: tuple[ImageFile, ...] = ()  # N of them where each image has a file of its own
     test_files: tuple[ImageFile, ...] = ()  # M of them
+
+    @classmethod
+    def without_test_set(
+        cls, images: Pixels, labels: Labels, *, class_names: tuple[str, ...], scale: float = 1 / 255
+    ) -> RawImages:
+        """Return images of a source whose splits share them."""
+        return cls(
+            train_images=images,
+            train_labels=labels,
+            test_images=images[:0],
+            test_labels=labels[:0],
+            class_names=class_names,
+            scale=scale,
+        )
 
 
 def check_pixels(count: int, *, fix: str) -> None:

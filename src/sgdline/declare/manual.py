@@ -15,7 +15,7 @@ from sgdline.declare.schema import JsonSchema, schema_of
 from sgdline.declare.walker import dereferenced, rule_words
 
 _OTHERS = re.compile(r"<!-- others: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
-_TABLE = re.compile(r"<!-- options: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+_TABLE = re.compile(r"<!-- options: (\w+)(?: beyond (\w+))? -->\n.*?<!-- end -->", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,18 @@ def options_of(declaration: type) -> list[Option]:
     return found
 
 
-def markdown(declaration: type) -> str:
-    """Return the options of a declaration as a table."""
+def markdown(declaration: type, *, beyond: type | None = None) -> str:
+    """Return the options of a declaration as a table.
+
+    Args:
+        declaration: A frozen dataclass.
+        beyond: Leave out the options that this base of it has as well.
+    """
+    known = [] if beyond is None else options_of(beyond)
     rows = ["| key | meaning | default | allowed |", "|---|---|---|---|"]
     for option in options_of(declaration):
+        if option in known:
+            continue
         default = f"`{option.default}`" if option.default else "*required*"
         rows.append(f"| `{option.key}` | {_unstopped(option.meaning)} | {default} | {option.allowed} |")
     return "\n".join(row.replace("\n", " ") for row in rows)
@@ -59,6 +67,7 @@ def with_tables(text: str, declarations: Mapping[str, type]) -> str:
     """Return a page with its tables made anew: each is between `<!-- options: Name -->` and `<!-- end -->`.
 
     Between `<!-- others: kind -->` and `<!-- end -->` are the things of a kind that the page has no table for.
+    `<!-- options: Name beyond Base -->` leaves out the options that Base has as well.
 
     Args:
         text: The page, Markdown.
@@ -69,7 +78,14 @@ def with_tables(text: str, declarations: Mapping[str, type]) -> str:
     """
     bare = _OTHERS.sub(lambda m: f"<!-- others: {m[1]} -->\n<!-- end -->", text)
     shown = {m[1] for m in _TABLE.finditer(bare)}
-    page = _TABLE.sub(lambda m: f"<!-- options: {m[1]} -->\n{markdown(declarations[m[1]])}\n<!-- end -->", bare)
+
+    def made_anew(table: re.Match[str]) -> str:
+        name, base = table.groups()
+        beyond = None if base is None else declarations[base]
+        head = table[0].partition("\n")[0]
+        return f"{head}\n{markdown(declarations[name], beyond=beyond)}\n<!-- end -->"
+
+    page = _TABLE.sub(made_anew, bare)
     return _OTHERS.sub(lambda m: f"<!-- others: {m[1]} -->\n{_others(m[1], shown)}<!-- end -->", page)
 
 

@@ -46,6 +46,7 @@ KINDS = {
     "toy": KindOfThing("toy", "toys", "ToyOptions", "options"),
     "loss": KindOfThing("loss", "losses", "Loss"),
     "claim": KindOfThing("claim", "claims", "ClaimOptions"),
+    "source": KindOfThing("source", "data.sources", "Source"),
 }
 _ROOT = Path(__file__).parents[1]
 
@@ -68,6 +69,14 @@ def is_entry(name: object) -> TypeGuard[str]:
 def label(name: str) -> str:
     """Return what a thing is called in the names of files and tables: its name, or that of an entry's declaration."""
     return name.rpartition(":")[2]
+
+
+def name_of(declaration: type[Declared]) -> str:
+    """Return what a declared thing is called: the name that the configuration uses, or `label` of its entry."""
+    root, _, module = declaration.__module__.partition(".")
+    if root != "sgdline":
+        return declaration.__name__
+    return next((name for kind in KINDS for name in names(kind) if module == _path(kind, name)), declaration.__name__)
 
 
 def code_of(kind: str, name: str) -> str:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from sgdline.declare import registry
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import Config, experiment_of
+
+
+def source_code(config: Config, dataset: str) -> str:
+    """Return the module of a data set's source, or its entry."""
+    return registry.code_of("source", config["datasets"][dataset]["source"])
 
 
 def update_rule_module(config: Config, run: RunKey) -> str:

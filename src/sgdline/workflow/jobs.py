@@ -98,6 +98,10 @@ class Jobs:
         own = code_digest(self.folder / "scripts" / script, *(module for module in modules if not is_entry(module)))
         return " ".join([own, *map(entry_digest, entries)]) if entries else own
 
+    def preparing_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that prepares one data set."""
+        return lambda wildcards: self.code(script, code.source_code(self.config, wildcards.dataset))
+
     def training_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that trains or repeats a training."""
         return lambda wildcards: self.code(script, code.update_rule_module(self.config, run_key(wildcards)))

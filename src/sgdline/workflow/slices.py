@@ -20,14 +20,12 @@ _PLANNING = ("precision", "precision_tolerance", "check_slope", "memory_gb", "pl
 
 
 def dataset_slice(config: Config, dataset: str) -> dict[str, Any]:
-    """Return what a prepared data set depends on: its block, `random` being None unless the source is random.
+    """Return what a prepared data set depends on: its block.
 
     Raises:
         SgdlineError: If the configuration has no such data set.
     """
     block: dict[str, Any] = copy.deepcopy(named(config, "datasets", dataset, kind="data sets"))
-    if block["source"] != "random":
-        block["random"] = None
     return block
 
 
