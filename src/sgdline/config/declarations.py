@@ -1,7 +1,7 @@
 """What a configuration holds, key by key: its defaults, bounds and meanings (no torch).
 
 Probes and toys declare their own options, see `sgdline.probes.base` and `sgdline.toys.base`. What no bound can say is
-checked by `sgdline.config._resolve`.
+checked by methods `faults` of declarations and by `sgdline.config._resolve`.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Plan:
         for switch in ("channels_last", "compiled", "cuda_graphs", "reseed", "in_place", "hooks"):
             if type(getattr(self, switch)) is not bool:
                 raise SgdlineError(f"A plan's {switch} must be true or false, got {getattr(self, switch)!r}.")
-        for key, others, reason in conflicts(asdict(self)):
+        for key, others, reason in conflicts(vars(self)):
             advice = "Set it to false if the network draws none" if key == "reseed" else "Set it to false"
             raise SgdlineError(
                 f"A plan's {key} must be false beside {others}, got true. {reason}. {advice}, or leave the others out."

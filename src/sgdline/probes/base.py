@@ -102,10 +102,10 @@ class MeasuresInChunks(ProbeOptions):
                 measured.append((count, f"{split} images", f"datasets.{run.dataset}.{split}", others))
         for position, batch_size in run.batch_sizes.items():
             size = run.chunk_size(batch_size)
-            key = ("batch_size", Index(position)) if size == batch_size else ("micro_batch",)
-            other_size = "another batch size" if size == batch_size else "another micro_batch"
             if size is None:
                 continue
+            key = ("batch_size", Index(position)) if size == batch_size else ("micro_batch",)
+            other_size = "another batch size" if size == batch_size else "another micro_batch"
             if size == 1:
                 advice = f"Use a batch of 2 or more, or set {probe}.batch_norm: eval."
                 yield Fault(key, f"{rule}, got 1. {advice}", of_experiment=True)
