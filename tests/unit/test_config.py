@@ -78,6 +78,10 @@ def interp_overlay(text: str) -> str:
     return f"experiments: {{digits: {{probes: {{interp: {text}}}}}}}"
 
 
+def probes_overlay(text: str) -> str:
+    return f"experiments: {{digits: {{probes: {text}}}}}"
+
+
 def experiment_overlay(text: str) -> str:
     return f"experiments: {{digits: {text}}}"
 
@@ -356,7 +360,66 @@ BROKEN = [
     (
         "datasets: {digits: {train: 1025}}\nexperiments: {digits: {probes: {line: {batch_norm: eval}, interp: {}}}}",
         "experiments.digits.batch_size[0]",
-        ["probes.interp.batch_norm is train", "1024 or 1026"],
+        ["probes.interp.batch_norm is train", "datasets.digits.train to 1024, or use another batch size"],
+    ),
+    # chunks of one sample, and numbers that the source has images for
+    (
+        probes_overlay("{line: {batch_norm: eval}, stationarity: {samples: 1}}"),
+        "experiments.digits.batch_size[0]",
+        ["Set probes.stationarity.samples to 2."],
+    ),
+    (
+        "datasets: {digits: {train: 961}}\nexperiments: {digits: {probes: {line: {batch_norm: eval}, spectrum: {}}}}",
+        "experiments.digits.batch_size[0]",
+        ["one of the 961 train images over. Set probes.spectrum.samples to 960, or"],
+    ),
+    (
+        "datasets: {digits: {train: 961}}",
+        "experiments.digits.batch_size[0]",
+        ["Set datasets.digits.train to 960 or 962, or"],
+    ),
+    (
+        "datasets: {digits: {validation: 1, test: all}}",
+        "experiments.digits.batch_size[0]",
+        ["one of the 1 validation images over. Set datasets.digits.validation to 2."],
+    ),
+    (
+        experiment_overlay("{batch_size: [100], micro_batch: 23, drop_last: false}"),
+        "experiments.digits.micro_batch",
+        ["one of the 24 samples of an epoch's last batch over. Set drop_last: true, or use another micro_batch."],
+    ),
+    (
+        experiment_overlay("{batch_size: [341], micro_batch: 50, drop_last: false}"),
+        "experiments.digits.micro_batch",
+        ["one of the 1 samples of an epoch's last batch over. Set drop_last: true, or use another batch size."],
+    ),
+    # the other probes
+    (
+        probes_overlay("{feat: {samples: 1025}}"),
+        "experiments.digits.probes.feat.samples",
+        ["at most the training images of digits (1024), got 1025. Lower it, or set it to null."],
+    ),
+    (probes_overlay("{jac: {samples: 1025}}"), "experiments.digits.probes.jac.samples", ["got 1025. Lower it."]),
+    (
+        probes_overlay("{hessian_covariance: {samples: 1025, augment: true}}"),
+        "experiments.digits.probes.hessian_covariance.augment",
+        ["false without an augmentation"],
+    ),
+    (
+        probes_overlay("{own_direction: {batch_sizes: [8, 1025]}}"),
+        "experiments.digits.probes.own_direction.batch_sizes[1]",
+        ["at most the training images of digits (1024)"],
+    ),
+    (
+        "datasets: {digits: {train: 15}}\nexperiments: {digits: {batch_size: [5], probes: {own_direction: {}}}}",
+        "experiments.digits.probes.own_direction.batch_sizes",
+        ["a list for fewer than 16 training images, got auto and 15 of digits"],
+    ),
+    # imported lines
+    (
+        experiment_overlay("{import_lines: x, probes: {line: {evry: 1}}}"),
+        "experiments.digits.probes.evaluation",
+        ["left out where lines are imported"],
     ),
     (experiment_overlay("{analysis: {window: 0.6}}"), "experiments.digits.analysis.window", ["interval (0.5)"]),
     (experiment_overlay("{analysis: {window: 0.01}}"), "experiments.digits.analysis.window", ["resolution (0.012)"]),
@@ -371,7 +434,7 @@ BROKEN = [
         "experiments.digits.analysis.figure_updates",
         ["at least 1"],
     ),
-    ("datasets: {digits: {train: 1025}}", "experiments.digits.batch_size[0]", ["one sample", "1024 or 1026"]),
+    ("datasets: {digits: {train: 1025}}", "experiments.digits.batch_size[0]", ["one sample", "train to 1024, or use"]),
     ("datasets: {digits: {validation: 193}}", "experiments.digits.batch_size[0]", ["validation", "192 or 194"]),
     (experiment_overlay("{batch_size: [1]}"), "experiments.digits.batch_size[0]", ["batch_norm: eval"]),
     (experiment_overlay("{figures: [linesearch/fig3]}"), "experiments.digits.figures[0]", ["fig3_distance_matrix"]),
@@ -490,6 +553,39 @@ def test_all_faults_come_at_once_and_only_those() -> None:
         "experiments.digits.probes.line.interval",
         "experiments.digits.segments",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys"),
+    [
+        ("{lr: [-1], probes: {interp: {epochs: [16]}}}", ["lr[0]", "probes.interp.epochs[0]"]),
+        ("{batch_size: [64, -3], probes: {interp: {epochs: [16]}}}", ["batch_size[1]"]),
+        ("{batch_size: [64, 2000], probes: {interp: {epochs: [16]}}}", ["batch_size[1]"]),
+        ("{drop_last: 1, probes: {interp: {epochs: [16]}}}", ["drop_last"]),
+        ("{micro_batch: 1, batch_size: [1023]}", ["micro_batch"]),
+        ("{batch_size: [2000], probes: {one_step: {}}}", ["batch_size[0]"]),
+        ("{augmentation: {flip: 1}, probes: {line: {augment: true}}}", ["augmentation.flip"]),
+        ("{steps: 0, analysis: {window: 0.6}, probes: {line: {every: 999}}}", ["steps", "analysis.window"]),
+    ],
+)
+def test_a_fault_neither_hides_nor_makes_others(changes: str, keys: list[str]) -> None:
+    """What depends on a value that is at fault may be right once that is; everything else is reported at once."""
+    assert [fault.split()[0] for fault in faults_of(experiment_overlay(changes))] == [
+        f"experiments.digits.{key}" for key in keys
+    ]
+
+
+def test_imported_lines_need_the_line_probe() -> None:
+    config = copy.deepcopy(SINGLE)
+    config["experiments"]["digits"] |= {"figures": [], "probes": {"jac": {"samples": 5000}}, "import_lines": "lines"}
+    config["experiments"]["digits"] |= {"lr": [0.1], "seed": [1], "models": ["mlp"], "batch_size": [1]}
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(config)
+    assert [fault.partition(" must ")[2][:20] for fault in caught.value.faults] == [
+        "hold line where line", "be left out where li",
+    ]  # fmt: skip
+    config["experiments"]["digits"]["probes"] = {"line": {}}  # chunks of one sample were no matter elsewhere
+    resolve_config(config)
 
 
 def test_message_lists_one_fault_a_line() -> None:

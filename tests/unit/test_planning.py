@@ -102,7 +102,7 @@ def test_what_is_not_pinned_is_chosen(dataset: Path, trained: dict[str, Path], t
 
 def test_pins_that_do_not_suit_the_network_are_told(dataset: Path, trained: dict[str, Path], tmp_path: Path) -> None:
     settings = plan_settings(training("mlp_dropout"), plan={"chunks_per_pass": 2})
-    with pytest.raises(SgdlineError, match="random masks must go chunk by chunk"):
+    with pytest.raises(SgdlineError, match=r"reseed must be false beside chunks_per_pass: 2, got true\. Random masks"):
         planned(dataset, trained["mlp_dropout"], tmp_path / "plan.json", settings)
     assert not list(tmp_path.iterdir())
 

@@ -322,7 +322,7 @@ def faults_of(text: str) -> list[str]:
     [
         (
             "probes: {alignment: {lags: [1, 200]}}",
-            "probes.alignment.lags[1] must be below the experiment's steps (200), got 200. Remove it.",
+            "probes.alignment.lags[1] must be below the experiment's steps (200), got 200. Write lags without it.",
         ),
         ("probes: {alignment: {projection: some}}", "probes.alignment.projection must be "),
         (
@@ -345,8 +345,9 @@ def faults_of(text: str) -> list[str]:
         ),
         (
             "{batch_size: [33], probes: {stationarity: {}}}",
-            "batch_size[0] must not leave a chunk of one sample when probes.stationarity.batch_norm is train, got 33 "
-            "with 1024 samples. Change probes.stationarity.samples, or use another batch size.",
+            "batch_size[0] must not leave a chunk of one sample when probes.stationarity.batch_norm is train, got 33, "
+            "which leaves one of the 1024 train images over. Set probes.stationarity.samples to 1023, or use another "
+            "batch size.",
         ),
         ("probes: {alignment: {}, stationarity: {}, spectrum: {}}", ""),
     ],

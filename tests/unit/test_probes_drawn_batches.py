@@ -319,4 +319,4 @@ def test_faulty_settings_are_one_fault() -> None:
         "got 16. Lower it, or use smaller batches."
     )
     [fault] = faults_of({"lowest": 2.0, "highest": 1.0})
-    assert fault == "experiments.sweep.probes.one_step.lowest must be below highest (1), got 2."
+    assert fault == "experiments.sweep.probes.one_step.lowest must be below highest (1), got 2. Lower it."

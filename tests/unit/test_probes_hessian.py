@@ -422,13 +422,13 @@ def faults_of(text: str) -> tuple[str, ...]:
         ),
         (
             "probes: {hvp: {samples: 129}}",
-            "batch_size[0] must not leave a chunk of one sample when probes.hvp.batch_norm is train, got 64 with 129 "
-            "samples. Change probes.hvp.samples, or use another batch size.",
+            "batch_size[0] must not leave a chunk of one sample when probes.hvp.batch_norm is train, got 64, which "
+            "leaves one of the 129 samples over. Set probes.hvp.samples to 128, or use another batch size.",
         ),
         (
             "{batch_size: [33], probes: {hvp: {}}}",
-            "batch_size[0] must not leave a chunk of one sample when probes.hvp.batch_norm is train, got 33 with 1024 "
-            "samples. Change probes.hvp.samples, or use another batch size.",
+            "batch_size[0] must not leave a chunk of one sample when probes.hvp.batch_norm is train, got 33, which "
+            "leaves one of the 1024 train images over. Set probes.hvp.samples to 1023, or use another batch size.",
         ),
         (
             "probes: {hvp: {augment: true}}",

@@ -6,15 +6,14 @@ import json
 import math
 import posixpath
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from sgdline.chosen_updates import any_chosen
 from sgdline.config._files import ConfigFiles
 from sgdline.config._toys import check_toys
-from sgdline.config.declarations import configuration_schema
-from sgdline.data.dataset_checks import images_of
+from sgdline.config.declarations import AnalysisOptions, configuration_schema
+from sgdline.data.dataset_checks import images_of, most_images
 from sgdline.data.sources.base import Source
 from sgdline.declare.build import build, build_thing
 from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
@@ -23,7 +22,6 @@ from sgdline.declare.registry import declaration, is_entry, label
 from sgdline.declare.run_facts import RunFacts
 from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
-from sgdline.engine.lanczos_budget import smallest_budget
 from sgdline.entries import where_words
 from sgdline.errors import cause_words
 from sgdline.workflow.layout import format_lr
@@ -34,8 +32,6 @@ Block = Mapping[str, Any]
 _SPLITS = ("train", "validation", "test")
 # Folders beside those of the experiments.
 _RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "sharpness", "tables", "toys")
-_FINEST_GRID = 100_000  # grid points on each side of 0
-_ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
 _LARGEST_RATE = 1e30  # within float32, in which networks are trained
 _LONGEST_SCHEDULE = 1_000_000  # updates; the steps of a longer equivalent schedule are checked where they are made
 # What a model's factory gets without being told, if it asks for it (sgdline.models.loading).
@@ -98,20 +94,11 @@ def resolve_config(
             _check_label_noise(experiment, path, faults)
             _check_summed_gradient(experiment, resolved, path, faults)
             _check_noise(experiment, resolved, path, faults)
-            _check_line_probe(experiment, resolved, path, faults)
             _check_mline_probe(experiment, path, faults)
-            _check_own_direction(experiment, resolved, path, faults)
-            _check_interp(experiment, resolved, path, faults)
-            for probe in ("hvp", "hessian_covariance", "stationarity", "spectrum"):
-                _check_hessian_probe(probe, experiment, resolved, path, faults)
-            for probe in ("feat", "jac"):
-                _check_samples(probe, experiment, resolved, path, faults)
-            _check_one_step(experiment, resolved, path, faults)
-            _check_followed_runs(experiment, resolved, path, faults)
             _check_import(experiment, path, faults)
-            for probe, block in _mapping(experiment, "probes").items():
-                _check_plan(block, experiment, (*path, "probes", probe), faults)
-            _ask_probes(experiment, resolved, path, faults)
+            run = _run_facts(experiment, resolved, path, faults)
+            _ask_probes(run, path, faults)
+            _ask_analysis(experiment, run, path, faults)
             _check_figures(
                 experiment,
                 _entry(raw, "experiments", name, "figures"),
@@ -247,18 +234,30 @@ def _source(dataset: Block) -> Source | None:
 
 def _images(dataset: Any, split: str) -> int | None:
     """Return the number of images of a split, `all` counted where the source says how many it has."""
-    if not isinstance(dataset, Mapping) or "source" not in dataset:
-        return None
-    size = dataset.get(split)
+    size = dataset.get(split) if isinstance(dataset, Mapping) else None
     if isinstance(size, int):
         return size
+    found: int | None = _said_of(dataset, lambda source: images_of(source, split), otherwise=None)
+    return found
+
+
+def _most_images(dataset: Any) -> dict[str, int]:
+    """Return the most images that each split could have; splits of an unknown source are left out."""
+    found: dict[str, int] = _said_of(dataset, most_images, otherwise={})
+    return found
+
+
+def _said_of(dataset: Any, question: Callable[[Source], Any], *, otherwise: Any) -> Any:
+    """Return what a data set's declaration answers, or something else where it is at fault."""
+    if not isinstance(dataset, Mapping) or "source" not in dataset:
+        return otherwise
     try:
         source = _source(dataset)
-        return None if source is None else images_of(source, split)
+        return otherwise if source is None else question(source)
     except Exception:
         if not is_entry(dataset["source"]):
             raise
-        return None  # _check_dataset has reported it
+        return otherwise  # _check_dataset has reported it
 
 
 def _check_run(config: Block, raw: Block, faults: Faults, papers: Collection[str]) -> None:
@@ -705,56 +704,6 @@ def _few(entries: Collection[Any]) -> str:
     return ", ".join(words if len(words) <= 8 else [*words[:4], "...", *words[-3:]])
 
 
-def _check_own_direction(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    block, dataset = _entry(experiment, "probes", "own_direction"), experiment.get("dataset")
-    images = _training_images(experiment, config)
-    if not isinstance(block, Mapping) or images is None:
-        return
-    for position, size in _sound(block.get("batch_sizes"), int):
-        if size > images:
-            faults.add(
-                (*path, "probes", "own_direction", "batch_sizes", Index(position)),
-                f"must be at most the training images of {dataset} ({images}), got {size}. Remove it.",
-            )
-
-
-def _check_hessian_probe(probe: str, experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    """Its measuring set is the first part of the training images."""
-    block, dataset = _entry(experiment, "probes", probe), experiment.get("dataset")
-    if not isinstance(block, Mapping):
-        return
-    here = (*path, "probes", probe)
-    _check_augment(experiment, block, here, faults)
-    images = _training_images(experiment, config)
-    samples = block.get("samples")
-    if images is not None and isinstance(samples, int) and samples > images:
-        faults.add(
-            (*here, "samples"),
-            f"must be at most the training images of {dataset} ({images}), got {samples}. Lower it, or set it to null.",
-        )
-    elif probe != "hessian_covariance" and block.get("batch_norm") == "train":
-        count = samples if isinstance(samples, int) else images
-        micro_batch = experiment.get("micro_batch")
-        for position, batch_size in _sound(experiment.get("batch_size"), int):
-            size = min(batch_size, micro_batch) if isinstance(micro_batch, int) else batch_size
-            if count is not None and (size == 1 or count % size == 1):
-                faults.add(
-                    (*path, "batch_size", Index(position)),
-                    f"must not leave a chunk of one sample when probes.{probe}.batch_norm is train, got {batch_size} "
-                    f"with {count} samples. Change probes.{probe}.samples, or use another batch size.",
-                )
-
-
-def _check_samples(probe: str, experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    """A probe of features takes the first part of the training images."""
-    samples, images = _entry(experiment, "probes", probe, "samples"), _training_images(experiment, config)
-    if images is not None and isinstance(samples, int) and samples > images:
-        faults.add(
-            (*path, "probes", probe, "samples"),
-            f"must be at most the training images of {experiment['dataset']} ({images}), got {samples}. Lower it.",
-        )
-
-
 def _check_label_noise(experiment: Block, path: KeyPath, faults: Faults) -> None:
     name, probability = _entry(experiment, "optimizer", "name"), _entry(experiment, "label_noise", "probability")
     if not probability:
@@ -766,72 +715,17 @@ def _check_label_noise(experiment: Block, path: KeyPath, faults: Faults) -> None
         faults.add(here, f"must be 0 when the optimizer is {name}, got {probability:g}. It measures true losses.")
 
 
-def _check_followed_runs(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    """Lags and starts must lie within the run, and Lanczos needs its products."""
-    probes, steps = _mapping(experiment, "probes"), experiment.get("steps")
-    if isinstance(steps, int):
-        for position, lag in _sound(_entry(probes, "alignment", "lags"), int):
-            if lag >= steps:
-                faults.add(
-                    (*path, "probes", "alignment", "lags", Index(position)),
-                    f"must be below the experiment's steps ({steps}), got {lag}. Remove it.",
-                )
-        start = _entry(probes, "stationarity", "start")
-        if isinstance(start, int) and start >= steps:
-            faults.add(
-                (*path, "probes", "stationarity", "start"),
-                f"must be below the experiment's steps ({steps}), got {start}. Lower it.",
-            )
-    for probe, key in (("stationarity", "eigenvectors"), ("spectrum", "eigenvalues")):
-        count, products = _entry(probes, probe, key), _entry(probes, probe, "max_products")
-        if isinstance(count, int) and isinstance(products, int) and products < smallest_budget(count):
-            faults.add(
-                (*path, "probes", probe, "max_products"),
-                f"must be at least {smallest_budget(count)} for {count} {key}, got {products}. Raise it, or ask for "
-                f"fewer {key}.",
-            )
-    images = _training_images(experiment, config)
-    if "spectrum" in probes and images is not None:
-        for position, batch_size in _sound(experiment.get("batch_size"), int):
-            if images // batch_size == 1:
-                faults.add(
-                    (*path, "batch_size", Index(position)),
-                    f"must leave at least two whole batches of {images} training images for the probe spectrum, got "
-                    f"{batch_size}. Lower it, or leave the probe out.",
-                )
-
-
-def _check_one_step(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    """A batch and the others that it is compared with share no image."""
-    block = _entry(experiment, "probes", "one_step")
-    if not isinstance(block, Mapping):
-        return
-    here = (*path, "probes", "one_step")
-    lowest, highest = block.get("lowest"), block.get("highest")
-    if lowest is not None and highest is not None and lowest >= highest:
-        faults.add((*here, "lowest"), f"must be below highest ({format_lr(highest)}), got {format_lr(lowest)}.")
-    images, others = _training_images(experiment, config), block.get("other_batches")
-    sizes = [size for _, size in _sound(experiment.get("batch_size"), int)]
-    if images is not None and others is not None and sizes and (others + 1) * max(sizes) > images:
-        faults.add(
-            (*here, "other_batches"),
-            f"must leave {others + 1} batches of {max(sizes)} within the {images} training images, got {others}. "
-            "Lower it, or use smaller batches.",
-        )
-
-
 def _check_import(experiment: Block, path: KeyPath, faults: Faults) -> None:
     """Imported lines were measured elsewhere: there is no network to train or to probe any further."""
     if experiment.get("import_lines") is None:
         return
-    probes = _mapping(experiment, "probes")
-    if not faults.under((*path, "probes")):
-        for probe in probes:
-            if probe != "line":
-                faults.add((*path, "probes", probe), "must be left out where lines are imported. Remove it.")
-        if "line" not in probes:
-            hint = "Add it, with the interval and resolution of the imported lines."
-            faults.add((*path, "probes"), f"must hold line where lines are imported, got none. {hint}")
+    measures: dict[str, Any] = {probe: declaration("probe", probe) for probe in _mapping(experiment, "probes")}
+    if not faults.under((*path, "probes")) and not any(found.takes_imported_lines for found in measures.values()):
+        hint = "Add it, with the interval and resolution of the imported lines."
+        faults.add((*path, "probes"), f"must hold line where lines are imported, got none. {hint}")
+    for probe, found in measures.items():
+        if not found.takes_imported_lines and not faults.under((*path, "probes", probe)):
+            faults.add((*path, "probes", probe), "must be left out where lines are imported. Remove it.")
     for key in ("models", "lr", "batch_size", "seed"):
         entries = experiment.get(key)
         if isinstance(entries, list) and len(entries) > 1 and not faults.under((*path, key)):
@@ -849,196 +743,57 @@ def _check_mline_probe(experiment: Block, path: KeyPath, faults: Faults) -> None
         faults.add((*path, "probes", "mline"), rule)
 
 
-def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    line = _entry(experiment, "probes", "line")
-    if not isinstance(line, Mapping):
-        return
-    here = (*path, "probes", "line")
-    steps, every = experiment.get("steps"), line.get("every")
-    if steps is not None and every is not None and every > steps:
-        faults.add(
-            (*here, "every"), f"must be at most steps ({steps}), got {every}. Otherwise no second line is measured."
-        )
-    interval, resolution = line.get("interval"), line.get("resolution")
-    if interval is not None and resolution is not None:
-        if resolution > interval / 2 * (1 + _ROUNDING):
-            faults.add(
-                (*here, "resolution"),
-                f"must be at most half of interval ({format_lr(interval / 2)}), got {resolution}. Use a finer grid.",
-            )
-        elif interval / resolution > _FINEST_GRID:
-            faults.add(
-                (*here, "resolution"),
-                f"must be at least interval / {_FINEST_GRID} ({format_lr(interval / _FINEST_GRID)}), got {resolution}. "
-                "Use a coarser grid.",
-            )
-    keys = ["degrees", *(["same_position_degrees"] if "mline" in _mapping(experiment, "probes") else [])]
-    _check_window(_mapping(experiment, "analysis"), interval, resolution, (*path, "analysis"), faults, keys=keys)
-    _check_augment(experiment, line, here, faults)
-    if line.get("batch_norm") == "train" and experiment.get("import_lines") is None:
-        _check_chunks(experiment, config, path, faults, probe="line")
-
-
-def _check_augment(experiment: Block, probe: Block, path: KeyPath, faults: Faults) -> None:
-    augmentation = _mapping(experiment, "augmentation")
-    if probe.get("augment") is True and augmentation.get("crop_padding") == 0 and augmentation.get("flip") is False:
-        faults.add(
-            (*path, "augment"), "must be false without an augmentation, got true. Set crop_padding or flip as well."
-        )
-
-
-def _check_interp(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    """The epochs that it names must be reached, and the updates of theirs that are due must exist."""
-    interp = _entry(experiment, "probes", "interp")
-    if not isinstance(interp, Mapping):
-        return
-    here = (*path, "probes", "interp")
-    _check_augment(experiment, interp, here, faults)
-    if interp.get("batch_norm") == "train":
-        _check_chunks(experiment, config, path, faults, probe="interp")
-    steps = experiment.get("steps")
-    images = _training_images(experiment, config)
-    sizes = [size for _, size in _sound(experiment.get("batch_size"), int) if images and 0 < size <= images]
-    if steps is None or images is None or not sizes or faults.under(path):
-        return
-    lengths = [images // size if experiment.get("drop_last") else -(-images // size) for size in sizes]
-    most = -(-steps // min(lengths))
-    for position, epoch in _sound(interp.get("epochs"), int):
-        if epoch > most:
-            faults.add(
-                (*here, "epochs", Index(position)),
-                f"must be at most the epochs of the run ({most}), got {epoch}. Raise steps, or remove it.",
-            )
-    if faults.under(here):
-        return
-    choice = {key: interp[key] for key in ("every", "epochs", "updates")}
-    if any(any_chosen(steps, **choice, updates_per_epoch=length) for length in lengths):
-        return
-    rule = "must leave an update to measure in the chosen epochs"
-    faults.add((*here, "every"), f"{rule}, got {choice['every']} with {steps} steps. Lower it, or choose other epochs.")
-
-
-def _ask_probes(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    """Let the sound probes say what is wrong with their options in this experiment."""
-    probes: dict[str, Any] = {
-        probe: build(declaration("probe", probe), block)
-        for probe, block in _mapping(experiment, "probes").items()
-        if not faults.under((*path, "probes", probe))
-    }
-    run = _run_facts(experiment, config, probes)
-    for probe, options in probes.items():
-        for fault in options.faults(run):
-            where = path if fault.of_experiment else (*path, "probes", probe)
-            faults.add((*where, *fault.path), fault.text)
-
-
-def _run_facts(experiment: Block, config: Block, probes: Mapping[str, Any]) -> RunFacts:
+def _run_facts(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> RunFacts:
+    """Return what probes may ask of an experiment; what has a fault so far is left out."""
     dataset = experiment.get("dataset")
     block = _entry(config, "datasets", dataset) if isinstance(dataset, str) else None
     images = {split: _images(block, split) for split in _SPLITS}
     augmentation = _mapping(experiment, "augmentation")
+    listed: dict[str, dict[int, Any]] = {
+        key: {
+            position: value
+            for position, value in _sound(experiment.get(key), kind)
+            if not faults.under((*path, key, Index(position)))
+        }
+        for key, kind in (("lr", float), ("batch_size", int))
+    }
+    incomplete = {key for key, kept in listed.items() if len(kept) < len(experiment.get(key) or [None])}
     return RunFacts(
         dataset=dataset,
         images={split: count for split, count in images.items() if count is not None},
-        learning_rates=dict(_sound(experiment.get("lr"), float)),
-        batch_sizes=dict(_sound(experiment.get("batch_size"), int)),
+        most_images=_most_images(block),
+        learning_rates=listed["lr"],
+        batch_sizes=listed["batch_size"],
         micro_batch=experiment.get("micro_batch"),
         steps=experiment.get("steps"),
         threads=experiment.get("threads"),
         drop_last=experiment.get("drop_last"),
         augments=None if len(augmentation) < 2 else augmentation["crop_padding"] > 0 or augmentation["flip"],
         imports_lines=experiment.get("import_lines") is not None,
-        probes=probes,
+        probes={
+            probe: build(declaration("probe", probe), options)
+            for probe, options in _mapping(experiment, "probes").items()
+            if not faults.under((*path, "probes", probe))
+        },
+        incomplete=frozenset([*incomplete, *([] if "micro_batch" in experiment else ["micro_batch"])]),
     )
 
 
-def _check_plan(block: Any, experiment: Block, path: KeyPath, faults: Faults) -> None:
-    """Pinned entries of a plan must go together; the rules are those of sgdline.engine.plan.Plan."""
-    plan = {key: entry for key, entry in _mapping(block, "plan").items() if entry is not None}
-    here = (*path, "plan")
-    threads, most = plan.get("threads"), experiment.get("threads")
-    if threads is not None and most is not None and threads > most:
-        faults.add(
-            (*here, "threads"),
-            f"must be at most the experiment's threads ({most}), got {threads}. Raise {path[0]}.{path[1]}.threads, "
-            "which is what a job gets.",
-        )
-    several = [key for key in ("chunks_per_pass", "positions_per_pass") if plan.get(key, 1) > 1]
-    excluded = {
-        "reseed": several + [key for key in ("compiled", "cuda_graphs") if plan.get(key) is True],
-        "in_place": several + ["channels_last"] * (plan.get("channels_last") is True),
-    }
-    reasons = {
-        "reseed": "Random masks are drawn chunk by chunk",
-        "in_place": "A network that is measured in place goes chunk by chunk in its own precision and layout",
-    }
-    for key, others in excluded.items():
-        if plan.get(key) is True and others:
-            pinned = ", ".join(f"{other}: {value_words(plan[other])}" for other in others)
-            faults.add((*here, key), f"must be false beside {pinned}, got true. {reasons[key]}.")
-    if plan.get("in_place") is True and block.get("precision") == "float64":
-        faults.add((*here, "in_place"), f"must be false beside precision: float64, got true. {reasons['in_place']}.")
+def _ask_probes(run: RunFacts, path: KeyPath, faults: Faults) -> None:
+    """Let the sound probes say what is wrong with their options in this experiment."""
+    for probe, options in run.probes.items():
+        for fault in options.faults(run):
+            where = path if fault.of_experiment else (*path, "probes", probe)
+            faults.add((*where, *fault.path), fault.text)
 
 
-def _check_window(
-    analysis: Block, interval: Any, resolution: Any, path: KeyPath, faults: Faults, *, keys: Collection[str]
-) -> None:
-    """The window must fit the lines, and the degrees of the polynomials under `keys` the window."""
-    window = analysis.get("window")
-    if window is None or interval is None or resolution is None:
+def _ask_analysis(experiment: Block, run: RunFacts, path: KeyPath, faults: Faults) -> None:
+    here, line, block = (*path, "analysis"), run.probes.get("line"), experiment.get("analysis")
+    if line is None or block is None or faults.under(here):
         return
-    if window > interval * (1 + _ROUNDING):
-        faults.add(
-            (*path, "window"),
-            f"must be at most the line probe's interval ({interval}), got {window}. Lines are known up to there only.",
-        )
-    elif window < 2 * resolution * (1 - _ROUNDING):
-        faults.add(
-            (*path, "window"),
-            f"must be at least twice the line probe's resolution ({format_lr(2 * resolution)}), got {window}. Widen it "
-            "or make probes.line.resolution finer.",
-        )
-    else:
-        points = 2 * math.floor(window / resolution * (1 + _ROUNDING)) + 1
-        for key in keys:
-            for position, degree in _sound(analysis.get(key), int):
-                if degree >= points:
-                    faults.add(
-                        (*path, key, Index(position)),
-                        f"must be below the number of grid points in the window ({points}), got {degree}. Widen "
-                        "analysis.window or make probes.line.resolution finer.",
-                    )
-
-
-def _check_chunks(experiment: Block, config: Block, path: KeyPath, faults: Faults, *, probe: str) -> None:
-    """BatchNorm in train mode has no statistics in a chunk of one sample."""
-    dataset, validation = experiment.get("dataset"), _entry(experiment, "probes", probe, "validation")
-    block = _mapping(_mapping(config, "datasets"), dataset) if isinstance(dataset, str) else {}
-    splits = ["train", *(["validation"] if validation is True else [])]
-    rule = f"must not leave a chunk of one sample when probes.{probe}.batch_norm is train"
-    micro_batch = experiment.get("micro_batch")
-    for position, batch_size in _sound(experiment.get("batch_size"), int):
-        size = batch_size if micro_batch is None else min(batch_size, micro_batch)
-        here: KeyPath = (*path, "batch_size", Index(position))
-        other = "batch size"
-        if size < batch_size:
-            here, other = (*path, "micro_batch"), "micro_batch"
-        if size == 1:
-            faults.add(here, f"{rule}, got 1. Use a batch of 2 or more, or set probes.{probe}.batch_norm: eval.")
-            continue
-        for split in splits:
-            images = _images(block, split)
-            if images is not None and images % size == 1:
-                choices = [images - 1] if block[split] == "all" else [images - 1, images + 1]
-                mended = " or ".join(str(choice) for choice in choices if choice > 0)
-                faults.add(
-                    here,
-                    f"{rule}, got {size}, which leaves one of the {images} {split} images over. Set "
-                    f"datasets.{dataset}.{split} to {mended}, or use another {other}.",
-                )
-        if batch_size % size == 1:
-            left = f"which leaves one of the {batch_size} samples of a batch over"
-            faults.add(here, f"{rule}, got {size}, {left}. Use another micro_batch.")
+    same_position = "mline" in _mapping(experiment, "probes")
+    for fault in build(AnalysisOptions, block).faults(line, same_position=same_position):
+        faults.add((*here, *fault.path), fault.text)
 
 
 def _measures(experiment: Block, probe: str) -> bool:

@@ -1,22 +1,27 @@
 """What a configuration holds, key by key: its defaults, bounds and meanings (no torch).
 
-Data sources, probes and toys declare their own options, see `sgdline.data.sources.base`, `sgdline.probes.base` and
-`sgdline.toys.base`. What no bound can say is
-checked by `sgdline.config._resolve`.
+Things with names declare their own options, see `sgdline.declare.registry`. What no bound can say is checked by methods
+`faults` of declarations and by `sgdline.config._resolve`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal
 
 from sgdline.claims.base import ClaimOptions
 from sgdline.data.sources.base import Source
+from sgdline.declare.faults import Index
+from sgdline.declare.run_facts import ROUNDING, Fault
 from sgdline.declare.schema import JsonSchema, schema_of
 from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, Lt, MaxLen, MinLen, OfKind, Pattern, Unique, Words
 from sgdline.probes.base import ProbeOptions
+from sgdline.probes.line.options import LineOptions
 from sgdline.toys.base import FigureId, FigureIds, LearningRate, ToyOptions
+from sgdline.workflow.layout import format_lr
 
 Name = Annotated[
     str,
@@ -259,6 +264,42 @@ class AnalysisOptions:
     """Which lines to draw, as fractions of the run."""
     figure_updates: Annotated[int, Ge(1)] = 50
     """How many of an epoch's measured updates the trajectories of `walk` show, from its first on (updates)."""
+
+    def faults(self, line: LineOptions, *, same_position: bool) -> Iterator[Fault]:
+        """Yield what is wrong: the window must fit the lines, and the degrees of the polynomials the window.
+
+        Args:
+            line: How the lines are measured.
+            same_position: Whether lines of `mline` are measured, too.
+        """
+        interval, resolution = line.interval, line.resolution
+        if self.window > interval * (1 + ROUNDING):
+            yield Fault(
+                ("window",),
+                f"must be at most the line probe's interval ({interval}), got {self.window}. Lines are known up to "
+                "there only.",
+            )
+            return
+        if self.window < 2 * resolution * (1 - ROUNDING):
+            yield Fault(
+                ("window",),
+                f"must be at least twice the line probe's resolution ({format_lr(2 * resolution)}), got {self.window}. "
+                "Widen it or make probes.line.resolution finer.",
+            )
+            return
+        points = 2 * math.floor(self.window / resolution * (1 + ROUNDING)) + 1
+        degrees = {
+            "degrees": self.degrees,
+            "same_position_degrees": self.same_position_degrees if same_position else (),
+        }
+        for key, entries in degrees.items():
+            for position, degree in enumerate(entries):
+                if degree >= points:
+                    yield Fault(
+                        (key, Index(position)),
+                        f"must be below the number of grid points in the window ({points}), got {degree}. Widen "
+                        "analysis.window or make probes.line.resolution finer.",
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,16 @@ def images_of(source: Source, split: str) -> int | None:
     return None
 
 
+def most_images(source: Source) -> dict[str, int]:
+    """Return the most images that each split could have beside the others; nothing where the source does not say."""
+    sizes = _sizes(source)
+    return {
+        split: available - sum(sizes[other] or 0 for other in splits if other != split)
+        for splits, available in _pools(source)
+        for split in splits
+    }
+
+
 def dataset_faults(source: Source) -> Iterator[Fault]:
     """Yield what is wrong with the options that all sources share."""
     found = [*_read_faults(source), *_split_faults(source), *_constant_faults(source)]

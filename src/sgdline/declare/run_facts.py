@@ -8,6 +8,8 @@ from typing import Any
 
 from sgdline.declare.faults import KeyPath
 
+ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -31,6 +33,7 @@ class RunFacts:
     Attributes:
         dataset: Name of the data set.
         images: Split -> its number of images; splits of an unknown size are left out.
+        most_images: Split -> the most images that its source has for it; left out where that is not known.
         learning_rates: Position in the experiment's list -> rate.
         batch_sizes: Position in the experiment's list -> samples.
         micro_batch: Samples of a part of a batch; None for whole batches.
@@ -41,10 +44,12 @@ class RunFacts:
         imports_lines: Whether the lines were measured elsewhere, so that nothing is trained.
         rule: The declaration of the update rule.
         probes: Declarations of the probes by name.
+        incomplete: Keys of the experiment that leave out something at fault, for rules that need to know all of it.
     """
 
     dataset: str | None = None
     images: Mapping[str, int] = field(default_factory=dict)
+    most_images: Mapping[str, int] = field(default_factory=dict)
     learning_rates: Mapping[int, float] = field(default_factory=dict)
     batch_sizes: Mapping[int, int] = field(default_factory=dict)
     micro_batch: int | None = None
@@ -55,12 +60,19 @@ class RunFacts:
     imports_lines: bool = False
     rule: Any = None
     probes: Mapping[str, Any] = field(default_factory=dict)
+    incomplete: frozenset[str] = frozenset()
 
     @property
     def training_images(self) -> int | None:
         """Number of the training images, at least 1; None if it is not known."""
         return self.images.get("train") or None
 
-    def chunk_size(self, batch_size: int) -> int:
-        """Return how many samples share a forward pass: those of a batch, or of a part of it."""
+    def chunk_size(self, batch_size: int) -> int | None:
+        """Return how many samples share a forward pass: those of a batch, or of a part of it; None if not known."""
+        if "micro_batch" in self.incomplete:
+            return None
         return batch_size if self.micro_batch is None else min(batch_size, self.micro_batch)
+
+    def name_of(self, probe: object) -> str:
+        """Return the name under which one of the probes is declared."""
+        return next(name for name, options in self.probes.items() if options is probe)

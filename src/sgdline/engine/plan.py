@@ -6,7 +6,7 @@ Any plan gives the same losses to within rounding; the choice is about time and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,27 @@ from sgdline.runtime import write_text
 PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
 STATISTICS = ("split", "view")
 _AT_MOST = {"threads": 1024, "chunks_per_pass": 100_000, "positions_per_pass": 100_000}
+
+
+def conflicts(entries: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what in a plan excludes each other: a switch, the entries that ask for it to be false, and the reason.
+
+    Args:
+        entries: Entries of a plan; what is left out excludes nothing.
+    """
+    several = [f"{key}: {entries[key]}" for key in ("chunks_per_pass", "positions_per_pass") if entries.get(key, 1) > 1]
+    on = {key: [f"{key}: true"] if entries.get(key) else [] for key in ("compiled", "cuda_graphs", "channels_last")}
+    exact = ["precision: float64"] if entries.get("precision") == "float64" else []
+    excluding = {
+        "reseed": ([*several, *on["compiled"], *on["cuda_graphs"]], "Random masks are drawn chunk by chunk"),
+        "in_place": (
+            [*exact, *several, *on["channels_last"]],
+            "A network that is measured in place goes chunk by chunk in its own precision and layout",
+        ),
+    }
+    for switch, (others, reason) in excluding.items():
+        if entries.get(switch) and others:
+            yield switch, ", ".join(others), reason
 
 
 @dataclass(frozen=True)
@@ -52,16 +73,10 @@ class Plan:
         for switch in ("channels_last", "compiled", "cuda_graphs", "reseed", "in_place", "hooks"):
             if type(getattr(self, switch)) is not bool:
                 raise SgdlineError(f"A plan's {switch} must be true or false, got {getattr(self, switch)!r}.")
-        several = self.chunks_per_pass > 1 or self.positions_per_pass > 1
-        if self.reseed and (several or self.compiled or self.cuda_graphs):
+        for key, others, reason in conflicts(vars(self)):
+            advice = "Set it to false if the network draws none" if key == "reseed" else "Set it to false"
             raise SgdlineError(
-                "A network that draws random masks must go chunk by chunk, got a plan with reseed and "
-                "chunks_per_pass, positions_per_pass, compiled or cuda_graphs. Set reseed: false if it draws none."
-            )
-        if self.in_place and (self.precision == "float64" or several or self.channels_last):
-            raise SgdlineError(
-                "A network that is measured in place must go chunk by chunk in its own precision and layout. "
-                "Set in_place: false, or leave the other entries of the plan at their defaults."
+                f"A plan's {key} must be false beside {others}, got true. {reason}. {advice}, or leave the others out."
             )
 
     def to_json(self) -> dict[str, Any]:

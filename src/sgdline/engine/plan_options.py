@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Le
 
 
@@ -33,3 +35,24 @@ class PlanOptions:
     """Measure the network itself and not a copy, for networks that cannot be copied."""
     hooks: bool | None = None
     """Let the network's own forward hooks fire, because they change what it computes."""
+
+    def faults(self, run: RunFacts, *, precision: str) -> Iterator[Fault]:
+        """Yield what is wrong with the pinned entries; paths are from the block of the probe.
+
+        Args:
+            run: The experiment.
+            precision: That of the probe.
+        """
+        pinned = {key: entry for key, entry in vars(self).items() if entry is not None}
+        if not pinned:
+            return
+        from sgdline.engine.plan import conflicts
+
+        if self.threads is not None and run.threads is not None and self.threads > run.threads:
+            yield Fault(
+                ("plan", "threads"),
+                f"must be at most the experiment's threads ({run.threads}), got {self.threads}. Raise threads of the "
+                "experiment, which is what a job gets.",
+            )
+        for key, others, reason in conflicts({**pinned, "precision": precision}):
+            yield Fault(("plan", key), f"must be false beside {others}, got true. {reason}.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen, Unique, Words
 from sgdline.probes.base import ProbeOptions
 
@@ -25,3 +27,15 @@ class AlignmentOptions(ProbeOptions):
     ] = "auto"
     """Dimensions of the count sketches that keep gradients; `auto`: whole gradients up to 65,536 parameters; `none`:
     whole gradients."""
+
+    def faults(self, run: RunFacts) -> Iterator[Fault]:
+        """Yield what is wrong: a lag may be longer than the run."""
+        from sgdline.declare.faults import Index
+
+        yield from super().faults(run)
+        for position, lag in enumerate(self.lags):
+            if run.steps is not None and lag >= run.steps:
+                yield Fault(
+                    ("lags", Index(position)),
+                    f"must be below the experiment's steps ({run.steps}), got {lag}. Write lags without it.",
+                )

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sgdline.declare.vocabulary import Ge, Le, Lt, MinLen, Unique
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import OfImages
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatOptions(ProbeOptions):
+class FeatOptions(OfImages):
     """The features of a network along a run: how many units of a layer are active, and how many do the same."""
 
     every: Annotated[int, Ge(1)] = 100

@@ -6,20 +6,16 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from sgdline.declare.vocabulary import Ge, Le
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import MeasuresWithAugmentation, OfImages
 
 
 @dataclass(frozen=True, kw_only=True)
-class HessianCovarianceOptions(ProbeOptions):
+class HessianCovarianceOptions(MeasuresWithAugmentation, OfImages):
     """The exact Hessian of a small network beside the covariance of its gradients, in float64."""
 
     every: Annotated[int, Ge(1)] = 100
     """Measure at updates 0, n, 2n, ..."""
-    samples: Annotated[int, Ge(1)] | None = None
-    """The first so many training images; `null`: all."""
     batch_norm: Literal["train", "eval"] = "train"
     """`eval` is needed by networks with BatchNorm: in `train` mode a sample's gradient depends on its chunk."""
-    augment: bool = False
-    """Augment the measuring set, with draws that stay fixed."""
     top: Annotated[int, Ge(1), Le(10000)] = 5
     """Eigenvalues and eigenvectors to keep and compare."""

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import HessianOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class HvpOptions(ProbeOptions):
+class HvpOptions(HessianOptions):
     """The Hessian of the full-batch loss along a run: largest and smallest eigenvalue, spectral norm."""
 
     every: Annotated[int, Ge(1)] = 100
     """Measure at updates 0, n, 2n, ..."""
-    samples: Annotated[int, Ge(1)] | None = None
-    """The first so many training images; `null`: all."""
-    batch_norm: Literal["train", "eval"] = "train"
-    """Statistics of each chunk (`train`) or the running ones (`eval`); norms are far larger in `eval`."""
-    augment: bool = False
-    """Augment the measuring set, with draws that stay fixed."""
     tolerance: Annotated[float, Gt(0), Lt(1)] = 0.001
     """Largest residual norm(H v - lambda v) of a converged eigenvalue, relative to the spectral norm."""
     max_products: Annotated[int, Ge(75), Le(1000000)] = 300

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Gt, Le, MinLen, Unique, Words
 from sgdline.engine.plan_options import PlanOptions
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import MeasuresInChunks, MeasuresWithAugmentation
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpOptions(ProbeOptions):
+class InterpOptions(MeasuresWithAugmentation, MeasuresInChunks):
     """The full-batch loss between consecutive iterates, L((1 - alpha) theta_t + alpha theta_{t+1})."""
 
     every: Annotated[int, Ge(1)] = 1
@@ -25,10 +27,6 @@ class InterpOptions(ProbeOptions):
     """Of each epoch only the first so many updates; `null`: all."""
     alphas: Annotated[int, Ge(3), Le(1001)] = 11
     """Equally spaced points from 0 to 1, both ends included."""
-    batch_norm: Literal["train", "eval"] = "train"
-    """Statistics of each chunk (`train`) or the running ones (`eval`)."""
-    augment: bool = False
-    """Augment the training set, with draws that stay fixed."""
     accuracy: bool = False
     """Keep the training accuracy at every alpha as well; it comes from the same passes."""
     precision: Literal["auto", "float32", "float64", "tf32", "bfloat16"] = "float32"
@@ -41,3 +39,32 @@ class InterpOptions(ProbeOptions):
     """As for `line`; the plan is the probe's own."""
     plan: PlanOptions = PlanOptions()
     """As for `line`; the plan is the probe's own."""
+
+    def faults(self, run: RunFacts) -> Iterator[Fault]:
+        """Yield what is wrong: the epochs must be reached, and have an update that is due; the plan may be at odds."""
+        from sgdline.chosen_updates import any_chosen
+        from sgdline.declare.faults import Index
+
+        yield from super().faults(run)
+        yield from self.plan.faults(run, precision=self.precision)
+        images, steps, sizes = run.training_images, run.steps, run.batch_sizes.values()
+        # A batch size that is left out may be the one with which an epoch is reached.
+        if images is None or steps is None or run.drop_last is None or "batch_size" in run.incomplete or not sizes:
+            return
+        lengths = [images // size if run.drop_last else -(-images // size) for size in sizes]
+        most = -(-steps // min(lengths))
+        late = [(position, epoch) for position, epoch in enumerate(self.epochs or ()) if epoch > most]
+        for position, epoch in late:
+            yield Fault(
+                ("epochs", Index(position)),
+                f"must be at most the epochs of the run ({most}), got {epoch}. Raise steps, or remove it.",
+            )
+        if late:
+            return
+        choices = (
+            any_chosen(steps, every=self.every, epochs=self.epochs, updates=self.updates, updates_per_epoch=length)
+            for length in lengths
+        )
+        if not any(choices):
+            rule = "must leave an update to measure in the chosen epochs"
+            yield Fault(("every",), f"{rule}, got {self.every} with {steps} steps. Lower it, or choose other epochs.")

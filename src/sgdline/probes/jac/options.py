@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sgdline.declare.vocabulary import Ge, Lt
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import OfImages
 
 
 @dataclass(frozen=True, kw_only=True)
-class JacOptions(ProbeOptions):
+class JacOptions(OfImages):
     """The Jacobian of a network's output with respect to all its parameters along a run: its rank."""
 
     every: Annotated[int, Ge(1)] = 100

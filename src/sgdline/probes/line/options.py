@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
+from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Gt, Le
 from sgdline.engine.plan_options import PlanOptions
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import MeasuresInChunks, MeasuresValidation, MeasuresWithAugmentation
+
+_FINEST_GRID = 100_000  # grid points on each side of 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class LineOptions(ProbeOptions):
+class LineOptions(MeasuresValidation, MeasuresWithAugmentation, MeasuresInChunks):
     """The line probe: losses along theta_t + s*d_t, d_t = -m_t/||m_t||, s a Euclidean length."""
+
+    takes_imported_lines: ClassVar[bool] = True
 
     every: Annotated[int, Ge(1)] = 1
     """Measure at updates 0, n, 2n, ... (updates)."""
@@ -26,12 +32,6 @@ class LineOptions(ProbeOptions):
     """`adaptive`: refine until the expected error of the newest nodes is below this (nats)."""
     max_rings: Annotated[int, Ge(1), Le(20)] = 5
     """While a minimum lies on the edge, enlarge up to this many intervals on a side (intervals)."""
-    batch_norm: Literal["train", "eval"] = "train"
-    """Statistics of each chunk (`train`) or the running ones (`eval`)."""
-    augment: bool = False
-    """Augment the measuring set, with draws that stay fixed."""
-    validation: bool = True
-    """Measure the validation set as well, if there is one."""
     sample_losses: bool = False
     """Keep every sample's loss at every position; tables grow large."""
     precision: Literal["auto", "float32", "float64", "tf32", "bfloat16"] = "auto"
@@ -46,3 +46,28 @@ class LineOptions(ProbeOptions):
     the machine's (GiB)."""
     plan: PlanOptions = PlanOptions()
     """Entries of the plan that are not chosen by a trial."""
+
+    def faults(self, run: RunFacts) -> Iterator[Fault]:
+        """Yield what is wrong: the run may be too short, the grid too coarse or too fine, the plan at odds."""
+        from sgdline.declare.run_facts import ROUNDING
+        from sgdline.workflow.layout import format_lr
+
+        yield from super().faults(run)
+        if run.steps is not None and self.every > run.steps:
+            yield Fault(
+                ("every",),
+                f"must be at most steps ({run.steps}), got {self.every}. Otherwise no second line is measured.",
+            )
+        if self.resolution > self.interval / 2 * (1 + ROUNDING):
+            yield Fault(
+                ("resolution",),
+                f"must be at most half of interval ({format_lr(self.interval / 2)}), got {self.resolution}. Use a "
+                "finer grid.",
+            )
+        elif self.interval / self.resolution > _FINEST_GRID:
+            yield Fault(
+                ("resolution",),
+                f"must be at least interval / {_FINEST_GRID} ({format_lr(self.interval / _FINEST_GRID)}), got "
+                f"{self.resolution}. Use a coarser grid.",
+            )
+        yield from self.plan.faults(run, precision=self.precision)

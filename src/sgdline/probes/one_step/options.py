@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
+from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Gt, Le
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import MeasuresValidation
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStepOptions(ProbeOptions):
+class OneStepOptions(MeasuresValidation):
     """One step on one batch: what it does to the batch's own loss, to other batches and to the validation set."""
 
     every: Annotated[int, Ge(1)] = 100
@@ -27,5 +29,21 @@ class OneStepOptions(ProbeOptions):
     """Last one."""
     quadratic_points: Annotated[int, Ge(5), Le(10000)] = 21
     """Of the even grid from 0 to twice the best step size, in float64; an odd number has that one among them."""
-    validation: bool = True
-    """Measure the validation set as well."""
+
+    def faults(self, run: RunFacts) -> Iterator[Fault]:
+        """Yield what is wrong: a batch and the others that it is compared with share no image."""
+        from sgdline.workflow.layout import format_lr
+
+        yield from super().faults(run)
+        if self.lowest >= self.highest:
+            yield Fault(
+                ("lowest",),
+                f"must be below highest ({format_lr(self.highest)}), got {format_lr(self.lowest)}. Lower it.",
+            )
+        images, largest = run.training_images, max(run.batch_sizes.values(), default=0)
+        if images is not None and (self.other_batches + 1) * largest > images:
+            yield Fault(
+                ("other_batches",),
+                f"must leave {self.other_batches + 1} batches of {largest} within the {images} training images, got "
+                f"{self.other_batches}. Lower it, or use smaller batches.",
+            )

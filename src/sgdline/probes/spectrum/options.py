@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
-from sgdline.declare.vocabulary import Ge, Gt, Le, Lt
-from sgdline.probes.base import ProbeOptions
+from sgdline.declare.run_facts import Fault, RunFacts
+from sgdline.declare.vocabulary import Ge, Le
+from sgdline.probes.base import EigenpairOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrumOptions(ProbeOptions):
+class SpectrumOptions(EigenpairOptions):
     """What the quadratic model needs: eigenvalues of the Hessian, and the gradient noise along them."""
+
+    searched: ClassVar[str] = "eigenvalues"
 
     every: Annotated[int, Ge(1)] = 100
     """Measure at updates 0, n, 2n, ..."""
@@ -22,13 +26,18 @@ class SpectrumOptions(ProbeOptions):
     sqrt(2/n)."""
     trace_draws: Annotated[int, Ge(0), Le(1000000)] = 8
     """Random vectors for the estimate of the Hessian's trace; 0: none."""
-    samples: Annotated[int, Ge(1)] | None = None
-    """As in `probes.hvp`."""
-    batch_norm: Literal["train", "eval"] = "train"
-    """As in `probes.hvp`."""
-    augment: bool = False
-    """As in `probes.hvp`."""
-    tolerance: Annotated[float, Gt(0), Lt(1)] = 0.001
-    """As in `probes.stationarity`."""
-    max_products: Annotated[int, Ge(52), Le(1000000)] = 300
-    """As in `probes.stationarity`."""
+
+    def faults(self, run: RunFacts) -> Iterator[Fault]:
+        """Yield what is wrong: a variance over batches needs two of them."""
+        from sgdline.declare.faults import Index
+
+        yield from super().faults(run)
+        images = run.training_images
+        for position, batch_size in run.batch_sizes.items():
+            if images is not None and images < 2 * batch_size:
+                yield Fault(
+                    ("batch_size", Index(position)),
+                    f"must leave at least two whole batches of {images} training images for the probe spectrum, got "
+                    f"{batch_size}. Lower it, or leave the probe out.",
+                    of_experiment=True,
+                )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
-from sgdline.declare.vocabulary import Ge, Gt, Le, Lt
-from sgdline.probes.base import ProbeOptions
+from sgdline.declare.run_facts import Fault, RunFacts
+from sgdline.declare.vocabulary import Ge, Le
+from sgdline.probes.base import EigenpairOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class StationarityOptions(ProbeOptions):
+class StationarityOptions(EigenpairOptions):
     """How far a run moves from where it was at an update, along stiff and along flat directions."""
+
+    searched: ClassVar[str] = "eigenvectors"
 
     start: Annotated[int, Ge(0)] = 0
     """Update t0."""
@@ -20,13 +24,9 @@ class StationarityOptions(ProbeOptions):
     """
     eigenvectors: Annotated[int, Ge(1), Le(10000)] = 5
     """How many."""
-    samples: Annotated[int, Ge(1)] | None = None
-    """As in `probes.hvp`."""
-    batch_norm: Literal["train", "eval"] = "train"
-    """As in `probes.hvp`."""
-    augment: bool = False
-    """As in `probes.hvp`."""
-    tolerance: Annotated[float, Gt(0), Lt(1)] = 0.001
-    """Largest residual norm(H v - lambda v), relative to the largest absolute eigenvalue."""
-    max_products: Annotated[int, Ge(52), Le(1000000)] = 300
-    """Hessian-vector products at most."""
+
+    def faults(self, run: RunFacts) -> Iterator[Fault]:
+        """Yield what is wrong: the run may end before its start."""
+        yield from super().faults(run)
+        if run.steps is not None and self.start >= run.steps:
+            yield Fault(("start",), f"must be below the experiment's steps ({run.steps}), got {self.start}. Lower it.")
