@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgdline import digests
+from sgdline.table_modules import table_modules
 
 ROOT = Path(digests.__file__).parents[2]
 
@@ -46,15 +47,9 @@ def test_a_table_counts_for_those_who_write_or_read_it() -> None:
     """A new analysis with a table of its own must not train and measure again."""
     scripts = ROOT / "workflow" / "scripts"
     training = names(scripts / "train_run.py", "sgdline.train.update_rules.sgd")
-    assert {name for name in training if name.startswith("tables/kinds/")} == {
-        "tables/kinds/dataset.py",
-        "tables/kinds/trace.py",
-    }
-    fitting = names(scripts / "fit_lines.py")
-    assert {name for name in fitting if name.startswith("tables/kinds/")} == {
-        "tables/kinds/line.py",
-        "tables/kinds/line_fits.py",
-    }
+    tables = {file.removeprefix("sgdline.").replace(".", "/") + ".py" for file in table_modules().values()}
+    assert training & tables == {"tables/kinds/dataset.py", "tables/kinds/trace.py"}
+    assert names(scripts / "fit_lines.py") & tables == {"probes/line/table.py", "tables/kinds/line_fits.py"}
 
 
 def test_an_entry_covers_its_own_family_only() -> None:

@@ -14,9 +14,9 @@ from small_runs import prepare_digits, training_settings
 
 from sgdline.data.images import load_images
 from sgdline.errors import SgdlineError
+from sgdline.probes.evaluation.table import EVALUATION
 from sgdline.probes.segment import _drift, probe_segment
 from sgdline.tables import read_table
-from sgdline.tables.kinds.evaluation import EVALUATION
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run

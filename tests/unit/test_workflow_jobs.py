@@ -251,12 +251,12 @@ def test_a_digest_covers_what_a_script_finds_by_name(monkeypatch: pytest.MonkeyP
     assert asked.probing_code("probe_segment.py")(wildcards(FIRST, probe="line")) == (
         "probe_segment.py", "sgdline.probes.line.probe", "sgdline.train.update_rules.sgd",
     )  # fmt: skip
-    assert asked.gathering_code("gather_segments.py")(wildcards(probe="hvp"))[1:] == ("sgdline.tables.kinds.hvp",)
+    assert asked.gathering_code("gather_segments.py")(wildcards(probe="hvp"))[1:] == ("sgdline.probes.hvp.table",)
     drawn = asked.drawing_code("plot_figure.py")(wildcards(CHILD, paper="walk", figure="one"))
     kinds = ("intervals", "one_step_metrics")
     assert drawn[1:] == ("sgdline.figures.walk.one", *(f"sgdline.tables.kinds.{kind}" for kind in kinds))
     compared = asked.drawing_code("plot_comparison.py")(wildcards(comparison="both", paper="walk", figure="several"))
-    assert compared[2:] == ("sgdline.tables.kinds.trace", "sgdline.tables.kinds.hvp")
+    assert compared[2:] == ("sgdline.tables.kinds.trace", "sgdline.probes.hvp.table")
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------

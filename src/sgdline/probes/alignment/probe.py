@@ -20,10 +20,10 @@ from torch import Tensor
 from sgdline.data.images import ImageData
 from sgdline.engine.plan import Plan
 from sgdline.engine.projection import CountSketch
+from sgdline.probes.alignment.table import ALIGNMENT
 from sgdline.probes.fresh_batches import fresh_batches
 from sgdline.probes.gradients import batch_gradient
 from sgdline.probes.training_chunks import training_chunks
-from sgdline.tables.kinds.alignment import ALIGNMENT
 from sgdline.train.landscape import Landscape
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import inner, norm

@@ -29,11 +29,11 @@ from sgdline.engine.hessian import Chunk
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.state import NetworkState, restored
+from sgdline.probes.averages.table import AVERAGES
 from sgdline.probes.evaluation.probe import Evaluator
 from sgdline.probes.measuring_chunks import measuring_chunks
 from sgdline.runtime import inner_progress
 from sgdline.seeds import kept_generators, seed_masks
-from sgdline.tables.kinds.averages import AVERAGES
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import norm
 

@@ -20,9 +20,9 @@ from torch import nn
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.engine.plan import Plan
 from sgdline.models.state import restored
+from sgdline.probes.evaluation.table import EVALUATION
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, kept_generators, seed_masks
-from sgdline.tables.kinds.evaluation import EVALUATION
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.micro_batches import chunk_size
 

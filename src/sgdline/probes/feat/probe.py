@@ -28,11 +28,11 @@ from sgdline.data.images import ImageData
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.state import restored
+from sgdline.probes.feat.table import FEAT
 from sgdline.probes.layer_outputs import layers_of, listening
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.sparsity import active_share, effective_rank, numerical_rank, pattern_distance, sparsity_coefficient
-from sgdline.tables.kinds.feat import FEAT
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.micro_batches import chunk_size
 

@@ -21,7 +21,7 @@ from sgdline.data.batches import BatchOrder
 from sgdline.data.images import ImageData
 from sgdline.engine.plan import Plan
 from sgdline.probes.drawn_batches import BatchLosses, DrawnBatches
-from sgdline.tables.kinds.fixed_batches import FIXED_BATCHES
+from sgdline.probes.fixed_batches.table import FIXED_BATCHES
 from sgdline.train.loop import Trainer, Update
 
 TABLE = FIXED_BATCHES

@@ -29,10 +29,10 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import count_parameters, trainable_parameters
 from sgdline.models.state import NetworkState, copied, to_float64
+from sgdline.probes.hessian_covariance.table import HESSIAN_COVARIANCE
 from sgdline.probes.measuring_chunks import measuring_chunks
 from sgdline.runtime import inner_progress
 from sgdline.seeds import kept_generators, seed_masks
-from sgdline.tables.kinds.hessian_covariance import HESSIAN_COVARIANCE
 from sgdline.train.loop import Trainer, Update
 
 TABLE = HESSIAN_COVARIANCE

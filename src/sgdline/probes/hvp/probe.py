@@ -20,9 +20,9 @@ from sgdline.engine.eigenvalues import Eigenvalue, Spectrum, Vector, largest_eig
 from sgdline.engine.hessian import FullBatchHessian
 from sgdline.engine.plan import Plan
 from sgdline.probes.evaluation.probe import Evaluator
+from sgdline.probes.hvp.table import HVP
 from sgdline.probes.measuring_chunks import measuring_chunks
 from sgdline.seeds import generator
-from sgdline.tables.kinds.hvp import HVP
 from sgdline.train.loop import Trainer, Update
 
 TABLE = HVP

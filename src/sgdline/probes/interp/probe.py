@@ -22,9 +22,9 @@ from sgdline.data.images import ImageData
 from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.lines import LineEngine, mean_losses
 from sgdline.engine.plan import Plan
+from sgdline.probes.interp.table import INTERP
 from sgdline.probes.line.probe import depends_on_parameters_only, unit_direction
 from sgdline.probes.measuring_images import measuring_images
-from sgdline.tables.kinds.interp import INTERP
 from sgdline.train.loop import Trainer, Update
 
 TABLE = INTERP

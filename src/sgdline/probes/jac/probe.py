@@ -24,10 +24,10 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import trainable_parameters
 from sgdline.models.state import copied, to_float64
+from sgdline.probes.jac.table import JAC
 from sgdline.runtime import beat, inner_progress
 from sgdline.seeds import kept_generators
 from sgdline.sparsity import effective_rank, numerical_rank
-from sgdline.tables.kinds.jac import JAC
 from sgdline.train.loop import Trainer, Update
 
 TABLE = JAC

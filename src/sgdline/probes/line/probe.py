@@ -18,8 +18,8 @@ from sgdline.engine.lines import Line, LineEngine, Together, chunk_means, mean_l
 from sgdline.engine.network import MeasuringSet
 from sgdline.engine.plan import Plan
 from sgdline.engine.positions import choose_positions
+from sgdline.probes.line.table import LINE
 from sgdline.probes.measuring_images import measuring_images
-from sgdline.tables.kinds.line import LINE
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.micro_batches import mask_seeds
 from sgdline.train.vectors import inner

@@ -19,8 +19,8 @@ from sgdline.data.images import ImageData
 from sgdline.engine.plan import Plan
 from sgdline.probes.gradients import batch_gradient
 from sgdline.probes.line.probe import AtPosition, LineSampler
+from sgdline.probes.mline.table import MLINE
 from sgdline.runtime import inner_progress
-from sgdline.tables.kinds.mline import MLINE
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import norm
 

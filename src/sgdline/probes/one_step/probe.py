@@ -27,7 +27,7 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.probes.drawn_batches import BatchLosses, DrawnBatches
 from sgdline.probes.gradients import batch_gradient
-from sgdline.tables.kinds.one_step import ONE_STEP
+from sgdline.probes.one_step.table import ONE_STEP
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.vectors import norm
 

@@ -20,10 +20,10 @@ from sgdline.data.images import ImageData
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.probes.gradients import batch_gradient
+from sgdline.probes.own_direction.table import OWN_DIRECTION
 from sgdline.probes.training_chunks import training_chunks
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator
-from sgdline.tables.kinds.own_direction import OWN_DIRECTION
 from sgdline.train.landscape import Landscape
 from sgdline.train.loop import Batch, Trainer, Update
 from sgdline.train.vectors import inner, norm

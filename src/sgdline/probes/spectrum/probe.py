@@ -25,9 +25,9 @@ from sgdline.errors import SgdlineError
 from sgdline.probes.eigenpairs import HessianEigenpairs
 from sgdline.probes.fresh_batches import fresh_batches
 from sgdline.probes.gradients import batch_gradient
+from sgdline.probes.spectrum.table import SPECTRUM
 from sgdline.runtime import inner_progress
 from sgdline.seeds import generator
-from sgdline.tables.kinds.spectrum import SPECTRUM
 from sgdline.train.loop import Trainer, Update
 
 TABLE = SPECTRUM

@@ -22,8 +22,8 @@ from sgdline.data.images import ImageData
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.probes.eigenpairs import HessianEigenpairs
+from sgdline.probes.stationarity.table import STATIONARITY
 from sgdline.seeds import derive_seed
-from sgdline.tables.kinds.stationarity import STATIONARITY
 from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.loop import Trainer, Update, draws_seed
 from sgdline.train.twins import Twin, checkpoint_after
