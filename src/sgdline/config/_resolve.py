@@ -14,10 +14,12 @@ from sgdline.config._files import ConfigFiles
 from sgdline.config._toys import check_toys
 from sgdline.config.declarations import configuration_schema
 from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
+from sgdline.declare.schema import shared_fields
 from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
 from sgdline.engine.lanczos_budget import smallest_budget
 from sgdline.workflow.layout import format_lr
+from sgdline.workflow.runs import probe_options
 from sgdline.workflow.segments import measured_steps, segment_bounds
 
 Block = Mapping[str, Any]
@@ -102,7 +104,7 @@ def resolve_config(
             _check_summed_gradient(experiment, resolved, path, faults)
             _check_noise(experiment, resolved, path, faults)
             _check_line_probe(experiment, resolved, path, faults)
-            _check_mline_probe(experiment, path, faults)
+            _check_shared_options(experiment, path, faults)
             _check_own_direction(experiment, resolved, path, faults)
             _check_interp(experiment, resolved, path, faults)
             for probe in ("hvp", "hessian_covariance", "stationarity", "spectrum"):
@@ -924,12 +926,16 @@ def _check_import(experiment: Block, path: KeyPath, faults: Faults) -> None:
             )
 
 
-def _check_mline_probe(experiment: Block, path: KeyPath, faults: Faults) -> None:
-    """Its lines are measured, and its plan is chosen, as `line` says."""
+def _check_shared_options(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    """A probe that measures as another one says needs that one."""
     probes = _mapping(experiment, "probes")
-    if "mline" in probes and "line" not in probes and not faults.under((*path, "probes")):
-        rule = "must stand beside line, which says how lines are measured, got it alone. Add line: {}."
-        faults.add((*path, "probes", "mline"), rule)
+    if faults.under((*path, "probes")):
+        return
+    for probe in probes:
+        for other in shared_fields(probe_options(probe)):
+            if other not in probes:
+                rule = f"needs `probes.{other}`, whose settings it shares. Add `{other}: {{}}`."
+                faults.add((*path, "probes", probe), rule)
 
 
 def _check_line_probe(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:

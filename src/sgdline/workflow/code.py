@@ -13,8 +13,13 @@ def update_rule_module(config: Config, run: RunKey) -> str:
 
 
 def probe_module(probe: str) -> str:
-    """Return the module of a probe."""
-    return f"sgdline.probes.{probe}.probe"
+    """Return the module of a probe: its options, which import what measures."""
+    return f"sgdline.probes.{probe}.options"
+
+
+def trial_module(probe: str) -> str:
+    """Return the module that says what plans of a probe are tried on."""
+    return f"sgdline.probes.{probe}.trial"
 
 
 def table_module(kind: str) -> str:

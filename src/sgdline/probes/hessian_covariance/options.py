@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sgdline.declare.vocabulary import Ge, Le
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import EveryOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.hessian_covariance.probe import HessianCovarianceProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class HessianCovarianceOptions(ProbeOptions):
+class HessianCovarianceOptions(EveryOptions):
     """The exact Hessian of a small network beside the covariance of its gradients, in float64."""
 
-    every: Annotated[int, Ge(1)] = 100
-    """Measure at updates 0, n, 2n, ..."""
     samples: Annotated[int, Ge(1)] | None = None
     """The first so many training images; `null`: all."""
     batch_norm: Literal["train", "eval"] = "train"
@@ -23,3 +24,9 @@ class HessianCovarianceOptions(ProbeOptions):
     """Augment the measuring set, with draws that stay fixed."""
     top: Annotated[int, Ge(1), Le(10000)] = 5
     """Eigenvalues and eigenvectors to keep and compare."""
+
+    def measured_by(self) -> type[HessianCovarianceProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.hessian_covariance.probe import HessianCovarianceProbe
+
+        return HessianCovarianceProbe

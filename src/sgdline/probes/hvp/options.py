@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import EveryOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.hvp.probe import HvpProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class HvpOptions(ProbeOptions):
+class HvpOptions(EveryOptions):
     """The Hessian of the full-batch loss along a run: largest and smallest eigenvalue, spectral norm."""
 
-    every: Annotated[int, Ge(1)] = 100
-    """Measure at updates 0, n, 2n, ..."""
     samples: Annotated[int, Ge(1)] | None = None
     """The first so many training images; `null`: all."""
     batch_norm: Literal["train", "eval"] = "train"
@@ -26,3 +27,9 @@ class HvpOptions(ProbeOptions):
     max_products: Annotated[int, Ge(75), Le(1000000)] = 300
     """Hessian-vector products for each end of the spectrum at most; an end that has not converged by then is stored as
     such."""
+
+    def measured_by(self) -> type[HvpProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.hvp.probe import HvpProbe
+
+        return HvpProbe

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from sgdline.chosen_updates import is_chosen
 from sgdline.declare.vocabulary import Ge, Gt, Le, MinLen, Unique, Words
 from sgdline.engine.plan_options import PlanOptions
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import EveryOptions, PlannedOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.interp.probe import InterpProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpOptions(ProbeOptions):
+class InterpOptions(PlannedOptions, EveryOptions):
     """The full-batch loss between consecutive iterates, L((1 - alpha) theta_t + alpha theta_{t+1})."""
 
     every: Annotated[int, Ge(1)] = 1
-    """Measure at updates 0, n, 2n, ..."""
     epochs: Annotated[
         Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), Unique()] | None,
         Words("null, or a list of epochs counted from 1"),
@@ -41,3 +44,15 @@ class InterpOptions(ProbeOptions):
     """As for `line`; the plan is the probe's own."""
     plan: PlanOptions = PlanOptions()
     """As for `line`; the plan is the probe's own."""
+
+    def due(self, step: int, *, updates_per_epoch: int) -> bool:
+        """Return whether an update is to be measured."""
+        return is_chosen(
+            step, every=self.every, epochs=self.epochs, updates=self.updates, updates_per_epoch=updates_per_epoch
+        )
+
+    def measured_by(self) -> type[InterpProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.interp.probe import InterpProbe
+
+        return InterpProbe

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sgdline.declare.vocabulary import Ge, Gt, Le
 from sgdline.engine.plan_options import PlanOptions
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import EveryOptions, PlannedOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.line.probe import LineProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class LineOptions(ProbeOptions):
+class LineOptions(PlannedOptions, EveryOptions):
     """The line probe: losses along theta_t + s*d_t, d_t = -m_t/||m_t||, s a Euclidean length."""
 
     every: Annotated[int, Ge(1)] = 1
-    """Measure at updates 0, n, 2n, ... (updates)."""
     positions: Literal["adaptive", "grid"] = "adaptive"
     """`adaptive`: Chebyshev panels, refined until the error is below `tolerance`; `grid`: the paper's equal spacing."""
     interval: Annotated[float, Gt(0), Le(1000000)] = 0.5
@@ -46,3 +48,9 @@ class LineOptions(ProbeOptions):
     the machine's (GiB)."""
     plan: PlanOptions = PlanOptions()
     """Entries of the plan that are not chosen by a trial."""
+
+    def measured_by(self) -> type[LineProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.line.probe import LineProbe
+
+        return LineProbe

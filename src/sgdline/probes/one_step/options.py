@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from sgdline.declare.vocabulary import Ge, Gt, Le
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import EveryOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.one_step.probe import OneStepProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStepOptions(ProbeOptions):
+class OneStepOptions(EveryOptions):
     """One step on one batch: what it does to the batch's own loss, to other batches and to the validation set."""
 
-    every: Annotated[int, Ge(1)] = 100
-    """Positions: updates 0, n, 2n, ..."""
+    sequential: ClassVar[bool] = True
+
     batches: Annotated[int, Ge(1), Le(10000)] = 8
     """Fixed batches of the run's batch size."""
     other_batches: Annotated[int, Ge(1), Le(10000)] = 8
@@ -29,3 +32,9 @@ class OneStepOptions(ProbeOptions):
     """Of the even grid from 0 to twice the best step size, in float64; an odd number has that one among them."""
     validation: bool = True
     """Measure the validation set as well."""
+
+    def measured_by(self) -> type[OneStepProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.one_step.probe import OneStepProbe
+
+        return OneStepProbe

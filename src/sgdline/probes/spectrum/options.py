@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import EveryOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.spectrum.probe import SpectrumProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrumOptions(ProbeOptions):
+class SpectrumOptions(EveryOptions):
     """What the quadratic model needs: eigenvalues of the Hessian, and the gradient noise along them."""
 
-    every: Annotated[int, Ge(1)] = 100
-    """Measure at updates 0, n, 2n, ..."""
     eigenvalues: Annotated[int, Ge(1), Le(10000)] = 20
     """How many."""
     epochs: Annotated[int, Ge(1), Le(1000000)] = 4
@@ -32,3 +33,9 @@ class SpectrumOptions(ProbeOptions):
     """As in `probes.stationarity`."""
     max_products: Annotated[int, Ge(52), Le(1000000)] = 300
     """As in `probes.stationarity`."""
+
+    def measured_by(self) -> type[SpectrumProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.spectrum.probe import SpectrumProbe
+
+        return SpectrumProbe
