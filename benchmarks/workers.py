@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from sgdline.engine.positions import measure_adaptively
 from sgdline.errors import SgdlineError
 from sgdline.interpolation import interpolate_panels
 from sgdline.models import build_model, count_parameters, mlp, resnet20, tiny_resnet
-from sgdline.probes.line.probe import Probe
+from sgdline.probes.line.options import LineOptions
+from sgdline.probes.line.probe import LineProbe
 from sgdline.probes.planning import plan_probe
 from sgdline.probes.segment import probe_segment
 from sgdline.runtime import keep_freed_memory, restore_tf32, set_tf32, set_threads, use_deterministic_kernels
@@ -283,12 +285,16 @@ class Engine:
         self._update: Update | None = None
         self._plan = read_plan(folder / PLAN).plan
         # The probe reads positions, spacing and tolerance anew for every line: one engine serves all ways.
-        self._settings = line_block(case)
+        self._options = LineOptions(**line_block(case))
         self._probes = {"planned": self._probe(self._plan), "simplest": self._probe(Plan())}
         self._rows: dict[str, dict[str, Any]] = {}
 
-    def _probe(self, plan: Plan) -> Probe:
-        return Probe(self._trainer, self._images, self._run, self._settings, plan)
+    def _probe(self, plan: Plan) -> LineProbe:
+        return LineProbe(self._trainer, self._images, self._run, self._options, plan)
+
+    def _choose(self, **changes: Any) -> None:
+        for probe in self._probes.values():
+            probe.lines.options = replace(probe.lines.options, **changes)
 
     def next_line(self) -> int:
         """Go on to the next line and return its update."""
@@ -307,7 +313,7 @@ class Engine:
             spacing: Of the grid.
             tolerance: Of adaptive positions.
         """
-        self._settings.update(positions=positions, resolution=spacing, tolerance=tolerance)
+        self._choose(positions=positions, resolution=spacing, tolerance=tolerance)
         synchronise()
         start = time.perf_counter()
         [row] = self._probes[way].measure(self._update)  # type: ignore[arg-type]
@@ -376,11 +382,11 @@ class Engine:
         if exact:
             plan = Plan(reseed=self._plan.reseed) if self._plan.in_place else self._plan
             plan = plan.but(precision="float64", compiled=False, cuda_graphs=False)
-            settings = line_block(self._case, positions="grid", validation=False)
-            probe = Probe(self._trainer, self._images, self._run, settings, plan)
+            options = LineOptions(**line_block(self._case, positions="grid", validation=False))
+            probe = LineProbe(self._trainer, self._images, self._run, options, plan)
             [dense] = probe.measure(self._update)  # type: ignore[arg-type]
         else:
-            self._settings.update(positions="grid", resolution=self._case.checked_spacing)
+            self._choose(positions="grid", resolution=self._case.checked_spacing)
             [dense] = self._probes["planned"].measure(self._update)  # type: ignore[arg-type]
         errors: dict[str, Any] = {"positions": len(dense["positions"])}
         for tolerance in TOLERANCES:
@@ -435,7 +441,7 @@ def run_job(case: Case, folder: Path, *, threads: int, started: float) -> dict[s
     imports = time.time() - started
     passes: list[float] = []  # seconds within forward passes, per line
     entered: list[float] = []
-    plain_losses, plain_measure = Network.losses, Probe.measure
+    plain_losses, plain_measure = Network.losses, LineProbe.measure
 
     def losses(network: Network, *arguments: Any, **options: Any) -> Tensor:
         synchronise()
@@ -447,7 +453,7 @@ def run_job(case: Case, folder: Path, *, threads: int, started: float) -> dict[s
 
     evaluations: list[int] = []
 
-    def measure(probe: Probe, update: Update) -> list[dict[str, Any]]:
+    def measure(probe: LineProbe, update: Update) -> list[dict[str, Any]]:
         entered.append(time.perf_counter())
         passes.append(0.0)
         rows = plain_measure(probe, update)
@@ -463,7 +469,7 @@ def run_job(case: Case, folder: Path, *, threads: int, started: float) -> dict[s
         "replay_tolerance": 0.0,
     }
     try:
-        Network.losses, Probe.measure = losses, measure  # type: ignore[method-assign]
+        Network.losses, LineProbe.measure = losses, measure  # type: ignore[method-assign]
         probe_segment(
             folder / DATASET,
             folder / CHECKPOINTS,
@@ -475,7 +481,7 @@ def run_job(case: Case, folder: Path, *, threads: int, started: float) -> dict[s
             threads=threads,
         )
     finally:
-        Network.losses, Probe.measure = plain_losses, plain_measure  # type: ignore[method-assign]
+        Network.losses, LineProbe.measure = plain_losses, plain_measure  # type: ignore[method-assign]
     end = time.perf_counter()
     per_evaluation = median([s / n for s, n in zip(passes[1:], evaluations[1:], strict=True)])
     warm_up = max(passes[0] - evaluations[0] * per_evaluation, 0.0)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sgdline.declare import registry
 from sgdline.declare.schema import as_json
+from sgdline.probes.base import options_of
+
+if TYPE_CHECKING:
+    from sgdline.probes.probe import Probe
 
 
 def default_settings(kind: str, name: str) -> dict[str, Any]:
@@ -13,3 +18,8 @@ def default_settings(kind: str, name: str) -> dict[str, Any]:
     settings: dict[str, Any] = as_json(registry.declaration(kind, name)(), complete=True)
     settings.pop("figures", None)
     return settings
+
+
+def made_probe(name: str, trainer: Any, images: Any, run: Any, settings: Mapping[str, Any], plan: Any) -> Probe[Any]:
+    """Return a probe as a job makes it from its slice of the configuration."""
+    return options_of({"probe": name, "settings": settings}).probe(trainer, images, run, plan)

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +29,7 @@ from sgdline.declare.build import build_thing
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.figures import available, spec
+from sgdline.probes.base import options_of
 from sgdline.train.loop import Trainer
 from sgdline.workflow.claims import JUDGED
 from sgdline.workflow.code import toy_module
@@ -375,8 +375,7 @@ class Follower:
         # As a trial would choose it; nothing is compiled here.
         fixed = {"reseed": False, "compiled": False, "cuda_graphs": False}
         plan = Plan(**(pinned | fixed if pinned.get("reseed") is not True else pinned))
-        module = import_module(f"sgdline.probes.{probe}.probe")
-        measuring = module.Probe(trainer, images, training, sliced["settings"], plan)
+        measuring = options_of(sliced).probe(trainer, images, training, plan)
         measuring.facts()
         measuring.due(0)
         self.count("probes made")

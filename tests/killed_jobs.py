@@ -43,10 +43,10 @@ def train(dataset: Path, folder: Path, work: Path) -> None:
 
 def probe(dataset: Path, folder: Path, work: Path) -> None:
     """Measure lines of the run's second segment; write down every one that is measured."""
-    from sgdline.probes.line.probe import Probe
+    from sgdline.probes.line.probe import LineProbe
     from sgdline.probes.segment import probe_segment
 
-    _note_calls(Probe, "measure", work, lambda update: update.step)
+    _note_calls(LineProbe, "measure", work, lambda update: update.step)
     probe_segment(
         dataset,
         folder.parent / "whole" / "checkpoints",

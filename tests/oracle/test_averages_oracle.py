@@ -13,6 +13,7 @@ from small_runs import prepare_digits, training_settings
 
 from sgdline.data.images import load_images
 from sgdline.probes.averages import probe as averages
+from sgdline.probes.averages.probe import AveragesProbe
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
@@ -145,7 +146,7 @@ def test_vectors_agree_and_no_more_are_held_than_planned(dataset: Path) -> None:
     assert running.largest_held(100, parameter_bytes=4)[0] == max(held)
 
 
-class _Killed(averages.Probe):
+class _Killed(AveragesProbe):
     killed_at = STEPS
 
     def measure(self, update: Update) -> list[dict[str, Any]]:
@@ -165,7 +166,7 @@ def test_a_killed_job_goes_on_to_the_same_rows(
     output = tmp_path / "averages.arrow"
     with monkeypatch.context() as killing:
         killing.setattr(_Killed, "killed_at", killed_at)
-        killing.setattr(averages, "Probe", _Killed)
+        killing.setattr(averages, "AveragesProbe", _Killed)
         with pytest.raises(KeyboardInterrupt):
             probed(dataset, trained, output)
     assert not output.exists()

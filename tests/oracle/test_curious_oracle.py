@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from declared import made_probe
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
 
@@ -23,11 +24,8 @@ from sgdline.engine.plan import Plan
 from sgdline.engine.projection import CountSketch
 from sgdline.engine.top_eigenpairs import top_eigenpairs
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes.alignment import probe as alignment
 from sgdline.probes.fresh_batches import fresh_batches
-from sgdline.probes.measuring_chunks import measuring_chunks
-from sgdline.probes.spectrum import probe as spectrum
-from sgdline.probes.stationarity import probe as stationarity
+from sgdline.probes.measuring_images import measuring_chunks
 from sgdline.seeds import derive_seed
 from sgdline.train.loop import Batch, Trainer
 
@@ -109,10 +107,10 @@ def test_alignment_is_that_of_a_loop_which_keeps_every_gradient(dataset: Path, m
     lags, every, steps = [1, 3, 4, 8], 4, 11
     settings = {"every": every, "batches": 3, "lags": lags, "projection": "auto"}
     training["steps"] = steps
-    probe = alignment.Probe(trainer, images, training, settings, Plan())
+    probe = made_probe("alignment", trainer, images, training, settings, Plan())
     batches = list(fresh_batches(images, training, purpose="alignment_batches", first=0, stop=3))
     assert all(len(set(batch.rows.tolist())) == 32 for batch in batches)
-    whole = measuring_chunks(images, training, {"samples": None, "augment": False}, probe="alignment")
+    whole = measuring_chunks(images, training, probe="alignment")
     kept: list[list[Matrix]] = []
     for update in trainer.updates(0, steps):
         kept.append([naive_gradient(trainer.model, batch) for batch in batches])
@@ -159,7 +157,8 @@ def test_a_sketched_alignment_is_near_the_exact_one(dataset: Path) -> None:
     training["steps"] = 20
     settings = {"every": 5, "batches": 2, "lags": [1, 5, 10], "projection": "none"}
     exact, sketched = (
-        alignment.Probe(trainer, images, training, settings | {"projection": kind}, Plan()) for kind in ("none", 4096)
+        made_probe("alignment", trainer, images, training, settings | {"projection": kind}, Plan())
+        for kind in ("none", 4096)
     )
     assert sketched.facts()["cosine_standard_error"] == 1 / 64
     for update in trainer.updates(0, 20):
@@ -224,8 +223,10 @@ def test_spectrum_is_that_of_dense_hessian_and_covariance(dataset: Path, model: 
     trainer, images, training, update = run_of(dataset, model)
     count, epochs = 6, 3
     settings = {"every": 5, "eigenvalues": count, "epochs": epochs, "trace_draws": 400} | HESSIAN
-    [row] = spectrum.Probe(trainer, images, training, settings, Plan()).measure(update)
-    chunks = measuring_chunks(images, training, settings, probe="spectrum")
+    [row] = made_probe("spectrum", trainer, images, training, settings, Plan()).measure(update)
+    chunks = measuring_chunks(
+        images, training, probe="spectrum", samples=settings["samples"], augment=settings["augment"]
+    )
     hessian = dense_hessian(trainer.model, chunks)
     values, vectors = np.linalg.eigh(hessian)
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
@@ -256,7 +257,7 @@ def test_variance_over_epochs_is_that_of_the_samples_over_the_batch_size(dataset
     trainer, images, training, update = run_of(dataset, "plain")
     training["batch_size"] = 30  # three batches hold all 90 samples
     settings = {"every": 5, "eigenvalues": 1, "epochs": 400, "trace_draws": 0} | HESSIAN
-    [row] = spectrum.Probe(trainer, images, training, settings, Plan()).measure(update)
+    [row] = made_probe("spectrum", trainer, images, training, settings, Plan()).measure(update)
     samples = [
         naive_gradient(
             trainer.model, Batch(images.train.inputs[i : i + 1], images.train.targets[i : i + 1], Tensor(), 0)
@@ -281,7 +282,7 @@ def test_stationarity_is_that_of_three_runs_kept_whole(dataset: Path, start: int
     images = load_images(dataset, device=CPU)
     trainer = Trainer(training, images, device=CPU)
     settings = {"start": start, "every": 1, "eigenvectors": count} | HESSIAN
-    probe = stationarity.Probe(trainer, images, training, settings, Plan())
+    probe = made_probe("stationarity", trainer, images, training, settings, Plan())
     begin = trainer.checkpoint(0)
     probe.begin(begin)
     rows, path = [], []
@@ -327,7 +328,9 @@ def test_stationarity_is_that_of_three_runs_kept_whole(dataset: Path, start: int
     assert rows[-1]["twin_squared_distance"] > 0
     if start == 0:
         return  # one dense Hessian is enough
-    chunks = measuring_chunks(images, training, settings, probe="stationarity")
+    chunks = measuring_chunks(
+        images, training, probe="stationarity", samples=settings["samples"], augment=settings["augment"]
+    )
     trainer.vector.value.copy_(path[start])
     values, vectors = np.linalg.eigh(dense_hessian(trainer.model, chunks))
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]

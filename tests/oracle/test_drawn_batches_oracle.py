@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from declared import made_probe
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
 
@@ -21,8 +22,6 @@ from sgdline.data.images import ImageData, ImageSet, load_images
 from sgdline.engine.plan import Plan
 from sgdline.models.parameters import ParameterVector
 from sgdline.probes.drawn_batches import DrawnBatches
-from sgdline.probes.fixed_batches import probe as fixed_batches
-from sgdline.probes.one_step import probe as one_step
 from sgdline.seeds import derive_seed
 from sgdline.train.loop import Batch, Trainer
 
@@ -125,7 +124,7 @@ def naive_sweep(
 def test_sweeps_agree_with_the_naive_loop(dataset: Path, model: str, micro_batch: int | None) -> None:
     training = settings(model, micro_batch)
     trainer, images = in_float64(dataset, training)
-    probe = one_step.Probe(trainer, images, training, SWEEP, Plan())
+    probe = made_probe("one_step", trainer, images, training, SWEEP, Plan())
     drawn = DrawnBatches(images, training)
     rows, copies = [], []
     for update in trainer.updates(0, STEPS):
@@ -163,7 +162,7 @@ def test_fixed_batches_agree_with_the_naive_loop(dataset: Path, model: str, micr
     training = settings(model, micro_batch)
     size = training.get("micro_batch", SIZE)
     trainer, images = in_float64(dataset, training)
-    probe = fixed_batches.Probe(trainer, images, training, FIXED, Plan())
+    probe = made_probe("fixed_batches", trainer, images, training, FIXED, Plan())
     drawn = DrawnBatches(images, training)
     rows, copies = [], {}
     for update in trainer.updates(0, STEPS):
@@ -203,7 +202,7 @@ def test_curves_on_a_line_are_those_of_the_whole_line_in_closed_form(dataset: Pa
     training = settings("mlp", None)
     trainer, images = in_float64(dataset, training)
     block = SWEEP | {"lowest": 1e-5, "highest": 1.0, "step_sizes": 6}
-    probe = one_step.Probe(trainer, images, training, block, Plan())
+    probe = made_probe("one_step", trainer, images, training, block, Plan())
     for row in probe.measure(next(trainer.updates(0, 1))):
         slope = (row["own_loss"][1] - row["own_loss"][0]) / row["step_sizes"][1]
         assert slope == pytest.approx(-(row["gradient_norm"] ** 2), rel=1e-3)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from declared import made_probe
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
 
@@ -22,7 +23,6 @@ from sgdline.data.images import ImageData, ImageSet, load_images
 from sgdline.engine.plan import Plan
 from sgdline.models.loading import build_model
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes.line import probe as line
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.landscape import Landscape
 from sgdline.train.loop import Trainer
@@ -229,7 +229,7 @@ def test_lines_are_measured_in_chunks_of_the_micro_batch(
     block = settings(model, batch_size=batch_size, micro_batch=26, optimizer=sgd(momentum=0.5))
     trainer = trainer_in_float64(images, block)
     plan = Plan(precision="float64", chunks_per_pass=chunks_per_pass, reseed=model == "mlp_dropout")
-    probe = line.Probe(trainer, images, block, LINE, plan)
+    probe = made_probe("line", trainer, images, block, LINE, plan)
     assert probe.facts()["chunk_sizes"] == [26, 26, 26, 12]
     for update in trainer.updates(0, 3):
         before = trainer.checkpoint(update.step)

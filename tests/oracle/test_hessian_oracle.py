@@ -19,6 +19,7 @@ import pytest
 import scipy.linalg
 import torch
 import torch.nn.functional as functional
+from declared import made_probe
 from networks import NETWORKS, STATEFUL, images, make_network
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
@@ -29,7 +30,6 @@ from sgdline.engine.hessian import Chunk, FullBatchHessian
 from sgdline.engine.plan import Plan
 from sgdline.models.parameters import ParameterVector
 from sgdline.probes.hessian_covariance import probe as hessian_covariance
-from sgdline.probes.hvp import probe as hvp
 from sgdline.probes.sharpness import measure_sharpness
 from sgdline.seeds import derive_seed
 from sgdline.train.checkpoints import save_checkpoint
@@ -275,7 +275,7 @@ def test_rows_have_the_ends_of_the_dense_hessian(
 ) -> None:
     trainer, data, training, update = run_of(dataset, model)
     block = {**HVP, "batch_norm": batch_norm, "samples": samples}
-    [row] = hvp.Probe(trainer, data, training, block, Plan()).measure(update)
+    [row] = made_probe("hvp", trainer, data, training, block, Plan()).measure(update)
     count = samples or SAMPLES
     chunks = chunks_of(data.train.inputs[:count], data.train.targets[:count])
     assert len(chunks[-1].targets) < SIZE
@@ -322,7 +322,7 @@ def func_hessian(
 
 def test_in_float32_the_rows_are_the_same_to_its_precision(dataset: Path) -> None:
     trainer, data, training, update = run_of(dataset, "batch_norm", double=False)
-    [row] = hvp.Probe(trainer, data, training, {**HVP, "tolerance": 1e-4}, Plan()).measure(update)
+    [row] = made_probe("hvp", trainer, data, training, {**HVP, "tolerance": 1e-4}, Plan()).measure(update)
     values = np.linalg.eigvalsh(differences(trainer.model, chunks_of(data.train.inputs, data.train.targets)))
     scale = np.abs(values).max()
     assert row["largest_eigenvalue"] == pytest.approx(values[-1], abs=1e-4 * scale)
@@ -355,7 +355,7 @@ def test_at_a_saddle_the_spectral_norm_is_not_the_largest_eigenvalue(dataset: Pa
         trainer = Trainer(training, load_images(dataset, device=CPU), device=CPU)
         trainer.model = Squares(sign).double()
         trainer.vector = ParameterVector(trainer.model)
-        [row] = hvp.Probe(trainer, data, training, HVP, Plan()).measure(update)
+        [row] = made_probe("hvp", trainer, data, training, HVP, Plan()).measure(update)
         ends = np.sort(sign * values)[[0, -1]]
         assert row["smallest_eigenvalue"] == pytest.approx(ends[0], rel=1e-6)
         assert row["largest_eigenvalue"] == pytest.approx(ends[1], rel=1e-6)
@@ -372,7 +372,7 @@ def test_at_a_saddle_the_spectral_norm_is_not_the_largest_eigenvalue(dataset: Pa
 def test_covariance_rows_agree_with_naive_loops(dataset: Path, model: str, batch_norm: str) -> None:
     trainer, data, training, update = run_of(dataset, model, double=False)
     block = {**COVARIANCE, "batch_norm": batch_norm, "samples": 40}  # chunks of 32 and 8
-    probe = hessian_covariance.Probe(trainer, data, training, block, Plan())
+    probe = made_probe("hessian_covariance", trainer, data, training, block, Plan())
     [row] = probe.measure(update)
     network = copy.deepcopy(trainer.model).double()
     network.train(batch_norm == "train")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from declared import made_probe
 from small_runs import prepare_digits, training_settings
 from torch import nn
 
@@ -25,7 +26,6 @@ from sgdline.data.images import ImageSet, load_images
 from sgdline.engine.plan import Plan
 from sgdline.models.loading import build_model
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes.interp import probe as interp
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.loop import Trainer
 
@@ -53,7 +53,7 @@ def measured(dataset: Path, training: dict[str, Any], block: dict[str, Any]) -> 
     trainer.vector.release()
     trainer.model.double()
     trainer.vector = ParameterVector(trainer.model)
-    probe = interp.Probe(trainer, images, training, block, Plan(precision="float64"))
+    probe = made_probe("interp", trainer, images, training, block, Plan(precision="float64"))
     return [row for update in trainer.updates(0, STEPS) if probe.due(update.step) for row in probe.measure(update)]
 
 

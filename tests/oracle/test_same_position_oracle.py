@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from declared import made_probe
 from line_tables import make_line_table
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
@@ -31,8 +32,6 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model
 from sgdline.models.parameters import ParameterVector
-from sgdline.probes.mline import probe as mline
-from sgdline.probes.own_direction import probe as own_direction
 from sgdline.seeds import derive_seed, generator
 from sgdline.tables import kind_of, provenance, read_table, write_table
 from sgdline.train.loop import Trainer
@@ -44,8 +43,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.3}},
     "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
 }
-MLINE = {"every": 5, "directions": "all", "positions": "grid", "interval": 0.3, "resolution": 0.1, "tolerance": 1e-3}
-MLINE |= {"max_rings": 1, "batch_norm": "train", "augment": False}
+LINE = {"positions": "grid", "interval": 0.3, "resolution": 0.1, "tolerance": 1e-3, "max_rings": 1}
+MLINE = {"every": 5, "directions": "all", "line": LINE | {"batch_norm": "train", "augment": False}}
 OWN = {"every": 5, "batch_sizes": [5, 40], "draws": 2}
 
 
@@ -130,7 +129,7 @@ def product(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     return sum(float((a * b).sum()) for a, b in zip(one, other, strict=True))
 
 
-def measured(dataset: Path, training: dict[str, Any], module: Any, block: dict[str, Any]) -> list[dict[str, Any]]:
+def measured(dataset: Path, training: dict[str, Any], kind: str, block: dict[str, Any]) -> list[dict[str, Any]]:
     """Measure a run in float64, where its gradients are those of the naive loop to many digits.
 
     In float32 they are not on every machine: where rounding takes a ReLU's input to the other side of 0, the gradient
@@ -143,7 +142,7 @@ def measured(dataset: Path, training: dict[str, Any], module: Any, block: dict[s
     trainer.vector.release()
     trainer.model.double()
     trainer.vector = ParameterVector(trainer.model)
-    probe = module.Probe(trainer, images, training, block, Plan(precision="float64"))
+    probe = made_probe(kind, trainer, images, training, block, Plan(precision="float64"))
     updates = (update for update in trainer.updates(0, STEPS) if probe.due(update.step))
     return [row for update in updates for row in probe.measure(update)]
 
@@ -155,7 +154,7 @@ def measured(dataset: Path, training: dict[str, Any], module: Any, block: dict[s
 @pytest.mark.parametrize("momentum", [0.0, MOMENTUM])
 def test_directions_and_lines_agree_with_the_naive_loop(dataset: Path, model: str, momentum: float) -> None:
     training = settings(model, augmented=momentum > 0, momentum=momentum)
-    rows = iter(measured(dataset, training, mline, MLINE))
+    rows = iter(measured(dataset, training, "mline", MLINE))
     naive = Naive(dataset, training)
     for step in range(STEPS):
         if step % 5 == 0:
@@ -190,7 +189,7 @@ def test_directions_and_lines_agree_with_the_naive_loop(dataset: Path, model: st
 @pytest.mark.parametrize("augmented", [False, True])
 def test_own_gradients_agree_with_the_naive_loop(dataset: Path, model: str, augmented: bool) -> None:
     training = settings(model, augmented=augmented)
-    rows = iter(measured(dataset, training, own_direction, OWN))
+    rows = iter(measured(dataset, training, "own_direction", OWN))
     naive = Naive(dataset, training)
     fixed = naive.augmented(naive.inputs, generator(SEED, "probe_augmentation_train"))
     assert torch.equal(fixed, naive.inputs) != augmented
@@ -223,7 +222,7 @@ def test_the_norms_of_fresh_batches_follow_the_law(dataset: Path) -> None:
     draws, sizes = 400, [2, 8, 30, 60, SAMPLES]
     training = settings("mlp", augmented=False)
     training["model"] = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [8], "batch_norm": False}}
-    rows = measured(dataset, training, own_direction, {"every": 5, "batch_sizes": sizes, "draws": draws})
+    rows = measured(dataset, training, "own_direction", {"every": 5, "batch_sizes": sizes, "draws": draws})
     naive = Naive(dataset, training)
     for step in range(STEPS):
         if step % 5 == 0:

@@ -613,7 +613,11 @@ def test_size_of_an_unbounded_split_is_known_for_known_sources() -> None:
 def test_many_lines_need_the_line_probe() -> None:
     config = copy.deepcopy(SINGLE)
     config["experiments"]["digits"] |= {"figures": [], "probes": {"mline": {}}}
-    with pytest.raises(ConfigError, match=r"probes\.mline must stand beside line"):
+    with pytest.raises(ConfigError, match=r"probes\.mline needs `probes\.line`, whose settings it shares\. Add `line"):
+        resolve_config(config)
+    # It has no block of lines of its own.
+    config["experiments"]["digits"]["probes"] = {"line": {}, "mline": {"line": {}}}
+    with pytest.raises(ConfigError, match=r"probes\.mline\.line is unknown"):
         resolve_config(config)
 
 

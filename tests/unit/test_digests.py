@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sgdline import digests
+from sgdline.table_modules import table_modules
 
 ROOT = Path(digests.__file__).parents[2]
 
@@ -55,15 +56,17 @@ def test_a_table_counts_for_those_who_write_or_read_it() -> None:
     """A new analysis with a table of its own must not train and measure again."""
     scripts = ROOT / "workflow" / "scripts"
     training = names(scripts / "train_run.py", "sgdline.train.update_rules.sgd")
-    assert {name for name in training if name.startswith("tables/kinds/")} == {
-        "tables/kinds/dataset.py",
-        "tables/kinds/trace.py",
-    }
-    fitting = names(scripts / "fit_lines.py")
-    assert {name for name in fitting if name.startswith("tables/kinds/")} == {
-        "tables/kinds/line.py",
-        "tables/kinds/line_fits.py",
-    }
+    tables = {file.removeprefix("sgdline.").replace(".", "/") + ".py" for file in table_modules().values()}
+    assert training & tables == {"tables/kinds/dataset.py", "tables/kinds/trace.py"}
+    assert names(scripts / "fit_lines.py") & tables == {"probes/line/table.py", "tables/kinds/line_fits.py"}
+
+
+def test_the_options_of_a_probe_cover_what_measures_and_not_how_plans_are_chosen() -> None:
+    covered = names("sgdline.probes.interp.options")
+    assert {"probes/interp/probe.py", "probes/interp/table.py", "probes/probe.py", "engine/lines.py"} <= covered
+    assert not {"probes/interp/trial.py", "probes/planning.py", "engine/trial.py", "probes/line/probe.py"} & covered
+    assert {"probes/line/probe.py", "probes/line/options.py"} <= names("sgdline.probes.mline.options")
+    assert {"probes/interp/trial.py", "engine/trial.py"} <= names("sgdline.probes.interp.trial")
 
 
 def test_an_entry_covers_its_own_family_only() -> None:
@@ -165,7 +168,7 @@ def test_what_was_read_before_gives_the_same_digest(tmp_path: Path) -> None:
         "parsed = []\n"
         "parse = ast.parse\n"
         "ast.parse = lambda *words, **options: parsed.append(1) or parse(*words, **options)\n"
-        f"print(digests.code_digest({str(script)!r}, 'sgdline.probes.line.probe'), len(parsed))\n"
+        f"print(digests.code_digest({str(script)!r}, 'sgdline.probes.line.options'), len(parsed))\n"
     )
 
     def run() -> tuple[str, int]:
@@ -175,7 +178,7 @@ def test_what_was_read_before_gives_the_same_digest(tmp_path: Path) -> None:
 
     first, parsed = run()
     assert parsed > 30
-    assert first == digests.code_digest(script, "sgdline.probes.line.probe")
+    assert first == digests.code_digest(script, "sgdline.probes.line.options")
     assert run() == (first, 0)
     whole = store.read_text()
     for content in (whole[: len(whole) // 2], "[]", '{"a": 1}', '{"a": {"code": 1, "imports": [1]}}'):

@@ -15,7 +15,7 @@ import json, sys
 from pathlib import Path
 from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan
-from sgdline.probes.line.probe import Probe
+from sgdline.probes.base import options_of
 from sgdline.runtime import keep_freed_memory, use_deterministic_kernels
 from sgdline.tables import TableWriter
 from sgdline.train.loop import Trainer
@@ -30,7 +30,7 @@ keep_freed_memory()
 use_deterministic_kernels()
 images = load_images(dataset, device="cpu")
 trainer = Trainer(settings["training"], images, device=torch.device("cpu"))
-probe = Probe(trainer, images, settings["training"], settings["settings"], Plan.from_json(plan))
+probe = options_of(settings).probe(trainer, images, settings["training"], Plan.from_json(plan))
 kept = []
 with TableWriter(output, "line", provenance={}) as writer:
     for update in trainer.updates(0, 220):

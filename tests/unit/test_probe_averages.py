@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from declared import made_probe
 from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import prepare_digits, training_settings
@@ -20,7 +21,8 @@ from sgdline.engine.hessian import Chunk
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
-from sgdline.probes.averages.probe import Probe, RunningAverages, reestimate_batch_norm
+from sgdline.probes.averages.probe import RunningAverages, reestimate_batch_norm
+from sgdline.probes.probe import Probe
 from sgdline.tables import kind_of
 from sgdline.train.loop import Trainer
 
@@ -96,11 +98,11 @@ def test_equal_chunks_give_torchs_cumulative_average_and_unequal_ones_do_not() -
         assert torch.allclose(ours[1].running_mean, theirs[1].running_mean, rtol=1e-5, atol=1e-6) == alike
 
 
-def trainer_of(dataset: Path, **changes: Any) -> tuple[Trainer, Probe]:
+def trainer_of(dataset: Path, **changes: Any) -> tuple[Trainer, Probe[Any]]:
     images = load_images(dataset, device=CPU)
     training = training_settings(**changes)
     trainer = Trainer(training, images, device=CPU)
-    return trainer, Probe(trainer, images, training, SETTINGS, Plan())
+    return trainer, made_probe("averages", trainer, images, training, SETTINGS, Plan())
 
 
 def test_the_trainer_stays_as_it_was_bit_for_bit(dataset: Path) -> None:
@@ -138,7 +140,7 @@ def test_rows_and_facts_say_what_was_done(dataset: Path) -> None:
     assert facts["vectors_mb"] == pytest.approx(trainer.vector.size * (8 + 8 + 4) / 1e6)
 
 
-def _rows(trainer: Trainer, probe: Probe) -> list[dict[str, Any]]:
+def _rows(trainer: Trainer, probe: Probe[Any]) -> list[dict[str, Any]]:
     rows = []
     for update in trainer.updates(0, 4):
         probe.observe(update)
@@ -177,7 +179,9 @@ def test_empty_lists_leave_the_iterate_alone_and_hold_nothing(dataset: Path) -> 
     images = load_images(dataset, device=CPU)
     training = training_settings()
     trainer = Trainer(training, images, device=CPU)
-    probe = Probe(trainer, images, training, {**SETTINGS, "ema": [], "swa": [], "two_point": []}, Plan())
+    probe = made_probe(
+        "averages", trainer, images, training, {**SETTINGS, "ema": [], "swa": [], "two_point": []}, Plan()
+    )
     assert [row["average"] for row in _rows(trainer, probe)] == ["iterate", "iterate"]
     assert (probe.facts()["vectors_held"], probe.facts()["vectors_mb"]) == (0, 0.0)
 
@@ -246,7 +250,7 @@ def test_a_row_does_not_depend_on_those_before_it(dataset: Path) -> None:
         torch.manual_seed(0)
         trainer.model = Restless()
         trainer.vector = type(trainer.vector)(trainer.model)
-        probe = Probe(trainer, images, training, {**SETTINGS, "ema": ema}, Plan())
+        probe = made_probe("averages", trainer, images, training, {**SETTINGS, "ema": ema}, Plan())
         found.append([row for row in _rows(trainer, probe) if row["average"] != "ema"])
     assert found[0] == found[1]
     assert [row["average"] for row in found[0]] == ["iterate", "iterate", "swa", "two_point"]

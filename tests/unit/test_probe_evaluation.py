@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from declared import made_probe
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
 
 from sgdline.data.images import ImageData, ImageSet, load_images
 from sgdline.engine.plan import Plan
 from sgdline.models.parameters import buffers_of
-from sgdline.probes.evaluation.probe import Probe
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import kind_of, provenance, read_table
 from sgdline.train.loop import Trainer
@@ -55,7 +55,7 @@ def naive(model: nn.Module, part: ImageSet) -> tuple[float, float]:
 def test_rows_are_those_of_a_naive_loop(dataset: Path, model: str) -> None:
     images = load_images(dataset, device=CPU)
     trainer = Trainer(settings(model), images, device=CPU)
-    probe = Probe(trainer, images, settings(model), {"every": 5}, Plan())
+    probe = made_probe("evaluation", trainer, images, settings(model), {"every": 5}, Plan())
     seen = []
     for update in trainer.updates(0, 12):
         if not probe.due(update.step):
@@ -76,7 +76,7 @@ def test_the_size_of_passes_does_not_matter(dataset: Path) -> None:
     trainer = Trainer(settings(), images, device=CPU)
     update = next(trainer.updates(0, 1))
     rows = [
-        Probe(trainer, images, settings(batch_size=size), {"every": 1}, Plan()).measure(update)[0]
+        made_probe("evaluation", trainer, images, settings(batch_size=size), {"every": 1}, Plan()).measure(update)[0]
         for size in (1, 7, 64)
     ]
     for row in rows[1:]:
@@ -105,7 +105,7 @@ def test_the_trainer_stays_as_it_was_bit_for_bit(dataset: Path) -> None:
     trainer = Trainer(settings(), images, device=CPU)
     trainer.model = Restless()
     trainer.vector = type(trainer.vector)(trainer.model)
-    probe = Probe(trainer, images, settings(), {"every": 1}, Plan())
+    probe = made_probe("evaluation", trainer, images, settings(), {"every": 1}, Plan())
     update = next(trainer.updates(3, 4))
     trainer.model.norm.eval()
     torch.manual_seed(11)
@@ -130,7 +130,7 @@ def test_splits_without_images_are_null(dataset: Path, tmp_path: Path) -> None:
     facts = {name: getattr(images, name) for name in ImageData.__dataclass_fields__}
     bare = ImageData(**{**facts, "validation": empty, "test": empty})
     trainer = Trainer(settings(), bare, device=CPU)
-    probe = Probe(trainer, bare, settings(), {"every": 1}, Plan())
+    probe = made_probe("evaluation", trainer, bare, settings(), {"every": 1}, Plan())
     [row] = probe.measure(next(trainer.updates(0, 1)))
     assert row.keys() == {"step", "epoch", "train_loss", "train_accuracy"}
     expected = {"batch_norm": "eval", "samples": 90, "validation_samples": 0, "test_samples": 0}
@@ -142,7 +142,7 @@ def test_outputs_that_are_not_numbers_answer_nothing(dataset: Path) -> None:
     trainer = Trainer(settings("no_batch_norm"), images, device=CPU)
     update = next(trainer.updates(0, 1))
     trainer.vector.value[-10:] = math.nan  # the biases of the last layer
-    [row] = Probe(trainer, images, settings(), {"every": 1}, Plan()).measure(update)
+    [row] = made_probe("evaluation", trainer, images, settings(), {"every": 1}, Plan()).measure(update)
     assert math.isnan(row["train_loss"])
     assert (row["train_accuracy"], row["test_accuracy"]) == (0.0, 0.0)
 

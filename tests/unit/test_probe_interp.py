@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from declared import made_probe
 from small_runs import line_settings, prepare_digits, training_settings
 
 from sgdline.analysis.intervals import measure_intervals
@@ -115,7 +116,7 @@ def test_updates_are_chosen_by_epoch_and_place_in_it(
 ) -> None:
     training = settings("mlp")
     trainer, images = trainer_of(dataset, training)
-    measuring = interp.Probe(trainer, images, training, {**INTERP, **options}, Plan())
+    measuring = made_probe("interp", trainer, images, training, {**INTERP, **options}, Plan())
     assert [step for step in range(9) if measuring.due(step)] == list(expected)
     # An epoch begins where the batches begin to come in another order.
     epochs = [update.epoch for update in trainer.updates(0, 9)]
@@ -125,7 +126,7 @@ def test_updates_are_chosen_by_epoch_and_place_in_it(
 def test_epochs_of_whole_batches_are_shorter(dataset: Path) -> None:
     training = settings("mlp", drop_last=True)
     trainer, images = trainer_of(dataset, training)
-    measuring = interp.Probe(trainer, images, training, {**INTERP, "epochs": [2, 4], "updates": 1}, Plan())
+    measuring = made_probe("interp", trainer, images, training, {**INTERP, "epochs": [2, 4], "updates": 1}, Plan())
     assert [step for step in range(9) if measuring.due(step)] == [2, 6]
     assert measuring.facts()["updates_per_epoch"] == 2
 
@@ -150,13 +151,13 @@ def test_the_losses_are_those_of_a_line_through_the_same_points(dataset: Path, m
     training = settings(model, augmentation={"crop_padding": 1, "flip": True})
     trainer, images = trainer_of(dataset, training)
     options = {"batch_norm": batch_norm, "augment": True}
-    measuring = interp.Probe(trainer, images, training, {**INTERP, **options}, Plan())
+    measuring = made_probe("interp", trainer, images, training, {**INTERP, **options}, Plan())
     for update in trainer.updates(0, 5):
         [row] = measuring.measure(update)
         length = row["step_length"]
         grid = {"interval": length, "resolution": length / 5, "validation": False, **options}
         block = line_settings(training, every=1, **grid)["settings"]
-        [whole] = line.Probe(trainer, images, training, block, Plan()).measure(update)
+        [whole] = made_probe("line", trainer, images, training, block, Plan()).measure(update)
         ahead = whole["positions"] >= 0
         np.testing.assert_allclose(whole["positions"][ahead], row["alphas"] * length, rtol=1e-12)
         np.testing.assert_allclose(row["train_loss"], whole["train_loss"][ahead], rtol=0, atol=1e-6)
@@ -221,13 +222,13 @@ def test_an_end_is_taken_over_where_the_next_start_is_the_same(dataset: Path, mo
     training = settings(model)
     trainer, images = trainer_of(dataset, training)
     block = {**INTERP, "batch_norm": batch_norm}
-    together = interp.Probe(trainer, images, training, block, Plan())
+    together = made_probe("interp", trainer, images, training, block, Plan())
     rows = [row for update in trainer.updates(0, 5) for row in together.measure(update)]
     again, _ = trainer_of(dataset, training)
     alone = [
         row
         for update in again.updates(0, 5)
-        for row in interp.Probe(again, images, training, block, Plan()).measure(update)
+        for row in made_probe("interp", again, images, training, block, Plan()).measure(update)
     ]
     for ours, theirs in zip(rows, alone, strict=True):
         np.testing.assert_array_equal(ours["train_loss"], theirs["train_loss"])
@@ -239,8 +240,8 @@ def test_an_end_is_taken_over_where_the_next_start_is_the_same(dataset: Path, mo
 def test_an_end_costs_one_pass_for_two_intervals(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = settings("mlp")
     trainer, images = trainer_of(dataset, training)
-    measuring = interp.Probe(trainer, images, training, INTERP, Plan())
-    network, positions = measuring._engine.network, []
+    measuring = made_probe("interp", trainer, images, training, INTERP, Plan())
+    network, positions = measuring._lines.engine.network, []
     genuine = network.losses
 
     def counted(vectors: Any, measured: Any) -> Any:
@@ -288,7 +289,7 @@ def test_the_sign_of_a_loss_says_whether_the_answer_was_right() -> None:
 def test_measuring_leaves_the_run_bit_for_bit(dataset: Path, model: str, plan: Plan) -> None:
     training = settings(model)
     trainer, images = trainer_of(dataset, training)
-    measuring = interp.Probe(trainer, images, training, {**INTERP, "accuracy": True}, plan)
+    measuring = made_probe("interp", trainer, images, training, {**INTERP, "accuracy": True}, plan)
     updates = trainer.updates(0, 9)
     for _ in range(5):
         update = next(updates)
@@ -314,7 +315,7 @@ def test_an_interrupted_segment_goes_on_from_its_rows(
 ) -> None:
     training = settings("resnet")
     train(dataset, tmp_path, training)
-    genuine, measured = interp.Probe.measure, []
+    genuine, measured = interp.InterpProbe.measure, []
 
     def failing(own: Any, update: Update) -> list[dict[str, Any]]:
         measured.append(update.step)
@@ -322,7 +323,7 @@ def test_an_interrupted_segment_goes_on_from_its_rows(
             raise KeyboardInterrupt
         return genuine(own, update)
 
-    monkeypatch.setattr(interp.Probe, "measure", failing)
+    monkeypatch.setattr(interp.InterpProbe, "measure", failing)
     options = {"settings": slice_of(training), "segment": 0, "facts": {}}
     with pytest.raises(KeyboardInterrupt):
         probe_segment(dataset, tmp_path / "checkpoints", output=tmp_path / "cut.arrow", **options)
@@ -369,8 +370,8 @@ def test_a_chunk_of_one_sample_is_refused(dataset: Path) -> None:
     training = settings("resnet", batch_size=89, drop_last=True)
     trainer, images = trainer_of(dataset, training)
     with pytest.raises(SgdlineError, match="last chunk of a measuring set must hold at least two samples"):
-        interp.Probe(trainer, images, training, INTERP, Plan())
-    interp.Probe(trainer, images, training, {**INTERP, "batch_norm": "eval"}, Plan())
+        made_probe("interp", trainer, images, training, INTERP, Plan())
+    made_probe("interp", trainer, images, training, {**INTERP, "batch_norm": "eval"}, Plan())
 
 
 # -- the plan ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from declared import made_probe
 from small_runs import prepare_digits, training_settings
 
 from sgdline.config import ConfigError, resolve_config
@@ -24,8 +25,6 @@ from sgdline.models.parameters import buffers_of
 from sgdline.probes.alignment import probe as alignment
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.segment import probe_segment
-from sgdline.probes.spectrum import probe as spectrum
-from sgdline.probes.stationarity import probe as stationarity
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
@@ -40,7 +39,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "stationarity": {"start": 2, "every": 2, "eigenvectors": 2} | HESSIAN,
     "spectrum": {"every": 3, "eigenvalues": 3, "epochs": 2, "trace_draws": 2} | HESSIAN,
 }
-PROBES = {"alignment": alignment.Probe, "stationarity": stationarity.Probe, "spectrum": spectrum.Probe}
+PROBES = ("alignment", "stationarity", "spectrum")
 MODELS: dict[str, dict[str, Any]] = {
     "plain": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [2], "batch_norm": False}},
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [2], "dropout": 0.3}},
@@ -89,8 +88,7 @@ def seen(trainer: Trainer, measuring: Any) -> Iterator[tuple[Update, list[dict[s
     if hasattr(measuring, "begin"):
         measuring.begin(trainer.checkpoint(0))
     for update in trainer.updates(0, STEPS):
-        if hasattr(measuring, "observe"):
-            measuring.observe(update)
+        measuring.observe(update)
         yield update, measuring.measure(update) if measuring.due(update.step) else []
 
 
@@ -106,7 +104,7 @@ def test_a_measured_run_is_the_unmeasured_one_bit_for_bit(dataset: Path, kind: s
     training = settings(model, augmentation={"crop_padding": 1, "flip": True})
     alone, _ = trainer_of(dataset, training)
     trainer, images = trainer_of(dataset, training)
-    measuring = PROBES[kind](trainer, images, training, BLOCKS[kind], Plan())
+    measuring = made_probe(kind, trainer, images, training, BLOCKS[kind], Plan())
     rows = []
     for update, (own, found) in zip(alone.updates(0, STEPS), seen(trainer, measuring), strict=True):
         rows += found
@@ -126,15 +124,14 @@ def test_a_measured_run_is_the_unmeasured_one_bit_for_bit(dataset: Path, kind: s
 def test_random_generators_stay_where_they_are(dataset: Path, kind: str) -> None:
     training = settings("mlp_dropout")
     trainer, images = trainer_of(dataset, training)
-    measuring = PROBES[kind](trainer, images, training, BLOCKS[kind], Plan())
+    measuring = made_probe(kind, trainer, images, training, BLOCKS[kind], Plan())
     run = seen(trainer, measuring)
     next(run)
     torch.manual_seed(5)
     before = torch.get_rng_state()
     for update in trainer.updates(1, 2):  # seeds the generator itself
         before = torch.get_rng_state()
-        if hasattr(measuring, "observe"):
-            measuring.observe(update)
+        measuring.observe(update)
         assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -143,8 +140,8 @@ def test_an_interrupted_job_ends_with_the_same_table(dataset: Path, tmp_path: Pa
     training = settings("mlp_dropout", segments=3)
     train(dataset, tmp_path, training)
     whole = probed(dataset, tmp_path, kind, training)
-    module = {"alignment": alignment, "stationarity": stationarity}[kind]
-    measure, count = module.Probe.measure, 0
+    owner = type(made_probe(kind, *trainer_of(dataset, training), training, BLOCKS[kind], Plan()))
+    measure, count = owner.measure, 0
 
     def stopping(self: Any, update: Update) -> list[dict[str, Any]]:
         nonlocal count
@@ -157,7 +154,7 @@ def test_an_interrupted_job_ends_with_the_same_table(dataset: Path, tmp_path: Pa
     other.mkdir()
     (tmp_path / "checkpoints").rename(other / "checkpoints")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Probe, "measure", stopping)
+        patch.setattr(owner, "measure", stopping)
         with pytest.raises(KeyboardInterrupt):
             probed(dataset, other, kind, training)
         found = probed(dataset, other, kind, training)
@@ -192,7 +189,7 @@ def test_a_run_that_diverges_has_its_rows(dataset: Path, tmp_path: Path, kind: s
 def test_a_twin_that_diverges_alone_leaves_nulls(dataset: Path) -> None:
     training = settings(momentum=0.0)
     trainer, images = trainer_of(dataset, training)
-    measuring = stationarity.Probe(trainer, images, training, BLOCKS["stationarity"] | {"every": 1}, Plan())
+    measuring = made_probe("stationarity", trainer, images, training, BLOCKS["stationarity"] | {"every": 1}, Plan())
     rows = []
     for update, found in seen(trainer, measuring):
         rows += found
@@ -211,7 +208,7 @@ def test_rows_at_the_start_and_the_end(dataset: Path) -> None:
     training = settings()
     trainer, images = trainer_of(dataset, training)
     block = BLOCKS["stationarity"] | {"every": 4, "start": 3}
-    measuring = stationarity.Probe(trainer, images, training, block, Plan())
+    measuring = made_probe("stationarity", trainer, images, training, block, Plan())
     rows = [row for _, found in seen(trainer, measuring) for row in found] + measuring.finish()
     assert [(row["step"], row["updates"]) for row in rows] == [(3, 0), (7, 4), (9, 6)]
     assert rows[0]["squared_distance"] == rows[0]["twin_squared_distance"] == 0.0
@@ -225,7 +222,7 @@ def test_rows_at_the_start_and_the_end(dataset: Path) -> None:
 def test_gradients_that_are_not_finite_or_zero(dataset: Path) -> None:
     training = settings()
     trainer, images = trainer_of(dataset, training)
-    measuring = alignment.Probe(trainer, images, training, BLOCKS["alignment"], Plan())
+    measuring = made_probe("alignment", trainer, images, training, BLOCKS["alignment"], Plan())
     updates = trainer.updates(0, STEPS)
     for update in updates:
         measuring.observe(update)
@@ -267,7 +264,7 @@ def test_only_the_gradients_that_a_row_needs_are_measured_and_kept(
 
     monkeypatch.setattr(alignment, "batch_gradient", counted)
     block = {"every": 4, "batches": 1, "lags": [1, 6], "projection": "none"}
-    measuring = alignment.Probe(trainer, images, training, block, Plan())
+    measuring = made_probe("alignment", trainer, images, training, block, Plan())
     measured, kept = [], []
     for _ in seen(trainer, measuring):
         measured.append(count)
@@ -281,9 +278,9 @@ def test_auto_keeps_gradients_of_small_networks_whole(dataset: Path, monkeypatch
     training = settings()
     trainer, images = trainer_of(dataset, training)
     auto = BLOCKS["alignment"] | {"projection": "auto"}
-    assert alignment.Probe(trainer, images, training, auto, Plan()).facts()["projection_dimensions"] is None
+    assert made_probe("alignment", trainer, images, training, auto, Plan()).facts()["projection_dimensions"] is None
     monkeypatch.setattr(alignment, "_EXACT_UP_TO", trainer.vector.size - 1)
-    facts = alignment.Probe(trainer, images, training, auto, Plan()).facts()
+    facts = made_probe("alignment", trainer, images, training, auto, Plan()).facts()
     assert facts["projection_dimensions"] == 16_384
     assert facts["cosine_standard_error"] == 1 / 128
 
@@ -294,13 +291,13 @@ def test_a_network_too_small_for_its_eigenvalues_is_one_sentence(dataset: Path) 
     size = trainer.vector.size
     block = BLOCKS["spectrum"] | {"eigenvalues": size, "max_products": 10_000}
     with pytest.raises(SgdlineError, match=f"must be fewer than the network's {size} parameters"):
-        spectrum.Probe(trainer, images, training, block, Plan())
+        made_probe("spectrum", trainer, images, training, block, Plan())
     with pytest.raises(SgdlineError, match="at least two whole batches"):
-        spectrum.Probe(trainer, images, training | {"batch_size": 60}, BLOCKS["spectrum"], Plan())
+        made_probe("spectrum", trainer, images, training | {"batch_size": 60}, BLOCKS["spectrum"], Plan())
     with pytest.raises(SgdlineError, match="max_products must be at least 54"):
-        spectrum.Probe(trainer, images, training, BLOCKS["spectrum"] | {"max_products": 53}, Plan())
+        made_probe("spectrum", trainer, images, training, BLOCKS["spectrum"] | {"max_products": 53}, Plan())
     with pytest.raises(SgdlineError, match="start must be below the run's 9 updates"):
-        stationarity.Probe(trainer, images, training, BLOCKS["stationarity"] | {"start": 9}, Plan())
+        made_probe("stationarity", trainer, images, training, BLOCKS["stationarity"] | {"start": 9}, Plan())
 
 
 # -- config ------------------------------------------------------------------------------------------------------------

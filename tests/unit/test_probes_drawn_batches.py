@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from declared import made_probe
 from networks import OwnNormalisation, Uncopyable
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
@@ -21,8 +22,8 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of
 from sgdline.probes.drawn_batches import BatchLosses, DrawnBatches
-from sgdline.probes.fixed_batches import probe as fixed_batches
-from sgdline.probes.one_step import probe as one_step
+from sgdline.probes.fixed_batches.probe import FixedBatchesProbe
+from sgdline.probes.one_step.probe import OneStepProbe
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
@@ -34,7 +35,7 @@ ONE_STEP: dict[str, Any] = {"every": 3, "batches": 2, "other_batches": 2, "step_
 ONE_STEP |= {"highest": 1e2, "quadratic_points": 5, "validation": True}
 FIXED: dict[str, Any] = {"every": 3, "first": 2, "batches": 2, "alphas": 3}
 BLOCKS = {"one_step": ONE_STEP, "fixed_batches": FIXED}
-PROBES: dict[str, Any] = {"one_step": one_step.Probe, "fixed_batches": fixed_batches.Probe}
+PROBES: dict[str, Any] = {"one_step": OneStepProbe, "fixed_batches": FixedBatchesProbe}
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [6]}},
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [6], "dropout": 0.3}},
@@ -152,7 +153,7 @@ def test_networks_without_float64_go_without(dataset: Path, model: type[nn.Modul
     update = update_at(trainer, 0)
     trainer.model = model()
     trainer.vector = ParameterVector(trainer.model)
-    probe = one_step.Probe(trainer, images, training, ONE_STEP, Plan())
+    probe = made_probe("one_step", trainer, images, training, ONE_STEP, Plan())
     assert probe.facts()["own_precision"] == precision
     for row in probe.measure(update):
         assert row["status"] == "ok"
@@ -167,7 +168,7 @@ def test_networks_without_float64_go_without(dataset: Path, model: type[nn.Modul
 def test_measuring_leaves_the_run_bit_for_bit(dataset: Path, kind: str, model: str) -> None:
     training = settings(model, augmentation={"crop_padding": 1, "flip": True})
     trainer, images = trainer_of(dataset, training)
-    probe = PROBES[kind](trainer, images, training, BLOCKS[kind], Plan())
+    probe = made_probe(kind, trainer, images, training, BLOCKS[kind], Plan())
     updates = trainer.updates(0, STEPS)
     for _ in range(4):
         update = next(updates)
@@ -249,7 +250,7 @@ def test_parameters_that_are_not_finite_give_rows_that_say_so(dataset: Path, kin
     training = settings()
     trainer, images = trainer_of(dataset, training)
     update = update_at(trainer, 0)
-    probe = PROBES[kind](trainer, images, training, BLOCKS[kind], Plan())
+    probe = made_probe(kind, trainer, images, training, BLOCKS[kind], Plan())
     probe.observe(update)
     trainer.vector.value[-3] = wild
     probe.observe(replace(update, step=3))
@@ -264,7 +265,7 @@ def test_the_grid_lies_around_the_runs_rate_where_that_is_zero(dataset: Path) ->
     schedule = {"name": "trapezoid", "trapezoid": {"warmup": 4, "cooldown": 0}}
     training = settings(schedule=schedule, lr=0.5)
     trainer, images = trainer_of(dataset, training)
-    probe = one_step.Probe(trainer, images, training, ONE_STEP, Plan())
+    probe = made_probe("one_step", trainer, images, training, ONE_STEP, Plan())
     for update in trainer.updates(0, STEPS):
         probe.observe(update)
         rows = probe.measure(update)
@@ -283,7 +284,7 @@ def test_without_validation_images_there_is_no_validation_loss(dataset: Path) ->
     kind = type(images.validation)
     bare = replace(images, validation=kind(images.validation.inputs[:0], images.validation.targets[:0]))
     for data, block in ((bare, ONE_STEP), (images, ONE_STEP | {"validation": False})):
-        [row, _] = one_step.Probe(trainer, data, training, block, Plan()).measure(update)
+        [row, _] = made_probe("one_step", trainer, data, training, block, Plan()).measure(update)
         assert "validation_loss" not in row
 
 
@@ -291,8 +292,8 @@ def test_batches_that_do_not_fit_are_refused(dataset: Path) -> None:
     training = settings()
     trainer, images = trainer_of(dataset, training)
     with pytest.raises(SgdlineError, match=r"must leave 5 batches of 20 within the 90 training images, got 4\. Lower"):
-        one_step.Probe(trainer, images, training, ONE_STEP | {"other_batches": 4}, Plan())
-    one_step.Probe(trainer, images, training, ONE_STEP | {"other_batches": 3}, Plan())
+        made_probe("one_step", trainer, images, training, ONE_STEP | {"other_batches": 4}, Plan())
+    made_probe("one_step", trainer, images, training, ONE_STEP | {"other_batches": 3}, Plan())
 
 
 # -- configuration -----------------------------------------------------------------------------------------------------

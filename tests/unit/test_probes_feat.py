@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from declared import made_probe
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
@@ -18,7 +19,6 @@ from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
-from sgdline.probes.feat import probe as feat
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.jac import probe as jac
 from sgdline.probes.layer_outputs import layers_of, listening
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 FEAT: dict[str, Any] = {"every": 3, "layers": ["*"], "samples": 50, "units": 1000, "threshold": 0.95}
 FEAT |= {"rank_tolerance": 1e-4}
 JAC: dict[str, Any] = {"every": 3, "samples": 11, "tolerance": 1e-4}
-PROBES = {"feat": (feat.Probe, FEAT), "jac": (jac.Probe, JAC)}
+BLOCKS = {"feat": FEAT, "jac": JAC}
 PLAIN = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [12, 7], "batch_norm": False}}
 MODELS: dict[str, dict[str, Any]] = {
     "plain": PLAIN,
@@ -78,15 +78,13 @@ def trainer_of(dataset: Path, training: dict[str, Any]) -> tuple[Trainer, Any]:
 
 def probe_of(dataset: Path, kind: str, training: dict[str, Any], **changes: Any) -> tuple[Any, Trainer, Any]:
     trainer, images = trainer_of(dataset, training)
-    probe, block = PROBES[kind]
-    return probe(trainer, images, training, block | changes, Plan()), trainer, images
+    return made_probe(kind, trainer, images, training, BLOCKS[kind] | changes, Plan()), trainer, images
 
 
 def advance(trainer: Trainer, probe: Any, updates: int) -> Update:
     """Return the update of that number; the probe has seen all up to it."""
     for update in trainer.updates(0, updates + 1):
-        if hasattr(probe, "observe"):
-            probe.observe(update)
+        probe.observe(update)
         if update.step == updates:
             return update
     raise AssertionError
@@ -96,7 +94,7 @@ def advance(trainer: Trainer, probe: Any, updates: int) -> Update:
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
-@pytest.mark.parametrize("kind", sorted(PROBES))
+@pytest.mark.parametrize("kind", sorted(BLOCKS))
 def test_measuring_leaves_the_run_bit_for_bit(dataset: Path, kind: str, model: str) -> None:
     probe, trainer, _ = probe_of(dataset, kind, settings(model))
     update = advance(trainer, probe, 3)
@@ -116,11 +114,11 @@ def test_measuring_leaves_the_run_bit_for_bit(dataset: Path, kind: str, model: s
     assert probe.measure(update) == first
 
 
-@pytest.mark.parametrize("kind", sorted(PROBES))
+@pytest.mark.parametrize("kind", sorted(BLOCKS))
 def test_a_run_has_a_table(dataset: Path, tmp_path: Path, kind: str) -> None:
     training = settings("resnet")
     train_run(dataset, trace=tmp_path / "t.arrow", checkpoints=tmp_path / "c", settings=training, facts={})
-    block = {"training": training, "probe": kind, "settings": PROBES[kind][1], "replay_tolerance": 0.0}
+    block = {"training": training, "probe": kind, "settings": BLOCKS[kind], "replay_tolerance": 0.0}
     part, whole = tmp_path / "part.arrow", tmp_path / "whole.arrow"
     probe_segment(dataset, tmp_path / "c", output=part, settings=block, segment=0, facts={})
     gather_segments([part], output=whole, kind=kind)
@@ -131,7 +129,7 @@ def test_a_run_has_a_table(dataset: Path, tmp_path: Path, kind: str) -> None:
     assert provenance(table)["batch_norm"] == "eval"
 
 
-@pytest.mark.parametrize("kind", sorted(PROBES))
+@pytest.mark.parametrize("kind", sorted(BLOCKS))
 def test_numbers_that_are_not_finite_are_a_status(dataset: Path, kind: str) -> None:
     probe, trainer, _ = probe_of(dataset, kind, settings())
     update = advance(trainer, probe, 3)
@@ -141,7 +139,7 @@ def test_numbers_that_are_not_finite_are_a_status(dataset: Path, kind: str) -> N
     assert all(row.get("rank") is None for row in rows)
 
 
-@pytest.mark.parametrize("kind", sorted(PROBES))
+@pytest.mark.parametrize("kind", sorted(BLOCKS))
 def test_more_samples_than_images_are_refused(dataset: Path, kind: str) -> None:
     with pytest.raises(SgdlineError, match=rf"probes\.{kind}\.samples must be at most the 90 .* got 91"):
         probe_of(dataset, kind, settings(), samples=91)
@@ -179,12 +177,12 @@ def test_odd_modules_are_left_out_or_refused(dataset: Path) -> None:
     training = settings() | {"model": {"entry": f"{__name__}:TwoHeads", "kwargs": {}}}
     trainer, images = trainer_of(dataset, settings())
     trainer.model = TwoHeads()
-    probe = feat.Probe(trainer, images, training, FEAT | {"layers": ["body", "unused"]}, Plan())
+    probe = made_probe("feat", trainer, images, training, FEAT | {"layers": ["body", "unused"]}, Plan())
     assert probe.facts()["layers"] == ["body"]
     with pytest.raises(SgdlineError, match="one tensor, got tuple from 'pair'"):
-        feat.Probe(trainer, images, training, FEAT, Plan())
+        made_probe("feat", trainer, images, training, FEAT, Plan())
     with pytest.raises(SgdlineError, match="that the forward pass uses"):
-        feat.Probe(trainer, images, training, FEAT | {"layers": ["unused"]}, Plan())
+        made_probe("feat", trainer, images, training, FEAT | {"layers": ["unused"]}, Plan())
 
 
 def test_logits_are_left_out_unless_named(dataset: Path) -> None:
@@ -248,11 +246,14 @@ def test_batches_of_a_pass_do_not_count(dataset: Path) -> None:
 
 @pytest.mark.parametrize("model", ["plain", "resnet"])
 @pytest.mark.parametrize("memory_rows", [1, 8, 1000])
-def test_the_jacobian_is_that_of_jacrev(dataset: Path, model: str, memory_rows: int) -> None:
+def test_the_jacobian_is_that_of_jacrev(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, model: str, memory_rows: int
+) -> None:
     training = settings(model)
     trainer, images = trainer_of(dataset, training)
     size = trainer.vector.size
-    probe = jac.Probe(trainer, images, training, JAC, Plan(), memory_bytes=8 * size * memory_rows)
+    monkeypatch.setattr(jac.JacProbe, "memory_bytes", 8 * size * memory_rows)
+    probe = made_probe("jac", trainer, images, training, JAC, Plan())
     update = advance(trainer, probe, 3)
     dense = _dense_jacobian(trainer.model, images.train.inputs[:11], images.train.targets[:11])
     assert dense.shape == (11, size)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from declared import made_probe
 from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
 
@@ -23,10 +24,7 @@ from sgdline.engine.hessian import Chunk, FullBatchHessian
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of
-from sgdline.probes.evaluation import probe as evaluation
 from sgdline.probes.gather import gather_segments
-from sgdline.probes.hessian_covariance import probe as hessian_covariance
-from sgdline.probes.hvp import probe as hvp
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
@@ -38,7 +36,7 @@ HVP: dict[str, Any] = {"every": 3, "samples": None, "batch_norm": "train", "augm
 HVP |= {"tolerance": 1e-3, "max_products": 300}
 COVARIANCE: dict[str, Any] = {"every": 3, "samples": 40, "batch_norm": "eval", "augment": False, "top": 3}
 BLOCKS = {"hvp": HVP, "hessian_covariance": COVARIANCE}
-PROBES = {"hvp": hvp.Probe, "hessian_covariance": hessian_covariance.Probe}
+PROBES = ("hvp", "hessian_covariance")
 MODELS: dict[str, dict[str, Any]] = {
     "plain": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [2], "batch_norm": False}},
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [2], "dropout": 0.3}},
@@ -97,7 +95,7 @@ def probed(dataset: Path, folder: Path, kind: str, training: dict[str, Any], **c
 def test_measuring_leaves_the_run_bit_for_bit(dataset: Path, kind: str, model: str) -> None:
     training = settings(model, augmentation=AUGMENTATION)
     trainer, images = trainer_of(dataset, training)
-    measuring = PROBES[kind](trainer, images, training, BLOCKS[kind] | {"augment": True}, Plan())
+    measuring = made_probe(kind, trainer, images, training, BLOCKS[kind] | {"augment": True}, Plan())
     updates = trainer.updates(0, 9)
     for _ in range(4):
         update = next(updates)
@@ -165,7 +163,7 @@ def test_parameters_that_are_not_finite_give_a_row_that_says_so(dataset: Path, k
     training = settings()
     trainer, images = trainer_of(dataset, training)
     update = update_at(trainer, 0)
-    measuring = PROBES[kind](trainer, images, training, BLOCKS[kind], Plan())
+    measuring = made_probe(kind, trainer, images, training, BLOCKS[kind], Plan())
     trainer.vector.value[-3] = wild
     [row] = measuring.measure(update)
     assert row["status"] == "non_finite"
@@ -182,7 +180,7 @@ def test_augmentation_has_fixed_draws(dataset: Path, kind: str) -> None:
     trainer, images = trainer_of(dataset, training)
     update = update_at(trainer, 0)
     rows = [
-        PROBES[kind](trainer, images, training, BLOCKS[kind] | {"augment": augment}, Plan()).measure(update)[0]
+        made_probe(kind, trainer, images, training, BLOCKS[kind] | {"augment": augment}, Plan()).measure(update)[0]
         for augment in (False, True, True)
     ]
     assert rows[1]["train_loss"] == rows[2]["train_loss"] != rows[0]["train_loss"]
@@ -251,7 +249,7 @@ def test_parameters_without_effect_have_zeros(dataset: Path, kind: str) -> None:
         for name, parameter in trainer.model.named_parameters():
             parameter.requires_grad_(name in names)
         trainer.vector = ParameterVector(trainer.model)
-        rows += PROBES[kind](trainer, images, training, BLOCKS[kind], Plan()).measure(update)
+        rows += made_probe(kind, trainer, images, training, BLOCKS[kind], Plan()).measure(update)
     for column in ("largest_eigenvalue", "spectral_norm", "hessian_eigenvalues", "cosine", "gradient_norm"):
         if column in rows[0]:
             np.testing.assert_allclose(rows[0][column], rows[1][column], rtol=1e-5, err_msg=column)
@@ -263,12 +261,12 @@ def test_what_cannot_be_measured_is_told(dataset: Path, kind: str) -> None:
     training = settings()
     trainer, images = trainer_of(dataset, training)
     with pytest.raises(SgdlineError, match=rf"{kind}\.samples must be at most the 90 training images, got 91\."):
-        PROBES[kind](trainer, images, training, BLOCKS[kind] | {"samples": 91}, Plan())
+        made_probe(kind, trainer, images, training, BLOCKS[kind] | {"samples": 91}, Plan())
     update = update_at(trainer, 0)
     trainer.model = Once()
     trainer.vector = ParameterVector(trainer.model)
     with pytest.raises(SgdlineError, match=r"must have second derivatives .*once differentiable.* Replace that layer"):
-        PROBES[kind](trainer, images, training, BLOCKS[kind], Plan()).measure(update)
+        made_probe(kind, trainer, images, training, BLOCKS[kind], Plan()).measure(update)
 
 
 @pytest.mark.parametrize("kind", sorted(PROBES))
@@ -281,7 +279,7 @@ def test_fused_attention_is_that_of_the_formula(dataset: Path, kind: str) -> Non
         torch.manual_seed(3)
         trainer.model = Attention(fused=fused)
         trainer.vector = ParameterVector(trainer.model)
-        rows += PROBES[kind](trainer, images, training, BLOCKS[kind], Plan()).measure(update)
+        rows += made_probe(kind, trainer, images, training, BLOCKS[kind], Plan()).measure(update)
     for column in ("largest_eigenvalue", "spectral_norm", "hessian_eigenvalues", "gradient_norm"):
         if column in rows[0]:
             np.testing.assert_allclose(rows[0][column], rows[1][column], rtol=1e-4, err_msg=column)
@@ -324,14 +322,14 @@ def test_validation_is_that_of_the_evaluation_probe(dataset: Path) -> None:
     training = settings("mlp_dropout")
     trainer, images = trainer_of(dataset, training)
     update = update_at(trainer, 3)
-    [row] = hvp.Probe(trainer, images, training, HVP, Plan()).measure(update)
-    [expected] = evaluation.Probe(trainer, images, training, {"every": 1}, Plan()).measure(update)
+    [row] = made_probe("hvp", trainer, images, training, HVP, Plan()).measure(update)
+    [expected] = made_probe("evaluation", trainer, images, training, {"every": 1}, Plan()).measure(update)
     assert row["validation_loss"] == expected["validation_loss"]
     assert row["validation_accuracy"] == expected["validation_accuracy"]
     bare = replace(
         images, validation=type(images.validation)(images.validation.inputs[:0], images.validation.targets[:0])
     )
-    [row] = hvp.Probe(trainer, bare, training, HVP, Plan()).measure(update)
+    [row] = made_probe("hvp", trainer, bare, training, HVP, Plan()).measure(update)
     assert not {"validation_loss", "validation_accuracy"} & row.keys()
 
 
@@ -359,8 +357,8 @@ def test_a_chunk_of_one_sample_is_refused_where_batch_norm_needs_more(dataset: P
     with pytest.raises(
         SgdlineError, match=r"at least two samples for BatchNorm in train mode, got 1 \(65 in chunks of 32"
     ):
-        hvp.Probe(trainer, images, training, block, Plan())
-    hvp.Probe(trainer, images, training, block | {"batch_norm": "eval"}, Plan())
+        made_probe("hvp", trainer, images, training, block, Plan())
+    made_probe("hvp", trainer, images, training, block | {"batch_norm": "eval"}, Plan())
 
 
 # -- hessian_covariance ------------------------------------------------------------------------------------------------
@@ -370,26 +368,28 @@ def test_networks_that_the_covariance_is_not_for_are_refused(dataset: Path) -> N
     training = settings("mlp_dropout")
     trainer, images = trainer_of(dataset, training)
     with pytest.raises(SgdlineError, match=r"hessian_covariance\.batch_norm must be eval for a network with BatchNorm"):
-        hessian_covariance.Probe(trainer, images, training, COVARIANCE | {"batch_norm": "train"}, Plan())
+        made_probe("hessian_covariance", trainer, images, training, COVARIANCE | {"batch_norm": "train"}, Plan())
     size = trainer.vector.size
     with pytest.raises(SgdlineError, match=rf"must be from {size + 1} \(top\) to 2,000 .* got {size}\."):
-        hessian_covariance.Probe(trainer, images, training, COVARIANCE | {"top": size + 1}, Plan())
+        made_probe("hessian_covariance", trainer, images, training, COVARIANCE | {"top": size + 1}, Plan())
     training["model"] = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [30], "batch_norm": False}}
     trainer, images = trainer_of(dataset, training)
     with pytest.raises(SgdlineError, match=r"must be from 3 \(top\) to 2,000 for the probe .* got 2,260\."):
-        hessian_covariance.Probe(trainer, images, training, COVARIANCE, Plan())
+        made_probe("hessian_covariance", trainer, images, training, COVARIANCE, Plan())
     training["model"] = {"entry": "networks:Uncopyable", "kwargs": {}}
     trainer, images = trainer_of(dataset, training)
     update = update_at(trainer, 0)
     with pytest.raises(SgdlineError, match="must be copyable for the probe hessian_covariance"):
-        hessian_covariance.Probe(trainer, images, training, COVARIANCE, Plan()).measure(update)
+        made_probe("hessian_covariance", trainer, images, training, COVARIANCE, Plan()).measure(update)
 
 
 def test_one_sample_has_no_covariance_to_compare(dataset: Path) -> None:
     training = settings()
     trainer, images = trainer_of(dataset, training)
     update = update_at(trainer, 0)
-    [row] = hessian_covariance.Probe(trainer, images, training, COVARIANCE | {"samples": 1}, Plan()).measure(update)
+    [row] = made_probe("hessian_covariance", trainer, images, training, COVARIANCE | {"samples": 1}, Plan()).measure(
+        update
+    )
     assert (row["cosine"], row["subspace_overlap"], row["status"]) == (None, None, "ok")
     assert list(row["covariance_eigenvalues"]) == [0.0] * 3
     assert row["identity_error"] < 1e-8

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from declared import made_probe
 from small_runs import line_settings, prepare_digits, training_settings
 from torch import Tensor
 
@@ -20,7 +21,6 @@ from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
 from sgdline.probes.gather import gather_segments
-from sgdline.probes.line import probe as line
 from sgdline.probes.mline import probe as mline
 from sgdline.probes.own_direction import probe as own_direction
 from sgdline.probes.segment import probe_segment
@@ -38,8 +38,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "averaging": {"entry": "networks:_Averaging", "kwargs": {}},
 }
 AUGMENTATION = {"crop_padding": 1, "flip": True}
-MLINE = {"every": 3, "directions": "all", "positions": "grid", "interval": 0.3, "resolution": 0.1}
-MLINE |= {"tolerance": 1e-3, "max_rings": 1, "batch_norm": "train", "augment": False}
+LINE = {"positions": "grid", "interval": 0.3, "resolution": 0.1, "tolerance": 1e-3, "max_rings": 1}
+MLINE: dict[str, Any] = {"every": 3, "directions": "all", "line": LINE | {"batch_norm": "train", "augment": False}}
 OWN = {"every": 3, "batch_sizes": [4, 16, 90], "draws": 3}
 
 
@@ -57,9 +57,12 @@ def settings(model: str = "resnet", *, segments: int = 1, **changes: Any) -> dic
 
 def slice_of(probe: str, training: dict[str, Any], **changes: Any) -> dict[str, Any]:
     if probe == "line":
-        shared = {key: value for key, value in MLINE.items() if key != "directions"}
-        return line_settings(training, **{**shared, "validation": False, **changes})
-    block = {**(MLINE if probe == "mline" else OWN), **changes}
+        return line_settings(training, **{**MLINE["line"], "every": 3, "validation": False, **changes})
+    if probe == "mline":
+        own = {key: changes.pop(key) for key in ("every", "directions") if key in changes}
+        block = {**MLINE, **own, "line": MLINE["line"] | changes}
+    else:
+        block = {**OWN, **changes}
     return {"training": training, "probe": probe, "settings": block, "replay_tolerance": 0.0}
 
 
@@ -169,7 +172,7 @@ def test_a_batch_without_a_finite_gradient_gives_a_line_without_losses(
 ) -> None:
     training = settings(momentum=0.0, weight_decay=0.0)
     trainer, images = trainer_of(dataset, training)
-    measuring = mline.Probe(trainer, images, training, MLINE, Plan())
+    measuring = made_probe("mline", trainer, images, training, MLINE, Plan())
     update = update_at(trainer, 4)  # batch 1 of its epoch
     before = measuring.measure(update)
     genuine = mline.batch_gradient
@@ -196,7 +199,7 @@ def test_a_batch_without_a_finite_gradient_gives_a_line_without_losses(
 def test_a_batch_without_a_gradient_has_no_direction(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = settings(momentum=0.0, weight_decay=0.0)
     trainer, images = trainer_of(dataset, training)
-    measuring = mline.Probe(trainer, images, training, MLINE, Plan())
+    measuring = made_probe("mline", trainer, images, training, MLINE, Plan())
     update = update_at(trainer, 0)
     monkeypatch.setattr(mline, "batch_gradient", lambda run, batch: (0.0, torch.zeros_like(run.vector.value)))
     rows = measuring.measure(update)
@@ -230,7 +233,7 @@ def test_batches_depend_on_update_size_and_draw_alone(dataset: Path, tmp_path: P
 def test_fresh_batches_are_drawn_without_replacement_and_augmented(dataset: Path) -> None:
     training = settings()
     trainer, images = trainer_of(dataset, training)
-    measuring = own_direction.Probe(trainer, images, training, OWN, Plan())
+    measuring = made_probe("own_direction", trainer, images, training, OWN, Plan())
     batches = {draw: measuring._fresh_batch(3, 16, draw) for draw in range(50)}
     for batch in batches.values():
         assert len(batch.inputs) == len(batch.targets) == len(set(batch.rows.tolist())) == 16
@@ -244,7 +247,7 @@ def test_fresh_batches_are_drawn_without_replacement_and_augmented(dataset: Path
     same = [torch.equal(one, other) for one, other in zip(batches[0].inputs, plain, strict=True)]
     assert not all(same)
     unaugmented = settings(augmentation={"crop_padding": 0, "flip": False})
-    measuring = own_direction.Probe(trainer, images, unaugmented, OWN, Plan())
+    measuring = made_probe("own_direction", trainer, images, unaugmented, OWN, Plan())
     assert torch.equal(measuring._fresh_batch(3, 16, 0).inputs, plain)
 
 
@@ -253,7 +256,7 @@ def test_a_batch_of_the_whole_set_has_the_full_gradient(dataset: Path) -> None:
     model = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [12], "batch_norm": False}}
     training = settings(augmentation={"crop_padding": 0, "flip": False}) | {"model": model}
     trainer, images = trainer_of(dataset, training)
-    measuring = own_direction.Probe(trainer, images, training, OWN, Plan())
+    measuring = made_probe("own_direction", trainer, images, training, OWN, Plan())
     rows = measuring.measure(update_at(trainer, 3))
     for row in rows:
         assert abs(row["cosine"]) <= 1 + 1e-12
@@ -266,7 +269,9 @@ def test_a_batch_of_the_whole_set_has_the_full_gradient(dataset: Path) -> None:
 def test_gradients_that_are_not_finite_or_vanish_have_no_cosine(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = settings()
     trainer, images = trainer_of(dataset, training)
-    measuring = own_direction.Probe(trainer, images, training, {**OWN, "batch_sizes": [4, 16], "draws": 1}, Plan())
+    measuring = made_probe(
+        "own_direction", trainer, images, training, {**OWN, "batch_sizes": [4, 16], "draws": 1}, Plan()
+    )
     update = update_at(trainer, 0)
     values = iter([float("nan"), 0.0])
     monkeypatch.setattr(
@@ -285,14 +290,16 @@ def test_gradients_that_are_not_finite_or_vanish_have_no_cosine(dataset: Path, m
 def test_sizes_that_the_training_set_does_not_allow_are_told(dataset: Path) -> None:
     training = settings()
     trainer, images = trainer_of(dataset, training)
-    automatic = own_direction.Probe(trainer, images, training, {**OWN, "batch_sizes": "auto", "draws": 1}, Plan())
+    automatic = made_probe(
+        "own_direction", trainer, images, training, {**OWN, "batch_sizes": "auto", "draws": 1}, Plan()
+    )
     update = next(iter(trainer.updates(0, 1)))
     assert [row["batch_size"] for row in automatic.measure(update)] == [8, 16, 32, 64]
     with pytest.raises(SgdlineError, match=r"batch_sizes must be at most the 90 training images, got 91\. Remove it"):
-        own_direction.Probe(trainer, images, training, {**OWN, "batch_sizes": [91, 4]}, Plan())
+        made_probe("own_direction", trainer, images, training, {**OWN, "batch_sizes": [91, 4]}, Plan())
     single = settings(batch_size=89, drop_last=True)
     trainer, images = trainer_of(dataset, single)
-    measuring = own_direction.Probe(trainer, images, single, OWN, Plan())
+    measuring = made_probe("own_direction", trainer, images, single, OWN, Plan())
     with pytest.raises(SgdlineError, match="last chunk of the training set must hold at least two samples"):
         measuring.measure(update_at(trainer, 0))
 
@@ -300,10 +307,10 @@ def test_sizes_that_the_training_set_does_not_allow_are_told(dataset: Path) -> N
 # -- both --------------------------------------------------------------------------------------------------------------
 
 PROBES: dict[str, Callable[..., Any]] = {
-    "line": lambda *run: line.Probe(*run, slice_of("line", run[2])["settings"], Plan()),
-    "mline": lambda *run: mline.Probe(*run, MLINE, Plan()),
-    "mline_in_place": lambda *run: mline.Probe(*run, MLINE, Plan(in_place=True)),
-    "own_direction": lambda *run: own_direction.Probe(*run, OWN, Plan()),
+    "line": lambda *run: made_probe("line", *run, slice_of("line", run[2])["settings"], Plan()),
+    "mline": lambda *run: made_probe("mline", *run, MLINE, Plan()),
+    "mline_in_place": lambda *run: made_probe("mline", *run, MLINE, Plan(in_place=True)),
+    "own_direction": lambda *run: made_probe("own_direction", *run, OWN, Plan()),
 }
 
 
@@ -371,14 +378,15 @@ def test_an_interrupted_segment_keeps_its_positions(
             raise KeyboardInterrupt
         return genuine(run, batch)
 
-    measure = module.Probe.measure
+    owner = {"mline": mline.MlineProbe, "own_direction": own_direction.OwnDirectionProbe}[kind]
+    measure = owner.measure
 
     def noting(own: Any, update: Update) -> list[dict[str, Any]]:
         measured.append(update.step)
         return measure(own, update)
 
     monkeypatch.setattr(module, "batch_gradient", failing)
-    monkeypatch.setattr(module.Probe, "measure", noting)
+    monkeypatch.setattr(owner, "measure", noting)
     options = {"settings": slice_of(kind, training), "segment": 0, "facts": {}}
     with pytest.raises(KeyboardInterrupt):
         probe_segment(dataset, tmp_path / "checkpoints", output=tmp_path / "cut.arrow", **options)
@@ -411,7 +419,7 @@ def test_update_rules_that_choose_their_step_have_linear_directions_too(dataset:
     block |= {"fbpal_sgd": {"every": 3, "average": 2, "reuse": "lr"}}
     training = settings("mlp_dropout") | {"optimizer": block}
     trainer, images = trainer_of(dataset, training)
-    measuring = mline.Probe(trainer, images, training, MLINE, Plan())
+    measuring = made_probe("mline", trainer, images, training, MLINE, Plan())
     for update in trainer.updates(0, 5):
         if update.step == 3:
             kept = replace(update, direction=update.direction.clone())

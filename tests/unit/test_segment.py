@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,9 +13,12 @@ from small_runs import prepare_digits, training_settings
 
 from sgdline.data.images import load_images
 from sgdline.errors import SgdlineError
+from sgdline.probes import base
+from sgdline.probes.base import EveryOptions
+from sgdline.probes.evaluation.table import EVALUATION
+from sgdline.probes.probe import Probe
 from sgdline.probes.segment import _drift, probe_segment
 from sgdline.tables import read_table
-from sgdline.tables.kinds.evaluation import EVALUATION
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
@@ -52,21 +54,24 @@ def test_values_that_are_not_finite_agree_only_with_themselves(wild: float) -> N
     assert _drift(checkpoint([INF], [0.0], [0.0]), checkpoint([-INF], [0.0], [0.0])) == INF
 
 
-class Remembering:
+@dataclass(frozen=True, kw_only=True)
+class RememberingOptions(EveryOptions):
+    sequential: ClassVar[bool] = True
+
+    def measured_by(self) -> type[Remembering]:
+        return Remembering
+
+
+class Remembering(Probe[RememberingOptions]):
     """A probe that measures the mean of all parameters so far."""
 
-    def __init__(self, trainer: Trainer, *_: Any) -> None:
-        self._trainer = trainer
+    table = EVALUATION
+
+    def prepare(self) -> None:
         self._sum, self._count = 0.0, 0
 
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-    def due(self, step: int) -> bool:
-        return step % 5 == 0
-
     def observe(self, update: Update) -> None:
-        self._sum += float(self._trainer.vector.value.double().sum())
+        self._sum += float(self.trainer.vector.value.double().sum())
         self._count += 1
 
     def measure(self, update: Update) -> list[dict[str, Any]]:
@@ -75,21 +80,18 @@ class Remembering:
         ]
 
     def finish(self) -> list[dict[str, Any]]:
-        last = float(self._trainer.vector.value.double().sum())
+        last = float(self.trainer.vector.value.double().sum())
         mean = (self._sum + last) / (self._count + 1)
         return [{"step": 12, "epoch": 0.0, "train_loss": mean, "train_accuracy": 0.0}]
 
 
 def test_a_sequential_probe_sees_every_update_and_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sgdline.probes.remembering", ModuleType("sgdline.probes.remembering"))
-    module = ModuleType("sgdline.probes.remembering.probe")
-    vars(module).update({"TABLE": EVALUATION, "SEQUENTIAL": True, "Probe": Remembering})
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(base, "declaration", lambda kind, name: RememberingOptions)
     dataset = prepare_digits(tmp_path, train=100)
     training = training_settings()
     checkpoints = tmp_path / "checkpoints"
     train_run(dataset, trace=tmp_path / "trace.arrow", checkpoints=checkpoints, settings=training, facts={})
-    settings = {"training": training, "probe": "remembering", "settings": {}, "replay_tolerance": 0.0}
+    settings = {"training": training, "probe": "remembering", "settings": {"every": 5}, "replay_tolerance": 0.0}
     output = tmp_path / "segment0.arrow"
 
     def probed() -> dict[str, list[float]]:

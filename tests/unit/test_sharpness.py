@@ -18,7 +18,9 @@ from small_runs import line_settings, prepare_digits, training_settings
 from sgdline.data.images import ImageData, load_images
 from sgdline.errors import SgdlineError
 from sgdline.figures import style
-from sgdline.probes import planning, sharpness
+from sgdline.probes import sharpness
+from sgdline.probes.interp.options import InterpOptions
+from sgdline.probes.interp.trial import trial
 from sgdline.probes.segment import probe_segment
 from sgdline.probes.sharpness import measure_sharpness
 from sgdline.tables import provenance, read_table
@@ -202,8 +204,7 @@ def test_a_schedule_from_0_plans_its_first_interval_at_the_highest_rate(dataset:
     trainer.set_sharpness(largest)
     update = next(trainer.updates(0, 1))
     assert update.lr == 0.0
-    interp = {"every": 1, "epochs": None, "updates": None, "alphas": 11, "batch_norm": "train", "augment": False}
-    subject, _ = planning._first_interval(trainer, images, block, interp | {"check_slope": True}, update)
+    subject, _ = trial(trainer, images, block, InterpOptions(), update)
     assert subject.interval == 0.3 / largest * update.direction_norm
 
 

@@ -212,19 +212,19 @@ def test_a_drifting_replay_is_refused(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_probe_keeps_its_rows(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sgdline.probes.line.probe import Probe
+    from sgdline.probes.line.probe import LineProbe
 
     block = settings()
     train(dataset, tmp_path, block)
-    measure, measured = Probe.measure, []
+    measure, measured = LineProbe.measure, []
 
-    def failing_measure(probe: Probe, update: Any) -> dict[str, Any]:
+    def failing_measure(probe: LineProbe, update: Any) -> dict[str, Any]:
         measured.append(update.step)
         if len(measured) == 2:
             raise KeyboardInterrupt
         return measure(probe, update)
 
-    monkeypatch.setattr(Probe, "measure", failing_measure)
+    monkeypatch.setattr(LineProbe, "measure", failing_measure)
     probe = {"settings": line_settings(block), "segment": 1, "facts": {}}
     with pytest.raises(KeyboardInterrupt):
         probe_segment(dataset, tmp_path / "checkpoints", output=tmp_path / "cut.arrow", **probe)
@@ -237,19 +237,19 @@ def test_an_interrupted_probe_keeps_its_rows(dataset: Path, tmp_path: Path, monk
 def test_rows_of_an_interrupted_probe_belong_to_their_data_and_start(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sgdline.probes.line.probe import Probe
+    from sgdline.probes.line.probe import LineProbe
 
     block = settings()
     train(dataset, tmp_path, block)
-    measure, measured = Probe.measure, []
+    measure, measured = LineProbe.measure, []
 
-    def failing_measure(probe: Probe, update: Any) -> dict[str, Any]:
+    def failing_measure(probe: LineProbe, update: Any) -> dict[str, Any]:
         measured.append(update.step)
         if len(measured) % 2 == 0:
             raise KeyboardInterrupt
         return measure(probe, update)
 
-    monkeypatch.setattr(Probe, "measure", failing_measure)
+    monkeypatch.setattr(LineProbe, "measure", failing_measure)
     probe = {"output": tmp_path / "line.arrow", "settings": line_settings(block), "segment": 0, "facts": {}}
     with pytest.raises(KeyboardInterrupt):
         probe_segment(dataset, tmp_path / "checkpoints", **probe)

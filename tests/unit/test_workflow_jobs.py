@@ -249,14 +249,16 @@ def test_a_digest_covers_what_a_script_finds_by_name(monkeypatch: pytest.MonkeyP
     asked = asking()
     assert asked.training_code("train_run.py")(wildcards(PLAIN)) == ("train_run.py", "sgdline.train.update_rules.pal")
     assert asked.probing_code("probe_segment.py")(wildcards(FIRST, probe="line")) == (
-        "probe_segment.py", "sgdline.probes.line.probe", "sgdline.train.update_rules.sgd",
+        "probe_segment.py", "sgdline.probes.line.options", "sgdline.train.update_rules.sgd",
     )  # fmt: skip
-    assert asked.gathering_code("gather_segments.py")(wildcards(probe="hvp"))[1:] == ("sgdline.tables.kinds.hvp",)
+    planned = asked.planning_code("plan_probe.py")(wildcards(FIRST, probe="line"))
+    assert planned[1:] == ("sgdline.probes.line.trial", "sgdline.train.update_rules.sgd")
+    assert asked.gathering_code("gather_segments.py")(wildcards(probe="hvp"))[1:] == ("sgdline.probes.hvp.table",)
     drawn = asked.drawing_code("plot_figure.py")(wildcards(CHILD, paper="walk", figure="one"))
     kinds = ("intervals", "one_step_metrics")
     assert drawn[1:] == ("sgdline.figures.walk.one", *(f"sgdline.tables.kinds.{kind}" for kind in kinds))
     compared = asked.drawing_code("plot_comparison.py")(wildcards(comparison="both", paper="walk", figure="several"))
-    assert compared[2:] == ("sgdline.tables.kinds.trace", "sgdline.tables.kinds.hvp")
+    assert compared[2:] == ("sgdline.tables.kinds.trace", "sgdline.probes.hvp.table")
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------

@@ -17,8 +17,14 @@ from hypothesis import strategies as st
 
 from sgdline.config import resolve_config
 from sgdline.errors import SgdlineError
+from sgdline.probes.base import options_of
+from sgdline.probes.fixed_batches.options import FixedBatchesOptions
+from sgdline.probes.hvp.options import HvpOptions
+from sgdline.probes.interp.options import InterpOptions
+from sgdline.probes.mline.options import MlineOptions
+from sgdline.probes.stationarity.options import StationarityOptions
 from sgdline.workflow.layout import RunKey, format_lr, run_path
-from sgdline.workflow.runs import planned_by, runs, toys
+from sgdline.workflow.runs import planned_by, probe_segments, runs, toys
 from sgdline.workflow.segments import measured_steps, segment_bounds
 from sgdline.workflow.slices import (
     analysis_slice,
@@ -201,7 +207,8 @@ def test_what_is_measured_leaves_out_how() -> None:
         "memory_gb",
         "plan",
     }
-    assert probe_slice(CONFIG, RUN, "line")["settings"].keys() == measurement(line).keys()
+    # The lines are adaptive: the spacing of a grid does not touch them.
+    assert probe_slice(CONFIG, RUN, "line")["settings"].keys() == measurement(line).keys() - {"resolution"}
 
 
 def test_a_probe_without_the_entry_plan_has_none() -> None:
@@ -213,12 +220,24 @@ def test_a_probe_without_the_entry_plan_has_none() -> None:
 
 def test_many_lines_are_measured_as_single_ones() -> None:
     line = probe_slice(CONFIG, RUN, "line")["settings"]
-    many = probe_slice(CONFIG, RUN, "mline")["settings"]
-    assert (many.pop("every"), many.pop("directions")) == (60, "all")
-    for key in ("every", "validation", "sample_losses"):
-        assert key not in many
-        del line[key]
-    assert many == line
+    sliced = probe_slice(CONFIG, RUN, "mline")
+    shared = {key: entry for key, entry in line.items() if key not in ("every", "validation", "sample_losses")}
+    assert sliced["settings"] == {"every": 60, "directions": "all", "line": shared}
+    options = options_of(sliced)
+    assert isinstance(options, MlineOptions)
+    assert (options.every, options.line.every, options.line.tolerance) == (60, 1, line["tolerance"])
+
+
+def test_options_say_where_a_probe_measures_and_in_how_many_jobs() -> None:
+    due = [[step for step in range(12) if options.due(step, updates_per_epoch=4)] for options in (
+        HvpOptions(every=5), FixedBatchesOptions(every=5, first=2), StationarityOptions(start=3, every=4),
+        InterpOptions(every=3, epochs=(2, 3), updates=3),
+    )]  # fmt: skip
+    assert due == [[0, 5, 10], [0, 1, 5, 10], [3, 7, 11], [6, 9]]
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["digits"]["segments"] = 3
+    jobs = {probe: probe_segments(config, "digits", probe) for probe in ("hvp", "mline", "stationarity", "feat")}
+    assert jobs == {"hvp": 3, "mline": 3, "stationarity": 1, "feat": 1}
 
 
 def test_analysis_without_lines_has_no_interval() -> None:

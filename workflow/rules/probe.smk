@@ -17,7 +17,7 @@ rule plan_probe:
         gpu=1,
     params:
         settings=JOBS.plan_settings,
-        code=JOBS.training_code("plan_probe.py"),
+        code=JOBS.planning_code("plan_probe.py"),
         model_code=JOBS.model_code,
     message:
         "Planning {wildcards.probe} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"

@@ -23,10 +23,10 @@ from sgdline.analysis.columns import MEASURABLE, as_floats, inherited_provenance
 from sgdline.analysis.curves import FloatArray, IntArray, LineCurves
 from sgdline.analysis.strategies import pal_step
 from sgdline.errors import SgdlineError
+from sgdline.probes.line.table import LINE
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed
 from sgdline.tables import iterate_table, read_table, write_table
-from sgdline.tables.kinds.line import LINE
 from sgdline.tables.kinds.line_batch_sizes import LINE_BATCH_SIZES
 from sgdline.tables.kinds.line_metrics import LINE_METRICS
 

@@ -13,8 +13,8 @@ from scipy.spatial.distance import cdist
 
 from sgdline.analysis.columns import inherited_provenance
 from sgdline.analysis.curves import FloatArray, IntArray, LineCurves, common_grid
+from sgdline.probes.line.table import LINE
 from sgdline.tables import read_table, write_table
-from sgdline.tables.kinds.line import LINE
 from sgdline.tables.kinds.line_distances import LINE_DISTANCES
 
 

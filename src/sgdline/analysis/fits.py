@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from sgdline.analysis.columns import inherited_provenance, nullable
 from sgdline.analysis.curves import FloatArray, LineCurves, common_grid
 from sgdline.errors import SgdlineError
+from sgdline.probes.line.table import LINE
 from sgdline.tables import read_table, write_table
-from sgdline.tables.kinds.line import LINE
 from sgdline.tables.kinds.line_fits import LINE_FITS
 
 

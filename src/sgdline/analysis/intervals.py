@@ -21,11 +21,11 @@ from sgdline import tables
 from sgdline.analysis.columns import MEASURABLE, as_floats, inherited_provenance, nullable
 from sgdline.analysis.curves import BoolArray, FloatArray, LineCurves
 from sgdline.errors import SgdlineError
+from sgdline.probes.interp.table import INTERP
+from sgdline.probes.line.table import LINE
 from sgdline.tables import read_table, write_table
-from sgdline.tables.kinds.interp import INTERP
 from sgdline.tables.kinds.interval_epochs import INTERVAL_EPOCHS
 from sgdline.tables.kinds.intervals import INTERVALS
-from sgdline.tables.kinds.line import LINE
 from sgdline.tables.kinds.trace import TRACE
 
 # Of the loss: what a barrier has to exceed where every alpha was measured on the same chunks (W-M5).

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from sgdline.analysis.columns import as_floats, inherited_provenance, measurable, nullable
 from sgdline.analysis.curves import FloatArray, LineCurves
 from sgdline.analysis.distances import consecutive_distances, line_shapes
+from sgdline.probes.line.table import LINE
 from sgdline.tables import read_table, write_table
-from sgdline.tables.kinds.line import LINE
 from sgdline.tables.kinds.line_metrics import LINE_METRICS
 
 _COPIED = ("step", "epoch", "lr", "step_length", "direction_norm", "direction_batch_slope", "status")

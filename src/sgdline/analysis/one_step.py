@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from sgdline.analysis.batch_curves import GridMinimum, convexity_rate, fit_parabola, grid_minimum
 from sgdline.analysis.columns import inherited_provenance
+from sgdline.probes.one_step.table import ONE_STEP
 from sgdline.tables import read_table, write_table
-from sgdline.tables.kinds.one_step import ONE_STEP
 from sgdline.tables.kinds.one_step_metrics import ONE_STEP_METRICS
 
 _COPIED = ("step", "epoch", "lr", "batch", "train_loss", "status")

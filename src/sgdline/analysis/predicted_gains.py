@@ -28,6 +28,8 @@ from sgdline import tables
 from sgdline.analysis.columns import inherited_provenance
 from sgdline.equivalent_steps import ema_weights, swa_weights, two_point_weights
 from sgdline.errors import SgdlineError
+from sgdline.probes.averages.table import AVERAGES
+from sgdline.probes.spectrum.table import SPECTRUM
 from sgdline.quadratic_model import (
     ema_variance,
     momentum_ema_variance,
@@ -39,9 +41,7 @@ from sgdline.quadratic_model import (
     two_point_variance,
 )
 from sgdline.tables import read_table, write_table
-from sgdline.tables.kinds.averages import AVERAGES
 from sgdline.tables.kinds.predicted_gains import PREDICTED_GAINS
-from sgdline.tables.kinds.spectrum import SPECTRUM
 
 FloatArray = npt.NDArray[np.float64]
 

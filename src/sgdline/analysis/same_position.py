@@ -14,8 +14,8 @@ from sgdline.analysis.curves import LineCurves
 from sgdline.analysis.distances import curve_distances, line_shapes
 from sgdline.analysis.fits import fit_curves
 from sgdline.analysis.metrics import line_search_ratio
+from sgdline.probes.mline.table import MLINE
 from sgdline.tables import read_table, write_table
-from sgdline.tables.kinds.mline import MLINE
 from sgdline.tables.kinds.mline_metrics import MLINE_METRICS
 
 _COPIED = ("step", "direction", "direction_norm", "status")

@@ -34,8 +34,8 @@ from sgdline.analysis.curves import BoolArray, FloatArray, IntArray, LineCurves
 from sgdline.analysis.rates import constant_rate
 from sgdline.analysis.released import derivative_at_zero, nearest, released_positions
 from sgdline.errors import SgdlineError
+from sgdline.probes.line.table import LINE
 from sgdline.tables import read_table, write_table
-from sgdline.tables.kinds.line import LINE
 from sgdline.tables.kinds.line_metrics import LINE_METRICS
 from sgdline.tables.kinds.line_strategies import LINE_STRATEGIES
 

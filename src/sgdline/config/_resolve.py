@@ -20,11 +20,13 @@ from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_word
 from sgdline.declare.paths import too_long
 from sgdline.declare.registry import declaration, is_entry, label
 from sgdline.declare.run_facts import RunFacts
+from sgdline.declare.schema import shared_fields
 from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
 from sgdline.entries import where_words
 from sgdline.errors import cause_words
 from sgdline.workflow.layout import format_lr
+from sgdline.workflow.runs import probe_options
 from sgdline.workflow.segments import measured_steps, segment_bounds
 
 Block = Mapping[str, Any]
@@ -94,7 +96,7 @@ def resolve_config(
             _check_label_noise(experiment, path, faults)
             _check_summed_gradient(experiment, resolved, path, faults)
             _check_noise(experiment, resolved, path, faults)
-            _check_mline_probe(experiment, path, faults)
+            _check_shared_options(experiment, path, faults)
             _check_import(experiment, path, faults)
             run = _run_facts(experiment, resolved, path, faults)
             _ask_probes(run, path, faults)
@@ -735,12 +737,16 @@ def _check_import(experiment: Block, path: KeyPath, faults: Faults) -> None:
             )
 
 
-def _check_mline_probe(experiment: Block, path: KeyPath, faults: Faults) -> None:
-    """Its lines are measured, and its plan is chosen, as `line` says."""
+def _check_shared_options(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    """A probe that measures as another one says needs that one."""
     probes = _mapping(experiment, "probes")
-    if "mline" in probes and "line" not in probes and not faults.under((*path, "probes")):
-        rule = "must stand beside line, which says how lines are measured, got it alone. Add line: {}."
-        faults.add((*path, "probes", "mline"), rule)
+    if faults.under((*path, "probes")):
+        return
+    for probe in probes:
+        for other in shared_fields(probe_options(probe)):
+            if other not in probes:
+                rule = f"needs `probes.{other}`, whose settings it shares. Add `{other}: {{}}`."
+                faults.add((*path, "probes", probe), rule)
 
 
 def _run_facts(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> RunFacts:

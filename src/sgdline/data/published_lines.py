@@ -24,9 +24,9 @@ from sgdline import __version__
 from sgdline.analysis.rates import constant_rate
 from sgdline.data.restricted_pickles import RefusedError, StoredArray, load_restricted, shown
 from sgdline.errors import SgdlineError
+from sgdline.probes.line.table import LINE
 from sgdline.runtime import progress
 from sgdline.tables import TableWriter, write_table
-from sgdline.tables.kinds.line import LINE
 from sgdline.tables.kinds.trace import TRACE
 
 logger = logging.getLogger(__name__)

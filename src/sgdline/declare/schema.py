@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sgdline.declare import registry
-from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, Lt, MaxLen, MinLen, OfKind, Pattern, Unique, Words
+from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, Lt, MaxLen, MinLen, OfKind, Pattern, Shared, Unique, Words
 
 JsonSchema = dict[str, Any]
 
@@ -64,6 +64,14 @@ def meanings(declaration: type) -> Mapping[str, str]:
     return found
 
 
+@cache
+def shared_fields(declaration: type) -> Mapping[str, Shared]:
+    """Return the fields that hold the options of another thing, see `sgdline.declare.vocabulary.Shared`."""
+    hints = get_type_hints(declaration, include_extras=True)
+    marks = {field.name: getattr(hints[field.name], "__metadata__", ()) for field in fields(declaration)}
+    return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, Shared)}
+
+
 class _Export:
     def __init__(self, definitions: dict[str, JsonSchema], *, described: bool) -> None:
         self._definitions = definitions
@@ -75,6 +83,8 @@ class _Export:
         said = meanings(declaration) if self._described else {}
         properties: dict[str, JsonSchema] = {}
         for field in fields(declaration):
+            if field.name in shared_fields(declaration):
+                continue
             part = self.of(hints[field.name])
             if field.name in said:
                 part = {**part, "description": said[field.name]}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 
-__all__ = ["Ge", "Gt", "Keys", "Le", "Lt", "MaxLen", "MinLen", "OfKind", "Pattern", "Unique", "Words"]
+__all__ = ["Ge", "Gt", "Keys", "Le", "Lt", "MaxLen", "MinLen", "OfKind", "Pattern", "Shared", "Unique", "Words"]
 
 
 @dataclass(frozen=True)
@@ -53,3 +53,14 @@ class OfKind:
     kind: str
     tag: str | None = None
     default: str | None = None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A field that is no entry of its block: a job finds there the options of the same kind's thing of that name.
+
+    Attributes:
+        without: Entries that it does not take over; they keep their defaults.
+    """
+
+    without: tuple[str, ...] = ()

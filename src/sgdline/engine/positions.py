@@ -7,9 +7,8 @@ full-batch, the validation or the direction batch's mean loss lies on the outer 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,10 +181,10 @@ def measure_adaptively(measure: Measure, *, interval: float, tolerance: float, m
     return measured.result(edges[edges != 0.0], errors, rings=max(left, right), status=status)
 
 
-def choose_positions(measure: Measure, settings: Mapping[str, Any]) -> Positions:
-    """Measure a line the way that the config's line block asks for."""
-    grid = settings["positions"] == "grid"
-    bounds = {key: settings[key] for key in ("interval", "max_rings", "resolution" if grid else "tolerance")}
+def choose_positions(
+    measure: Measure, *, grid: bool, interval: float, max_rings: int, resolution: float, tolerance: float
+) -> Positions:
+    """Measure a line on a grid or adaptively; arguments as for `measure_grid` and `measure_adaptively`."""
     with counting("positions of a line") as report:
 
         def counted(positions: Array) -> Array:
@@ -193,4 +192,6 @@ def choose_positions(measure: Measure, settings: Mapping[str, Any]) -> Positions
             report(len(positions))
             return found
 
-        return measure_grid(counted, **bounds) if grid else measure_adaptively(counted, **bounds)
+        if grid:
+            return measure_grid(counted, interval=interval, resolution=resolution, max_rings=max_rings)
+        return measure_adaptively(counted, interval=interval, tolerance=tolerance, max_rings=max_rings)

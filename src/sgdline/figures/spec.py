@@ -11,7 +11,7 @@ class FigureSpec:
 
     id: str  # "linesearch/fig2_lines", the module's place below sgdline.figures
     title: str  # one line, printed above the picture
-    tables: tuple[str, ...]  # kinds of tables that `draw` reads: modules of sgdline.tables.kinds
+    tables: tuple[str, ...]  # kinds of tables that `draw` reads (sgdline.table_modules)
     probes: tuple[str, ...] = ()  # probes that the experiment must have
     analysis: tuple[str, ...] = ()  # keys of the config's analysis block that `draw` reads: others redraw nothing
     optional_tables: tuple[str, ...] = ()  # kinds that `draw` reads of runs whose experiment measures them

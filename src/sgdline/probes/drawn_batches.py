@@ -6,6 +6,7 @@ Source: papers.md 3.3, C-M1 and C-M3.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.engine.hessian import cross_entropy
@@ -21,7 +21,8 @@ from sgdline.engine.lines import Line, LineEngine, chunk_means, mean_losses
 from sgdline.engine.network import MeasuringSet, draws_random_numbers
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.probes.measuring_images import measuring_images
+from sgdline.probes.fresh_batches import batch_of_rows
+from sgdline.probes.measuring_images import MeasuringImages, measuring_images
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.loop import Batch
 from sgdline.train.micro_batches import chunk_size, mask_seeds
@@ -45,8 +46,7 @@ class DrawnBatches:
             images: The run's data set.
             run: Its training slice.
         """
-        self._images = images
-        self._augmentation = run["augmentation"]
+        self._images, self._run = images, run
         # The run's own seed also where it continues another run: both are measured on the same batches.
         self._seed = int(run["seed"])
         self._size = int(run["batch_size"])
@@ -55,7 +55,8 @@ class DrawnBatches:
 
     def batch(self, index: int) -> Batch:
         """Return one of the fixed batches; as many as the training set holds are disjoint, then a new draw begins."""
-        return self._batch_of(self._order.indices(index), derive_seed(self._seed, "drawn_batch", index))
+        seed = derive_seed(self._seed, "drawn_batch", index)
+        return batch_of_rows(self._images, self._run, self._order.indices(index), seed)
 
     def others(self, index: int, *, count: int) -> list[Batch]:
         """Return batches that share no image with a fixed one, nor with each other.
@@ -68,14 +69,10 @@ class DrawnBatches:
         left = np.setdiff1d(np.arange(len(self._images.train)), self._order.indices(index).numpy())
         drawn = torch.from_numpy(left)[torch.randperm(len(left), generator=generator(seed, "rows"))]
         rows = [drawn[place * self._size : (place + 1) * self._size] for place in range(count)]
-        return [self._batch_of(own, derive_seed(seed, "batch", place)) for place, own in enumerate(rows)]
-
-    def _batch_of(self, rows: Tensor, seed: int) -> Batch:
-        train = self._images.train
-        here = rows.to(train.targets.device)
-        draws = generator(seed, "augmentation")
-        inputs = augment(train.inputs[here], **self._augmentation, fill=self._images.black, generator=draws)
-        return Batch(inputs, train.targets[here], rows, derive_seed(seed, "dropout"))
+        return [
+            batch_of_rows(self._images, self._run, own, derive_seed(seed, "batch", place))
+            for place, own in enumerate(rows)
+        ]
 
 
 class BatchLosses:
@@ -96,28 +93,12 @@ class BatchLosses:
         Cost: four forward passes over some chunks.
         """
         self._batch_size, self._chunk_size = int(run["batch_size"]), chunk_size(run)
-        measured = measuring_images(images, run, {"validation": validation, "augment": False})
+        measured = measuring_images(images, run, augment=False, validation=validation)
         first = slice(0, _CHUNKS_PER_PASS * self._chunk_size)
-        tried = ImageSet(measured.train.inputs[first], measured.train.targets[first])
-        self.engine = self._chosen_engine(model, tried, measured.mask_seeds("train")[:_CHUNKS_PER_PASS])
-        self.train = self._prepared_split(self.engine, measured.train, measured.mask_seeds("train"))
-        self.validation: MeasuringSet | None = None
-        if len(measured.validation):
-            self.validation = self._prepared_split(self.engine, measured.validation, measured.mask_seeds("validation"))
-
-    def _chosen_engine(self, model: nn.Module, tried: ImageSet, seeds: list[int]) -> LineEngine:
-        """Return an engine that takes several chunks per pass, unless the network's losses are others then."""
-        plain = _engine_of(model, Plan())
-        if plain.network.plan.in_place or draws_random_numbers(model, tried.inputs[:2], train_mode=True):
-            return plain
-        several = _engine_of(model, Plan(reseed=False, chunks_per_pass=_CHUNKS_PER_PASS))
-        expected, found = (
-            _at_present(engine, self._prepared_split(engine, tried, seeds)) for engine in (plain, several)
-        )
-        return several if torch.allclose(found, expected, rtol=_SAME_LOSS, atol=_SAME_LOSS) else plain
-
-    def _prepared_split(self, engine: LineEngine, part: ImageSet, seeds: list[int]) -> MeasuringSet:
-        return engine.prepare(part.inputs, part.targets, chunk_size=self._chunk_size, mask_seeds=seeds)
+        tried = replace(measured, train=ImageSet(measured.train.inputs[first], measured.train.targets[first]))
+        self.engine = _chosen_engine(model, tried)
+        self.train = measured.prepared(self.engine)
+        self.validation = measured.prepared(self.engine, "validation") if len(measured.validation) else None
 
     def prepared(self, batches: Sequence[Batch], *, engine: LineEngine | None = None) -> list[MeasuringSet]:
         """Cut batches of the run's batch size into its micro-batches, and join them where these divide the size.
@@ -186,6 +167,16 @@ class BatchLosses:
         except Exception:  # a user's module can raise anything
             return _engine_of(model, Plan()), "float32"
         return engine, "float64"
+
+
+def _chosen_engine(model: nn.Module, tried: MeasuringImages) -> LineEngine:
+    """Return an engine that takes several chunks per pass, unless the network's losses are others then."""
+    plain = _engine_of(model, Plan())
+    if plain.network.plan.in_place or draws_random_numbers(model, tried.train.inputs[:2], train_mode=True):
+        return plain
+    several = _engine_of(model, Plan(reseed=False, chunks_per_pass=_CHUNKS_PER_PASS))
+    expected, found = (_at_present(engine, tried.prepared(engine)) for engine in (plain, several))
+    return several if torch.allclose(found, expected, rtol=_SAME_LOSS, atol=_SAME_LOSS) else plain
 
 
 def _at_present(engine: LineEngine, measured: MeasuringSet) -> Tensor:

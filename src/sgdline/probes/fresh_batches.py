@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import ImageData
@@ -22,11 +24,23 @@ def fresh_batches(images: ImageData, run: Mapping[str, Any], *, purpose: str, fi
         first: Number of the first batch; an epoch has N // B of them.
         stop: Number of the batch after the last one.
     """
-    seed, train = derive_seed(int(run["seed"]), purpose), images.train
-    order = BatchOrder(len(train), batch_size=int(run["batch_size"]), seed=seed, drop_last=True)
+    seed = derive_seed(int(run["seed"]), purpose)
+    order = BatchOrder(len(images.train), batch_size=int(run["batch_size"]), seed=seed, drop_last=True)
     for index in range(first, stop):
-        rows = order.indices(index)
-        here = rows.to(train.targets.device)
-        draws = generator(seed, "augmentation", index)
-        inputs = augment(train.inputs[here], **run["augmentation"], fill=images.black, generator=draws)
-        yield Batch(inputs, train.targets[here], rows, derive_seed(seed, "dropout", index))
+        yield batch_of_rows(images, run, order.indices(index), seed, index)
+
+
+def batch_of_rows(images: ImageData, run: Mapping[str, Any], rows: Tensor, seed: int, *key: int) -> Batch:
+    """Return a batch of the training set, augmented as in training: a function of the rows, the seed and the key.
+
+    Args:
+        images: The run's data set.
+        run: Its training slice.
+        rows: Of the training set. Shape (B,).
+        seed: Of augmentation and masks.
+        key: More numbers that the draws are to depend on.
+    """
+    train, here = images.train, rows.to(images.train.targets.device)
+    draws = generator(seed, "augmentation", *key)
+    inputs = augment(train.inputs[here], **run["augmentation"], fill=images.black, generator=draws)
+    return Batch(inputs, train.targets[here], rows, derive_seed(seed, "dropout", *key))

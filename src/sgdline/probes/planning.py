@@ -1,36 +1,24 @@
-"""Choose once per run how a probe makes its forward passes; every segment of the run reads the choice.
-
-A probe gets a plan if its block of the configuration has the entry `plan`; it then has an entry in `TRIALS` as well,
-which says what plans are tried on. Any other probe needs neither.
-"""
+"""Choose once per run how a probe makes its forward passes; every segment of the run reads the choice."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sgdline.chosen_updates import is_chosen
 from sgdline.data.images import ImageData, load_images
-from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.network import draws_random_numbers
 from sgdline.engine.plan import Plan, PlanReport, write_plan
-from sgdline.engine.trial import Subject, Wishes, Work, choose_plan
-from sgdline.probes.line.probe import unit_direction
-from sgdline.probes.measuring_images import measuring_images
+from sgdline.engine.trial import Wishes, choose_plan
+from sgdline.probes.base import PlannedOptions, options_of
 from sgdline.runtime import set_up_torch
 from sgdline.train.checkpoints import load_checkpoint
-from sgdline.train.loop import Trainer, Update
+from sgdline.train.loop import Trainer
 
 logger = logging.getLogger(__name__)
-
-# Positions of an adaptive line before any was measured: 17 nodes, and some lines take more.
-_ADAPTIVE_POSITIONS = 20
-
-# The run, its images, its training slice, the probe's block, its first update -> what plans are tried on, what is ahead
-Trial = Callable[[Trainer, ImageData, Mapping[str, Any], Mapping[str, Any], Update], tuple[Subject, Work]]
 
 
 def plan_probe(
@@ -46,7 +34,7 @@ def plan_probe(
         dataset: Prepared data set.
         checkpoints: The run's folder of checkpoints.
         output: Plan to write, JSON.
-        settings: The slice of the config (sgdline.config.plan_slice).
+        settings: The slice of the config (sgdline.workflow.slices.plan_slice).
         threads: CPU threads to use.
 
     Raises:
@@ -56,92 +44,36 @@ def plan_probe(
     """
     device = set_up_torch(threads)
     images = load_images(dataset, device=device)
-    training, block = settings["training"], settings["settings"]
+    training, options = settings["training"], cast(PlannedOptions, options_of(settings))
     trainer = Trainer(training, images, device=device)
     trainer.load(load_checkpoint(checkpoints, 0, device=device))
     update = next(trainer.updates(0, 1))
     if not update.finite or update.direction_norm == 0.0:
         note = "the first update has no direction: the simplest plan, untried"
         logger.warning("Plan: %s.", note)
-        write_plan(output, PlanReport(_simplest(trainer, images, block), notes=(note,)))
+        write_plan(output, PlanReport(_simplest(trainer, images, options), notes=(note,)))
         return
-    subject, work = TRIALS[settings["probe"]](trainer, images, training, block, update)
+    own = import_module(f"sgdline.probes.{settings['probe']}.trial")
+    subject, work = own.trial(trainer, images, training, options, update)
     wishes = Wishes(
-        precision=block["precision"],
-        precision_tolerance=block["precision_tolerance"],
-        memory_gb=None if block["memory_gb"] == "auto" else block["memory_gb"],
+        precision=options.precision,
+        precision_tolerance=options.precision_tolerance,
+        memory_gb=None if options.memory_gb == "auto" else options.memory_gb,
         threads=threads,
-        pinned=_pinned(block),
+        pinned=_pinned(options),
     )
     report = choose_plan(subject, wishes, work)
     write_plan(output, PlanReport(report.plan, report.precision_error))
 
 
-def _pinned(block: Mapping[str, Any]) -> dict[str, Any]:
+def _pinned(options: PlannedOptions) -> dict[str, Any]:
     """Return the entries of the plan that the configuration names."""
-    return {key: entry for key, entry in block["plan"].items() if entry is not None}
+    return {key: entry for key, entry in asdict(options.plan).items() if entry is not None}
 
 
-def _simplest(trainer: Trainer, images: ImageData, block: Mapping[str, Any]) -> Plan:
+def _simplest(trainer: Trainer, images: ImageData, options: PlannedOptions) -> Plan:
     """Return the default plan with what the configuration pins."""
     some = images.train.inputs[:2]
-    reseed = draws_random_numbers(trainer.model, some, train_mode=block["batch_norm"] == "train")
-    forced = {} if block["precision"] == "auto" else {"precision": block["precision"]}
-    return Plan(**{"reseed": reseed, **forced, **_pinned(block)})
-
-
-def _first_line(
-    trainer: Trainer, images: ImageData, run: Mapping[str, Any], block: Mapping[str, Any], update: Update
-) -> tuple[Subject, Work]:
-    """Return the first line of the line probe, and what its largest segment has ahead."""
-    measured = measuring_images(images, run, block)
-    subject = Subject(
-        model=trainer.model,
-        loss=cross_entropy,
-        batch_norm=block["batch_norm"],
-        inputs=measured.train.inputs,
-        targets=measured.train.targets,
-        chunk_size=measured.chunk_size,
-        mask_seeds=measured.mask_seeds("train"),
-        direction=trainer.vector.split(unit_direction(update)),
-        interval=block["interval"],
-        check_slope=block["check_slope"],
-    )
-    positions = _ADAPTIVE_POSITIONS
-    if block["positions"] == "grid":
-        positions = 2 * math.floor(block["interval"] / block["resolution"] + 1e-9) + 1
-    work = Work(
-        lines=max(sum(step % block["every"] == 0 for step in range(start, stop)) for start, stop in run["segments"]),
-        positions=positions,
-        samples=len(measured.train) + len(measured.validation) + len(update.batch.targets),
-    )
-    return subject, work
-
-
-def _first_interval(
-    trainer: Trainer, images: ImageData, run: Mapping[str, Any], block: Mapping[str, Any], update: Update
-) -> tuple[Subject, Work]:
-    """Return the first interval of the interpolation probe, and what its largest segment has ahead."""
-    measured = measuring_images(images, run, {**block, "validation": False})
-    subject = Subject(
-        model=trainer.model,
-        loss=cross_entropy,
-        batch_norm=block["batch_norm"],
-        inputs=measured.train.inputs,
-        targets=measured.train.targets,
-        chunk_size=measured.chunk_size,
-        mask_seeds=measured.mask_seeds("train"),
-        direction=trainer.vector.split(unit_direction(update)),
-        # A schedule may begin at a rate of 0.
-        interval=(update.lr or trainer.in_unit(float(run["lr"]))) * update.direction_norm,
-        check_slope=block["check_slope"],
-    )
-    choice = {key: block[key] for key in ("every", "epochs", "updates")}
-    lines = [
-        sum(is_chosen(step, **choice, updates_per_epoch=trainer.updates_per_epoch) for step in range(start, stop))
-        for start, stop in run["segments"]
-    ]
-    return subject, Work(lines=max(lines), positions=int(block["alphas"]), samples=len(measured.train))
-
-
-TRIALS: dict[str, Trial] = {"line": _first_line, "interp": _first_interval}
+    reseed = draws_random_numbers(trainer.model, some, train_mode=options.batch_norm == "train")
+    forced = {} if options.precision == "auto" else {"precision": options.precision}
+    return Plan(**{"reseed": reseed, **forced, **_pinned(options)})

@@ -1,29 +1,10 @@
-"""Replay one segment of a run and measure one kind of probe on it.
-
-A probe is a module of this package with the name that the config uses. It has `TABLE`, the kind of table that it
-fills, and a class `Probe` with
-
-    Probe(trainer, images, run_settings, probe_settings, plan)
-    facts() -> dict             what the table's metadata has to say
-    due(step) -> bool           whether to measure at an update
-    measure(update) -> list     rows of the table, at least one; must leave the trainer bit for bit as it was
-
-and, where a measurement needs more than one update,
-
-    SEQUENTIAL = True           of the module: the whole run is one segment, whatever the experiment's `segments`
-    begin(checkpoint)           called once with the state before the first update, when the trainer is there
-    observe(update)             called at every finite update before it is measured, in order, also where an
-                                interrupted job has its rows; must leave the trainer as it was
-    finish() -> list            rows of a run that reached its end, `step` being its number of updates; the trainer is
-                                at the last parameters
-"""
+"""Replay one segment of a run and measure one kind of probe on it (`sgdline.probes.probe` is the interface)."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +14,7 @@ from torch import Tensor
 from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan, PlanReport, read_plan
 from sgdline.errors import SgdlineError
+from sgdline.probes.base import options_of
 from sgdline.runtime import file_digest, progress, set_up_torch
 from sgdline.tables import TableWriter
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, saved_steps
@@ -63,7 +45,7 @@ def probe_segment(
         checkpoints: The run's folder of checkpoints.
         plan: How to make forward passes (rule plan_probe); the simplest way if None.
         output: Table to write.
-        settings: The probe's slice of the config (sgdline.config.probe_slice).
+        settings: The probe's slice of the config (sgdline.workflow.slices.probe_slice).
         segment: Number of the segment, from 0; a sequential probe has the whole run in one.
         facts: Provenance for the table's metadata.
         threads: CPU threads to use.
@@ -75,26 +57,24 @@ def probe_segment(
     images = load_images(dataset, device=device)
     training, probe, tolerance = settings["training"], settings["probe"], settings["replay_tolerance"]
     trainer = Trainer(training, images, device=device)
-    module = import_module(f"sgdline.probes.{probe}.probe")
-    sequential = bool(getattr(module, "SEQUENTIAL", False))
-    start, stop = (0, training["steps"]) if sequential else training["segments"][segment]
+    options = options_of(settings)
+    start, stop = (0, training["steps"]) if options.sequential else training["segments"][segment]
     report = PlanReport(Plan()) if plan is None else read_plan(plan)
-    measuring = module.Probe(trainer, images, training, settings["settings"], report.plan)
+    measuring = options.probe(trainer, images, training, report.plan)
     facts = {**facts, **run_facts(dataset, training, device=device, threads=threads), **measuring.facts()}
     facts |= {"plan": report.plan.to_json(), "precision_error": report.precision_error}
     reached = _reached(checkpoints, start)
     if reached:
         # Rows of an interrupted job belong to the parameters that it started from.
         facts["start_digest"] = file_digest(checkpoint_path(checkpoints, start))
-    with TableWriter(output, module.TABLE, provenance=facts) as writer:
+    with TableWriter(output, measuring.table, provenance=facts) as writer:
         if not reached:
             logger.warning("The run diverged before update %d: nothing to measure in this segment.", start)
             writer.finish({"replay_drift": None})
             return
         checkpoint = load_checkpoint(checkpoints, start, device=device)
         trainer.load(checkpoint)
-        if hasattr(measuring, "begin"):
-            measuring.begin(checkpoint)
+        measuring.begin(checkpoint)
         known = set(writer.recovered["step"].to_pylist())
         if known:
             logger.info("Keeping %d rows of an interrupted job.", len(known))
@@ -104,13 +84,13 @@ def probe_segment(
             if not update.finite:
                 diverged = True
                 break
-            if hasattr(measuring, "observe"):
-                measuring.observe(update)
+            measuring.observe(update)
             if measuring.due(update.step) and update.step not in known:
                 writer.append(measuring.measure(update))
         else:
-            if hasattr(measuring, "finish") and stop not in known:
-                writer.append(measuring.finish())
+            last = measuring.finish() if stop not in known else []
+            if last:
+                writer.append(last)
         drift = None
         if _reached(checkpoints, stop, certain=not diverged):
             drift = _drift(trainer.checkpoint(stop), load_checkpoint(checkpoints, stop, device=device))

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from sgdline.data.images import load_images
-from sgdline.engine.plan import Plan
+from sgdline.engine.eigenvalues import largest_eigenvalue
 from sgdline.errors import SgdlineError
-from sgdline.probes.hvp.probe import Probe
+from sgdline.probes.hessian import MeasuredHessian
+from sgdline.probes.hvp.options import HvpOptions
 from sgdline.runtime import set_up_torch, write_text
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.loop import Trainer
@@ -23,7 +24,7 @@ from sgdline.train.run import origin_of
 logger = logging.getLogger(__name__)
 
 # The measuring set as lines take it; a learning rate needs no more digits.
-_SETTINGS = {"samples": None, "batch_norm": "train", "augment": False, "tolerance": 1e-3, "max_products": 1000}
+_OPTIONS = HvpOptions(samples=None, batch_norm="train", augment=False, tolerance=1e-3, max_products=1000)
 
 
 def measure_sharpness(
@@ -54,7 +55,8 @@ def measure_sharpness(
     origin = origin_of(start, settings)
     if origin is not None:
         trainer.continue_from(load_checkpoint(origin.parent, settings["start_from"]["step"], device=device))
-    measured = Probe(trainer, images, settings, _SETTINGS, Plan()).largest()
+    hessian = MeasuredHessian(trainer, images, settings, _OPTIONS, probe="hvp")
+    measured, _ = hessian.found(largest_eigenvalue)
     if measured is None or not measured[0].converged or not measured[0].value > 0.0:
         found = "no finite one" if measured is None else f"{measured[0].value:g}"
         if measured is not None and not measured[0].converged:

@@ -1,6 +1,6 @@
 """Arrow files: a writer that survives a kill, and readers that check.
 
-Every kind of table is declared once, in `sgdline.tables.kinds`. Files are Arrow IPC with zstd compression; their
+Every kind of table is declared once (`sgdline.table_modules`). Files are Arrow IPC with zstd compression; their
 schema metadata holds one JSON document under the key ``sgdline`` (see `provenance`), so that every number can be traced
 to a config slice and a code digest. Tables hold no times and no dates: equal runs give equal bytes.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sgdline.declare import registry
+from sgdline.table_modules import table_modules
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import Config, experiment_of
 
@@ -18,13 +19,18 @@ def update_rule_module(config: Config, run: RunKey) -> str:
 
 
 def probe_module(probe: str) -> str:
-    """Return the module of a probe."""
-    return f"sgdline.probes.{probe}.probe"
+    """Return the module of a probe: its options, which import what measures."""
+    return f"sgdline.probes.{probe}.options"
+
+
+def trial_module(probe: str) -> str:
+    """Return the module that says what plans of a probe are tried on."""
+    return f"sgdline.probes.{probe}.trial"
 
 
 def table_module(kind: str) -> str:
     """Return the module of a kind of table."""
-    return f"sgdline.tables.kinds.{kind}"
+    return table_modules()[kind]
 
 
 def toy_module(config: Config, toy: str) -> str:

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sgdline.declare.schema import shared_fields
 from sgdline.workflow.layout import RunKey
-from sgdline.workflow.runs import Config, experiment_of, probe_block, run_labels, runs, runs_of, starting_point, toys
+from sgdline.workflow.runs import (
+    Config,
+    experiment_of,
+    probe_block,
+    probe_options,
+    run_labels,
+    runs,
+    runs_of,
+    starting_point,
+    toys,
+)
 from sgdline.workflow.slices import label_noise_in_use, measurement, optimizer_in_use
 from sgdline.workflow.tables import probed_kinds
 
@@ -32,12 +43,19 @@ def figure_settings(config: Config, run: RunKey, spec: FigureSpec) -> dict[str, 
         "start_from": starting_point(config, run),
         "analysis": {key: block["analysis"][key] for key in spec.analysis},
         "probes": {
-            probe: measurement(probe_block(config, run.experiment, probe))
+            probe: _measured_as(config, run, probe)
             for probe in spec.probes
             if probe in block["probes"]  # lines of every update are used instead of interp
         },
         **({} if noise is None else {"label_noise": noise}),
     }
+
+
+def _measured_as(config: Config, run: RunKey, probe: str) -> dict[str, Any]:
+    """Return how a probe measures a run, what it shares with other probes included."""
+    block = measurement(probe_block(config, run.experiment, probe))
+    shared = [block.pop(name) for name in shared_fields(probe_options(probe))]
+    return {key: entry for part in (*shared, block) for key, entry in part.items()}
 
 
 def compared_runs(config: Config, comparison: str) -> list[RunKey]:

@@ -114,6 +114,14 @@ class Jobs:
             code.update_rule_module(self.config, run_key(wildcards)),
         )
 
+    def planning_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that chooses the plan of one probe."""
+        return lambda wildcards: self.code(
+            script,
+            code.trial_module(wildcards.probe),
+            code.update_rule_module(self.config, run_key(wildcards)),
+        )
+
     def gathering_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that reads and writes the table of one probe."""
         return lambda wildcards: self.code(script, code.table_module(wildcards.probe))

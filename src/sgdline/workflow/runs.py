@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from sgdline.declare.faults import name_hint, value_words
-from sgdline.digests import names_in
+from sgdline.declare.registry import declaration
+from sgdline.declare.schema import shared_fields
 from sgdline.errors import SgdlineError
+from sgdline.probes.base import PlannedOptions, ProbeOptions
 from sgdline.workflow.layout import RunKey, format_lr
 
 Config = Mapping[str, Any]
@@ -97,38 +98,42 @@ def probe_segments(config: Config, experiment: str, probe: str) -> int:
         SgdlineError: If the configuration has no such experiment.
     """
     segments: int = named(config, "experiments", experiment, kind="experiments")["segments"]
-    return 1 if _is_sequential(probe) else segments
+    return 1 if probe_options(probe).sequential else segments
 
 
-@cache
-def _is_sequential(probe: str) -> bool:
-    """Return whether a probe goes along with the whole run, from its source: probes import torch."""
-    return "SEQUENTIAL" in (names_in(f"sgdline.probes.{probe}.probe") or [])
+def probe_options(probe: str) -> type[ProbeOptions]:
+    """Return what a probe of the package declares."""
+    return cast(type[ProbeOptions], declaration("probe", probe))
 
 
 def planned_by(config: Config, experiment: str, probe: str) -> str | None:
     """Return the probe whose plan says how a probe makes its forward passes; None if it goes without one.
 
-    Raises:
-        SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
-    """
-    if "plan" not in probe_block(config, experiment, probe):
-        return None
-    return "line" if probe == "mline" else probe
-
-
-def probe_block(config: Config, experiment: str, probe: str) -> dict[str, Any]:
-    """Return all settings of a probe; `mline` measures as `line` does, but where and how often it says itself.
+    A probe that shares the options of another one goes by its plan.
 
     Raises:
         SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
     """
     probes = named(config, "experiments", experiment, kind="experiments")
-    block: dict[str, Any] = copy.deepcopy(named(probes, "probes", probe, kind=f"probes in {experiment}"))
-    if probe == "mline":
-        line = named(probes, "probes", "line", kind=f"probes in {experiment}")
-        shared = {key: entry for key, entry in line.items() if key not in ("every", "validation", "sample_losses")}
-        block = {**copy.deepcopy(shared), **block}
+    named(probes, "probes", probe, kind=f"probes in {experiment}")
+    shared = shared_fields(probe_options(probe))
+    return next((name for name in (probe, *shared) if issubclass(probe_options(name), PlannedOptions)), None)
+
+
+def probe_block(config: Config, experiment: str, probe: str) -> dict[str, Any]:
+    """Return all settings of a probe, with those that it shares with other probes below their names.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
+    """
+    probes = named(config, "experiments", experiment, kind="experiments")
+
+    def block_of(name: str) -> dict[str, Any]:
+        return copy.deepcopy(dict(named(probes, "probes", name, kind=f"probes in {experiment}")))
+
+    block = block_of(probe)
+    for other, mark in shared_fields(probe_options(probe)).items():
+        block[other] = {key: entry for key, entry in block_of(other).items() if key not in mark.without}
     return block
 
 

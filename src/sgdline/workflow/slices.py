@@ -10,13 +10,11 @@ import copy
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from sgdline.declare.schema import shared_fields
+from sgdline.probes.base import PlannedOptions
 from sgdline.workflow.layout import RunKey
-from sgdline.workflow.runs import Config, experiment_of, named, parent_run, probe_block, starting_point
+from sgdline.workflow.runs import Config, experiment_of, named, parent_run, probe_block, probe_options, starting_point
 from sgdline.workflow.segments import segment_bounds
-
-# Entries of a probe's block that say how forward passes are made, not what is measured: rule plan_probe reads them,
-# and whatever comes of them is in the plan that it writes.
-_PLANNING = ("precision", "precision_tolerance", "check_slope", "memory_gb", "plan")
 
 
 def dataset_slice(config: Config, dataset: str) -> dict[str, Any]:
@@ -96,16 +94,17 @@ def plan_slice(config: Config, run: RunKey, probe: str) -> dict[str, Any]:
         probe: As for `probe_slice`.
 
     Returns:
-        dict: `training` (the training slice), `probe` (its name) and `settings` (its whole block, null where
-            an entry does not touch the measurement).
+        dict: `training` (the training slice), `probe` (its name) and `settings` (its whole block without what does
+            not touch the measurement).
 
     Raises:
         SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
     """
     block = probe_block(config, run.experiment, probe)
-    if "positions" in block:
-        # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
-        block["resolution" if block["positions"] == "adaptive" else "tolerance"] = None
+    for lines in (block, *(block[name] for name in shared_fields(probe_options(probe)))):
+        if "positions" in lines:
+            # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
+            del lines["resolution" if lines["positions"] == "adaptive" else "tolerance"]
     return {"training": training_slice(config, run), "probe": probe, "settings": block}
 
 
@@ -155,8 +154,12 @@ def toy_slice(config: Config, toy: str) -> dict[str, Any]:
 
 
 def measurement(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a probe's block with the entries that say what is measured, not how."""
-    return {key: copy.deepcopy(entry) for key, entry in block.items() if key not in _PLANNING}
+    """Return a copy of a probe's block, and of those below it, with the entries that say what is measured, not how."""
+    return {
+        key: measurement(entry) if isinstance(entry, Mapping) else copy.deepcopy(entry)
+        for key, entry in block.items()
+        if key not in PlannedOptions.planning
+    }
 
 
 def optimizer_in_use(block: Mapping[str, Any]) -> dict[str, Any]:

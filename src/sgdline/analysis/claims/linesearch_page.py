@@ -31,9 +31,9 @@ from sgdline.analysis.claims.pages import (
 from sgdline.analysis.columns import as_floats
 from sgdline.analysis.curves import FloatArray
 from sgdline.analysis.divergence import diverged_at
+from sgdline.probes.line.table import LINE
 from sgdline.runtime import write_text
 from sgdline.tables import provenance, read_table
-from sgdline.tables.kinds.line import LINE
 from sgdline.tables.kinds.line_batch_sizes import LINE_BATCH_SIZES
 from sgdline.tables.kinds.line_fits import LINE_FITS
 from sgdline.tables.kinds.line_metrics import LINE_METRICS

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen, Unique, Words
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import EveryOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.alignment.probe import AlignmentProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignmentOptions(ProbeOptions):
+class AlignmentOptions(EveryOptions):
     """Cosines of mini-batch gradients: of the same batch over time, of two batches, with the full batch."""
 
+    sequential: ClassVar[bool] = True
+
     every: Annotated[int, Ge(1)] = 10
-    """Measure at updates 0, n, 2n, ..."""
     batches: Annotated[int, Ge(1), Le(10000)] = 4
     """Fixed batches of the run's batch size."""
     lags: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), MaxLen(8), Unique()] = (1, 10, 100)
@@ -39,3 +43,9 @@ class AlignmentOptions(ProbeOptions):
                     ("lags", Index(position)),
                     f"must be below the experiment's steps ({run.steps}), got {lag}. Write lags without it.",
                 )
+
+    def measured_by(self) -> type[AlignmentProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.alignment.probe import AlignmentProbe
+
+        return AlignmentProbe

@@ -11,25 +11,22 @@ Source: papers.md 3.3, C-M4; 3.4, fig_alignment.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from sgdline.data.images import ImageData
-from sgdline.engine.plan import Plan
 from sgdline.engine.projection import CountSketch
+from sgdline.probes.alignment.options import AlignmentOptions
+from sgdline.probes.alignment.table import ALIGNMENT
 from sgdline.probes.fresh_batches import fresh_batches
 from sgdline.probes.gradients import batch_gradient
-from sgdline.probes.training_chunks import training_chunks
-from sgdline.tables.kinds.alignment import ALIGNMENT
+from sgdline.probes.measuring_images import training_chunks
+from sgdline.probes.probe import Probe, Rows, place_of
 from sgdline.train.landscape import Landscape
-from sgdline.train.loop import Trainer, Update
+from sgdline.train.loop import Update
 from sgdline.train.vectors import inner, norm
-
-TABLE = ALIGNMENT
-SEQUENTIAL = True  # a row needs the gradients of updates long before it
 
 _EXACT_UP_TO = 65_536  # parameters for which projection: auto keeps whole gradients
 _DIMENSIONS = 16_384  # of its sketches above that: a standard error of a cosine of at most 0.011
@@ -43,34 +40,22 @@ class _Kept:
     vectors: list[Tensor]  # K times (p,) or (m,): as they are, or sketches
 
 
-class Probe:
-    """Measures cosines along a run; see sgdline.probes.segment for the interface."""
+class AlignmentProbe(Probe[AlignmentOptions]):
+    """Measures cosines along a run."""
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
-        """Draw the fixed batches and the projection.
+    table = ALIGNMENT
 
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's alignment block.
-            plan: Not used: gradients are computed as the training computes them.
-        """
-        self._trainer = trainer
-        self._every = int(settings["every"])
-        self._lags = [int(lag) for lag in settings["lags"]]
-        self._steps = int(run["steps"])
-        count = int(settings["batches"])
+    def prepare(self) -> None:
+        """Draw the fixed batches and the projection."""
+        images, run, count = self.images, self.run, self.options.batches
         self._batches = list(fresh_batches(images, run, purpose="alignment_batches", first=0, stop=count))
         self._chunks = training_chunks(images, run)
-        size, asked = trainer.vector.size, settings["projection"]
+        size, asked = self.trainer.vector.size, self.options.projection
         chosen = (_DIMENSIONS if size > _EXACT_UP_TO else "none") if asked == "auto" else asked
         self._dimensions = None if chosen == "none" else int(chosen)
         self._sketch: CountSketch | None = None
         if self._dimensions is not None:
-            device = trainer.vector.value.device
+            device = self.trainer.vector.value.device
             self._sketch = CountSketch(size, self._dimensions, seed=int(run["seed"]), device=device)
         self._kept: dict[int, _Kept] = {}  # by update
         self._now: tuple[int, list[Tensor]] = (-1, [])  # the present update and its gradients
@@ -81,16 +66,12 @@ class Probe:
             "batch_norm": "train",
             "samples": sum(len(chunk.targets) for chunk in self._chunks),
             "batches": len(self._batches),
-            "lags": self._lags,
-            "parameters": self._trainer.vector.size,
+            "lags": list(self.options.lags),
+            "parameters": self.trainer.vector.size,
             "projection_dimensions": self._dimensions,  # null: exact
             # Of a cosine over time at most, where it is near 0; sqrt(2) times that near 1.
             "cosine_standard_error": None if self._dimensions is None else 1 / math.sqrt(self._dimensions),
         }
-
-    def due(self, step: int) -> bool:
-        """Return whether an update has rows."""
-        return step % self._every == 0
 
     def observe(self, update: Update) -> None:
         """Measure the gradients of the fixed batches where this or a later update needs them.
@@ -102,17 +83,17 @@ class Probe:
         uses = self._last_use(step)
         if uses <= step and not self.due(step):
             return
-        gradients = [batch_gradient(self._trainer, batch)[1] for batch in self._batches]
+        gradients = [batch_gradient(self.trainer, batch)[1] for batch in self._batches]
         self._now = (step, gradients)
         vectors = [gradient if self._sketch is None else self._sketch(gradient) for gradient in gradients]
         self._kept[step] = _Kept([norm(gradient) for gradient in gradients], vectors)
 
     def _last_use(self, step: int) -> int:
         """Return the last update with a row that compares itself with this one; -1 if there is none."""
-        later = [step + lag for lag in self._lags]
-        return max((use for use in later if self.due(use) and use < self._steps), default=-1)
+        later = [step + lag for lag in self.options.lags]
+        return max((use for use in later if self.due(use) and use < int(self.run["steps"])), default=-1)
 
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure the cosines at theta_t; `observe` was there before.
 
         Returns:
@@ -120,7 +101,7 @@ class Probe:
 
         Cost: one gradient of the training set, and K^2 inner products.
         """
-        trainer, step = self._trainer, update.step
+        trainer, step = self.trainer, update.step
         measured_at, gradients = self._now
         if measured_at != step:
             raise RuntimeError("an update has to be observed before it is measured")
@@ -133,11 +114,9 @@ class Probe:
             others = [cosine for place, cosine in enumerate(pairs[index]) if place != index and cosine is not None]
             rows.append(
                 {
-                    "step": step,
-                    "epoch": update.epoch,
-                    "lr": update.lr,
+                    **place_of(update),
                     "batch": index,
-                    "lag_cosines": [self._lag_cosine(step, lag, index) for lag in self._lags],
+                    "lag_cosines": [self._lag_cosine(step, lag, index) for lag in self.options.lags],
                     "other_batches_cosine": sum(others) / len(others) if others else None,
                     "full_cosine": _cosine(gradient, full, length, full_norm),
                     "gradient_norm": length,

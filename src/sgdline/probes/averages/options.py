@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from sgdline.declare.vocabulary import Ge, Lt, Unique
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import EveryOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.averages.probe import AveragesProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class AveragesOptions(ProbeOptions):
+class AveragesOptions(EveryOptions):
     """Averages of a run's iterates, evaluated as a user would use them: EMA, SWA and two points."""
+
+    sequential: ClassVar[bool] = True
 
     every: Annotated[int, Ge(1)] = 100
     """Evaluate before updates 0, n, 2n, ..., and after the last one."""
@@ -23,3 +28,9 @@ class AveragesOptions(ProbeOptions):
     """Updates between two of these iterates."""
     two_point: Annotated[tuple[Annotated[int, Ge(1)], ...], Unique()] = (1, 10, 100)
     """Distances k, in updates, of the mean of two iterates."""
+
+    def measured_by(self) -> type[AveragesProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.averages.probe import AveragesProbe
+
+        return AveragesProbe

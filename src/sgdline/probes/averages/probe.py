@@ -14,7 +14,7 @@ Source: papers.md 3.3, C-M6.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -23,24 +23,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sgdline.data.batches import BatchOrder
-from sgdline.data.images import ImageData
 from sgdline.engine.hessian import Chunk
-from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.state import NetworkState, restored
-from sgdline.probes.evaluation.probe import Evaluator
-from sgdline.probes.measuring_chunks import measuring_chunks
+from sgdline.probes.averages.options import AveragesOptions
+from sgdline.probes.averages.table import AVERAGES
+from sgdline.probes.evaluator import Evaluator, all_splits
+from sgdline.probes.measuring_images import measuring_chunks
+from sgdline.probes.probe import Probe, Rows
 from sgdline.runtime import inner_progress
 from sgdline.seeds import kept_generators, seed_masks
-from sgdline.tables.kinds.averages import AVERAGES
-from sgdline.train.loop import Trainer, Update
+from sgdline.train.loop import Update
 from sgdline.train.vectors import norm
 
 logger = logging.getLogger(__name__)
 
-TABLE = AVERAGES
-SEQUENTIAL = True
 
 _ACCUMULATOR_BYTES = 8  # float64
 
@@ -228,39 +225,25 @@ def _weighted_by_samples(layers: Sequence[nn.modules.batchnorm._BatchNorm]) -> I
             layer.momentum = momentum
 
 
-class Probe:
-    """Evaluates averages of iterates at every n-th update and at the end; see sgdline.probes.segment."""
+class AveragesProbe(Probe[AveragesOptions]):
+    """Evaluates averages of iterates at every n-th update and at the end."""
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
-        """Take the splits of the data set and plan what has to be held.
+    table = AVERAGES
 
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's averages block.
-            plan: Not used; passes are plain ones.
-        """
-        self._trainer = trainer
-        self._parts = {"train": images.train, "validation": images.validation, "test": images.test}
-        self._steps, self._every = int(run["steps"]), int(settings["every"])
-        self._order = BatchOrder(
-            len(images.train), batch_size=int(run["batch_size"]), seed=0, drop_last=bool(run["drop_last"])
-        )
-        self._evaluator = Evaluator(trainer.model, self._parts, run)
-        whole = {"samples": None, "augment": False}
-        self._chunks = measuring_chunks(images, run, whole, probe="averages")
-        self._has_statistics = bool(_statistics_layers(trainer.model))
+    def prepare(self) -> None:
+        """Take the splits of the data set and plan what has to be held."""
+        options, model, steps = self.options, self.trainer.model, int(self.run["steps"])
+        self._evaluator = Evaluator(model, all_splits(self.images), self.run)
+        self._chunks = measuring_chunks(self.images, self.run, probe=self.table.name)
+        self._has_statistics = bool(_statistics_layers(model))
         self._running = RunningAverages(
-            [*range(0, self._steps, self._every), self._steps],
-            ema=settings["ema"],
-            swa=settings["swa"],
-            spacing=settings["swa_spacing"],
-            two_point=settings["two_point"],
+            [*filter(self.due, range(steps)), steps],
+            ema=options.ema,
+            swa=options.swa,
+            spacing=options.swa_spacing,
+            two_point=options.two_point,
         )
-        theta = trainer.vector.value
+        theta = self.trainer.vector.value
         self._state: NetworkState | None = None
         self._held, self._bytes = self._running.largest_held(theta.numel(), parameter_bytes=theta.element_size())
         logger.info("At most %d vectors of %.3g MB in all are held at a time.", self._held, self._bytes / 1e6)
@@ -270,25 +253,19 @@ class Probe:
         return {
             "batch_norm": "eval" if self._has_statistics else "none",
             "statistics": "re-estimated" if self._has_statistics else "none",
-            "samples": len(self._parts["train"]),
-            "validation_samples": len(self._parts["validation"]),
-            "test_samples": len(self._parts["test"]),
+            **self._evaluator.facts(),
             "chunk_sizes": [len(chunk.targets) for chunk in self._chunks],
-            "updates_per_epoch": self._trainer.updates_per_epoch,
+            "updates_per_epoch": self.trainer.updates_per_epoch,
             "vectors_held": self._held,
             "vectors_mb": self._bytes / 1e6,
         }
-
-    def due(self, step: int) -> bool:
-        """Return whether to evaluate at this update."""
-        return step % self._every == 0
 
     def observe(self, update: Update) -> None:
         """Take over theta_t.
 
         Cost: one addition of p numbers per vector held; at most the `vectors_held` of the metadata at a time.
         """
-        self._running.observe(update.step, self._trainer.vector.value)
+        self._running.observe(update.step, self.trainer.vector.value)
 
     def measure(self, update: Update) -> list[dict[str, Any]]:
         """Evaluate theta_t and the averages that end there.
@@ -304,13 +281,14 @@ class Probe:
         """
         return self._rows(update.step, update.epoch)
 
-    def finish(self) -> list[dict[str, Any]]:
+    def finish(self) -> Rows:
         """Evaluate the last iterate and the averages that end there."""
-        self._running.observe(self._steps, self._trainer.vector.value)
-        return self._rows(self._steps, self._order.epoch(self._steps))
+        step, epoch = self.end()
+        self._running.observe(step, self.trainer.vector.value)
+        return self._rows(step, epoch)
 
-    def _rows(self, step: int, epoch: float) -> list[dict[str, Any]]:
-        model, theta = self._trainer.model, self._trainer.vector.value
+    def _rows(self, step: int, epoch: float) -> Rows:
+        model, theta = self.trainer.model, self.trainer.vector.value
         here, self._state = theta.clone(), NetworkState(model, trainable=False, frozen=False)
         rows = []
         with torch.no_grad(), kept_generators(theta.device), restored(model):
@@ -336,7 +314,7 @@ class Probe:
             # A network may have more state that moves in train mode: no row is to depend on those before it.
             assert self._state is not None
             self._state.restore()
-            reestimate_batch_norm(self._trainer.model, self._chunks)
+            reestimate_batch_norm(self.trainer.model, self._chunks)
         found = self._evaluator.measure()
         losses = torch.tensor([found[name] for name in found if name.endswith("_loss")])
         return {**found, "status": "ok" if bool(losses.isfinite().all()) else "non_finite"}

@@ -10,108 +10,29 @@ Source: papers.md 7, L3 and L25 (evaluation without gradients, its mode stated).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import torch
-import torch.nn.functional as functional
-from torch import nn
-
-from sgdline.data.images import ImageData, ImageSet
-from sgdline.engine.plan import Plan
-from sgdline.models.state import restored
-from sgdline.runtime import inner_progress
-from sgdline.seeds import derive_seed, kept_generators, seed_masks
-from sgdline.tables.kinds.evaluation import EVALUATION
-from sgdline.train.loop import Trainer, Update
-from sgdline.train.micro_batches import chunk_size
-
-TABLE = EVALUATION
-
-# Without gradients a pass keeps the activations of one layer at a time: less memory than a training step.
-_BATCHES_PER_PASS = 4
+from sgdline.probes.evaluation.options import EvaluationOptions
+from sgdline.probes.evaluation.table import EVALUATION
+from sgdline.probes.evaluator import Evaluator, all_splits
+from sgdline.probes.probe import Probe, Rows
+from sgdline.train.loop import Update
 
 
-class Evaluator:
-    """Evaluates a network on some splits of a data set and leaves it as it was."""
+class EvaluationProbe(Probe[EvaluationOptions]):
+    """Evaluates the network at every n-th update of a run."""
 
-    def __init__(self, model: nn.Module, parts: Mapping[str, ImageSet], run: Mapping[str, Any]) -> None:
-        """Take the splits by name.
+    table = EVALUATION
 
-        Args:
-            model: The network.
-            parts: Its splits, those without images included.
-            run: Its training slice.
-        """
-        self._model = model
-        self._parts = parts
-        self._seed = int(run["seed"])
-        self._samples_per_pass = _BATCHES_PER_PASS * chunk_size(run)
-
-    def measure(self) -> dict[str, float]:
-        """Return `<split>_loss` and `<split>_accuracy` of every split that has images.
-
-        Cost: one forward pass of all splits.
-        """
-        found = {}
-        with torch.no_grad(), kept_generators(next(self._model.parameters()).device), restored(self._model):
-            self._model.eval()
-            for name, part in self._parts.items():
-                if len(part):
-                    found[f"{name}_loss"], found[f"{name}_accuracy"] = self._evaluated(name, part)
-        return found
-
-    def _evaluated(self, name: str, part: ImageSet) -> tuple[float, float]:
-        """Return the mean loss in nats and the share of samples whose largest output is that of their class."""
-        loss = torch.zeros((), dtype=torch.float64, device=part.targets.device)
-        correct = torch.zeros((), dtype=torch.int64, device=part.targets.device)
-        starts = range(0, len(part), self._samples_per_pass)
-        for index, first in inner_progress(enumerate(starts), total=len(starts), label=f"passes over {name} images"):
-            rows = slice(first, first + self._samples_per_pass)
-            targets = part.targets[rows]
-            # A network may draw random numbers in eval mode too; equal rows whatever the number of segments.
-            seed_masks(derive_seed(self._seed, f"evaluation_masks_{name}", index), targets.device)
-            outputs = self._model(part.inputs[rows])
-            loss += functional.cross_entropy(outputs, targets, reduction="none").double().sum()
-            # The largest of outputs with a NaN is the NaN: no answer, whatever class it stands for.
-            correct += ((outputs.argmax(1) == targets) & ~outputs.isnan().any(1)).sum()
-        return float(loss) / len(part), int(correct) / len(part)
-
-
-class Probe:
-    """Evaluates the network at every n-th update of a run; see sgdline.probes.segment for the interface."""
-
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
-        """Take the splits of the data set.
-
-        Args:
-            trainer: The run to evaluate.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's evaluation block.
-            plan: Not used; passes are plain ones.
-        """
-        self._parts = {"train": images.train, "validation": images.validation, "test": images.test}
-        self._every = int(settings["every"])
-        self._evaluator = Evaluator(trainer.model, self._parts, run)
+    def prepare(self) -> None:
+        """Take the splits of the data set."""
+        self._evaluator = Evaluator(self.trainer.model, all_splits(self.images), self.run)
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
-        counts = {name: len(part) for name, part in self._parts.items()}
-        return {
-            "batch_norm": "eval",
-            "samples": counts["train"],
-            "validation_samples": counts["validation"],
-            "test_samples": counts["test"],
-        }
+        return {"batch_norm": "eval", **self._evaluator.facts()}
 
-    def due(self, step: int) -> bool:
-        """Return whether to evaluate at this update."""
-        return step % self._every == 0
-
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Evaluate the network at theta_t.
 
         Returns:

@@ -16,7 +16,6 @@ Source: papers.md 4.1, S-M6 and S-M7; 4.4.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,61 +23,49 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sgdline.data.images import ImageData
-from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.state import restored
+from sgdline.probes.evaluator import BATCHES_PER_PASS
+from sgdline.probes.feat.options import FeatOptions
+from sgdline.probes.feat.table import FEAT
 from sgdline.probes.layer_outputs import layers_of, listening
+from sgdline.probes.measuring_images import first_samples
+from sgdline.probes.probe import Probe, Rows
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.sparsity import active_share, effective_rank, numerical_rank, pattern_distance, sparsity_coefficient
-from sgdline.tables.kinds.feat import FEAT
-from sgdline.train.loop import Trainer, Update
+from sgdline.train.loop import Update
 from sgdline.train.micro_batches import chunk_size
 
 logger = logging.getLogger(__name__)
 
-TABLE = FEAT
-SEQUENTIAL = True
-
 Activations = npt.NDArray[np.float64]
 
-# Without gradients a pass keeps the activations of one layer at a time: less memory than a training step.
-_BATCHES_PER_PASS = 4
 
+class FeatProbe(Probe[FeatOptions]):
+    """Measures features at every n-th update of a run and at its end."""
 
-class Probe:
-    """Measures features at every n-th update of a run and at its end; see sgdline.probes.segment."""
+    table = FEAT
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
+    def prepare(self) -> None:
         """Choose images, layers and units.
-
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's feat block.
-            plan: Not used; passes are plain ones.
 
         Raises:
             SgdlineError: If there are too few images, or a pattern matches no layer with features.
         """
-        self._trainer = trainer
-        self._steps, self._every = int(run["steps"]), int(settings["every"])
-        self._seed = int(run["seed"])
-        self._samples_per_pass = _BATCHES_PER_PASS * chunk_size(run)
-        self._inputs = _first(images.train.inputs, settings["samples"], probe="feat")
-        self._threshold, self._tolerance = float(settings["threshold"]), float(settings["rank_tolerance"])
+        self._seed = int(self.run["seed"])
+        self._samples_per_pass = BATCHES_PER_PASS * chunk_size(self.run)
+        samples = first_samples(self.images, self.options.samples, probe=self.table.name)
+        self._inputs = self.images.train.inputs[:samples]
         self._units: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
-        self._choose_units(layers_of(trainer.model, settings["layers"]), settings["layers"], int(settings["units"]))
+        self._choose_units(layers_of(self.trainer.model, self.options.layers))
         self._patterns: dict[str, npt.NDArray[np.bool_]] = {}
 
-    def _choose_units(self, layers: list[str], patterns: list[str], most: int) -> None:
+    def _choose_units(self, layers: list[str]) -> None:
         """Find the layers that have features by one pass over one image, and draw the units of each."""
-        model, sizes = self._trainer.model, {}
+        model, sizes = self.trainer.model, {}
+        patterns, most = self.options.layers, self.options.units
         last: dict[str, Tensor] = {}
 
         def receive(name: str, output: Tensor) -> None:
@@ -113,21 +100,17 @@ class Probe:
             "batch_norm": "eval",
             "samples": len(self._inputs),
             "layers": list(self._units),
-            "threshold": self._threshold,
-            "rank_tolerance": self._tolerance,
-            "updates_per_epoch": self._trainer.updates_per_epoch,
+            "threshold": self.options.threshold,
+            "rank_tolerance": self.options.rank_tolerance,
+            "updates_per_epoch": self.trainer.updates_per_epoch,
         }
-
-    def due(self, step: int) -> bool:
-        """Return whether to measure at this update."""
-        return step % self._every == 0
 
     def observe(self, update: Update) -> None:
         """Keep the patterns of active units at the run's first update."""
         if update.step == 0:
             self._patterns = {name: features > 0 for name, features in self._activations().items()}
 
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure the features at theta_t.
 
         Returns:
@@ -138,11 +121,11 @@ class Probe:
         """
         return self._rows(update.step, update.epoch)
 
-    def finish(self) -> list[dict[str, Any]]:
+    def finish(self) -> Rows:
         """Measure the features of the last iterate."""
-        return self._rows(self._steps, self._steps / self._trainer.updates_per_epoch)
+        return self._rows(*self.end())
 
-    def _rows(self, step: int, epoch: float) -> list[dict[str, Any]]:
+    def _rows(self, step: int, epoch: float) -> Rows:
         return [
             {"step": step, "epoch": epoch, "layer": name, **self._measured(name, features)}
             for name, features in self._activations().items()
@@ -157,18 +140,18 @@ class Probe:
         values = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0.0))
         return {
             **sizes,
-            "sparsity": sparsity_coefficient(features, threshold=self._threshold),
+            "sparsity": sparsity_coefficient(features, threshold=self.options.threshold),
             "sparsity_with_duplicates": active_share(features),
             "active_units": float((features > 0).any(axis=0).mean()),
             "effective_rank": effective_rank(values),
-            "rank": numerical_rank(values, tolerance=self._tolerance),
+            "rank": numerical_rank(values, tolerance=self.options.rank_tolerance),
             "pattern_distance": pattern_distance(self._patterns[name], features),
             "status": "ok",
         }
 
     def _activations(self) -> dict[str, Activations]:
         """Return the outputs of the chosen units. Shape (samples, measured units) each, in the order of the network."""
-        model = self._trainer.model
+        model = self.trainer.model
         parts: dict[str, list[Tensor]] = {name: [] for name in self._units}
         found: dict[str, Tensor] = {}
 
@@ -186,13 +169,3 @@ class Probe:
                 for name, output in found.items():
                     parts[name].append(output)
         return {name: torch.cat(outputs).double().cpu().numpy() for name, outputs in parts.items()}
-
-
-def _first(inputs: Tensor, samples: int | None, *, probe: str) -> Tensor:
-    """Return the first so many training images, all if None."""
-    if samples is not None and samples > len(inputs):
-        raise SgdlineError(
-            f"probes.{probe}.samples must be at most the {len(inputs)} training images, got {samples}. "
-            "Lower it, or set it to null."
-        )
-    return inputs[:samples]

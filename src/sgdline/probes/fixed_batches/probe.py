@@ -9,23 +9,17 @@ Source: papers.md 3.3, C-M3.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sgdline.analysis.batch_curves import convexity_gap
-from sgdline.data.batches import BatchOrder
-from sgdline.data.images import ImageData
-from sgdline.engine.plan import Plan
 from sgdline.probes.drawn_batches import BatchLosses, DrawnBatches
-from sgdline.tables.kinds.fixed_batches import FIXED_BATCHES
-from sgdline.train.loop import Trainer, Update
-
-TABLE = FIXED_BATCHES
-SEQUENTIAL = True
+from sgdline.probes.fixed_batches.options import FixedBatchesOptions
+from sgdline.probes.fixed_batches.table import FIXED_BATCHES
+from sgdline.probes.probe import Probe, Rows
+from sgdline.train.loop import Update
 
 
 class _Iterate(NamedTuple):
@@ -35,46 +29,27 @@ class _Iterate(NamedTuple):
     parameters: Tensor  # (p,)
 
 
-class Probe:
-    """Measures fixed batches at chosen updates of a run; see sgdline.probes.segment for the interface."""
+class FixedBatchesProbe(Probe[FixedBatchesOptions]):
+    """Measures fixed batches at chosen updates of a run."""
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
+    table = FIXED_BATCHES
+
+    def prepare(self) -> None:
         """Draw the batches.
-
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's fixed_batches block.
-            plan: Not used; passes are plain ones.
 
         Raises:
             SgdlineError: If BatchNorm would see a chunk of one sample.
         """
-        self._trainer = trainer
-        self._every, self._first = int(settings["every"]), int(settings["first"])
-        count = int(settings["alphas"])
-        self._alphas: NDArray[np.float64] = np.arange(count) / (count - 1)
-        drawn = DrawnBatches(images, run)
-        self._losses = BatchLosses(trainer.model, images, run, validation=False)
-        self._count = int(settings["batches"])
-        self._batches = self._losses.prepared([drawn.batch(index) for index in range(self._count)])
-        order = BatchOrder(
-            len(images.train), batch_size=int(run["batch_size"]), seed=0, drop_last=bool(run["drop_last"])
-        )
-        self._end = int(run["steps"]), order.epoch(int(run["steps"]))
+        self._alphas = np.arange(self.options.alphas) / (self.options.alphas - 1)
+        drawn = DrawnBatches(self.images, self.run)
+        self._losses = BatchLosses(self.trainer.model, self.images, self.run, validation=False)
+        self._batches = self._losses.prepared([drawn.batch(index) for index in range(self.options.batches)])
         self._before: _Iterate | None = None
         self._here: _Iterate | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
-        return {**self._losses.facts(), "batches": self._count}
-
-    def due(self, step: int) -> bool:
-        """Return whether the batches are to be measured at this update."""
-        return step % self._every == 0 or step < self._first
+        return {**self._losses.facts(), "batches": self.options.batches}
 
     def observe(self, update: Update) -> None:
         """Keep the parameters of every iterate that is measured, here or by a job that was interrupted."""
@@ -82,9 +57,9 @@ class Probe:
             self._move_to(update.step)
 
     def _move_to(self, step: int) -> None:
-        self._before, self._here = self._here, _Iterate(step, self._trainer.vector.value.detach().clone())
+        self._before, self._here = self._here, _Iterate(step, self.trainer.vector.value.detach().clone())
 
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure all batches at theta_t and on the segment that leads there.
 
         Returns:
@@ -96,15 +71,15 @@ class Probe:
         """
         return self._rows(update.step, update.epoch)
 
-    def finish(self) -> list[dict[str, Any]]:
+    def finish(self) -> Rows:
         """Measure the same at the run's last parameters."""
-        step, epoch = self._end
+        step, epoch = self.end()
         self._move_to(step)
         return self._rows(step, epoch)
 
-    def _rows(self, step: int, epoch: float) -> list[dict[str, Any]]:
+    def _rows(self, step: int, epoch: float) -> Rows:
         assert self._here is not None
-        before, split = self._before, self._trainer.vector.split
+        before, split = self._before, self.trainer.vector.split
         train_loss = self._losses.present(self._losses.train)
         # Without an iterate before there is no segment, only its end: a line from here to here.
         alphas = [1.0] if before is None else self._alphas.tolist()

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sgdline.declare.vocabulary import Ge, Le
-from sgdline.probes.base import MeasuresWithAugmentation, OfImages
+from sgdline.probes.base import EveryOptions, MeasuresWithAugmentation, OfImages
+
+if TYPE_CHECKING:
+    from sgdline.probes.hessian_covariance.probe import HessianCovarianceProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class HessianCovarianceOptions(MeasuresWithAugmentation, OfImages):
+class HessianCovarianceOptions(MeasuresWithAugmentation, OfImages, EveryOptions):
     """The exact Hessian of a small network beside the covariance of its gradients, in float64."""
 
-    every: Annotated[int, Ge(1)] = 100
-    """Measure at updates 0, n, 2n, ..."""
     batch_norm: Literal["train", "eval"] = "train"
     """`eval` is needed by networks with BatchNorm: in `train` mode a sample's gradient depends on its chunk."""
     top: Annotated[int, Ge(1), Le(10000)] = 5
     """Eigenvalues and eigenvectors to keep and compare."""
+
+    def measured_by(self) -> type[HessianCovarianceProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.hessian_covariance.probe import HessianCovarianceProbe
+
+        return HessianCovarianceProbe

@@ -12,7 +12,7 @@ Source: papers.md 5.2, W-M10; 5.3, ext_hessian_covariance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,20 +22,18 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from sgdline.data.images import ImageData
 from sgdline.engine.batchnorm import has_batch_norm
 from sgdline.engine.hessian import Chunk, refuse_cut_graphs, second_derivatives
-from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import count_parameters, trainable_parameters
 from sgdline.models.state import NetworkState, copied, to_float64
-from sgdline.probes.measuring_chunks import measuring_chunks
+from sgdline.probes.hessian_covariance.options import HessianCovarianceOptions
+from sgdline.probes.hessian_covariance.table import HESSIAN_COVARIANCE
+from sgdline.probes.measuring_images import measuring_chunks
+from sgdline.probes.probe import Probe, Rows, place_of
 from sgdline.runtime import inner_progress
 from sgdline.seeds import kept_generators, seed_masks
-from sgdline.tables.kinds.hessian_covariance import HESSIAN_COVARIANCE
-from sgdline.train.loop import Trainer, Update
-
-TABLE = HESSIAN_COVARIANCE
+from sgdline.train.loop import Update
 
 # A row takes 2 p backward passes over the measuring set and some p x p matrices in float64.
 _MOST_PARAMETERS = 2000
@@ -56,56 +54,46 @@ class Curvature:
     probability_term: Matrix  # (1/N) sum_i Hess(p_i)/p_i, (p, p)
 
 
-class Probe:
-    """Measures matrices at every n-th update of a run; see sgdline.probes.segment for the interface."""
+class HessianCovarianceProbe(Probe[HessianCovarianceOptions]):
+    """Measures matrices at every n-th update of a run."""
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
+    table = HESSIAN_COVARIANCE
+
+    def prepare(self) -> None:
         """Cut the measuring set into chunks.
-
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's hessian_covariance block.
-            plan: Not used: everything is in float64.
 
         Raises:
             SgdlineError: If the network is too large or has fewer parameters than eigenvectors are asked for, if its
                 samples depend on each other, or if there are too few images.
         """
-        self._trainer = trainer
-        self._settings = settings
-        self._train_mode = settings["batch_norm"] == "train"
-        size, top = count_parameters(trainer.model), int(settings["top"])
+        options, model = self.options, self.trainer.model
+        self._train_mode = options.batch_norm == "train"
+        size, top = count_parameters(model), options.top
         if not top <= size <= _MOST_PARAMETERS:
             raise SgdlineError(
                 f"The parameters of a network must be from {top} (top) to {_MOST_PARAMETERS:,} for the probe "
                 f"hessian_covariance, got {size:,}. Use a smaller network, or measure hvp."
             )
-        if self._train_mode and has_batch_norm(trainer.model):
+        if self._train_mode and has_batch_norm(model):
             raise SgdlineError(
                 "probes.hessian_covariance.batch_norm must be eval for a network with BatchNorm, got train, in which "
                 "a sample's gradient depends on its chunk. Set it to eval, or use a network without BatchNorm."
             )
-        self._chunks = measuring_chunks(images, run, settings, probe="hessian_covariance")
+        self._chunks = measuring_chunks(
+            self.images, self.run, probe=self.table.name, samples=options.samples, augment=options.augment
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
         sizes = [len(chunk.targets) for chunk in self._chunks]
         return {
-            "batch_norm": self._settings["batch_norm"],
+            "batch_norm": self.options.batch_norm,
             "samples": sum(sizes),
             "chunk_sizes": sizes,
-            "parameters": count_parameters(self._trainer.model),  # what random directions are compared in
+            "parameters": count_parameters(self.trainer.model),  # what random directions are compared in
         }
 
-    def due(self, step: int) -> bool:
-        """Return whether matrices are to be measured at this update."""
-        return step % int(self._settings["every"]) == 0
-
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure Hessian and covariance at theta_t.
 
         Returns:
@@ -117,7 +105,7 @@ class Probe:
         Cost: per chunk 2 p + n backward passes through its graph, n its samples; memory about six p x p matrices.
         """
         try:
-            network = copied(self._trainer.model)
+            network = copied(self.trainer.model)
         except SgdlineError as error:
             raise SgdlineError(
                 f"The network must be copyable for the probe hessian_covariance, got: {error.__cause__}. "
@@ -125,10 +113,10 @@ class Probe:
             ) from error
         to_float64(network)  # all through; the run's own network stays in its own precision, untouched
         network.train(self._train_mode)
-        with kept_generators(self._trainer.vector.value.device), second_derivatives():
+        with kept_generators(self.trainer.vector.value.device), second_derivatives():
             found = curvature(network, self._chunks)
-        row = {"step": update.step, "epoch": update.epoch, "lr": update.lr, "train_loss": found.loss}
-        return [row | _compared(found, top=int(self._settings["top"]))]
+        row = {**place_of(update), "train_loss": found.loss}
+        return [row | _compared(found, top=self.options.top)]
 
 
 def curvature(network: nn.Module, chunks: Sequence[Chunk]) -> Curvature:

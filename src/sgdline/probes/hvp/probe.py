@@ -10,68 +10,37 @@ Source: papers.md 5.2, W-M7; 5.3, fig3 and fig6.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
-
-from sgdline.data.images import ImageData
-from sgdline.engine.eigenvalues import Eigenvalue, Spectrum, Vector, largest_eigenvalue, spectrum_ends
-from sgdline.engine.hessian import FullBatchHessian
-from sgdline.engine.plan import Plan
-from sgdline.probes.evaluation.probe import Evaluator
-from sgdline.probes.measuring_chunks import measuring_chunks
-from sgdline.seeds import generator
-from sgdline.tables.kinds.hvp import HVP
-from sgdline.train.loop import Trainer, Update
-
-TABLE = HVP
-T = TypeVar("T")
+from sgdline.engine.eigenvalues import spectrum_ends
+from sgdline.probes.evaluator import Evaluator
+from sgdline.probes.hessian import MeasuredHessian
+from sgdline.probes.hvp.options import HvpOptions
+from sgdline.probes.hvp.table import HVP
+from sgdline.probes.probe import Probe, Rows, place_of
+from sgdline.train.loop import Update
 
 
-class Probe:
-    """Measures eigenvalues at every n-th update of a run; see sgdline.probes.segment for the interface."""
+class HvpProbe(Probe[HvpOptions]):
+    """Measures eigenvalues at every n-th update of a run."""
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
+    table = HVP
+
+    def prepare(self) -> None:
         """Cut the measuring set into chunks and draw the start of all Lanczos runs.
-
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's hvp block.
-            plan: Not used; passes are plain ones.
 
         Raises:
             SgdlineError: If there are too few images, or BatchNorm in train mode would see a chunk of one sample.
         """
-        self._settings = settings
-        self._device = trainer.vector.value.device
-        self._chunks = measuring_chunks(images, run, settings, probe="hvp")
-        self._hessian = FullBatchHessian(
-            trainer.model, trainer.vector, self._chunks, train_mode=settings["batch_norm"] == "train"
-        )
+        trainer, images, run = self.trainer, self.images, self.run
+        self._hessian = MeasuredHessian(trainer, images, run, self.options, probe=self.table.name)
         self._validation = Evaluator(trainer.model, {"validation": images.validation}, run)
-        # One start for the whole run: no row depends on another, whatever the segments.
-        draws = generator(int(run["seed"]), "hvp_start")
-        self._start: Vector = torch.randn(trainer.vector.size, generator=draws, dtype=torch.float64).numpy()
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
-        return {
-            "batch_norm": self._settings["batch_norm"],
-            "samples": self._hessian.samples,
-            "chunk_sizes": [len(chunk.targets) for chunk in self._chunks],
-            "tolerance": self._settings["tolerance"],
-        }
+        return self._hessian.facts()
 
-    def due(self, step: int) -> bool:
-        """Return whether eigenvalues are to be measured at this update."""
-        return step % int(self._settings["every"]) == 0
-
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure the ends of the spectrum at theta_t.
 
         Returns:
@@ -83,11 +52,10 @@ class Probe:
         Cost: about 50 to 150 Hessian-vector products, each as dear as about five forward passes over the measuring
             set; at most twice max_products.
         """
-        found, loss, products = self._measured()
+        found, losses = self._hessian.found(spectrum_ends)
+        loss, products = losses[0], len(losses)
         row: dict[str, Any] = {
-            "step": update.step,
-            "epoch": update.epoch,
-            "lr": update.lr,
+            **place_of(update),
             "train_loss": loss,
             "products": products,
             **self._validation.measure(),
@@ -111,30 +79,3 @@ class Probe:
                 "status": "ok" if converged else "not_converged",
             }
         ]
-
-    def largest(self) -> tuple[Eigenvalue, int] | None:
-        """Return the largest eigenvalue at the present parameters and the products that it took; None if not finite."""
-        return self._found(largest_eigenvalue)[0]
-
-    def _measured(self) -> tuple[Spectrum | None, float, int]:
-        """Return the ends of the spectrum, L(theta) and the number of products that it took."""
-        found, losses = self._found(spectrum_ends)
-        return found, losses[0], len(losses)
-
-    def _found(self, search: Callable[..., T]) -> tuple[T, list[float]]:
-        """Return what a search finds in the Hessian at the present parameters, and the loss at every product."""
-        losses: list[float] = []
-
-        def product(vector: Vector) -> Vector:
-            loss, image = self._hessian.loss_and_product(torch.tensor(vector, device=self._device))
-            losses.append(loss)
-            return image.cpu().numpy()
-
-        with self._hessian.opened():
-            found = search(
-                product,
-                self._start,
-                tolerance=float(self._settings["tolerance"]),
-                max_products=int(self._settings["max_products"]),
-            )
-        return found, losses

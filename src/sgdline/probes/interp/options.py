@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from sgdline.chosen_updates import is_chosen
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Gt, Le, MinLen, Unique, Words
 from sgdline.engine.plan_options import PlanOptions
-from sgdline.probes.base import MeasuresInChunks, MeasuresWithAugmentation
+from sgdline.probes.base import EveryOptions, MeasuresInChunks, MeasuresWithAugmentation, PlannedOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.interp.probe import InterpProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpOptions(MeasuresWithAugmentation, MeasuresInChunks):
+class InterpOptions(MeasuresWithAugmentation, MeasuresInChunks, PlannedOptions, EveryOptions):
     """The full-batch loss between consecutive iterates, L((1 - alpha) theta_t + alpha theta_{t+1})."""
 
     every: Annotated[int, Ge(1)] = 1
-    """Measure at updates 0, n, 2n, ..."""
     epochs: Annotated[
         Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), Unique()] | None,
         Words("null, or a list of epochs counted from 1"),
@@ -68,3 +71,15 @@ class InterpOptions(MeasuresWithAugmentation, MeasuresInChunks):
         if not any(choices):
             rule = "must leave an update to measure in the chosen epochs"
             yield Fault(("every",), f"{rule}, got {self.every} with {steps} steps. Lower it, or choose other epochs.")
+
+    def due(self, step: int, *, updates_per_epoch: int) -> bool:
+        """Return whether an update is to be measured."""
+        return is_chosen(
+            step, every=self.every, epochs=self.epochs, updates=self.updates, updates_per_epoch=updates_per_epoch
+        )
+
+    def measured_by(self) -> type[InterpProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.interp.probe import InterpProbe
+
+        return InterpProbe

@@ -9,7 +9,6 @@ Source: papers.md 5.2, W-M1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgdline.chosen_updates import is_chosen
-from sgdline.data.images import ImageData
 from sgdline.engine.hessian import cross_entropy
-from sgdline.engine.lines import LineEngine, mean_losses
-from sgdline.engine.plan import Plan
-from sgdline.probes.line.probe import depends_on_parameters_only, unit_direction
-from sgdline.probes.measuring_images import measuring_images
-from sgdline.tables.kinds.interp import INTERP
-from sgdline.train.loop import Trainer, Update
-
-TABLE = INTERP
+from sgdline.engine.lines import mean_losses
+from sgdline.probes.interp.options import InterpOptions
+from sgdline.probes.interp.table import INTERP
+from sgdline.probes.probe import Probe, Rows, place_of
+from sgdline.probes.update_lines import NextStart, UpdateLines
+from sgdline.train.loop import Update
 
 
 def signed_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -56,56 +51,36 @@ def _summary(found: Tensor) -> NDArray[np.float64]:
     return torch.stack([mean_losses(found.abs()), accuracy], dim=-1).cpu().numpy()
 
 
-class Probe:
-    """Measures the interval of chosen updates of a run; see sgdline.probes.segment for the interface."""
+class InterpProbe(Probe[InterpOptions]):
+    """Measures the interval of chosen updates of a run."""
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
+    table = INTERP
+
+    def prepare(self) -> None:
         """Prepare the measuring set.
-
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's interp block.
-            plan: How to make forward passes.
 
         Raises:
             SgdlineError: If BatchNorm in train mode would see a chunk of one sample, or the network does not allow
                 the plan.
         """
-        self._trainer = trainer
-        self._settings = settings
-        count = int(settings["alphas"])
-        self._alphas = np.arange(count) / (count - 1)
-        loss = signed_cross_entropy if settings["accuracy"] else cross_entropy
-        self._engine = LineEngine(trainer.model, loss, batch_norm=settings["batch_norm"], plan=plan)
-        measured = measuring_images(images, run, {**settings, "validation": False})
-        self._train = self._engine.prepare(
-            measured.train.inputs,
-            measured.train.targets,
-            chunk_size=measured.chunk_size,
-            mask_seeds=measured.mask_seeds("train"),
+        options = self.options
+        self._alphas = np.arange(options.alphas) / (options.alphas - 1)
+        self._lines = UpdateLines(
+            self.trainer,
+            self.images,
+            self.run,
+            self.plan,
+            loss=signed_cross_entropy if options.accuracy else cross_entropy,
+            batch_norm=options.batch_norm,
+            augment=options.augment,
         )
-        self._reuses = depends_on_parameters_only(trainer.model, batch_norm=settings["batch_norm"])
-        self._next: tuple[int, NDArray[np.float64]] | None = None
+        self._starts: NextStart[NDArray[np.float64]] = NextStart()
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
-        return {
-            "batch_norm": self._settings["batch_norm"],
-            "samples": self._train.samples,
-            "chunk_sizes": list(self._train.sizes),
-            "updates_per_epoch": self._trainer.updates_per_epoch,
-        }
+        return {**self._lines.facts(), "updates_per_epoch": self.trainer.updates_per_epoch}
 
-    def due(self, step: int) -> bool:
-        """Return whether the interval of this update is to be measured."""
-        choice = {key: self._settings[key] for key in ("every", "epochs", "updates")}
-        return is_chosen(step, **choice, updates_per_epoch=self._trainer.updates_per_epoch)
-
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure the interval of one update.
 
         Returns:
@@ -114,36 +89,27 @@ class Probe:
         Cost: one forward pass over the measuring set per alpha; the one at alpha = 1 serves the next interval, if that
             is measured, as its alpha = 0.
         """
-        known, self._next = self._next, None
-        start = known[1] if known is not None and known[0] == update.step else None
-        vector = self._trainer.vector
+        start, train = self._starts.take(update.step), self._lines.train
         step_length = update.lr * update.direction_norm
-        # The very parameters that the next update starts from. Before the line: a network that is measured in place
-        # moves along it.
-        target = vector.value.clone().add_(update.direction, alpha=-update.lr)
-        parameters = self._engine.network.flatten(vector.split(target))
-        self._engine.require_same()
-        with self._engine.line(vector.split(unit_direction(update))) as line:
+        with self._lines.opened(update) as (line, parameters):
             # The ends go alone: a position that shares a pass with others may differ in its last bits, and an interval
             # must not show whether it was measured with the one before it.
             if start is None:
-                start = _summary(line.losses([0.0], self._train))
-            inner = _summary(line.losses((self._alphas[1:-1] * step_length).tolist(), self._train))
-            end = _summary(line.losses_at(parameters, self._train))
-        if self._reuses and self.due(update.step + 1):
-            self._next = (update.step + 1, end)
+                start = _summary(line.losses([0.0], train))
+            inner = _summary(line.losses((self._alphas[1:-1] * step_length).tolist(), train))
+            end = _summary(line.losses_at(parameters, train))
+        if self._lines.end_is_next_start and self.due(update.step + 1):
+            self._starts.keep(update.step + 1, end)
         found = np.concatenate([start, inner, end])
         status = "zero_direction" if step_length == 0.0 else "ok"
         if not np.isfinite(found[:, 0]).all():
             status = "non_finite"
         row = {
-            "step": update.step,
-            "epoch": update.epoch,
-            "lr": update.lr,
+            **place_of(update),
             "step_length": step_length,
             "alphas": self._alphas,
             "train_loss": found[:, 0],
-            "train_accuracy": found[:, 1] if self._settings["accuracy"] else None,
+            "train_accuracy": found[:, 1] if self.options.accuracy else None,
             "status": status,
         }
         return [row]

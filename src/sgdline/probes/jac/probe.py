@@ -11,7 +11,6 @@ Source: papers.md 4.1, S-M4 and S-M7. Oracle in the tests: torch.func.jacrev and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,17 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from sgdline.data.images import ImageData
-from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import trainable_parameters
 from sgdline.models.state import copied, to_float64
+from sgdline.probes.jac.options import JacOptions
+from sgdline.probes.jac.table import JAC
+from sgdline.probes.measuring_images import first_samples
+from sgdline.probes.probe import Probe, Rows
 from sgdline.runtime import beat, inner_progress
 from sgdline.seeds import kept_generators
 from sgdline.sparsity import effective_rank, numerical_rank
-from sgdline.tables.kinds.jac import JAC
-from sgdline.train.loop import Trainer, Update
-
-TABLE = JAC
+from sgdline.train.loop import Update
 
 # Of the rows of the Jacobian that are held at a time; what is beyond is computed again.
 _BYTES = 2**30
@@ -38,57 +36,33 @@ _ROW_BYTES = 8  # float64
 _SAMPLES_PER_PASS = 16
 
 
-class Probe:
-    """Measures the Jacobian at every n-th update of a run; see sgdline.probes.segment for the interface."""
+class JacProbe(Probe[JacOptions]):
+    """Measures the Jacobian at every n-th update of a run."""
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        images: ImageData,
-        run: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        plan: Plan,
-        *,
-        memory_bytes: int = _BYTES,
-    ) -> None:
+    table = JAC
+    memory_bytes = _BYTES  # of the rows that are held at a time; at least two rows are
+
+    def prepare(self) -> None:
         """Choose the samples.
-
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's jac block.
-            plan: Not used; passes are plain ones.
-            memory_bytes: Of the rows that are held at a time; at least two rows are.
 
         Raises:
             SgdlineError: If there are fewer training images than samples.
         """
-        samples, here = int(settings["samples"]), len(images.train)
-        if samples > here:
-            raise SgdlineError(
-                f"probes.jac.samples must be at most the {here} training images, got {samples}. Lower it."
-            )
-        self._trainer = trainer
-        self._every, self._tolerance = int(settings["every"]), float(settings["tolerance"])
-        self._inputs, self._targets = images.train.inputs[:samples], images.train.targets[:samples]
+        samples, train = first_samples(self.images, self.options.samples, probe=self.table.name), self.images.train
+        self._inputs, self._targets = train.inputs[:samples], train.targets[:samples]
         # Two blocks of rows are held, one against the other.
-        self._block = max(1, memory_bytes // (2 * _ROW_BYTES * trainer.vector.size))
+        self._block = max(1, self.memory_bytes // (2 * _ROW_BYTES * self.trainer.vector.size))
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
         return {
             "batch_norm": "eval",
             "samples": len(self._inputs),
-            "tolerance": self._tolerance,
+            "tolerance": self.options.tolerance,
             "output": "logit of the sample's class",
         }
 
-    def due(self, step: int) -> bool:
-        """Return whether to measure at this update."""
-        return step % self._every == 0
-
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure the Jacobian at theta_t.
 
         Returns:
@@ -103,7 +77,7 @@ class Probe:
             "step": update.step,
             "epoch": update.epoch,
             "samples": len(self._inputs),
-            "parameters": self._trainer.vector.size,
+            "parameters": self.trainer.vector.size,
         }
         gram = self.gram()
         if not np.isfinite(gram).all():
@@ -113,7 +87,7 @@ class Probe:
         return [
             {
                 **row,
-                "rank": numerical_rank(values, tolerance=self._tolerance),
+                "rank": numerical_rank(values, tolerance=self.options.tolerance),
                 "effective_rank": effective_rank(values),
                 "largest_singular_value": float(values.max()),
                 "frobenius_norm": float(np.sqrt(max(np.trace(gram), 0.0))),
@@ -123,7 +97,7 @@ class Probe:
 
     def gram(self) -> Any:
         """Return J J^T at the present parameters. Shape (n, n), float64."""
-        model, count = copied(self._trainer.model), len(self._inputs)
+        model, count = copied(self.trainer.model), len(self._inputs)
         to_float64(model)
         parameters = {name: tensor.detach() for name, tensor in trainable_parameters(model).items()}
         named = [*model.named_parameters(), *model.named_buffers()]

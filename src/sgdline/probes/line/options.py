@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Gt, Le
 from sgdline.engine.plan_options import PlanOptions
-from sgdline.probes.base import MeasuresInChunks, MeasuresValidation, MeasuresWithAugmentation
+from sgdline.probes.base import (
+    EveryOptions,
+    MeasuresInChunks,
+    MeasuresValidation,
+    MeasuresWithAugmentation,
+    PlannedOptions,
+)
+
+if TYPE_CHECKING:
+    from sgdline.probes.line.probe import LineProbe
 
 _FINEST_GRID = 100_000  # grid points on each side of 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class LineOptions(MeasuresValidation, MeasuresWithAugmentation, MeasuresInChunks):
+class LineOptions(MeasuresValidation, MeasuresWithAugmentation, MeasuresInChunks, PlannedOptions, EveryOptions):
     """The line probe: losses along theta_t + s*d_t, d_t = -m_t/||m_t||, s a Euclidean length."""
 
     takes_imported_lines: ClassVar[bool] = True
 
     every: Annotated[int, Ge(1)] = 1
-    """Measure at updates 0, n, 2n, ... (updates)."""
     positions: Literal["adaptive", "grid"] = "adaptive"
     """`adaptive`: Chebyshev panels, refined until the error is below `tolerance`; `grid`: the paper's equal spacing."""
     interval: Annotated[float, Gt(0), Le(1000000)] = 0.5
@@ -71,3 +79,9 @@ class LineOptions(MeasuresValidation, MeasuresWithAugmentation, MeasuresInChunks
                 f"{self.resolution}. Use a coarser grid.",
             )
         yield from self.plan.faults(run, precision=self.precision)
+
+    def measured_by(self) -> type[LineProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.line.probe import LineProbe
+
+        return LineProbe

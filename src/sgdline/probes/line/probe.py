@@ -10,30 +10,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.engine.hessian import cross_entropy
-from sgdline.engine.lines import Line, LineEngine, Together, chunk_means, mean_losses
+from sgdline.engine.lines import Line, Together, chunk_means, mean_losses
 from sgdline.engine.network import MeasuringSet
 from sgdline.engine.plan import Plan
 from sgdline.engine.positions import choose_positions
-from sgdline.probes.measuring_images import measuring_images
-from sgdline.tables.kinds.line import LINE
+from sgdline.probes.line.options import LineOptions
+from sgdline.probes.line.table import LINE
+from sgdline.probes.probe import Probe, Rows, place_of
+from sgdline.probes.update_lines import NextStart, UpdateLines, unit_direction
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.micro_batches import mask_seeds
 from sgdline.train.vectors import inner
-
-TABLE = LINE
-
-# Divisor for a vanishing update vector (papers.md section 1); such lines carry the status zero_direction.
-_SMALLEST_NORM = 1e-10
-
-
-def unit_direction(update: Update) -> Tensor:
-    """Return d_t = -m_t / ||m_t||. Shape (p,)."""
-    divisor = update.direction_norm if update.direction_norm > 0 else _SMALLEST_NORM
-    return (update.direction.double() / -divisor).to(update.direction.dtype)
 
 
 @dataclass(frozen=True)
@@ -57,57 +48,39 @@ class MeasuredLine:
     at_step: AtPosition
 
 
-class LineSampler:
+class LineSampler(UpdateLines):
     """Measures lines from the present position of a run, along the vector of any update."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], options: LineOptions, plan: Plan
     ) -> None:
-        """Prepare the measuring sets.
-
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's line block.
-            plan: How to make forward passes.
-
-        Raises:
-            SgdlineError: If BatchNorm in train mode would see a chunk of one sample, or the network does not allow
-                the plan.
-        """
-        self._trainer = trainer
-        self._settings = settings
-        self._engine = LineEngine(trainer.model, cross_entropy, batch_norm=settings["batch_norm"], plan=plan)
-        measured = measuring_images(images, run, settings)
-        self._chunk_size = measured.chunk_size
+        """Prepare the measuring sets; arguments and errors as in `UpdateLines`."""
+        super().__init__(
+            trainer,
+            images,
+            run,
+            plan,
+            loss=cross_entropy,
+            batch_norm=options.batch_norm,
+            augment=options.augment,
+            validation=options.validation,
+        )
+        self.options = options
+        measured, self._chunk_size = self.measured, self.measured.chunk_size
         self._together: Together | None = None
         chunks = len(measured.mask_seeds("train"))
         if 1 < plan.chunks_per_pass >= chunks and self._chunk_size == int(run["batch_size"]):
             # A pass takes the whole training set: what else is measured at a position goes along. A batch of several
             # chunks does not: it may be as large as the training set.
             parts = [measured.train, measured.validation] if len(measured.validation) else [measured.train]
-            batch = ImageSet(images.train.inputs[: measured.chunk_size], images.train.targets[: measured.chunk_size])
+            batch = ImageSet(images.train.inputs[: self._chunk_size], images.train.targets[: self._chunk_size])
             pairs = [(part.inputs, part.targets) for part in (*parts, batch)]
-            self._together = Together(self._engine, pairs, chunk_size=measured.chunk_size)
-        self._train = self._prepared(measured.train, measured.chunk_size, measured.mask_seeds("train"))
-        self._validation: MeasuringSet | None = None
-        if len(measured.validation):
-            seeds = measured.mask_seeds("validation")
-            self._validation = self._prepared(measured.validation, measured.chunk_size, seeds)
-
-    def _prepared(self, part: ImageSet, chunk_size: int, mask_seeds: list[int]) -> MeasuringSet:
-        return self._engine.prepare(part.inputs, part.targets, chunk_size=chunk_size, mask_seeds=mask_seeds)
+            self._together = Together(self.engine, pairs, chunk_size=self._chunk_size)
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
-        return {
-            "batch_norm": self._settings["batch_norm"],
-            "positions": self._settings["positions"],
-            "samples": self._train.samples,
-            "validation_samples": 0 if self._validation is None else self._validation.samples,
-            "chunk_sizes": list(self._train.sizes),
-        }
+        validation = 0 if self.validation is None else self.validation.samples
+        return {**super().facts(), "positions": self.options.positions, "validation_samples": validation}
 
     def measure(self, update: Update, *, at_zero: AtPosition | None = None) -> MeasuredLine:
         """Measure the line of one update.
@@ -118,8 +91,8 @@ class LineSampler:
 
         Cost: one forward pass over measuring and validation set per position, and one at the step itself.
         """
-        direction = unit_direction(update)
-        batch = self._engine.prepare(
+        options = self.options
+        batch = self.engine.prepare(
             update.batch.inputs,
             update.batch.targets,
             chunk_size=self._chunk_size,
@@ -130,14 +103,7 @@ class LineSampler:
         if joined is not None and not joined.exchange(update.batch.inputs, update.batch.targets):
             joined = None
         found: dict[float, AtPosition] = {}
-        self._engine.require_same()
-        vector = self._trainer.vector
-        # The very parameters that the next update starts from, so that its line can take over the losses. Before the
-        # line: a network that is measured in place moves along it.
-        target = vector.value.clone().add_(update.direction, alpha=-update.lr)
-        parameters = self._engine.network.flatten(vector.split(target))
-
-        with self._engine.line(vector.split(direction)) as line:
+        with self.opened(update) as (line, parameters):
             if at_zero is not None:
                 found[0.0] = self._replaced_batch(at_zero, line, batch)
 
@@ -148,11 +114,18 @@ class LineSampler:
                     found.update(zip(missing, here, strict=True))
                 here = [found[position] for position in positions.tolist()]
                 curves = [[h.train for h in here], [h.direction_batch for h in here]]
-                if self._validation is not None:
+                if self.validation is not None:
                     curves.append([h.validation for h in here])  # type: ignore[misc]
                 return np.array(curves)
 
-            line_positions = choose_positions(measure, self._settings)
+            line_positions = choose_positions(
+                measure,
+                grid=options.positions == "grid",
+                interval=options.interval,
+                max_rings=options.max_rings,
+                resolution=options.resolution,
+                tolerance=options.tolerance,
+            )
             step_length = update.lr * update.direction_norm
             nodes = [found[position] for position in line_positions.positions.tolist()]
             [at_step] = self._measured(lambda part: line.losses_at(parameters, part), batch, joined)
@@ -164,17 +137,15 @@ class LineSampler:
         samples = [node.samples for node in nodes if node.samples is not None]
         batch_samples = [node.direction_batch_samples for node in nodes if node.direction_batch_samples is not None]
         row = {
-            "step": update.step,
-            "epoch": update.epoch,
-            "lr": update.lr,
+            **place_of(update),
             "direction_norm": update.direction_norm,
             "step_length": step_length,
-            "direction_batch_slope": inner(direction, update.gradient),
+            "direction_batch_slope": inner(unit_direction(update), update.gradient),
             "panel_edges": line_positions.panel_edges,
             "positions": line_positions.positions,
             "train_loss": np.array([node.train for node in nodes]),
             "direction_batch_loss": np.array([node.direction_batch for node in nodes]),
-            "validation_loss": None if self._validation is None else np.array([node.validation for node in nodes]),
+            "validation_loss": None if self.validation is None else np.array([node.validation for node in nodes]),
             "chunk_loss": np.concatenate([node.chunks for node in nodes]),
             "sample_loss": np.concatenate(samples) if samples else None,
             "direction_batch_sample_loss": np.concatenate(batch_samples) if batch_samples else None,
@@ -194,12 +165,12 @@ class LineSampler:
     ) -> list[AtPosition]:
         if joined is not None:
             return self._summaries(joined.losses(measure))
-        sets = [self._train, *([] if self._validation is None else [self._validation]), batch]
+        sets = [self.train, *([] if self.validation is None else [self.validation]), batch]
         return self._summaries([measure(part) for part in sets])
 
     def _replaced_batch(self, known: AtPosition, line: Line, batch: MeasuringSet) -> AtPosition:
         own = line.losses([0.0], batch)
-        samples = own[0].float().cpu().numpy() if self._settings["sample_losses"] else None
+        samples = own[0].float().cpu().numpy() if self.options.sample_losses else None
         mean = float(mean_losses(own)[0])
         return replace(known, direction_batch=mean, direction_batch_samples=samples)
 
@@ -207,9 +178,9 @@ class LineSampler:
         """Bring the means of (K, N) losses of train, validation if any, and batch to the host at once."""
         train, batch = losses[0], losses[-1]
         validation = losses[1] if len(losses) == 3 else None
-        chunks = chunk_means(train, self._train.sizes).float().cpu().numpy()
+        chunks = chunk_means(train, self.train.sizes).float().cpu().numpy()
         samples = batch_samples = None
-        if self._settings["sample_losses"]:
+        if self.options.sample_losses:
             samples, batch_samples = train.float().cpu().numpy(), batch.float().cpu().numpy()
         train_means, batch_means = mean_losses(train).tolist(), mean_losses(batch).tolist()
         validation_means = None if validation is None else mean_losses(validation).tolist()
@@ -226,30 +197,23 @@ class LineSampler:
         ]
 
 
-class Probe:
-    """Measures one line at every n-th update of a run; see sgdline.probes.segment for the interface."""
+class LineProbe(Probe[LineOptions]):
+    """Measures one line at every n-th update of a run."""
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
-        """Prepare the measurement; arguments and errors as in `LineSampler`."""
-        self._every = int(settings["every"])
-        self._lines = LineSampler(trainer, images, run, settings, plan)
+    table = LINE
+
+    def prepare(self) -> None:
+        """Prepare the measurement; errors as in `LineSampler`."""
+        self.lines = LineSampler(self.trainer, self.images, self.run, self.options, self.plan)
         # Several positions in a pass: the same position alone may differ in its last bits.
-        self._reuses = plan.positions_per_pass == 1 and depends_on_parameters_only(
-            trainer.model, batch_norm=settings["batch_norm"]
-        )
-        self._next: tuple[int, AtPosition] | None = None
+        self._reuses = self.plan.positions_per_pass == 1 and self.lines.end_is_next_start
+        self._starts: NextStart[AtPosition] = NextStart()
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
-        return self._lines.facts()
+        return self.lines.facts()
 
-    def due(self, step: int) -> bool:
-        """Return whether the line of this update is to be measured."""
-        return step % self._every == 0
-
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure the line of one update.
 
         Returns:
@@ -258,24 +222,7 @@ class Probe:
         Cost: that of `LineSampler.measure`; the pass at the step serves the next line, if that is measured, as its
             value at 0.
         """
-        known, self._next = self._next, None
-        at_zero = known[1] if known is not None and known[0] == update.step else None
-        line = self._lines.measure(update, at_zero=at_zero)
+        line = self.lines.measure(update, at_zero=self._starts.take(update.step))
         if self._reuses and self.due(update.step + 1):
-            self._next = (update.step + 1, line.at_step)
+            self._starts.keep(update.step + 1, line.at_step)
         return [line.row]
-
-
-def depends_on_parameters_only(model: nn.Module, *, batch_norm: str) -> bool:
-    """Return whether the loss at theta_{t+1} is the same before and after the forward pass of update t + 1.
-
-    It is if the only buffers are BatchNorm's running statistics and the line is measured without them.
-    """
-    statistics = {
-        id(buffer)
-        for module in model.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        for buffer in module.buffers(recurse=False)
-    }
-    buffers = {id(buffer) for buffer in model.buffers()}
-    return not buffers or (batch_norm == "train" and buffers <= statistics)

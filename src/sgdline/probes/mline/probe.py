@@ -11,73 +11,38 @@ Source: papers.md 2.4, fig8, and 2.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sgdline.data.images import ImageData
-from sgdline.engine.plan import Plan
 from sgdline.probes.gradients import batch_gradient
 from sgdline.probes.line.probe import AtPosition, LineSampler
+from sgdline.probes.mline.options import MlineOptions
+from sgdline.probes.mline.table import MLINE
+from sgdline.probes.probe import Probe, Rows
 from sgdline.runtime import inner_progress
-from sgdline.tables.kinds.mline import MLINE
-from sgdline.train.loop import Trainer, Update
+from sgdline.train.loop import Update
 from sgdline.train.vectors import norm
 
-TABLE = MLINE
 
+class MlineProbe(Probe[MlineOptions]):
+    """Measures many lines at every n-th update of a run."""
 
-def line_block(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the line block that says how these lines are measured: neither validation set nor single samples."""
-    return {**settings, "validation": False, "sample_losses": False}
+    table = MLINE
 
-
-def count_directions(trainer: Trainer, settings: Mapping[str, Any]) -> int:
-    """Return the number of lines of a position: all batches of an epoch, or the first so many of them.
-
-    Args:
-        trainer: The run to measure.
-        settings: The config's mline block.
-    """
-    batches, asked = trainer.updates_per_epoch, settings["directions"]
-    return batches if asked == "all" else min(int(asked), batches)
-
-
-class Probe:
-    """Measures many lines at every n-th update of a run; see sgdline.probes.segment for the interface."""
-
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
-        """Prepare the measurement.
-
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's mline block.
-            plan: How to make forward passes.
-
-        Raises:
-            SgdlineError: If BatchNorm in train mode would see a chunk of one sample, or the network does not allow
-                the plan.
-        """
-        self._trainer = trainer
-        self._every = int(settings["every"])
-        self._directions = count_directions(trainer, settings)
-        self._lines = LineSampler(trainer, images, run, line_block(settings), plan)
+    def prepare(self) -> None:
+        """Prepare the measurement; errors as in `LineSampler`."""
+        batches, asked = self.trainer.updates_per_epoch, self.options.directions
+        self._directions = batches if asked == "all" else min(asked, batches)
+        measured = replace(self.options.line, validation=False, sample_losses=False)
+        self._lines = LineSampler(self.trainer, self.images, self.run, measured, self.plan)
         # Several positions in a pass: the same position alone may differ in its last bits.
-        self._reuses = plan.positions_per_pass == 1
+        self._reuses = self.plan.positions_per_pass == 1
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
         return {**self._lines.facts(), "directions": self._directions}
 
-    def due(self, step: int) -> bool:
-        """Return whether lines are to be measured at this update."""
-        return step % self._every == 0
-
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure the lines of all directions at the position of one update.
 
         Returns:
@@ -87,7 +52,7 @@ class Probe:
         Cost: per direction one gradient and one forward pass over the measuring set per position; the one at s = 0
             serves all directions.
         """
-        first = update.step - update.step % self._trainer.updates_per_epoch
+        first = update.step - update.step % self.trainer.updates_per_epoch
         rows = []
         at_zero: AtPosition | None = None
         for index in inner_progress(range(self._directions), total=self._directions, label="directions"):
@@ -102,13 +67,14 @@ class Probe:
     def _with_batch_of(self, update: Update, step: int) -> Update:
         """Return the update that the run would make at its present position with the batch of another update.
 
-        m' = m_t + (g' - g_t): the vectors of all update rules are linear in the gradient, so this is exact to rounding.
+        m' = m_t + (g' - g_t): exact to rounding, as the options ask for an update rule that is linear in the gradient
+        (`needs_linear_rule`).
         ASSUME: lr_t stays; a rule that measures before it steps would choose another one for another batch.
         """
         if step == update.step:
             return update
-        batch = self._trainer.batch(step)
-        loss, gradient = batch_gradient(self._trainer, batch)
+        batch = self.trainer.batch(step)
+        loss, gradient = batch_gradient(self.trainer, batch)
         direction = (update.direction.double() + gradient - update.gradient).to(update.direction.dtype)
         return replace(
             update,

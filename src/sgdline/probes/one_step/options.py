@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Gt, Le
-from sgdline.probes.base import MeasuresValidation
+from sgdline.probes.base import EveryOptions, MeasuresValidation
+
+if TYPE_CHECKING:
+    from sgdline.probes.one_step.probe import OneStepProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStepOptions(MeasuresValidation):
+class OneStepOptions(MeasuresValidation, EveryOptions):
     """One step on one batch: what it does to the batch's own loss, to other batches and to the validation set."""
 
-    every: Annotated[int, Ge(1)] = 100
-    """Positions: updates 0, n, 2n, ..."""
+    sequential: ClassVar[bool] = True
+
     batches: Annotated[int, Ge(1), Le(10000)] = 8
     """Fixed batches of the run's batch size."""
     other_batches: Annotated[int, Ge(1), Le(10000)] = 8
@@ -47,3 +50,9 @@ class OneStepOptions(MeasuresValidation):
                 f"must leave {self.other_batches + 1} batches of {largest} within the {images} training images, got "
                 f"{self.other_batches}. Lower it, or use smaller batches.",
             )
+
+    def measured_by(self) -> type[OneStepProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.one_step.probe import OneStepProbe
+
+        return OneStepProbe

@@ -13,84 +13,60 @@ Source: papers.md 3.3, C-M1 and C-M2.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgdline.analysis.batch_curves import grid_minimum
-from sgdline.data.batches import BatchOrder
-from sgdline.data.images import ImageData
 from sgdline.engine.lines import mean_losses
-from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.probes.drawn_batches import BatchLosses, DrawnBatches
 from sgdline.probes.gradients import batch_gradient
-from sgdline.tables.kinds.one_step import ONE_STEP
-from sgdline.train.loop import Trainer, Update
+from sgdline.probes.one_step.options import OneStepOptions
+from sgdline.probes.one_step.table import ONE_STEP
+from sgdline.probes.probe import Probe, Rows
+from sgdline.train.loop import Update
 from sgdline.train.vectors import norm
 
-TABLE = ONE_STEP
 
-# The trained network is measured as well, and that only who sees the end of the run can do.
-SEQUENTIAL = True
+class OneStepProbe(Probe[OneStepOptions]):
+    """Sweeps the step size at every n-th update of a run."""
 
+    table = ONE_STEP
 
-class Probe:
-    """Sweeps the step size at every n-th update of a run; see sgdline.probes.segment for the interface."""
-
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
+    def prepare(self) -> None:
         """Draw the batches.
-
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's one_step block.
-            plan: Not used; passes are plain ones.
 
         Raises:
             SgdlineError: If the training set is too small for the other batches, or BatchNorm would see a chunk of
                 one sample.
         """
-        self._trainer = trainer
-        self._run = run
-        self._every, self._count = int(settings["every"]), int(settings["batches"])
-        self._others = int(settings["other_batches"])
-        samples, size = len(images.train), int(run["batch_size"])
-        if (self._others + 1) * size > samples:
+        options, images, run = self.options, self.images, self.run
+        samples, size, others = len(images.train), int(run["batch_size"]), options.other_batches
+        if (others + 1) * size > samples:
             raise SgdlineError(
-                f"probes.one_step.other_batches must leave {self._others + 1} batches of {size} within the {samples} "
-                f"training images, got {self._others}. Lower it, or use smaller batches."
+                f"probes.one_step.other_batches must leave {others + 1} batches of {size} within the {samples} "
+                f"training images, got {others}. Lower it, or use smaller batches."
             )
         self._multiples: NDArray[np.float64] = np.concatenate(
-            [[0.0], np.geomspace(float(settings["lowest"]), float(settings["highest"]), int(settings["step_sizes"]))]
+            [[0.0], np.geomspace(options.lowest, options.highest, options.step_sizes)]
         )
-        self._quadratic_points = int(settings["quadratic_points"])
         self._batches = DrawnBatches(images, run)
-        self._losses = BatchLosses(trainer.model, images, run, validation=bool(settings["validation"]))
-        self._exact, self._precision = self._losses.exact_engine(trainer.model, self._batches.batch(0))
-        order = BatchOrder(samples, batch_size=size, seed=0, drop_last=bool(run["drop_last"]))
-        self._end = int(run["steps"]), order.epoch(int(run["steps"]))
+        self._losses = BatchLosses(self.trainer.model, images, run, validation=options.validation)
+        self._exact, self._precision = self._losses.exact_engine(self.trainer.model, self._batches.batch(0))
         self._last_lr = 0.0
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
-        counts = {"batches": self._count, "other_batches": self._others, "own_precision": self._precision}
-        return {**self._losses.facts(), **counts}
-
-    def due(self, step: int) -> bool:
-        """Return whether steps are to be measured at this update."""
-        return step % self._every == 0
+        counts = {"batches": self.options.batches, "other_batches": self.options.other_batches}
+        return {**self._losses.facts(), **counts, "own_precision": self._precision}
 
     def observe(self, update: Update) -> None:
         """Remember the learning rate of the last update."""
         self._last_lr = update.lr
 
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure the steps of all batches at theta_t.
 
         Returns:
@@ -103,25 +79,25 @@ class Probe:
         """
         return self._rows(update.step, update.epoch, update.lr)
 
-    def finish(self) -> list[dict[str, Any]]:
+    def finish(self) -> Rows:
         """Measure the same at the run's last parameters."""
-        return self._rows(*self._end, self._last_lr)
+        return self._rows(*self.end(), self._last_lr)
 
-    def _rows(self, step: int, epoch: float, lr: float) -> list[dict[str, Any]]:
+    def _rows(self, step: int, epoch: float, lr: float) -> Rows:
         shared = {"step": step, "epoch": epoch, "lr": lr, "train_loss": self._losses.present(self._losses.train)}
         # ASSUME: where a schedule starts or ends at a rate of 0, the grid lies around the run's own rate.
-        step_sizes = self._multiples * (lr if lr > 0.0 else self._trainer.in_unit(float(self._run["lr"])))
-        return [{**shared, "batch": index, **self._swept(index, step_sizes)} for index in range(self._count)]
+        step_sizes = self._multiples * (lr if lr > 0.0 else self.trainer.in_unit(float(self.run["lr"])))
+        return [{**shared, "batch": index, **self._swept(index, step_sizes)} for index in range(self.options.batches)]
 
     def _swept(self, index: int, step_sizes: NDArray[np.float64]) -> dict[str, Any]:
         """Return what one batch adds to its row."""
         batch = self._batches.batch(index)
-        start, gradient = batch_gradient(self._trainer, batch)
-        direction = self._trainer.vector.split(-gradient)
+        start, gradient = batch_gradient(self.trainer, batch)
+        direction = self.trainer.vector.split(-gradient)
         places = step_sizes.tolist()
         row: dict[str, Any] = {"gradient_norm": norm(gradient), "step_sizes": step_sizes}
         finite = math.isfinite(start) and math.isfinite(row["gradient_norm"])
-        everything = self._losses.prepared([batch, *self._batches.others(index, count=self._others)])
+        everything = self._losses.prepared([batch, *self._batches.others(index, count=self.options.other_batches)])
         with self._losses.engine.line(direction) as line:
             losses = self._losses.batch_means(line, places, everything)
             row |= {"own_loss": losses[:, 0].copy(), "other_loss": losses[:, 1:].mean(axis=1)}
@@ -129,7 +105,7 @@ class Probe:
                 row["validation_loss"] = mean_losses(line.losses(places, self._losses.validation)).cpu().numpy()
         lowest = grid_minimum(step_sizes, row["own_loss"]) if finite else None
         if lowest is not None and lowest.place > 0.0:
-            even = np.linspace(0.0, 2.0 * lowest.place, self._quadratic_points)
+            even = np.linspace(0.0, 2.0 * lowest.place, self.options.quadratic_points)
             own = self._losses.prepared([batch], engine=self._exact)
             with self._exact.line(direction) as line:
                 found = self._losses.batch_means(line, even.tolist(), own)[:, 0]

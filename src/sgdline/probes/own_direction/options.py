@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Le, MinLen, Unique, Words
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import EveryOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.own_direction.probe import OwnDirectionProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnDirectionOptions(ProbeOptions):
+class OwnDirectionOptions(EveryOptions):
     """Gradient norms of fresh batches of several sizes, and the full-batch gradient beside them."""
 
-    every: Annotated[int, Ge(1)] = 100
-    """Positions: updates 0, n, 2n, ..."""
     batch_sizes: Annotated[
         Literal["auto"] | Annotated[tuple[Annotated[int, Ge(2)], ...], MinLen(2), Unique()],
         Words("a list of at least two batch sizes, or auto"),
@@ -47,3 +48,9 @@ class OwnDirectionOptions(ProbeOptions):
                     ("batch_sizes", Index(position)),
                     f"must be at most the training images of {run.dataset} ({images}), got {size}. Remove it.",
                 )
+
+    def measured_by(self) -> type[OwnDirectionProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.own_direction.probe import OwnDirectionProbe
+
+        return OwnDirectionProbe

@@ -10,70 +10,51 @@ Source: papers.md 2.3, remark after M14; 2.4, ext_own_direction.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 
-from sgdline.data.augmentation import augment
-from sgdline.data.images import ImageData
-from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
+from sgdline.probes.fresh_batches import batch_of_rows
 from sgdline.probes.gradients import batch_gradient
-from sgdline.probes.training_chunks import training_chunks
+from sgdline.probes.measuring_images import training_chunks
+from sgdline.probes.own_direction.options import OwnDirectionOptions
+from sgdline.probes.own_direction.table import OWN_DIRECTION
+from sgdline.probes.probe import Probe, Rows
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator
-from sgdline.tables.kinds.own_direction import OWN_DIRECTION
 from sgdline.train.landscape import Landscape
-from sgdline.train.loop import Batch, Trainer, Update
+from sgdline.train.loop import Batch, Update
 from sgdline.train.vectors import inner, norm
 
-TABLE = OWN_DIRECTION
 
+class OwnDirectionProbe(Probe[OwnDirectionOptions]):
+    """Measures gradients at every n-th update of a run."""
 
-class Probe:
-    """Measures gradients at every n-th update of a run; see sgdline.probes.segment for the interface."""
+    table = OWN_DIRECTION
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
+    def prepare(self) -> None:
         """Cut the training set into the chunks of the full-batch gradient.
-
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's own_direction block.
-            plan: Not used: gradients are computed as the training computes them.
 
         Raises:
             SgdlineError: If a batch is larger than the training set, or that is too small for two sizes.
         """
-        self._trainer = trainer
-        self._images = images
-        self._seed = int(run["seed"])
-        self._augmentation = run["augmentation"]
-        self._every = int(settings["every"])
-        self._draws = int(settings["draws"])
-        samples = len(images.train)
-        self._sizes = _batch_sizes(settings["batch_sizes"], samples)
+        samples = len(self.images.train)
+        self._sizes = _batch_sizes(self.options.batch_sizes, samples)
         if self._sizes[-1] > samples:
             raise SgdlineError(
                 f"probes.own_direction.batch_sizes must be at most the {samples} training images, got "
                 f"{self._sizes[-1]}. Remove it."
             )
-        self._chunks = training_chunks(images, run)
+        self._chunks = training_chunks(self.images, self.run)
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
         sizes = [len(chunk.targets) for chunk in self._chunks]
         return {"batch_norm": "train", "samples": sum(sizes), "chunk_sizes": sizes}
 
-    def due(self, step: int) -> bool:
-        """Return whether gradients are to be measured at this update."""
-        return step % self._every == 0
-
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure gradients at the position of one update.
 
         Returns:
@@ -84,13 +65,13 @@ class Probe:
 
         Cost: one gradient of the training set, and one per batch.
         """
-        trainer = self._trainer
+        trainer, draws = self.trainer, self.options.draws
         here = Landscape(trainer.model, trainer.vector, update.batch, update.batch_loss, chunks=lambda: self._chunks)
         _, full = here.full_gradient()
         full_norm = norm(full)
         rows = []
         for size in self._sizes:
-            for draw in inner_progress(range(self._draws), total=self._draws, label=f"batches of {size}"):
+            for draw in inner_progress(range(draws), total=draws, label=f"batches of {size}"):
                 _, gradient = batch_gradient(trainer, self._fresh_batch(update.step, size, draw))
                 own_norm = norm(gradient)
                 finite = math.isfinite(own_norm) and math.isfinite(full_norm)
@@ -111,24 +92,16 @@ class Probe:
     def _fresh_batch(self, step: int, size: int, draw: int) -> Batch:
         """Draw a batch of the training set without replacement, augmented as in training."""
         # A function of the three numbers alone: other sizes or more draws in the configuration change no batch.
-        at_step = derive_seed(self._seed, "own_direction", step)
+        at_step = derive_seed(int(self.run["seed"]), "own_direction", step)
         seed = derive_seed(derive_seed(at_step, "batch_size", size), "draw", draw)
-        train = self._images.train
-        rows = torch.randperm(len(train), generator=generator(seed, "rows"))[:size]
-        here = rows.to(train.targets.device)
-        inputs = augment(
-            train.inputs[here],
-            **self._augmentation,
-            fill=self._images.black,
-            generator=generator(seed, "augmentation"),
-        )
-        return Batch(inputs, train.targets[here], rows, derive_seed(seed, "dropout"))
+        rows = torch.randperm(len(self.images.train), generator=generator(seed, "rows"))[:size]
+        return batch_of_rows(self.images, self.run, rows, seed)
 
 
 def _batch_sizes(asked: Literal["auto"] | Sequence[int], samples: int) -> list[int]:
     """Return the sizes of fresh batches, ascending; auto: powers of 2 from 8 to 2,048 that the training set holds."""
     if asked != "auto":
-        return sorted(int(size) for size in asked)
+        return sorted(asked)
     sizes = [2**power for power in range(3, 12) if 2**power <= samples]
     if len(sizes) < 2:
         raise SgdlineError(

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Le
-from sgdline.probes.base import EigenpairOptions
+from sgdline.probes.base import EigenpairOptions, EveryOptions
+
+if TYPE_CHECKING:
+    from sgdline.probes.spectrum.probe import SpectrumProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrumOptions(EigenpairOptions):
+class SpectrumOptions(EigenpairOptions, EveryOptions):
     """What the quadratic model needs: eigenvalues of the Hessian, and the gradient noise along them."""
 
     searched: ClassVar[str] = "eigenvalues"
 
-    every: Annotated[int, Ge(1)] = 100
-    """Measure at updates 0, n, 2n, ..."""
     eigenvalues: Annotated[int, Ge(1), Le(10000)] = 20
     """How many."""
     epochs: Annotated[int, Ge(1), Le(1000000)] = 4
@@ -41,3 +42,9 @@ class SpectrumOptions(EigenpairOptions):
                     f"{batch_size}. Lower it, or leave the probe out.",
                     of_experiment=True,
                 )
+
+    def measured_by(self) -> type[SpectrumProbe]:
+        """Return the class of the probe."""
+        from sgdline.probes.spectrum.probe import SpectrumProbe
+
+        return SpectrumProbe

@@ -12,49 +12,37 @@ Source: papers.md 3.2, F2 and F11; 3.3, C-M5.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from sgdline.data.images import ImageData
 from sgdline.engine.eigenvalues import Matrix, Vector
-from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.probes.eigenpairs import HessianEigenpairs
 from sgdline.probes.fresh_batches import fresh_batches
 from sgdline.probes.gradients import batch_gradient
+from sgdline.probes.hessian import TopEigenpairs
+from sgdline.probes.probe import Probe, Rows, place_of
+from sgdline.probes.spectrum.options import SpectrumOptions
+from sgdline.probes.spectrum.table import SPECTRUM
 from sgdline.runtime import inner_progress
 from sgdline.seeds import generator
-from sgdline.tables.kinds.spectrum import SPECTRUM
-from sgdline.train.loop import Trainer, Update
-
-TABLE = SPECTRUM
+from sgdline.train.loop import Update
 
 
-class Probe:
-    """Measures the spectrum at every n-th update of a run; see sgdline.probes.segment for the interface."""
+class SpectrumProbe(Probe[SpectrumOptions]):
+    """Measures the spectrum at every n-th update of a run."""
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
+    table = SPECTRUM
+
+    def prepare(self) -> None:
         """Prepare the measuring set.
 
-        Args:
-            trainer: The run to measure.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's spectrum block.
-            plan: Not used; passes are plain ones.
-
         Raises:
-            SgdlineError: If an epoch has a single batch, or as for `HessianEigenpairs`.
+            SgdlineError: If an epoch has a single batch, or as for `TopEigenpairs`.
         """
-        self._trainer, self._images, self._run, self._settings = trainer, images, run, settings
-        self._hessian = HessianEigenpairs(
-            trainer, images, run, settings, probe="spectrum", count=int(settings["eigenvalues"])
-        )
+        images, run, count = self.images, self.run, self.options.eigenvalues
+        self._hessian = TopEigenpairs(self.trainer, images, run, self.options, probe=self.table.name, count=count)
         self._batches_per_epoch = len(images.train) // int(run["batch_size"])
         if self._batches_per_epoch < 2:
             raise SgdlineError(
@@ -64,19 +52,9 @@ class Probe:
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
-        return self._hessian.facts() | {
-            "batch_size": int(self._run["batch_size"]),
-            "training_samples": len(self._images.train),
-            "updates_per_epoch": self._trainer.updates_per_epoch,
-            "momentum": float(self._run["optimizer"].get("momentum", 0.0)),
-            "parameters": self._trainer.vector.size,
-        }
+        return self._hessian.facts() | {"updates_per_epoch": self.trainer.updates_per_epoch}
 
-    def due(self, step: int) -> bool:
-        """Return whether the spectrum is to be measured at this update."""
-        return step % int(self._settings["every"]) == 0
-
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure the spectrum at theta_t.
 
         Returns:
@@ -88,12 +66,12 @@ class Probe:
         Cost: the products of `top_eigenpairs`, one product for each draw of the trace, and `epochs` epochs of
             gradients.
         """
-        pairs, loss = self._hessian.found()
-        row: dict[str, Any] = {"step": update.step, "epoch": update.epoch, "lr": update.lr, "train_loss": loss}
-        row |= {"batches": 0, "products": 0, "converged": False, "status": "non_finite"}
-        if pairs is None or not np.isfinite(loss):
+        pairs, found = self._hessian.pairs()
+        row = {**place_of(update), "train_loss": found["train_loss"], "batches": 0, "products": 0, "converged": False}
+        row["status"] = "non_finite"
+        if pairs is None or not np.isfinite(found["train_loss"]):
             return [row]
-        row |= {"eigenvalues": pairs.values, "residuals": pairs.residuals, "products": pairs.products}
+        row |= {**found, "status": "non_finite"}
         noise = self._noise(pairs.vectors, step=update.step)
         if noise is None:
             return [row]
@@ -114,7 +92,7 @@ class Probe:
                 **self._trace(update.step),
                 "batches": batches,
                 "converged": pairs.converged,
-                "status": "ok" if pairs.converged else "not_converged",
+                "status": found["status"],
             }
         ]
 
@@ -123,20 +101,20 @@ class Probe:
 
         None if a gradient is not finite.
         """
-        device = self._trainer.vector.value.device
+        device = self.trainer.vector.value.device
         directions = torch.tensor(vectors, device=device)
-        per_epoch, epochs = self._batches_per_epoch, int(self._settings["epochs"])
+        per_epoch, epochs = self._batches_per_epoch, self.options.epochs
         variances, traces, means = [], [], []
         for epoch in inner_progress(range(epochs), total=epochs, label="epochs of gradients"):
             # Batches of their own at every update: rows are independent, and no function of the segments.
             first = (step * epochs + epoch) * per_epoch
             batches = fresh_batches(
-                self._images, self._run, purpose="spectrum_batches", first=first, stop=first + per_epoch
+                self.images, self.run, purpose="spectrum_batches", first=first, stop=first + per_epoch
             )
             origin = total = None
             projections, squares = [], []
             for batch in inner_progress(batches, total=per_epoch, label="gradients"):
-                gradient = batch_gradient(self._trainer, batch)[1].double()
+                gradient = batch_gradient(self.trainer, batch)[1].double()
                 if not bool(torch.isfinite(gradient).all()):
                     return None
                 # Distances from the first gradient: no difference of large numbers.
@@ -155,11 +133,11 @@ class Probe:
 
     def _trace(self, step: int) -> dict[str, float | None]:
         """Return Hutchinson's estimate of the Hessian's trace, the mean of z^T H z over random signs z."""
-        count = int(self._settings["trace_draws"])
+        count = self.options.trace_draws
         if count == 0:
             return {"hessian_trace": None, "hessian_trace_error": None}
-        value = self._trainer.vector.value
-        draws = generator(int(self._run["seed"]), "spectrum_trace", step)
+        value = self.trainer.vector.value
+        draws = generator(int(self.run["seed"]), "spectrum_trace", step)
         signs = 2.0 * torch.randint(2, (count, value.numel()), generator=draws) - 1.0
         forms = self._hessian.quadratic_forms(signs.to(value))
         error = float(np.std(forms, ddof=1) / np.sqrt(count)) if count > 1 else None

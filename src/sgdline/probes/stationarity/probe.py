@@ -11,57 +11,43 @@ Source: papers.md 3.3, C-M5; 3.2, F2 and F13; 3.4, fig_stationarity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sgdline.data.images import ImageData
-from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.probes.eigenpairs import HessianEigenpairs
+from sgdline.probes.hessian import TopEigenpairs
+from sgdline.probes.probe import Probe, Rows, place_of
+from sgdline.probes.stationarity.options import StationarityOptions
+from sgdline.probes.stationarity.table import STATIONARITY
 from sgdline.seeds import derive_seed
-from sgdline.tables.kinds.stationarity import STATIONARITY
 from sgdline.train.checkpoints import Checkpoint
-from sgdline.train.loop import Trainer, Update, draws_seed
+from sgdline.train.loop import Update, draws_seed
 from sgdline.train.twins import Twin, checkpoint_after
 
-TABLE = STATIONARITY
-SEQUENTIAL = True  # rows are distances from one update, and twins go along
 
+class StationarityProbe(Probe[StationarityOptions]):
+    """Follows a run from update t0 on."""
 
-class Probe:
-    """Follows a run from update t0 on; see sgdline.probes.segment for the interface."""
+    table = STATIONARITY
 
-    def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
-    ) -> None:
+    def prepare(self) -> None:
         """Prepare the measuring set of the Hessian.
 
-        Args:
-            trainer: The run to follow.
-            images: Its data set.
-            run: Its training slice.
-            settings: The config's stationarity block.
-            plan: Not used; passes are plain ones.
-
         Raises:
-            SgdlineError: If t0 is not an update of the run, or as for `HessianEigenpairs`.
+            SgdlineError: If t0 is not an update of the run, or as for `TopEigenpairs`.
         """
-        self._trainer, self._images, self._run = trainer, images, run
+        trainer, images, run, options = self.trainer, self.images, self.run, self.options
         self._device = trainer.vector.value.device
-        self._start, self._every = int(settings["start"]), int(settings["every"])
-        self._stop = int(run["steps"])
+        self._start, self._stop = options.start, int(run["steps"])
         if self._start >= self._stop:
             raise SgdlineError(
                 f"probes.stationarity.start must be below the run's {self._stop} updates, got {self._start}. Lower it."
             )
         self._rejoins_at = self._start + (self._stop - self._start) // 2
-        self._hessian = HessianEigenpairs(
-            trainer, images, run, settings, probe="stationarity", count=int(settings["eigenvectors"])
-        )
+        self._hessian = TopEigenpairs(trainer, images, run, options, probe=self.table.name, count=options.eigenvectors)
         self._origin: Tensor | None = None  # theta_t0
         self._vectors: Tensor | None = None  # (p, k), float64
         self._twin: Twin | None = None
@@ -71,18 +57,7 @@ class Probe:
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
-        return self._hessian.facts() | {
-            "start": self._start,
-            "rejoins_at": self._rejoins_at,
-            "batch_size": int(self._run["batch_size"]),
-            "training_samples": len(self._images.train),
-            "momentum": float(self._run["optimizer"].get("momentum", 0.0)),
-            "parameters": self._trainer.vector.size,
-        }
-
-    def due(self, step: int) -> bool:
-        """Return whether an update has a row."""
-        return step >= self._start and (step - self._start) % self._every == 0
+        return self._hessian.facts() | {"start": self._start, "rejoins_at": self._rejoins_at}
 
     def begin(self, checkpoint: Checkpoint) -> None:
         """Let the twin leave, if t0 is where the run starts."""
@@ -100,7 +75,7 @@ class Probe:
         step = update.step
         if step < self._start:
             if step == self._start - 1:
-                self._leave(checkpoint_after(self._trainer, update))
+                self._leave(checkpoint_after(self.trainer, update))
             return
         if step == self._start:
             self._measure_eigenvectors()
@@ -111,26 +86,22 @@ class Probe:
         # With a single update left there is nothing to rejoin for.
         if self._rejoined is None and step == self._rejoins_at - 1 and not self._twin.lost:
             self._rejoined = Twin(
-                self._run, self._images, self._twin.checkpoint_after(), stop=self._stop, device=self._device
+                self.run, self.images, self._twin.checkpoint_after(), stop=self._stop, device=self._device
             )
 
     def _leave(self, checkpoint: Checkpoint) -> None:
         # Of its draws' seed, not the run's: a continued run's twin must not repeat those of the run before.
-        draws = derive_seed(draws_seed(self._run), "twin")
-        self._twin = Twin(self._run, self._images, checkpoint, stop=self._stop, device=self._device, draws=draws)
+        draws = derive_seed(draws_seed(self.run), "twin")
+        self._twin = Twin(self.run, self.images, checkpoint, stop=self._stop, device=self._device, draws=draws)
 
     def _measure_eigenvectors(self) -> None:
-        self._origin = self._trainer.vector.value.clone()
-        pairs, loss = self._hessian.found()
-        self._at_start = {"train_loss": loss}
-        if pairs is None:
-            self._status = "non_finite"
-            return
-        self._vectors = torch.tensor(pairs.vectors, device=self._device)
-        self._at_start |= {"eigenvalues": pairs.values, "residuals": pairs.residuals, "products": pairs.products}
-        self._status = "ok" if pairs.converged else "not_converged"
+        self._origin = self.trainer.vector.value.clone()
+        pairs, self._at_start = self._hessian.pairs()
+        self._status = self._at_start["status"]
+        if pairs is not None:
+            self._vectors = torch.tensor(pairs.vectors, device=self._device)
 
-    def measure(self, update: Update) -> list[dict[str, Any]]:
+    def measure(self, update: Update) -> Rows:
         """Measure distances at theta_t; `observe` was there before.
 
         Returns:
@@ -138,10 +109,10 @@ class Probe:
 
         Cost: some inner products.
         """
-        row = self._row(update.step) | {"epoch": update.epoch, "lr": update.lr}
+        row = self._row(update.step) | place_of(update)
         return [row | self._at_start] if update.step == self._start else [row]
 
-    def finish(self) -> list[dict[str, Any]]:
+    def finish(self) -> Rows:
         """Measure distances at the last parameters, whatever `every` is."""
         for twin in (self._twin, self._rejoined):
             if twin is not None:
@@ -150,7 +121,7 @@ class Probe:
 
     def _row(self, step: int) -> dict[str, Any]:
         assert self._origin is not None
-        here = self._trainer.vector.value
+        here = self.trainer.vector.value
         squared, projections = self._apart(here, self._origin)
         row: dict[str, Any] = {"step": step, "updates": step - self._start, "status": self._status}
         row |= {"squared_distance": squared, "projections": projections}

@@ -1,0 +1,30 @@
+"""One row per measured line. Positions are Euclidean lengths, ascending, 0 is always among them."""
+
+import pyarrow as pa
+
+from sgdline.probes.columns import UPDATE, probe_table
+from sgdline.tables.kind import F32_LIST, F64_LIST, required
+
+LINE = probe_table(
+    "line",
+    *UPDATE,
+    required("direction_norm", pa.float64()),  # ||m_t||
+    required("step_length", pa.float64()),  # s_sgd = lr*||m_t||
+    required("direction_batch_slope", pa.float64()),  # exact d_t . g_t at s = 0
+    required("panel_edges", F64_LIST),  # Chebyshev panels; empty: piecewise linear between positions
+    required("positions", F64_LIST),  # (P,)
+    required("train_loss", F64_LIST),  # (P,) mean over the measuring set
+    required("direction_batch_loss", F64_LIST),  # (P,) mean over B_t
+    pa.field("validation_loss", F64_LIST),  # (P,)
+    required("chunk_loss", F32_LIST),  # (P*C,) node-major, mean over each measuring chunk
+    pa.field("sample_loss", F32_LIST),  # (P*N,) node-major, on request
+    pa.field("direction_batch_sample_loss", F32_LIST),  # (P*B,) node-major, on request
+    pa.field("direction_batch_rows", pa.list_(pa.int64())),  # (B,) rows of B_t in the training set, on request
+    required("step_train_loss", pa.float64()),  # measured at s_sgd itself
+    required("step_direction_batch_loss", pa.float64()),  # measured at s_sgd itself
+    pa.field("interpolation_error", pa.float64()),  # nats, full-batch curve; null for a grid
+    pa.field("direction_batch_interpolation_error", pa.float64()),
+    required("evaluations", pa.int32()),  # full-batch evaluations, the one at s_sgd included
+    required("rings", pa.int32()),
+    required("status", pa.string()),  # ok | edge | unresolved | non_finite (full-batch curve) | zero_direction
+)
