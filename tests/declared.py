@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sgdline.declare import registry
+from sgdline.declare.build import build_thing
 from sgdline.declare.schema import as_json
 
 
@@ -13,3 +15,8 @@ def default_settings(kind: str, name: str) -> dict[str, Any]:
     settings: dict[str, Any] = as_json(registry.declaration(kind, name)(), complete=True)
     settings.pop("figures", None)
     return settings
+
+
+def toy_of(name: str, settings: Mapping[str, Any]) -> Any:
+    """Return the declaration of a toy filled with settings."""
+    return build_thing("toy", {**settings, "toy": name}, tag="toy")

@@ -1,17 +1,16 @@
-"""What a kind of table is; each one is declared in a module of its own, `sgdline.tables.kinds.<name>`."""
+"""What a kind of table is; each one is declared in a module of its own, see `sgdline.table_modules`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 
 import pyarrow as pa
 
+from sgdline.table_modules import table_modules
+
 F64_LIST = pa.list_(pa.float64())
 F32_LIST = pa.list_(pa.float32())
-
-_KINDS = Path(__file__).parent / "kinds"
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ def required(name: str, values: pa.DataType) -> pa.Field:
 
 def kind_names() -> list[str]:
     """Return the names of all kinds of tables, sorted, by their files."""
-    return sorted(file.stem for file in _KINDS.glob("[!_]*.py"))
+    return list(table_modules())
 
 
 def kind_of(name: str) -> Kind:
@@ -47,5 +46,5 @@ def kind_of(name: str) -> Kind:
     """
     if name not in kind_names():
         raise KeyError(f"kind must be one of {', '.join(kind_names())}, got {name!r}")
-    found: Kind = getattr(import_module(f"sgdline.tables.kinds.{name}"), name.upper())
+    found: Kind = getattr(import_module(table_modules()[name]), name.upper())
     return found

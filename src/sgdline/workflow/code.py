@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sgdline.table_modules import table_modules
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import Config, experiment_of
 
@@ -18,12 +19,7 @@ def probe_module(probe: str) -> str:
 
 def table_module(kind: str) -> str:
     """Return the module of a kind of table."""
-    return f"sgdline.tables.kinds.{kind}"
-
-
-def toy_module(config: Config, toy: str) -> str:
-    """Return the module of a toy's kind."""
-    return f"sgdline.toys.{config['toys'][toy]['toy']}.simulate"
+    return table_modules()[kind]
 
 
 def figure_module(figure: str) -> str:

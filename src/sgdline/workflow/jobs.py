@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sgdline.declare.registry import code_of, is_entry
 from sgdline.digests import code_digest, entry_digest
 from sgdline.workflow import claims, code, constraints, drawing, slices, starts, tables
 from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, run_key
@@ -94,6 +95,12 @@ class Jobs:
         """Return the digest of a script, of what it imports, and of modules that it finds by name."""
         return code_digest(self.folder / "scripts" / script, *modules)
 
+    def thing_code(self, script: str, kind: str, name: str) -> str:
+        """Return the digest of a script and of a thing that makes a table, which its name or an entry names."""
+        if is_entry(name):
+            return f"{self.code(script)} {entry_digest(name)}"
+        return self.code(script, code_of(kind, name), code.table_module(name))
+
     def training_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that trains or repeats a training."""
         return lambda wildcards: self.code(script, code.update_rule_module(self.config, run_key(wildcards)))
@@ -112,7 +119,7 @@ class Jobs:
 
     def toy_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that simulates one toy."""
-        return lambda wildcards: self.code(script, code.toy_module(self.config, wildcards.toy))
+        return lambda wildcards: self.thing_code(script, "toy", self.toy_kind(wildcards))
 
     def drawing_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that draws one figure, from tables that it reads."""
