@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sgdline.declare import registry
+from sgdline.declare.build import build_thing
 from sgdline.declare.schema import as_json
 from sgdline.probes.base import options_of
 
@@ -23,3 +24,8 @@ def default_settings(kind: str, name: str) -> dict[str, Any]:
 def made_probe(name: str, trainer: Any, images: Any, run: Any, settings: Mapping[str, Any], plan: Any) -> Probe[Any]:
     """Return a probe as a job makes it from its slice of the configuration."""
     return options_of({"probe": name, "settings": settings}).probe(trainer, images, run, plan)
+
+
+def toy_of(name: str, settings: Mapping[str, Any]) -> Any:
+    """Return the declaration of a toy filled with settings."""
+    return build_thing("toy", {**settings, "toy": name}, tag="toy")

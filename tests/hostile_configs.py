@@ -32,7 +32,6 @@ from sgdline.figures import available, spec
 from sgdline.probes.base import options_of
 from sgdline.train.loop import Trainer
 from sgdline.workflow.claims import JUDGED
-from sgdline.workflow.code import toy_module
 from sgdline.workflow.constraints import wildcard_constraints
 from sgdline.workflow.jobs import Jobs
 from sgdline.workflow.layout import RunKey, run_path
@@ -292,7 +291,7 @@ class Targets:
             jobs.facts(paper, jobs.of_paper(paper))
         for toy in jobs.config["toys"]:
             jobs.toy_settings(self._wildcards(toy=toy))
-            toy_module(jobs.config, toy)
+            jobs.toy_code("simulate_toy.py")(self._wildcards(toy=toy))
 
     def _wildcards(self, run: RunKey | None = None, **values: str) -> Any:
         """Return wildcards as Snakemake hands them over: attributes that are texts, and that the rules admit."""

@@ -10,7 +10,7 @@ import pytest
 
 from sgdline.analysis.claims.sparse import STATEMENTS, diagonal_claims
 from sgdline.analysis.stabilization import stabilisation
-from sgdline.tables.kinds.diagonal_networks import DIAGONAL_NETWORKS
+from sgdline.toys.diagonal_networks.table import DIAGONAL_NETWORKS
 
 PLACES = np.arange(0, 1000, 10)
 

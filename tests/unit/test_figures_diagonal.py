@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from declared import default_settings
+from declared import default_settings, toy_of
 from matplotlib.figure import Figure
 
 from sgdline.figures import plot_figure, spec, style
@@ -51,7 +51,7 @@ def settings_of(figure: str, **changes: Any) -> dict[str, Any]:
 def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     settings = settings_of(figure, **changes)
     toy = FIGURES[figure]
-    columns = import_module(f"sgdline.toys.{toy}.simulate").simulate(settings)
+    columns = toy_of(toy, {key: entry for key, entry in settings.items() if key != "toy"}).simulate()
     table = pa.table(columns, schema=kind_of(toy).schema)
     with style.applied():
         drawn = import_module(f"sgdline.figures.sparse.{figure}").draw({toy: table}, settings=settings)

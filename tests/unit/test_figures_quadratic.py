@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from declared import toy_of
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from sgdline.figures import plot_figure, spec, style
 from sgdline.figures.walk import fig36_quadratic
-from sgdline.tables.kinds.quadratic_descent import QUADRATIC_DESCENT
 from sgdline.toys import simulate_toy
-from sgdline.toys.quadratic_descent.simulate import simulate
+from sgdline.toys.quadratic_descent.table import QUADRATIC_DESCENT
 
 ID = "walk/fig36_quadratic"
 DEFAULT = {
@@ -30,7 +30,7 @@ DEFAULT = {
 
 def draw(**changes: Any) -> tuple[Figure, pa.Table]:
     settings = {**DEFAULT, **changes}
-    table = pa.table(simulate(settings), schema=QUADRATIC_DESCENT.schema)
+    table = pa.table(toy_of("quadratic_descent", settings).simulate(), schema=QUADRATIC_DESCENT.schema)
     with style.applied():
         figure = fig36_quadratic.draw({"quadratic_descent": table}, settings={"toy": "q", **settings})
         figure.draw_without_rendering()

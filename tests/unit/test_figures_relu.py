@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from declared import default_settings
+from declared import default_settings, toy_of
 from matplotlib.figure import Figure
 
 from sgdline.figures import spec, style
 from sgdline.figures.sparse import _relu
 from sgdline.tables.kind import kind_of
+from sgdline.toys.base import StepSizes
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {
@@ -41,7 +42,7 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     settings |= changes
     if settings["runs"] is not None:
         settings["runs"] = [step_sizes(**run) for run in settings["runs"]]
-    table = pa.table(import_module(f"sgdline.toys.{toy}.simulate").simulate(settings), schema=kind_of(toy).schema)
+    table = pa.table(toy_of(toy, settings).simulate(), schema=kind_of(toy).schema)
     with style.applied():
         drawn = import_module(f"sgdline.figures.sparse.{figure}").draw(
             {toy: table}, settings={**settings, "toy": "a_name"}
@@ -126,7 +127,7 @@ def test_medians_are_those_of_published_chain_and_seeds() -> None:
 
 
 def test_legends_name_the_step_that_is_reached() -> None:
-    run = step_sizes(0.04, decay_at=0.5, decay_factor=5.0, warm_up=6.0, warm_up_exponent=0.5)
+    run = StepSizes(lr=0.04, decay_at=0.5, decay_factor=5.0, warm_up=6.0, warm_up_exponent=0.5)
     assert _relu.setting_name(run, iterations=10001) == "lr 0.04 to 0.181, /5 at 50 %"
 
 

@@ -12,19 +12,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import yaml
+from declared import toy_of
 
 from sgdline.config import ConfigError, resolve_config
 from sgdline.tables import read_table
 from sgdline.tables.kind import kind_of
 from sgdline.toys import _diagonal, simulate_toy
 from sgdline.toys._diagonal import Chain, FeatureRank, Problem, Setting
-from sgdline.toys.diagonal_extras import simulate as diagonal_extras
+from sgdline.toys.base import Descent
 from sgdline.toys.diagonal_networks import simulate as diagonal_networks
 from sgdline.toys.diagonal_plane import simulate as diagonal_plane
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-TOYS = {"diagonal_networks": diagonal_networks, "diagonal_plane": diagonal_plane, "diagonal_extras": diagonal_extras}
+TOYS = ("diagonal_networks", "diagonal_plane", "diagonal_extras")
 SMALL: dict[str, Any] = {
     "samples": 12, "dimensions": 15, "nonzero": 3, "test_samples": 40, "updates": 300, "index_seeds": [1, 7],
     "perturbed_starts": 1,
@@ -51,7 +52,7 @@ def published(toy: str = "diagonal_networks", **changes: Any) -> dict[str, Any]:
 
 
 def table_of(toy: str, block: dict[str, Any]) -> pa.Table:
-    return pa.table(TOYS[toy].simulate(block), schema=kind_of(toy).schema)
+    return pa.table(toy_of(toy, block).simulate(), schema=kind_of(toy).schema)
 
 
 def numbers(table: pa.Table, name: str) -> FloatArray:
@@ -114,7 +115,7 @@ def test_the_plane_has_the_published_ends() -> None:
 
 
 def test_data_are_drawn_in_the_published_order() -> None:
-    problem = Problem.draw(settings())
+    problem = Problem.draw(toy_of("diagonal_networks", settings()))
     generator = np.random.RandomState(0)
     # The covariance is the identity: the draws are the numbers themselves.
     np.testing.assert_allclose(problem.inputs, generator.standard_normal((12, 15)), rtol=1e-12)
@@ -156,7 +157,7 @@ def test_the_step_is_divided_after_the_iteration_of_the_decay(share: float, upda
 @pytest.mark.parametrize("method", ["sgd", "gd"])
 @pytest.mark.parametrize("decay_at", [None, 0.4])
 def test_chains_are_those_of_a_naive_loop(method: str, decay_at: float | None) -> None:
-    problem = Problem.draw(settings())
+    problem = Problem.draw(toy_of("diagonal_networks", settings()))
     chosen = [Setting("sgd", 0.05, None, 1.0), Setting(method, 0.15, decay_at, 3.0), Setting("gd", 0.2, None, 1.0)]
     chains = [Chain(0, 0, 3, None), Chain(1, 0, 4 if method == "sgd" else None, None), Chain(2, 0, None, None)]
     stops = {0, 1, 79, 80, 81, 82, 200}
@@ -203,9 +204,15 @@ def test_settings_share_a_seed_until_one_decays() -> None:
 
 def test_perturbed_starts_are_near_and_their_own() -> None:
     block = settings(perturbed_starts=2, index_seeds=[4], settings=[CONSTANT], perturbation=1e-6)
-    chains = _diagonal.chains_of([Setting.from_block(CONSTANT)], index_seeds=[4], perturbed=2)
+    chains = _diagonal.chains_of([Setting.of(Descent(method="sgd", lr=0.25))], index_seeds=[4], perturbed=2)
     [state] = _diagonal.descend(
-        Problem.draw(block), [Setting.from_block(CONSTANT)], chains, start=0.1, perturbation=1e-6, updates=1, stops=[0]
+        Problem.draw(toy_of("diagonal_networks", block)),
+        [Setting.of(Descent(method="sgd", lr=0.25))],
+        chains,
+        start=0.1,
+        perturbation=1e-6,
+        updates=1,
+        stops=[0],
     )
     np.testing.assert_array_equal(state.u[0], 0.1)
     for changed in state.u[1:]:
@@ -239,7 +246,7 @@ def test_a_chain_that_diverges_is_told_and_leaves_the_others() -> None:
 
 
 def test_measures_of_constructed_networks() -> None:
-    problem = Problem.draw(settings())
+    problem = Problem.draw(toy_of("diagonal_networks", settings()))
     features = FeatureRank(problem.test_inputs[:30])
     u = np.array([np.full(15, 0.5), np.full(15, 0.5)])
     v = np.array([np.full(15, -0.25), [0.5, 0.5, 1e-3, 1e-7, 1e-20, 1e-49, 1e-51, *[0.0] * 8]])
@@ -284,7 +291,7 @@ def test_rank_of_fewer_inputs_than_dimensions() -> None:
 
 
 def test_the_hessian_is_that_of_finite_differences() -> None:
-    problem = Problem.draw(settings())
+    problem = Problem.draw(toy_of("diagonal_networks", settings()))
     generator = np.random.default_rng(3)
     point = generator.standard_normal(30)
 
@@ -340,7 +347,7 @@ def extra_gradient(problem: Problem, setting: Setting, u: FloatArray, v: FloatAr
     ids=lambda setting: f"{setting.method}-{setting.weight_decay}-{setting.balancedness}",
 )
 def test_further_methods_are_those_of_a_naive_loop(setting: Setting) -> None:
-    problem = Problem.draw(settings())
+    problem = Problem.draw(toy_of("diagonal_networks", settings()))
     chosen = [Setting("sgd", 0.05, None, 1.0), setting, Setting("gd", 0.2, None, 1.0), replace(setting, lr=0.1)]
     chains = [Chain(place, 0, 3 if place == 0 else None, None) for place in range(4)]
     u, v, lr = np.full(15, 0.1), np.zeros(15), setting.lr
@@ -376,7 +383,7 @@ def test_options_enter_the_table_and_may_be_left_out() -> None:
 def test_projections_averages_and_gradients_one_by_one() -> None:
     block = settings("diagonal_extras", settings=[CONSTANT | {"lr": 0.1}], perturbed_starts=0, average_decay=0.9)
     table = table_of("diagonal_extras", block)
-    problem = Problem.draw(block)
+    problem = Problem.draw(toy_of("diagonal_extras", block))
     stops = sorted(set(table["iteration"].to_pylist()))
     assert stops == [0, 60, 120, 180, 240]
     path = naive(problem, Setting("sgd", 0.1, None, 1.0), np.full(15, 0.1), 7, updates=300, stops=set(range(301)))
@@ -452,7 +459,7 @@ def test_surface_and_descents_of_the_plane() -> None:
     for row in others[3:]:
         assert len(row["updates"]) == len(row["train_loss"]) < len(flow["updates"])
         assert np.isfinite(row["train_loss"]).all()
-    problem = Problem.draw(block)
+    problem = Problem.draw(toy_of("diagonal_plane", block))
     path = naive(problem, Setting("sgd", 0.1, None, 1.0), np.full(15, 0.1), 1, updates=300, stops={17})
     wanted = float(_diagonal.half_mse(path[17][0] * path[17][1], problem.inputs, problem.targets))
     assert others[0]["train_loss"][17] == pytest.approx(wanted, rel=1e-9)
@@ -460,7 +467,7 @@ def test_surface_and_descents_of_the_plane() -> None:
 
 def test_a_flow_that_diverges_is_refused() -> None:
     with pytest.raises(ValueError, match="flow_lr must leave gradient descent finite, got 50"):
-        diagonal_plane.simulate(settings("diagonal_plane", flow_lr=50.0))
+        toy_of("diagonal_plane", settings("diagonal_plane", flow_lr=50.0)).simulate()
 
 
 # -- tables and configuration ----------------------------------------------------------------------------------------

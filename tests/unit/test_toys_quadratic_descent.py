@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from declared import toy_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdline.tables import provenance, read_table
-from sgdline.tables.kinds.quadratic_descent import QUADRATIC_DESCENT
 from sgdline.toys import simulate_toy
-from sgdline.toys.quadratic_descent.simulate import regime, simulate
+from sgdline.toys.quadratic_descent.simulate import regime
+from sgdline.toys.quadratic_descent.table import QUADRATIC_DESCENT
 
 DEFAULT = {
     "eigenvalues": [1.0, 0.08],
@@ -28,7 +29,7 @@ DEFAULT = {
 def columns(**changes: Any) -> dict[str, np.ndarray]:
     """Return the columns of a simulation, numbers of shape (rates, steps + 1), nulls as NaN."""
     settings = {**copy.deepcopy(DEFAULT), **changes}
-    found = simulate(settings)
+    found = dict(toy_of("quadratic_descent", settings).simulate())
     shape = (len(settings["relative_lr"]), settings["steps"] + 1)
     texts = {"status": np.array(found.pop("status")).reshape(shape)}
     return texts | {name: np.array(values, dtype=np.float64).reshape(shape) for name, values in found.items()}

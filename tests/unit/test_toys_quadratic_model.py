@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from declared import default_settings
+from declared import default_settings, toy_of
 
 from sgdline.equivalent_steps import ema_step
 from sgdline.quadratic_model import Average, epochwise_variance
 from sgdline.tables import read_table
 from sgdline.tables.kind import kind_of
 from sgdline.toys import _chains, simulate_toy
-from sgdline.toys.equivalent_schedule import simulate as equivalent_schedule
 from sgdline.toys.quadratic_spectrum import simulate as quadratic_spectrum
 
 TOYS = ["averaged_variance", "momentum_variance", "epoch_sampling", "equivalent_schedule", "quadratic_spectrum"]
@@ -61,10 +60,8 @@ def test_all_cells_of_the_table_agree_with_their_prediction() -> None:
     block = settings("averaged_variance", seed=11)
     assert block["chains"] >= 4000
     assert block["snapshots"] >= 20
-    found = _chains.simulate_averages(
-        block["relative_lr"], _chains.averages_of(block), chains=block["chains"], snapshots=20, seed=11
-    )
-    averages, rates = _chains.averages_of(block), np.array(block["relative_lr"])
+    averages, rates = _chains.averages_of(toy_of("averaged_variance", block)), np.array(block["relative_lr"])
+    found = _chains.simulate_averages(block["relative_lr"], averages, chains=block["chains"], snapshots=20, seed=11)
     predicted = np.array([average.variance(rates) for average in averages])
     assert predicted.shape == (5, 5)
     np.testing.assert_allclose(found.variances, predicted, rtol=0.03)
@@ -76,7 +73,9 @@ def test_all_cells_of_the_table_agree_with_their_prediction() -> None:
 @pytest.mark.parametrize("momentum", [0.5, 0.9])
 def test_momentum_agrees_with_its_prediction(momentum: float) -> None:
     block = settings("momentum_variance")
-    averages = _chains.averages_of({**block, "two_point_distance": [1, 5, 20], "swa_spacing": [1, 3]})
+    averages = _chains.averages_of(
+        toy_of("momentum_variance", {**block, "two_point_distance": [1, 5, 20], "swa_spacing": [1, 3]})
+    )
     rates = np.array([0.02, 0.1, 0.5, 2.4])
     found = _chains.simulate_averages(rates, averages, chains=4000, snapshots=20, seed=2, momentum=momentum)
     predicted = np.array([average.variance(rates, momentum=momentum) for average in averages])
@@ -145,7 +144,7 @@ def test_without_replacement_flat_directions_vary_less() -> None:
 
 
 def test_last_iterates_are_the_averages() -> None:
-    found = equivalent_schedule.simulate(settings("equivalent_schedule"))
+    found = toy_of("equivalent_schedule", settings("equivalent_schedule")).simulate()
     whole = columns(found)
     assert len(whole["step"]) == 4 * 3 * 400
     assert whole["difference"].max() < 1e-12
@@ -169,13 +168,13 @@ def test_last_iterates_are_the_averages() -> None:
 
 
 def test_negative_weights_are_told_not_clipped() -> None:
-    found = equivalent_schedule.simulate(settings("equivalent_schedule"))
+    found = toy_of("equivalent_schedule", settings("equivalent_schedule")).simulate()
     rows = columns(found, relative_lr=1.4, average="two_point")
     outside = rows["status"] == "outside"
     np.testing.assert_array_equal(outside, (rows["step"] < 0.0) | (rows["step"] > 2.0))
     assert outside.any()
     assert (columns(found, relative_lr=0.3)["status"] == "ok").all()
-    spaced = equivalent_schedule.simulate(settings("equivalent_schedule", swa_count=5, swa_spacing=[3]))
+    spaced = toy_of("equivalent_schedule", settings("equivalent_schedule", swa_count=5, swa_spacing=[3])).simulate()
     rows = columns(spaced, relative_lr=0.3, average="swa")
     assert np.isnan(rows["closed_form"]).all()  # none is known
     assert rows["difference"].max() < 1e-12
@@ -190,7 +189,7 @@ def test_a_spectrum_does_what_is_predicted(noise: str) -> None:
         "quadratic_spectrum", noise=noise, updates=1500, two_point_distance=300, smallest_eigenvalue=0.05, chains=1000,
         points=25, seed=4,
     )  # fmt: skip
-    found = quadratic_spectrum.simulate(block)
+    found = toy_of("quadratic_spectrum", block).simulate()
     rows = columns(found)
     random = rows["standard_error"] > 1e-9 * rows["predicted"]
     apart = (rows["simulated"] - rows["predicted"])[random] / rows["standard_error"][random]

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from declared import default_settings
+from declared import default_settings, toy_of
 
 from sgdline.analysis.claims.sparse_relu import STATEMENTS, relu_claims
 from sgdline.config import ConfigError, resolve_config
+from sgdline.declare.build import build_thing
 from sgdline.tables import read_table
 from sgdline.tables.kind import kind_of
 from sgdline.toys import _relu_nets, simulate_toy
 from sgdline.toys._relu_nets import Layer
+from sgdline.toys.base import StepSizes
 from sgdline.toys.relu_regression import simulate as relu_regression
 from sgdline.toys.teacher_student import simulate as teacher_student
 
@@ -49,7 +51,7 @@ ALONE = {"other_seeds": 0, "perturbed_starts": 0, "rank_every": 1000}
 
 
 def test_published_rows_of_two_layers() -> None:
-    found = teacher_student.simulate(settings("teacher_student", **ALONE))
+    found = toy_of("teacher_student", settings("teacher_student", **ALONE)).simulate()
     rows = last_rows(found)
     assert rows[0]["iteration"] == 14032
     for row, train, test, rank, sparsity, norm, distance in (
@@ -69,7 +71,7 @@ def test_published_rows_of_two_layers() -> None:
 
 
 def test_published_rows_of_three_layers() -> None:
-    found = teacher_student.simulate(settings("teacher_student", network="three_layer", **ALONE))
+    found = toy_of("teacher_student", settings("teacher_student", network="three_layer", **ALONE)).simulate()
     published = (
         (0.0614, 1.4e-3, 57.0, 46.6, 150),
         (0.0322, 1.1e-3, 47.6, 31.2, 150),
@@ -90,7 +92,7 @@ def test_published_rows_of_the_regression() -> None:
         {"lr": 2e-4, "decay_at": 0.02, "decay_factor": 2.5, "warm_up": 10.0},
         {"lr": 2e-4, "decay_at": 0.5, "decay_factor": 3.0, "warm_up": 200.0},
     ]
-    rows = last_rows(relu_regression.simulate(settings("relu_regression", runs=runs, **ALONE)))
+    rows = last_rows(toy_of("relu_regression", settings("relu_regression", runs=runs, **ALONE)).simulate())
     assert rows[0]["iteration"] == 31412
     for row, train in zip(rows[:2], (2.086e-4, 1.60e-4), strict=True):
         assert row["train_loss"] == pytest.approx(train, rel=1e-3)
@@ -124,7 +126,7 @@ def test_draws_are_those_of_the_process_generators_which_stay_as_they_are() -> N
     student = teacher_student.start_of("three_layer", 5)
     order = _relu_nets.sample_order(7, samples=12, iterations=50)
     problem, _ = teacher_student.draw_problem("three_layer", seed=6)
-    relu_regression.simulate(settings("relu_regression", **QUICK))
+    toy_of("relu_regression", settings("relu_regression", **QUICK)).simulate()
     assert torch.equal(torch.get_rng_state(), torch_state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state[1])  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
@@ -178,7 +180,7 @@ RUNS = [
 
 
 def test_rates() -> None:
-    found = _relu_nets.learning_rates(RUNS, iterations=401)
+    found = _relu_nets.learning_rates([StepSizes(**run) for run in RUNS], iterations=401)
     for column, run in enumerate(RUNS):
         np.testing.assert_allclose(found[:, column], rates_of(run, 401), rtol=1e-12)
     peak = found[120, 1] * 2.5
@@ -199,7 +201,7 @@ def test_evaluations() -> None:
 def test_a_chain_is_that_of_a_network_of_torch(network: str) -> None:
     """One sample after the other with autograd."""
     block = settings("teacher_student", **{**QUICK, "network": network, "runs": RUNS, "log10_iterations": 2.2})
-    found = teacher_student.simulate(block)
+    found = toy_of("teacher_student", block).simulate()
     iterations = _relu_nets.iterations_of(2.2)
     seed = teacher_student.SETTINGS[network].seed
     problem, _ = teacher_student.draw_problem(network, seed=seed + 1)
@@ -233,8 +235,8 @@ def test_a_chain_is_that_of_a_network_of_torch(network: str) -> None:
 
 def test_chains_do_not_depend_on_what_runs_beside_them() -> None:
     block = settings("teacher_student", network="three_layer", **QUICK)
-    together = last_rows(teacher_student.simulate(block), chain="published")
-    alone = last_rows(teacher_student.simulate({**block, "other_seeds": 0, "perturbed_starts": 0}))
+    together = last_rows(toy_of("teacher_student", block).simulate(), chain="published")
+    alone = last_rows(toy_of("teacher_student", {**block, "other_seeds": 0, "perturbed_starts": 0}).simulate())
     assert [row["parameters"] for row in together] == [row["parameters"] for row in alone]
     assert [row["sparsity"] for row in together] == [row["sparsity"] for row in alone]
 
@@ -291,7 +293,7 @@ def test_a_toy_fills_its_table_and_repeats_itself(toy: str, tmp_path: Path) -> N
 
 def test_a_chain_that_diverges_is_recorded() -> None:
     runs = [step_sizes(0.05), step_sizes(5.0)]
-    found = teacher_student.simulate(settings("teacher_student", **{**QUICK, "runs": runs}))
+    found = toy_of("teacher_student", settings("teacher_student", **{**QUICK, "runs": runs})).simulate()
     sound, lost = last_rows(found, chain="published")
     assert sound["diverged_at"] is None
     assert sound["train_loss"] > 0.0
@@ -377,18 +379,21 @@ def resolved(text: str) -> dict[str, Any]:
     return dict(block)
 
 
+def student(text: str) -> teacher_student.Resolved:
+    return teacher_student.resolved(build_thing("toy", resolved(text), tag="toy"))
+
+
 def test_defaults_are_the_published_settings() -> None:
     block = resolved("{toy: relu_regression}")
     assert [(run["decay_at"], run["warm_up"], run["decay_factor"]) for run in block["runs"]] == [
         (0.02, 8.0, 2.5), (0.5, 200.0, 3.0)
     ]  # fmt: skip
     assert block["seed"] == 3
-    network = teacher_student.resolved(resolved("{toy: teacher_student}"))
-    assert (network["seed"], len(network["runs"]), network["log10_iterations"]) == (0, 4, 4.15)
-    network = teacher_student.resolved(resolved("{toy: teacher_student, network: three_layer, seed: 9}"))
-    assert (network["seed"], network["runs"][3]["decay_factor"], network["log10_iterations"]) == (9, 5.0, 4.0)
-    own = teacher_student.resolved(resolved("{toy: teacher_student, runs: [{lr: 0.1}]}"))
-    assert own["runs"] == [step_sizes(0.1)]
+    network = student("{toy: teacher_student}")
+    assert (network.seed, len(network.runs), network.log10_iterations) == (0, 4, 4.15)
+    network = student("{toy: teacher_student, network: three_layer, seed: 9}")
+    assert (network.seed, network.runs[3].decay_factor, network.log10_iterations) == (9, 5.0, 4.0)
+    assert student("{toy: teacher_student, runs: [{lr: 0.1}]}").runs == (StepSizes(lr=0.1),)
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,8 @@ def simulated(fresh: Workflow) -> Workflow:
     copied = {
         **{
             f"src/sgdline/toys/quadratic_descent/{file}.py": f"src/sgdline/toys/novel/{file}.py"
-            for file in ("__init__", "options", "simulate")
+            for file in ("__init__", "options", "simulate", "table")
         },
-        "src/sgdline/tables/kinds/quadratic_descent.py": "src/sgdline/tables/kinds/novel.py",
         "src/sgdline/figures/walk/fig36_quadratic.py": "src/sgdline/figures/walk/ext_novel.py",
         "workflow/report/walk/fig36_quadratic.rst": "workflow/report/walk/ext_novel.rst",
     }
@@ -84,9 +83,9 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
     assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
     (simulated.folder / code).write_text(text)
     column = 'required("lr", pa.float64()),'
-    simulated.edit("src/sgdline/tables/kinds/novel.py", column, f'{column} pa.field("extra", pa.float64()),')
+    simulated.edit("src/sgdline/toys/novel/table.py", column, f'{column} pa.field("extra", pa.float64()),')
     assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
-    simulated.edit("src/sgdline/tables/kinds/novel.py", 'pa.field("extra", pa.float64()),', "")
+    simulated.edit("src/sgdline/toys/novel/table.py", 'pa.field("extra", pa.float64()),', "")
     assert simulated.planned() == {}
     simulated.edit("src/sgdline/figures/walk/ext_novel.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
     assert simulated.planned() == {"plot_toy": 1}

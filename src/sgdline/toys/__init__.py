@@ -1,10 +1,11 @@
 """Toys: simulations that need no data set and no network of the configuration.
 
-A toy is a module of this package with the name that the config uses. It has
+A toy is a folder of this package with the name that the config uses. It has
 
-- ``TABLE``, the kind of table that it makes: one toy, one table. What has rows of another shape is another toy;
-- ``simulate(settings)``, which takes the toy's block of the config, its kind and its figures apart, and returns the
-  columns of that table. Every draw comes from generators that are seeded by the settings.
+- ``options.py``, its declaration (`sgdline.toys.base.ToyOptions`): the options, and the methods ``simulate`` and
+  ``faults``;
+- ``simulate.py``, which ``simulate`` imports;
+- ``table.py``, the kind of table that it makes: one toy, one table. What has rows of another shape is another toy.
 
 Toys import torch only if they compute with it: most of them should start in a fraction of a second.
 """
@@ -12,7 +13,6 @@ Toys import torch only if they compute with it: most of them should start in a f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,16 @@ def simulate_toy(toy: str, output: str | Path, *, settings: Mapping[str, Any], p
     """Run one toy and write its table.
 
     Args:
-        toy: Module of this package.
+        toy: Name or entry of its declaration.
         output: Table of the toy's kind.
         settings: The toy's block of the config, its kind and its figures apart.
         provenance: Facts for the metadata.
     """
-    from sgdline.tables import write_table  # numpy and pyarrow, which reading options does not need
+    # Imported here: reading options needs neither numpy nor pyarrow.
+    from sgdline.declare.build import build_thing
+    from sgdline.entries import working_directory_importable
+    from sgdline.tables import write_table
 
-    module = import_module(f"{__name__}.{toy}.simulate")
-    write_table(output, module.TABLE, module.simulate(settings), provenance=provenance)
+    options = build_thing("toy", {**settings, "toy": toy}, tag="toy")
+    with working_directory_importable(toy):  # a toy of the user's may import modules beside its file while it runs
+        write_table(output, options.table(), options.simulate(), provenance=provenance)

@@ -6,9 +6,9 @@ Source: papers.md 3.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,17 +30,33 @@ class Simulated:
     standard_errors: FloatArray  # (averages, D), from the spread over the chains
 
 
-def averages_of(settings: Mapping[str, Any]) -> list[Average]:
-    """Return the iterate and the averages that a toy's settings ask for.
+class AveragesAsked(Protocol):
+    """Options of a toy that takes averages."""
 
-    Args:
-        settings: `ema_decay`, `two_point_distance`, `swa_count` and `swa_spacing`: lists, but the count.
-    """
+    @property
+    def ema_decay(self) -> Sequence[float]:
+        """Decays of the exponential moving averages."""
+
+    @property
+    def two_point_distance(self) -> Sequence[int]:
+        """Updates between the two points of averages of two."""
+
+    @property
+    def swa_count(self) -> int:
+        """Number of iterates in a mean."""
+
+    @property
+    def swa_spacing(self) -> Sequence[int]:
+        """Updates between two iterates of such a mean."""
+
+
+def averages_of(options: AveragesAsked) -> list[Average]:
+    """Return the iterate and the averages that a toy's options ask for."""
     return [
         Average("iterate"),
-        *(Average("ema", decay=float(decay)) for decay in settings["ema_decay"]),
-        *(Average("two_point", count=2, spacing=distance) for distance in settings["two_point_distance"]),
-        *(Average("swa", count=settings["swa_count"], spacing=spacing) for spacing in settings["swa_spacing"]),
+        *(Average("ema", decay=float(decay)) for decay in options.ema_decay),
+        *(Average("two_point", count=2, spacing=distance) for distance in options.two_point_distance),
+        *(Average("swa", count=options.swa_count, spacing=spacing) for spacing in options.swa_spacing),
     ]
 
 

@@ -8,14 +8,15 @@ Source: papers.md 4.1 and 4.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.runtime import inner_progress
+from sgdline.toys.base import Descent, DiagonalOptions, ExtraDescent
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -40,21 +41,18 @@ class Problem:
     solution: FloatArray  # beta, (d,): not negative, of length 1
 
     @classmethod
-    def draw(cls, settings: Mapping[str, Any]) -> Self:
+    def draw(cls, options: DiagonalOptions) -> Self:
         """Draw the published data.
-
-        Args:
-            settings: `samples` (n), `dimensions` (d), `nonzero` (entries of beta), `test_samples`, `data_seed`.
 
         Source: papers.md 4.2: numpy's legacy generator, in this order.
         """
-        dimensions = settings["dimensions"]
-        generator = np.random.RandomState(settings["data_seed"])
+        dimensions = options.dimensions
+        generator = np.random.RandomState(options.data_seed)
         mean, covariance = np.zeros(dimensions), np.eye(dimensions)
-        inputs = generator.multivariate_normal(mean, covariance, settings["samples"])
-        test_inputs = generator.multivariate_normal(mean, covariance, settings["test_samples"])
+        inputs = generator.multivariate_normal(mean, covariance, options.samples)
+        test_inputs = generator.multivariate_normal(mean, covariance, options.test_samples)
         solution = generator.standard_normal(dimensions)
-        solution[settings["nonzero"] :] = 0.0
+        solution[options.nonzero :] = 0.0
         solution = np.abs(solution) / np.linalg.norm(solution)
         return cls(inputs, inputs @ solution, test_inputs, test_inputs @ solution, solution)
 
@@ -72,9 +70,10 @@ class Setting:
     balancedness: float = 0.0  # share that it takes from the larger one of u_j and v_j and adds to the smaller one
 
     @classmethod
-    def from_block(cls, block: Mapping[str, Any]) -> Self:
-        """Return the setting of a block of the config."""
-        return cls(**{key: entry for key, entry in block.items() if entry is not None or key == "decay_at"})
+    def of(cls, descent: Descent | ExtraDescent) -> Self:
+        """Return the setting that a toy's options describe; what they leave null is off."""
+        entries = {field.name: getattr(descent, field.name) for field in fields(descent)}
+        return cls(**{name: entry for name, entry in entries.items() if entry is not None or name == "decay_at"})
 
     def decay_iteration(self, updates: int) -> int | None:
         """Return the last iteration with the large step, floor(f*T); None where the step is constant."""

@@ -12,13 +12,14 @@ import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline import sparsity
 from sgdline.runtime import inner_progress
+from sgdline.toys.base import StepSizes
 
 if TYPE_CHECKING:
     import torch
@@ -102,12 +103,11 @@ def evaluated_iterations(iterations: int) -> list[int]:
     return sorted({*range(min(FIRST_EVALUATIONS, iterations)), *grid.tolist()})
 
 
-def learning_rates(runs: Sequence[Mapping[str, Any]], *, iterations: int) -> FloatArray:
+def learning_rates(runs: Sequence[StepSizes], *, iterations: int) -> FloatArray:
     """Return the learning rate of every iteration of every run, float64. Shape (iterations, R).
 
     Args:
-        runs: `lr`, `decay_at` (share of the run, None for a constant rate), `decay_factor`, `warm_up` (factor,
-            1 for none), `warm_up_exponent`.
+        runs: Step sizes.
         iterations: T.
 
     Source: papers.md 4.3. Up to iteration floor(f T) the rate is lr + (w - 1) lr (i/T)^e: it warms up towards the end
@@ -117,18 +117,18 @@ def learning_rates(runs: Sequence[Mapping[str, Any]], *, iterations: int) -> Flo
     rates = np.empty((iterations, len(runs)))
     places = np.arange(iterations)
     for column, run in enumerate(runs):
-        last = iterations if run["decay_at"] is None else decay_iteration(run, iterations=iterations)
+        last = iterations if run.decay_at is None else decay_iteration(run.decay_at, iterations=iterations)
         share = np.minimum(places, last) / iterations
-        rates[:, column] = run["lr"] * (1.0 + (run["warm_up"] - 1.0) * share ** run["warm_up_exponent"])
-        if run["decay_at"] is not None:
-            rates[last:, column] /= run["decay_factor"]
+        rates[:, column] = run.lr * (1.0 + (run.warm_up - 1.0) * share**run.warm_up_exponent)
+        if run.decay_at is not None:
+            rates[last:, column] /= run.decay_factor
     return rates
 
 
-def decay_iteration(run: Mapping[str, Any], *, iterations: int) -> int:
+def decay_iteration(decay_at: float, *, iterations: int) -> int:
     """Return the first iteration with a decayed learning rate, floor(f T)."""
     # Not one less where the product is a whole number but for rounding.
-    return math.floor(float(run["decay_at"]) * iterations + 1e-9)
+    return math.floor(decay_at * iterations + 1e-9)
 
 
 def forward(layers: Sequence[Layer], inputs: FloatArray) -> tuple[FloatArray, list[FloatArray]]:
@@ -340,11 +340,39 @@ Start = Sequence[tuple[FloatArray, FloatArray | None]]
 More = Callable[[int, int, Sequence[Layer]], Mapping[str, Sequence[Any]]]
 
 
+class ChainsAsked(Protocol):
+    """Options that the toys share: which chains beside the published one, and how features are measured."""
+
+    @property
+    def other_seeds(self) -> int:
+        """Further chains with starts and orders of their own."""
+
+    @property
+    def perturbed_starts(self) -> int:
+        """Further chains whose start is changed a little."""
+
+    @property
+    def perturbation(self) -> float:
+        """Standard deviation of that change, relative."""
+
+    @property
+    def rank_every(self) -> int:
+        """The rank is measured at every n-th evaluation."""
+
+    @property
+    def rank_tolerance(self) -> float:
+        """Singular values count above this share of the largest."""
+
+    @property
+    def duplicate_threshold(self) -> float:
+        """Units are duplicates above this absolute correlation."""
+
+
 def simulate_runs(
     problem: Problem,
-    settings: Mapping[str, Any],
+    options: ChainsAsked,
     *,
-    runs: Sequence[Mapping[str, Any]],
+    runs: Sequence[StepSizes],
     seed: int,
     iterations: int,
     start_of: Callable[[int], Start],
@@ -354,8 +382,7 @@ def simulate_runs(
 
     Args:
         problem: Samples.
-        settings: `other_seeds`, `perturbed_starts`, `perturbation`, `rank_every`, `rank_tolerance`,
-            `duplicate_threshold`.
+        options: Of the toy.
         runs: Schedules, see `learning_rates`.
         seed: Of the published chain: of its start and of its order of samples.
         iterations: T.
@@ -369,8 +396,8 @@ def simulate_runs(
 
     Source: papers.md 4.1, 4.3 and 7.2, P13.
     """
-    chains = _chains(settings, seed=seed)
-    starts = [_start_of_chain(chain, start_of(chain.seed), size=settings["perturbation"]) for chain in chains]
+    chains = _chains(options, seed=seed)
+    starts = [_start_of_chain(chain, start_of(chain.seed), size=options.perturbation) for chain in chains]
     drawn = {
         own: sample_order(own, samples=len(problem.inputs), iterations=iterations)
         for own in {chain.seed for chain in chains}
@@ -390,7 +417,7 @@ def simulate_runs(
 
     def evaluate(iteration: int) -> None:
         place = bisect.bisect_left(evaluated, iteration)
-        with_rank = place % settings["rank_every"] == 0 or place == len(evaluated) - 1
+        with_rank = place % options.rank_every == 0 or place == len(evaluated) - 1
         outputs, hidden = forward(layers, problem.inputs)
         train_losses = ((outputs - problem.targets) ** 2).mean(axis=1)
         test_losses = None
@@ -405,8 +432,8 @@ def simulate_runs(
                 hidden=[values[network] for values in hidden],
                 hidden_at_start=[values[network] for values in at_start],
                 rank_inputs=problem.rank_inputs if with_rank else None,
-                rank_tolerance=settings["rank_tolerance"],
-                duplicate_threshold=settings["duplicate_threshold"],
+                rank_tolerance=options.rank_tolerance,
+                duplicate_threshold=options.duplicate_threshold,
             )
             rows.append(
                 {
@@ -454,11 +481,11 @@ class _Chain:
     number: int  # among those of its name
 
 
-def _chains(settings: Mapping[str, Any], *, seed: int) -> list[_Chain]:
+def _chains(options: ChainsAsked, *, seed: int) -> list[_Chain]:
     return [
         _Chain("published", seed, 0),
-        *(_Chain("seed", seed + _SEED_STRIDE * (number + 1), number) for number in range(settings["other_seeds"])),
-        *(_Chain("perturbed", seed, number) for number in range(settings["perturbed_starts"])),
+        *(_Chain("seed", seed + _SEED_STRIDE * (number + 1), number) for number in range(options.other_seeds)),
+        *(_Chain("perturbed", seed, number) for number in range(options.perturbed_starts)),
     ]
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from sgdline.declare.faults import Index
 from sgdline.declare.registry import Declared
 from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Pattern, Unique, Words
+
+if TYPE_CHECKING:
+    from sgdline.tables import Kind
 
 FigureId = Annotated[str, Pattern("^[a-z0-9_]+/[a-z0-9_]+$")]
 FigureIds = Annotated[tuple[FigureId, ...], Unique()]
@@ -32,6 +36,19 @@ class ToyOptions(Declared):
         """Yield what is wrong with the options together, and no bound can say."""
         yield from ()
 
+    def simulate(self) -> Mapping[str, Any]:
+        """Return the columns of the toy's table. Every draw comes from generators that the options seed."""
+        raise NotImplementedError(f"{type(self).__name__} must define simulate(self)")
+
+    def table(self) -> Kind:
+        """Return the kind of the toy's table: for a toy of this package the one in the module `table` beside it."""
+        from sgdline.tables import kind_of
+
+        package, _, module = type(self).__module__.rpartition(".")
+        if module != "options":
+            raise NotImplementedError(f"{type(self).__name__} must define table(self)")
+        return kind_of(package.rpartition(".")[2])
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiagonalOptions(ToyOptions):
@@ -51,6 +68,11 @@ class DiagonalOptions(ToyOptions):
     """Entries of u; v starts at 0."""
     updates: Annotated[int, Ge(1), Le(10000000)] = 100001
     """Number of updates T."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the options together."""
+        if self.nonzero > self.dimensions:
+            yield Fault(("nonzero",), f"must be at most dimensions = {self.dimensions}, got {self.nonzero}. Lower it.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +124,21 @@ class StepSizes:
     """Iterations until the full learning rate."""
     warm_up_exponent: Annotated[float, Gt(0), Le(100)] = 1.0
     """Power of the warm-up: 1 is linear."""
+
+
+def decay_faults(key: str, entries: Sequence[Descent | ExtraDescent | StepSizes]) -> Iterator[Fault]:
+    """Yield what is wrong with the decays of step sizes.
+
+    Args:
+        key: Option that lists them.
+        entries: Its entries.
+    """
+    for place, entry in enumerate(entries):
+        if entry.decay_at is None and entry.decay_factor != 1.0:
+            yield Fault(
+                (key, Index(place), "decay_factor"),
+                f"must be 1 without decay_at, got {entry.decay_factor:g}. Say when the step is divided: decay_at.",
+            )
 
 
 DescentSettings = Annotated[

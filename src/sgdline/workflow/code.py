@@ -33,11 +33,6 @@ def table_module(kind: str) -> str:
     return table_modules()[kind]
 
 
-def toy_module(config: Config, toy: str) -> str:
-    """Return the module of a toy's kind."""
-    return f"sgdline.toys.{config['toys'][toy]['toy']}.simulate"
-
-
 def figure_module(figure: str) -> str:
     """Return the module of a figure, "paper/figure"."""
     return f"sgdline.figures.{figure.replace('/', '.')}"

@@ -102,6 +102,12 @@ class Jobs:
         """Return a params function with the digest of a script that prepares one data set."""
         return lambda wildcards: self.code(script, code.source_code(self.config, wildcards.dataset))
 
+    def thing_code(self, script: str, kind: str, name: str) -> str:
+        """Return the digest of a script and of a thing that makes a table, which its name or an entry names."""
+        if is_entry(name):
+            return f"{self.code(script)} {entry_digest(name)}"
+        return self.code(script, code_of(kind, name), code.table_module(name))
+
     def training_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that trains or repeats a training."""
         return lambda wildcards: self.code(script, code.update_rule_module(self.config, run_key(wildcards)))
@@ -128,7 +134,7 @@ class Jobs:
 
     def toy_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that simulates one toy."""
-        return lambda wildcards: self.code(script, code.toy_module(self.config, wildcards.toy))
+        return lambda wildcards: self.thing_code(script, "toy", self.toy_kind(wildcards))
 
     def drawing_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that draws one figure, from tables that it reads."""

@@ -28,10 +28,13 @@ from sgdline.analysis.claims.pages import (
 )
 from sgdline.analysis.claims.sparse_networks import SparseRun, final_error, final_sparsity, judged_networks
 from sgdline.analysis.columns import as_floats
+from sgdline.declare.build import build
+from sgdline.declare.schema import as_json
 from sgdline.runtime import write_text
 from sgdline.tables import read_table
 from sgdline.toys._relu_nets import iterations_of
 from sgdline.toys.teacher_student import simulate as teacher_student
+from sgdline.toys.teacher_student.options import TeacherStudentOptions
 
 STATEMENTS = sparse.STATEMENTS | sparse_relu.STATEMENTS | sparse_networks.STATEMENTS
 KINDS = ("trace", "evaluation", "feat")  # that claims are read from, of networks
@@ -81,7 +84,9 @@ class _Toy:
     """One toy of the config with its table and its settings, each by its place in the config's list."""
 
     def __init__(self, *, name: str, toy: str, settings: Mapping[str, Any], path: str | Path) -> None:
-        resolved = teacher_student.resolved(settings) if toy == "teacher_student" else settings
+        resolved = dict(settings)
+        if toy == "teacher_student":
+            resolved |= as_json(teacher_student.resolved(build(TeacherStudentOptions, settings)), complete=True)
         self.name = name
         self.table = read_table(path, toy)
         self.diagonal = toy == "diagonal_networks"

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.declare.build import build
 from sgdline.figures import style
 from sgdline.figures.sparse import _relu
 from sgdline.toys import _relu_nets
+from sgdline.toys.base import StepSizes
 from sgdline.toys.relu_regression import simulate as relu_regression
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ _RANGE = 1.6  # of a function's axis beyond the points', in units of their range
 def toy_of(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> _relu.Toy:
     """Return the chains of a table."""
     iterations = _relu_nets.iterations_of(settings["log10_iterations"])
-    return _relu.Toy(tables["relu_regression"], settings["runs"], iterations)
+    runs = [build(StepSizes, run) for run in settings["runs"]]
+    return _relu.Toy(tables["relu_regression"], runs, iterations)
 
 
 def draw_four(title: str, tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> Figure:

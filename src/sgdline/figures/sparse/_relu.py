@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sgdline.figures import comparing, style
 from sgdline.toys import _relu_nets
+from sgdline.toys.base import StepSizes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +38,7 @@ class Toy:
     """A table of a ReLU toy by setting."""
 
     table: pa.Table
-    runs: Sequence[Mapping[str, Any]]
+    runs: Sequence[StepSizes]
     iterations: int
 
     @cached_property
@@ -89,13 +90,13 @@ def of_layer(table: pa.Table, column: str, layer: int) -> FloatArray:
     )
 
 
-def setting_name(run: Mapping[str, Any], *, iterations: int) -> str:
+def setting_name(run: StepSizes, *, iterations: int) -> str:
     """Return what a setting is called in legends: its learning rate, and where it is divided by what."""
-    if run["decay_at"] is None:
-        return f"lr {run['lr']:g}, constant" if run["warm_up"] == 1.0 else f"lr from {run['lr']:g}, warming up"
-    peak = _relu_nets.learning_rates([{**run, "decay_factor": 1.0}], iterations=iterations)[-1, 0]
-    rate = f"lr {run['lr']:g}" if run["warm_up"] == 1.0 else f"lr {run['lr']:g} to {peak:.3g}"
-    return f"{rate}, /{run['decay_factor']:g} at {100 * run['decay_at']:g} %"
+    if run.decay_at is None:
+        return f"lr {run.lr:g}, constant" if run.warm_up == 1.0 else f"lr from {run.lr:g}, warming up"
+    peak = _relu_nets.learning_rates([replace(run, decay_factor=1.0)], iterations=iterations)[-1, 0]
+    rate = f"lr {run.lr:g}" if run.warm_up == 1.0 else f"lr {run.lr:g} to {peak:.3g}"
+    return f"{rate}, /{run.decay_factor:g} at {100 * run.decay_at:g} %"
 
 
 def looks(toy: Toy) -> list[dict[str, Any]]:
@@ -158,16 +159,16 @@ def quartiles(chains: FloatArray) -> FloatArray:
 def mark_decays(panel: Axes, toy: Toy) -> None:
     """Draw a dashed line where each setting's learning rate is divided."""
     for run, look in zip(toy.runs, looks(toy), strict=True):
-        if run["decay_at"] is not None:
-            at = _relu_nets.decay_iteration(run, iterations=toy.iterations)
+        if run.decay_at is not None:
+            at = _relu_nets.decay_iteration(run.decay_at, iterations=toy.iterations)
             panel.axvline(at, color=look["color"], linestyle=(0, (4, 3)), linewidth=0.8, zorder=0.5)
 
 
 def legend_of(panel: Axes, toy: Toy) -> None:
     """Put the entries of the shared legend into a panel."""
-    for run, (settings, look) in enumerate(zip(toy.runs, looks(toy), strict=True)):
+    for run, (steps, look) in enumerate(zip(toy.runs, looks(toy), strict=True)):
         lost, count = toy.lost(run, "published", "seed")
-        label = setting_name(settings, iterations=toy.iterations)
+        label = setting_name(steps, iterations=toy.iterations)
         panel.plot([], [], **look, label=f"{label}: {lost} of {count} diverged" if lost else label)
     panel.plot([], [], color="#333333", linewidth=0.6, label="published chain")
     if any(toy.rows(run, "perturbed") for run in range(len(toy.runs))):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sgdline.declare.build import build
 from sgdline.figures import style
 from sgdline.figures.sparse import _relu
 from sgdline.toys import _relu_nets
 from sgdline.toys.teacher_student import simulate as teacher_student
+from sgdline.toys.teacher_student.options import TeacherStudentOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,10 +18,15 @@ if TYPE_CHECKING:
 
 
 def toy_of(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> tuple[_relu.Toy, dict[str, Any]]:
-    """Return the chains of a table, and the toy's settings with published values in place of nulls."""
-    found = teacher_student.resolved(settings)
-    iterations = _relu_nets.iterations_of(found["log10_iterations"])
-    return _relu.Toy(tables["teacher_student"], found["runs"], iterations), found
+    """Return the chains of a table, and the toy's settings with the seed of the published chain."""
+    found = teacher_student.resolved(options_of(settings))
+    iterations = _relu_nets.iterations_of(found.log10_iterations)
+    return _relu.Toy(tables["teacher_student"], found.runs, iterations), {**settings, "seed": found.seed}
+
+
+def options_of(settings: Mapping[str, Any]) -> TeacherStudentOptions:
+    """Return the toy's options, from the settings that a figure is drawn with."""
+    return build(TeacherStudentOptions, {key: entry for key, entry in settings.items() if key != "toy"})
 
 
 def what(settings: Mapping[str, Any]) -> str:

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sgdline.quadratic_model import equivalent_relative_lr
-from sgdline.tables.kinds.averaged_variance import AVERAGED_VARIANCE
 from sgdline.toys import _chains
+from sgdline.toys.averaged_variance.options import AveragedVarianceOptions
 
-TABLE = AVERAGED_VARIANCE
 
-
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: AveragedVarianceOptions) -> dict[str, list[Any]]:
     """Predict and simulate every average at every relative learning rate.
 
     Args:
-        settings: `relative_lr`, `ema_decay`, `two_point_distance`, `swa_spacing` (lists), `swa_count`, `chains`,
-            `snapshots`, `seed`.
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `averaged_variance`, the rows of one learning rate after those of the other.
 
     Source: papers.md 3.2, F2 to F6 and the numeric check.
     """
-    averages, rates = _chains.averages_of(settings), [float(rate) for rate in settings["relative_lr"]]
+    averages, rates = _chains.averages_of(options), [float(rate) for rate in options.relative_lr]
     found = _chains.simulate_averages(
-        rates, averages, chains=settings["chains"], snapshots=settings["snapshots"], seed=settings["seed"]
+        rates, averages, chains=options.chains, snapshots=options.snapshots, seed=options.seed
     )
     predicted = np.array([average.variance(np.array(rates)) for average in averages])
     columns = _chains.names(averages, rates)

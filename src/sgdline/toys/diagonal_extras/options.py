@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+from sgdline.declare.faults import Index
+from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Le, Lt
-from sgdline.toys.base import DiagonalOptions, ExtraDescent, ExtraDescentSettings, IndexSeeds, LearningRate
+from sgdline.toys.base import (
+    DiagonalOptions,
+    ExtraDescent,
+    ExtraDescentSettings,
+    IndexSeeds,
+    LearningRate,
+    decay_faults,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +43,28 @@ class DiagonalExtrasOptions(DiagonalOptions):
     """Their step size."""
     average_decay: Annotated[float, Ge(0), Lt(1)] = 0.999
     """Decay b of the averages b average + (1 - b) iterate of u and v."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the options together."""
+        yield from super().faults()
+        yield from decay_faults("settings", self.settings)
+        for place, setting in enumerate(self.settings):
+            path, ascends = ("settings", Index(place), "rho"), setting.method in ("n_sam", "one_sam")
+            if ascends and setting.rho is None:
+                yield Fault(
+                    path,
+                    f"must be given with method {setting.method}. It is how far its ascent goes, in gradients: try "
+                    "0.1.",
+                )
+            elif not ascends and setting.rho is not None:
+                yield Fault(
+                    path,
+                    f"must be left out with method {setting.method}, got {setting.rho:g}. It belongs to n_sam and "
+                    "one_sam.",
+                )
+
+    def simulate(self) -> Mapping[str, Any]:
+        """Return the columns of the table `diagonal_extras`."""
+        from sgdline.toys.diagonal_extras.simulate import simulate
+
+        return simulate(self)

@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sgdline.runtime import inner_progress
-from sgdline.tables.kinds.diagonal_extras import DIAGONAL_EXTRAS
 from sgdline.toys import _diagonal
 from sgdline.toys._diagonal import FloatArray
+from sgdline.toys.diagonal_extras.options import DiagonalExtrasOptions
 
-TABLE = DIAGONAL_EXTRAS
 
-
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: DiagonalExtrasOptions) -> dict[str, list[Any]]:
     """Run all chains of all settings at once and look around at some iterations.
 
     Args:
-        settings: As of the toy `diagonal_networks`, and `projection_steps`, `projection_lr` (gradient descent into the
-            valley) and `average_decay`. `evaluations` are all: the first iterations are not singled out. Mappings of
-            `settings` have `rho`, `weight_decay` and `balancedness` as well.
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `diagonal_extras`, by setting, chain and iteration.
 
     Source: sparse/ext_diag_extras, papers.md 4.2.
     """
-    problem = _diagonal.Problem.draw(settings)
-    chosen = [_diagonal.Setting.from_block(block) for block in settings["settings"]]
-    chains = _diagonal.chains_of(chosen, index_seeds=settings["index_seeds"], perturbed=settings["perturbed_starts"])
-    updates = settings["updates"]
-    stops = np.unique(np.round(np.linspace(0, updates, settings["evaluations"])))[:-1].astype(np.int64).tolist()
+    problem = _diagonal.Problem.draw(options)
+    chosen = [_diagonal.Setting.of(descent) for descent in options.settings]
+    chains = _diagonal.chains_of(chosen, index_seeds=options.index_seeds, perturbed=options.perturbed_starts)
+    updates = options.updates
+    stops = np.unique(np.round(np.linspace(0, updates, options.evaluations)))[:-1].astype(np.int64).tolist()
     states = _diagonal.descend(
-        problem, chosen, chains, start=settings["start"], perturbation=settings["perturbation"], updates=updates,
-        stops=stops, average_decay=settings["average_decay"],
+        problem, chosen, chains, start=options.start, perturbation=options.perturbation, updates=updates,
+        stops=stops, average_decay=options.average_decay,
     )  # fmt: skip
     found = []
     for state in states:
-        projected = project(problem, state.u, state.v, lr=settings["projection_lr"], steps=settings["projection_steps"])
+        projected = project(problem, state.u, state.v, lr=options.projection_lr, steps=options.projection_steps)
         found.append(_measure(problem, state, projected))
     measured = {name: np.array([stop[name] for stop in found]).T.ravel() for name in found[0]}
     columns = _diagonal.names(chosen, chains, stops, updates=updates)

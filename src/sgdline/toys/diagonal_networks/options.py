@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Le
-from sgdline.toys.base import Descent, DescentSettings, DiagonalOptions, IndexSeeds
+from sgdline.toys.base import Descent, DescentSettings, DiagonalOptions, IndexSeeds, decay_faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +30,14 @@ class DiagonalNetworksOptions(DiagonalOptions):
         Descent(method="sgd", lr=0.282, decay_at=0.5, decay_factor=1.5),
     )
     """How the chains descend."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the options together."""
+        yield from super().faults()
+        yield from decay_faults("settings", self.settings)
+
+    def simulate(self) -> Mapping[str, Any]:
+        """Return the columns of the table `diagonal_networks`."""
+        from sgdline.toys.diagonal_networks.simulate import simulate
+
+        return simulate(self)

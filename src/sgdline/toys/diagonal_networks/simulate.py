@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from sgdline.tables.kinds.diagonal_networks import DIAGONAL_NETWORKS
 from sgdline.toys import _diagonal
 from sgdline.toys._diagonal import FloatArray
-
-TABLE = DIAGONAL_NETWORKS
+from sgdline.toys.diagonal_networks.options import DiagonalNetworksOptions
 
 _TOLERANCES = (_diagonal.RANK_TOLERANCE, _diagonal.COARSE)
 
 
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: DiagonalNetworksOptions) -> dict[str, list[Any]]:
     """Run all chains of all settings at once and evaluate them.
 
     Args:
-        settings: `samples`, `dimensions`, `nonzero`, `test_samples`, `data_seed` (the problem), `start` (entries of u),
-            `updates` (T), `evaluations` (evenly spaced, beside the first 100 iterations), `index_seeds` (one chain of
-            SGD each), `perturbed_starts` (further chains per setting), `perturbation` (their relative change), and
-            `settings`: mappings of `method`, `lr`, `decay_at`, `decay_factor`.
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `diagonal_networks`, by setting, chain and iteration.
 
     Source: papers.md 4.1 (S-M1, S-M2, S-M4, S-M5) and 4.2.
     """
-    problem = _diagonal.Problem.draw(settings)
-    chosen = [_diagonal.Setting.from_block(block) for block in settings["settings"]]
-    chains = _diagonal.chains_of(chosen, index_seeds=settings["index_seeds"], perturbed=settings["perturbed_starts"])
-    updates = settings["updates"]
-    stops = _diagonal.evaluation_iterations(updates, settings["evaluations"])
+    problem = _diagonal.Problem.draw(options)
+    chosen = [_diagonal.Setting.of(descent) for descent in options.settings]
+    chains = _diagonal.chains_of(chosen, index_seeds=options.index_seeds, perturbed=options.perturbed_starts)
+    updates = options.updates
+    stops = _diagonal.evaluation_iterations(updates, options.evaluations)
     # First 2d test inputs: as many as there are parameters.
-    features = _diagonal.FeatureRank(problem.test_inputs[: 2 * settings["dimensions"]])
+    features = _diagonal.FeatureRank(problem.test_inputs[: 2 * options.dimensions])
     found: list[dict[str, list[Any]]] = []
     states = _diagonal.descend(
-        problem, chosen, chains, start=settings["start"], perturbation=settings["perturbation"], updates=updates,
+        problem, chosen, chains, start=options.start, perturbation=options.perturbation, updates=updates,
         stops=stops,
     )  # fmt: skip
     for state in states:

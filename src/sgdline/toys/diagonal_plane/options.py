@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen
-from sgdline.toys.base import Coordinate, Descent, DescentSettings, IndexSeeds, LearningRate, ToyOptions
+from sgdline.toys.base import (
+    Coordinate,
+    Descent,
+    DescentSettings,
+    DiagonalOptions,
+    IndexSeeds,
+    LearningRate,
+    decay_faults,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagonalPlaneOptions(ToyOptions):
+class DiagonalPlaneOptions(DiagonalOptions):
     """Diagonal linear networks on the plane of start, sparse solution and gradient flow's end."""
 
     samples: Annotated[int, Ge(1), Le(100000)] = 20
@@ -19,12 +29,6 @@ class DiagonalPlaneOptions(ToyOptions):
     """Dimension d of the inputs."""
     nonzero: Annotated[int, Ge(1)] = 3
     """Entries of the sparse solution that are not 0."""
-    test_samples: Annotated[int, Ge(1), Le(100000)] = 1000
-    """For the test loss; the first 2d of them for the rank."""
-    data_seed: Annotated[int, Ge(0), Le(4294967295)] = 0
-    """Seed of the data."""
-    start: Annotated[float, Ge(1e-06), Le(1000000)] = 0.1
-    """Entries of u; v starts at 0."""
     updates: Annotated[int, Ge(1), Le(10000000)] = 10001
     """Number of updates T."""
     index_seeds: IndexSeeds = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
@@ -50,3 +54,17 @@ class DiagonalPlaneOptions(ToyOptions):
     """Updates of every descent that are kept from the first on."""
     kept_later: Annotated[int, Ge(1), Le(10000)] = 201
     """Points spaced in the logarithm that are kept beside them."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the options together."""
+        yield from super().faults()
+        yield from decay_faults("settings", self.settings)
+        for name, (low, high) in {"first_range": self.first_range, "second_range": self.second_range}.items():
+            if low >= high:
+                yield Fault((name,), f"must be a lower and a higher number, got {low:g} and {high:g}. Swap them.")
+
+    def simulate(self) -> Mapping[str, Any]:
+        """Return the columns of the table `diagonal_plane`."""
+        from sgdline.toys.diagonal_plane.simulate import simulate
+
+        return simulate(self)

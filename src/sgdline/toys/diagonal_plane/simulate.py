@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sgdline.runtime import inner_progress
-from sgdline.tables.kinds.diagonal_plane import DIAGONAL_PLANE
 from sgdline.toys import _diagonal
 from sgdline.toys._diagonal import FloatArray
-
-TABLE = DIAGONAL_PLANE
+from sgdline.toys.diagonal_plane.options import DiagonalPlaneOptions
+from sgdline.toys.diagonal_plane.table import DIAGONAL_PLANE
 
 _FEW_BYTES = 1 << 24  # of residuals at once
 
@@ -59,14 +58,10 @@ def mirrored(points: FloatArray) -> FloatArray:
     return found
 
 
-def plane_axes(settings: Mapping[str, Any]) -> tuple[FloatArray, FloatArray]:
-    """Return the coordinates of the surface's points along both directions.
-
-    Args:
-        settings: `first_range`, `second_range`, `resolution`.
-    """
-    (low, high), (bottom, top) = settings["first_range"], settings["second_range"]
-    count = settings["resolution"]
+def plane_axes(options: DiagonalPlaneOptions) -> tuple[FloatArray, FloatArray]:
+    """Return the coordinates of the surface's points along both directions."""
+    (low, high), (bottom, top) = options.first_range, options.second_range
+    count = options.resolution
     return np.linspace(low, high, count), np.linspace(bottom, top, count)
 
 
@@ -76,13 +71,11 @@ def kept_updates(updates: int, *, kept_first: int, kept_later: int) -> list[int]
     return sorted({*range(min(kept_first, updates) + 1), *later.tolist(), updates})
 
 
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: DiagonalPlaneOptions) -> dict[str, list[Any]]:
     """Descend with every setting and measure the losses on the plane.
 
     Args:
-        settings: The problem, `start`, `updates`, `index_seeds`, `perturbed_starts`, `perturbation` and `settings` as
-            of the toy `diagonal_networks`; `flow_lr` (gradient descent in place of gradient flow), `first_range`,
-            `second_range` (of the coordinates), `resolution` (points of each), `kept_first`, `kept_later`.
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `diagonal_plane`. Setting 0 is the flow; the config's follow.
@@ -90,25 +83,25 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
     Source: papers.md 4.2, sparse/fig_diag_2d_train. Coordinates are of u and v with their signs (papers.md P11); those
     of the mirror image, which has no negative u_j + v_j, stand beside them.
     """
-    problem = _diagonal.Problem.draw(settings)
-    flow = _diagonal.Setting("gd", settings["flow_lr"], None, 1.0)
-    chosen = [flow, *(_diagonal.Setting.from_block(block) for block in settings["settings"])]
-    chains = _diagonal.chains_of(chosen, index_seeds=settings["index_seeds"], perturbed=settings["perturbed_starts"])
+    problem = _diagonal.Problem.draw(options)
+    flow = _diagonal.Setting("gd", options.flow_lr, None, 1.0)
+    chosen = [flow, *(_diagonal.Setting.of(descent) for descent in options.settings)]
+    chains = _diagonal.chains_of(chosen, index_seeds=options.index_seeds, perturbed=options.perturbed_starts)
     chains = [chain for chain in chains if chain.setting > 0 or chain.number == 0]
-    updates = settings["updates"]
-    kept = kept_updates(updates, kept_first=settings["kept_first"], kept_later=settings["kept_later"])
+    updates = options.updates
+    kept = kept_updates(updates, kept_first=options.kept_first, kept_later=options.kept_later)
     states = _diagonal.descend(
-        problem, chosen, chains, start=settings["start"], perturbation=settings["perturbation"], updates=updates,
+        problem, chosen, chains, start=options.start, perturbation=options.perturbation, updates=updates,
         stops=kept,
     )  # fmt: skip
     paths = np.array([np.hstack([state.u, state.v]) for state in states])  # (kept, chains, 2d)
     root = np.sqrt(problem.solution)
     solution = np.hstack([root, root])
     if not np.isfinite(paths[-1, 0]).all():
-        raise ValueError(f"flow_lr must leave gradient descent finite, got {settings['flow_lr']:g}. Lower it.")
+        raise ValueError(f"flow_lr must leave gradient descent finite, got {options.flow_lr:g}. Lower it.")
     plane = plane_through(paths[0, 0], solution, paths[-1, 0])
 
-    axes = plane_axes(settings)
+    axes = plane_axes(options)
     first, second = (grid.ravel() for grid in np.meshgrid(*axes))
     rows = [
         _row(problem, plane, "surface", plane.points(first, second), [0] * len(first)),
@@ -132,7 +125,7 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
                 "status": "ok" if sound == len(kept) else "diverged",
             }
         )
-    return {name: [row.get(name) for row in rows] for name in TABLE.schema.names}
+    return {name: [row.get(name) for row in rows] for name in DIAGONAL_PLANE.schema.names}
 
 
 def _row(

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sgdline.quadratic_model import epochwise_variance
 from sgdline.seeds import derive_seed
-from sgdline.tables.kinds.epoch_sampling import EPOCH_SAMPLING
 from sgdline.toys import _chains
+from sgdline.toys.epoch_sampling.options import EpochSamplingOptions
+from sgdline.toys.epoch_sampling.table import EPOCH_SAMPLING
 
-TABLE = EPOCH_SAMPLING
 
-
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: EpochSamplingOptions) -> dict[str, list[Any]]:
     """Simulate every average at every relative learning rate with both ways of drawing batches.
 
     Args:
-        settings: `relative_lr`, `ema_decay`, `two_point_distance`, `swa_spacing` (lists), `swa_count`,
-            `batches_per_epoch`, `chains`, `snapshots`, `seed`.
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `epoch_sampling`, by way of drawing, learning rate and average.
 
     Source: papers.md 3.2, F2 to F5 and the caveat.
     """
-    averages, rates = _chains.averages_of(settings), [float(rate) for rate in settings["relative_lr"]]
-    per_epoch = settings["batches_per_epoch"]
+    averages, rates = _chains.averages_of(options), [float(rate) for rate in options.relative_lr]
+    per_epoch = options.batches_per_epoch
     predicted = np.array([average.variance(np.array(rates)) for average in averages])
-    columns: dict[str, list[Any]] = {name: [] for name in TABLE.schema.names}
+    columns: dict[str, list[Any]] = {name: [] for name in EPOCH_SAMPLING.schema.names}
     for sampling, batches in (("with_replacement", None), ("without_replacement", per_epoch)):
         found = _chains.simulate_averages(
-            rates, averages, chains=settings["chains"], snapshots=settings["snapshots"], batches_per_epoch=batches,
-            seed=derive_seed(settings["seed"], sampling),
+            rates, averages, chains=options.chains, snapshots=options.snapshots, batches_per_epoch=batches,
+            seed=derive_seed(options.seed, sampling),
         )  # fmt: skip
         epochwise = np.full(predicted.shape, np.nan)
         if batches is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+from sgdline.declare.faults import Index
+from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen, Unique
 from sgdline.toys.base import Coordinate, EmaDecays, RelativeLr, ToyOptions, UpdateCounts
 
@@ -31,3 +34,22 @@ class EquivalentScheduleOptions(ToyOptions):
     """Independent runs."""
     seed: Annotated[int, Ge(0)] = 0
     """Of all draws."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the options together."""
+        reaches = {("two_point_distance", place): distance for place, distance in enumerate(self.two_point_distance)}
+        for place, spacing in enumerate(self.swa_spacing):
+            reaches["swa_spacing", place] = (self.swa_count - 1) * spacing
+        for (key, place), reach in reaches.items():
+            if reach > self.updates:
+                yield Fault(
+                    (key, Index(place)),
+                    f"must leave the average within the {self.updates} updates, got one that reaches {reach} back. "
+                    "Raise updates, or lower this.",
+                )
+
+    def simulate(self) -> Mapping[str, Any]:
+        """Return the columns of the table `equivalent_schedule`."""
+        from sgdline.toys.equivalent_schedule.simulate import simulate
+
+        return simulate(self)

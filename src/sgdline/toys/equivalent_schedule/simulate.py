@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ import numpy.typing as npt
 from sgdline import equivalent_steps as equivalent
 from sgdline.quadratic_model import Average
 from sgdline.runtime import inner_progress
-from sgdline.tables.kinds.equivalent_schedule import EQUIVALENT_SCHEDULE
 from sgdline.toys import _chains
-
-TABLE = EQUIVALENT_SCHEDULE
+from sgdline.toys.equivalent_schedule.options import EquivalentScheduleOptions
+from sgdline.toys.equivalent_schedule.table import EQUIVALENT_SCHEDULE
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,24 +36,23 @@ def run(start: float, minimisers: FloatArray, steps: FloatArray) -> FloatArray:
     return iterates
 
 
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: EquivalentScheduleOptions) -> dict[str, list[Any]]:
     """Average a run at a constant step, and run the schedule with the same batches, for every step and average.
 
     Args:
-        settings: `relative_lr`, `ema_decay`, `two_point_distance`, `swa_spacing` (lists), `swa_count`, `updates`,
-            `start` (x_0 - c*, in units of sigma), `chains`, `seed`.
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `equivalent_schedule`, by learning rate, average and update.
 
     Source: papers.md 3.2, F7.
     """
-    updates, start = settings["updates"], float(settings["start"])
-    minimisers = np.random.default_rng(settings["seed"]).standard_normal((updates, settings["chains"]))
-    averages = _chains.averages_of(settings)[1:]  # of the iterate itself there is nothing to show
+    updates, start = options.updates, float(options.start)
+    minimisers = np.random.default_rng(options.seed).standard_normal((updates, options.chains))
+    averages = _chains.averages_of(options)[1:]  # of the iterate itself there is nothing to show
     remaining = list(range(updates - 1, -1, -1))
-    columns: dict[str, list[Any]] = {name: [] for name in TABLE.schema.names}
-    rates = [float(rate) for rate in settings["relative_lr"]]
+    columns: dict[str, list[Any]] = {name: [] for name in EQUIVALENT_SCHEDULE.schema.names}
+    rates = [float(rate) for rate in options.relative_lr]
     for rate in inner_progress(rates, total=len(rates), label="learning rates"):
         constant = run(start, minimisers, np.full(updates, rate))
         for average in averages:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen, Unique
 from sgdline.toys.base import EmaDecays, RelativeLr, ToyOptions, UpdateCounts
@@ -31,3 +32,9 @@ class MomentumVarianceOptions(ToyOptions):
     """How often every average is taken of each run."""
     seed: Annotated[int, Ge(0)] = 0
     """Of all draws."""
+
+    def simulate(self) -> Mapping[str, Any]:
+        """Return the columns of the table `momentum_variance`."""
+        from sgdline.toys.momentum_variance.simulate import simulate
+
+        return simulate(self)

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sgdline.seeds import derive_seed
-from sgdline.tables.kinds.momentum_variance import MOMENTUM_VARIANCE
 from sgdline.toys import _chains
+from sgdline.toys.momentum_variance.options import MomentumVarianceOptions
+from sgdline.toys.momentum_variance.table import MOMENTUM_VARIANCE
 
-TABLE = MOMENTUM_VARIANCE
 
-
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: MomentumVarianceOptions) -> dict[str, list[Any]]:
     """Predict and simulate every average at every momentum and relative learning rate.
 
     Args:
-        settings: `momentum`, `relative_lr`, `ema_decay`, `two_point_distance`, `swa_spacing` (lists), `swa_count`,
-            `chains`, `snapshots`, `seed`.
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `momentum_variance`, by momentum, learning rate and average.
 
     Source: papers.md 3.2, F10.
     """
-    averages, rates = _chains.averages_of(settings), [float(rate) for rate in settings["relative_lr"]]
-    columns: dict[str, list[Any]] = {name: [] for name in TABLE.schema.names}
-    for place, momentum in enumerate(float(momentum) for momentum in settings["momentum"]):
+    averages, rates = _chains.averages_of(options), [float(rate) for rate in options.relative_lr]
+    columns: dict[str, list[Any]] = {name: [] for name in MOMENTUM_VARIANCE.schema.names}
+    for place, momentum in enumerate(float(momentum) for momentum in options.momentum):
         found = _chains.simulate_averages(
-            rates, averages, chains=settings["chains"], snapshots=settings["snapshots"], momentum=momentum,
-            seed=derive_seed(settings["seed"], "momentum_variance", place),
+            rates, averages, chains=options.chains, snapshots=options.snapshots, momentum=momentum,
+            seed=derive_seed(options.seed, "momentum_variance", place),
         )  # fmt: skip
         predicted = np.array([average.variance(np.array(rates), momentum=momentum) for average in averages])
         without = np.array([average.variance(np.array(rates) / (1.0 - momentum)) for average in averages])

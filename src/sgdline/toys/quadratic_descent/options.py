@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+from sgdline.declare.faults import Index
+from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen, Unique
 from sgdline.toys.base import Coordinate, ToyOptions
 
@@ -29,3 +32,18 @@ class QuadraticDescentOptions(ToyOptions):
     diverging."""
     steps: Annotated[int, Ge(1), Le(1000000)] = 30
     """Number of updates."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the options together."""
+        steepest = [place for place, value in enumerate(self.eigenvalues) if value == max(self.eigenvalues)]
+        if all(self.start[place] == 0.0 for place in steepest):
+            yield Fault(
+                ("start", Index(steepest[0])),
+                "must not be 0 along the largest eigenvalue, got 0. Every learning rate looks over-damped from there.",
+            )
+
+    def simulate(self) -> Mapping[str, Any]:
+        """Return the columns of the table `quadratic_descent`."""
+        from sgdline.toys.quadratic_descent.simulate import simulate
+
+        return simulate(self)

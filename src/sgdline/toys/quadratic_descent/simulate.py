@@ -5,18 +5,16 @@ L(theta) = 1/2 theta^T H theta, theta_{t+1} = theta_t - lr * H theta_t.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.runtime import inner_progress
-from sgdline.tables.kinds.quadratic_descent import QUADRATIC_DESCENT
+from sgdline.toys.quadratic_descent.options import QuadraticDescentOptions
 
 FloatArray = npt.NDArray[np.float64]
-
-TABLE = QUADRATIC_DESCENT
 
 # ASSUME: H is diagonal, that is, coordinates are those along its eigenvectors: gradient descent, losses and angles are
 # the same in every rotated frame.
@@ -135,22 +133,21 @@ def measure_intervals(iterates: FloatArray, *, eigenvalues: Sequence[float], lr:
         )
 
 
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: QuadraticDescentOptions) -> dict[str, list[Any]]:
     """Run gradient descent with every learning rate and measure it.
 
     Args:
-        settings: `eigenvalues` (two, above 0), `start` (theta_0 along their eigenvectors), `relative_lr` (learning
-            rates as multiples of 1/lambda_max), `steps`.
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `quadratic_descent`, the rows of one learning rate after those of the other.
 
     Source: walk fig36 (papers.md 5.3), W-M2, W-M3, W-M6. The text at hand gives neither eigenvalues nor rates.
     """
-    eigenvalues, steps = settings["eigenvalues"], settings["steps"]
-    rates = [float(relative_lr) for relative_lr in settings["relative_lr"]]
+    eigenvalues, steps = options.eigenvalues, options.steps
+    rates = [float(relative_lr) for relative_lr in options.relative_lr]
     lr = np.array(rates) / max(eigenvalues)
-    iterates = descend(settings["start"], eigenvalues=eigenvalues, lr=lr, steps=steps)
+    iterates = descend(options.start, eigenvalues=eigenvalues, lr=lr, steps=steps)
     intervals = measure_intervals(iterates, eigenvalues=eigenvalues, lr=lr)
     columns: dict[str, list[Any]] = {
         "relative_lr": np.repeat(rates, steps + 1).tolist(),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt
 from sgdline.toys.base import Coordinate, ToyOptions
 
@@ -37,3 +39,30 @@ class QuadraticSpectrumOptions(ToyOptions):
     """Independent runs; neighbours make the pairs."""
     seed: Annotated[int, Ge(0)] = 0
     """Of all draws."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the options together."""
+        if self.smallest_eigenvalue > self.largest_eigenvalue:
+            yield Fault(
+                ("smallest_eigenvalue",),
+                f"must be at most largest_eigenvalue = {self.largest_eigenvalue:g}, got "
+                f"{self.smallest_eigenvalue:g}. Swap them.",
+            )
+        if self.lr * self.largest_eigenvalue >= 2.0:
+            yield Fault(
+                ("lr",),
+                f"must be below 2/largest_eigenvalue = {2.0 / self.largest_eigenvalue:g}, got {self.lr:g}. Lower it: "
+                "SGD would diverge.",
+            )
+        if self.two_point_distance > self.updates:
+            yield Fault(
+                ("two_point_distance",),
+                f"must be at most updates = {self.updates}, got {self.two_point_distance}. Raise updates, or lower "
+                "this.",
+            )
+
+    def simulate(self) -> Mapping[str, Any]:
+        """Return the columns of the table `quadratic_spectrum`."""
+        from sgdline.toys.quadratic_spectrum.simulate import simulate
+
+        return simulate(self)

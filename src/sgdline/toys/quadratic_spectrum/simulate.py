@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,8 @@ import numpy.typing as npt
 
 from sgdline import quadratic_model as model
 from sgdline.runtime import inner_progress
-from sgdline.tables.kinds.quadratic_spectrum import QUADRATIC_SPECTRUM
-
-TABLE = QUADRATIC_SPECTRUM
+from sgdline.toys.quadratic_spectrum.options import QuadraticSpectrumOptions
+from sgdline.toys.quadratic_spectrum.table import QUADRATIC_SPECTRUM
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -29,29 +27,26 @@ class _State:
     twins: FloatArray  # (chains, D), the same batches from another start
 
 
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: QuadraticSpectrumOptions) -> dict[str, list[Any]]:
     """Run many chains from one point and compare them with the model at every recorded update.
 
     Args:
-        settings: `largest_eigenvalue`, `smallest_eigenvalue`, `directions` (spaced evenly in the logarithm), `lr`,
-            `noise` (`hessian`: sigma_i^2 = 1/h_i; `equal`: 1), `start` (e_0 along each direction, in units of
-            sqrt(V_i)), `ema_decay`, `two_point_distance`, `updates`, `points` (number of recorded updates), `chains`,
-            `seed`.
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `quadratic_spectrum`.
 
     Source: papers.md 3.2, F1 to F3, F5, F11, F12, F13.
     """
-    eigenvalues = np.geomspace(settings["largest_eigenvalue"], settings["smallest_eigenvalue"], settings["directions"])
-    noise = 1.0 / eigenvalues if settings["noise"] == "hessian" else np.ones_like(eigenvalues)
-    a = settings["lr"] * eigenvalues
+    eigenvalues = np.geomspace(options.largest_eigenvalue, options.smallest_eigenvalue, options.directions)
+    noise = 1.0 / eigenvalues if options.noise == "hessian" else np.ones_like(eigenvalues)
+    a = options.lr * eigenvalues
     stationary = model.stationary_variance(a, noise)
-    start = settings["start"] * np.sqrt(stationary)
-    decay, distance, updates = settings["ema_decay"], settings["two_point_distance"], settings["updates"]
-    recorded = _spread(updates, settings["points"])
+    start = options.start * np.sqrt(stationary)
+    decay, distance, updates = options.ema_decay, options.two_point_distance, options.updates
+    recorded = _spread(updates, options.points)
     chains = _run(
-        a, noise, start, decay=decay, seed=settings["seed"], chains=settings["chains"],
+        a, noise, start, decay=decay, seed=options.seed, chains=options.chains,
         kept={*recorded, *(update - distance for update in recorded if update >= distance)},
     )  # fmt: skip
 
@@ -61,7 +56,7 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
         quantity: str, update: int, values: FloatArray, predicted: float | FloatArray, limit: float | None, **more: Any
     ) -> None:
         rows.append(
-            {name: None for name in TABLE.schema.names}
+            {name: None for name in QUADRATIC_SPECTRUM.schema.names}
             | {
                 "quantity": quantity,
                 "update": update,
@@ -79,7 +74,7 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
         "ema": model.ema_variance(a, noise, decay=decay),
         "two_point": model.two_point_variance(a, noise, distance=distance),
     }
-    paired = settings["chains"] // 2 * 2  # an odd chain is no pair
+    paired = options.chains // 2 * 2  # an odd chain is no pair
     moments = _Moments(a, noise, start, decay=decay, updates=updates)
     for update in recorded:
         state = chains[update]
@@ -116,7 +111,7 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
                         f"variance_{name}", update, centred, variance[place], float(limits[name][place]),
                         eigenvalue=float(eigenvalue), relative_lr=float(a[place]),
                     )  # fmt: skip
-    return {name: [row[name] for row in rows] for name in TABLE.schema.names}
+    return {name: [row[name] for row in rows] for name in QUADRATIC_SPECTRUM.schema.names}
 
 
 def _run(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Unique
-from sgdline.toys.base import StepSizes, ToyOptions
+from sgdline.toys.base import StepSizes, ToyOptions, decay_faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +45,13 @@ class ReluRegressionOptions(ToyOptions):
         248,
     )
     """Evaluations whose fitted function is drawn; the last one always is."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the options together."""
+        yield from decay_faults("runs", self.runs)
+
+    def simulate(self) -> Mapping[str, Any]:
+        """Return the columns of the table `relu_regression`."""
+        from sgdline.toys.relu_regression.simulate import simulate
+
+        return simulate(self)

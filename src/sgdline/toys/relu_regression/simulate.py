@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from sgdline.tables.kinds.relu_regression import RELU_REGRESSION
 from sgdline.toys import _relu_nets
 from sgdline.toys._relu_nets import FloatArray, Layer, Problem, Start
-
-TABLE = RELU_REGRESSION
+from sgdline.toys.relu_regression.options import ReluRegressionOptions
+from sgdline.toys.relu_regression.table import RELU_REGRESSION
 
 UNITS = 100  # of the hidden layer
 PARAMETERS = 3 * UNITS
@@ -53,14 +52,11 @@ def start_of(seed: int) -> Start:
     return [((2.5 * signs).numpy(), biases.numpy()), (outputs.numpy(), None)]
 
 
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: ReluRegressionOptions) -> dict[str, list[Any]]:
     """Train the network with every schedule and several starts.
 
     Args:
-        settings: `runs` (`lr`, `decay_at`, `decay_factor`, `warm_up`, `warm_up_exponent` each), `log10_iterations`,
-            `seed`, `other_seeds`, `perturbed_starts`, `perturbation`, `rank_every`, `rank_tolerance`,
-            `duplicate_threshold`,
-            `snapshots` (evaluations whose fitted function is kept, beside the last one's).
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `relu_regression`.
@@ -69,19 +65,19 @@ def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
     """
     places, targets = samples()
     # ASSUME: one draw of these points for all chains and evaluations; the rank depends on them by some units.
-    rank_inputs = np.random.default_rng(settings["seed"]).uniform(places.min(), places.max(), (PARAMETERS, 1))
-    iterations = _relu_nets.iterations_of(settings["log10_iterations"])
+    rank_inputs = np.random.default_rng(options.seed).uniform(places.min(), places.max(), (PARAMETERS, 1))
+    iterations = _relu_nets.iterations_of(options.log10_iterations)
     last = len(_relu_nets.evaluated_iterations(iterations)) - 1
     on = grid()[:, None]
 
     def more(iteration: int, evaluation: int, layers: Sequence[Layer]) -> dict[str, list[Any]]:
-        if evaluation != last and evaluation not in settings["snapshots"]:
+        if evaluation != last and evaluation not in options.snapshots:
             return {}
         outputs = _relu_nets.forward(layers, on)[0]
         return {"fitted": [[_relu_nets.finite_or_none(value) for value in row] for row in outputs]}
 
     rows = _relu_nets.simulate_runs(
         Problem(inputs=places[:, None], targets=targets, rank_inputs=rank_inputs),
-        settings, runs=settings["runs"], seed=settings["seed"], iterations=iterations, start_of=start_of, more=more,
+        options, runs=options.runs, seed=options.seed, iterations=iterations, start_of=start_of, more=more,
     )  # fmt: skip
-    return {name: [row.get(name) for row in rows] for name in TABLE.schema.names}
+    return {name: [row.get(name) for row in rows] for name in RELU_REGRESSION.schema.names}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from sgdline.declare.faults import Index
+from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Unique, Words
-from sgdline.toys.base import StepSizes, ToyOptions
+from sgdline.toys.base import StepSizes, ToyOptions, decay_faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,3 +40,20 @@ class TeacherStudentOptions(ToyOptions):
     """Singular values count above this share of the largest."""
     duplicate_threshold: Annotated[float, Ge(0), Le(1)] = 0.99
     """Units are duplicates above this absolute correlation."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the options together."""
+        yield from decay_faults("runs", self.runs or ())
+        for place, figure in enumerate(self.figures):
+            if figure.split("/")[-1].startswith("fig_two_layer") != (self.network == "two_layer"):
+                yield Fault(
+                    ("figures", Index(place)),
+                    f"must be a figure of the network {self.network}, got {figure}. Move it to a toy of the other "
+                    "network.",
+                )
+
+    def simulate(self) -> Mapping[str, Any]:
+        """Return the columns of the table `teacher_student`."""
+        from sgdline.toys.teacher_student.simulate import simulate
+
+        return simulate(self)

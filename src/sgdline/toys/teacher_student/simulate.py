@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sgdline.tables.kinds.teacher_student import TEACHER_STUDENT
 from sgdline.toys import _relu_nets
 from sgdline.toys._relu_nets import FloatArray, Layer, Problem, Start
-
-TABLE = TEACHER_STUDENT
+from sgdline.toys.base import StepSizes
+from sgdline.toys.teacher_student.options import TeacherStudentOptions
+from sgdline.toys.teacher_student.table import TEACHER_STUDENT
 
 _TEST_SAMPLES = 1000
 
@@ -30,7 +30,7 @@ class Setting:
     unit_teacher: bool  # its hidden weights have length 1, its output weights are signs
     seed: int  # of the published chain; the data have the next one
     log10_iterations: float
-    runs: tuple[Mapping[str, Any], ...]
+    runs: tuple[StepSizes, ...]
 
     @property
     def parameters(self) -> int:
@@ -38,15 +38,8 @@ class Setting:
         return sum((inputs + self.biases) * units for inputs, units in itertools.pairwise(self.student))
 
 
-def _run(lr: float, decay_at: float | None = None, decay_factor: float = 1.0, **warm_up: float) -> dict[str, Any]:
-    return {
-        "lr": lr,
-        "decay_at": decay_at,
-        "decay_factor": decay_factor,
-        "warm_up": 1.0,
-        "warm_up_exponent": 1.0,
-        **warm_up,
-    }
+def _run(lr: float, decay_at: float | None = None, decay_factor: float = 1.0, **warm_up: float) -> StepSizes:
+    return StepSizes(lr=lr, decay_at=decay_at, decay_factor=decay_factor, **warm_up)
 
 
 # papers.md 4.3.
@@ -81,14 +74,23 @@ SETTINGS = {
 }
 
 
-def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a toy's settings with the published values of its network in place of nulls."""
-    published = SETTINGS[settings["network"]]
-    found = dict(settings)
-    for key in ("seed", "log10_iterations", "runs"):
-        if found[key] is None:
-            found[key] = getattr(published, key)
-    return found
+@dataclass(frozen=True)
+class Resolved:
+    """What a toy's options leave to its network."""
+
+    seed: int
+    log10_iterations: float
+    runs: tuple[StepSizes, ...]
+
+
+def resolved(options: TeacherStudentOptions) -> Resolved:
+    """Return what the options say, and the published values of their network in place of nulls."""
+    published = SETTINGS[options.network]
+    return Resolved(
+        seed=published.seed if options.seed is None else options.seed,
+        log10_iterations=(published.log10_iterations if options.log10_iterations is None else options.log10_iterations),
+        runs=published.runs if options.runs is None else options.runs,
+    )
 
 
 def draw_problem(network: str, *, seed: int) -> tuple[Problem, FloatArray]:
@@ -161,29 +163,27 @@ def _draw_net(generator: Any, widths: Sequence[int], *, biases: bool, scales: Se
     ]
 
 
-def simulate(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def simulate(options: TeacherStudentOptions) -> dict[str, list[Any]]:
     """Train the student with every schedule and several starts.
 
     Args:
-        settings: `network` (`two_layer`, `three_layer`), `runs` (`lr`, `decay_at`, `decay_factor`, `warm_up`,
-            `warm_up_exponent` each), `log10_iterations`, `seed` (None: the published ones, all three), `other_seeds`,
-            `perturbed_starts`, `perturbation`, `rank_every`, `rank_tolerance`, `duplicate_threshold`.
+        options: Of the toy.
 
     Returns:
         dict: Columns of the table `teacher_student`.
 
     Source: papers.md 4.3, fig_two_layer and fig_three_layer.
     """
-    network, settings = settings["network"], resolved(settings)
+    network, own = options.network, resolved(options)
     # ASSUME: all chains learn the same teacher from the same samples.
-    problem, directions = draw_problem(network, seed=settings["seed"] + 1)
+    problem, directions = draw_problem(network, seed=own.seed + 1)
 
     def more(iteration: int, evaluation: int, layers: Sequence[Layer]) -> dict[str, list[Any]]:
         return {} if evaluation else {"teacher": [directions.ravel().tolist()] * len(layers[0].weight)}
 
     rows = _relu_nets.simulate_runs(
-        problem, settings, runs=settings["runs"], seed=settings["seed"],
-        iterations=_relu_nets.iterations_of(settings["log10_iterations"]),
+        problem, options, runs=own.runs, seed=own.seed,
+        iterations=_relu_nets.iterations_of(own.log10_iterations),
         start_of=lambda seed: start_of(network, seed), more=more,
     )  # fmt: skip
-    return {name: [row.get(name) for row in rows] for name in TABLE.schema.names}
+    return {name: [row.get(name) for row in rows] for name in TEACHER_STUDENT.schema.names}
