@@ -617,7 +617,7 @@ def test_many_lines_need_the_line_probe() -> None:
         resolve_config(config)
     # It has no block of lines of its own.
     config["experiments"]["digits"]["probes"] = {"line": {}, "mline": {"line": {}}}
-    with pytest.raises(ConfigError, match=r"probes\.mline\.line is unknown"):
+    with pytest.raises(ConfigError, match=r"probes\.mline\.line is not a known key"):
         resolve_config(config)
 
 

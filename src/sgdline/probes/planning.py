@@ -53,8 +53,8 @@ def plan_probe(
         logger.warning("Plan: %s.", note)
         write_plan(output, PlanReport(_simplest(trainer, images, options), notes=(note,)))
         return
-    own = import_module(f"sgdline.probes.{settings['probe']}.trial")
-    subject, work = own.trial(trainer, images, training, options, update)
+    tried_on = import_module(f"sgdline.probes.{settings['probe']}.trial")
+    subject, work = tried_on.trial(trainer, images, training, options, update)
     wishes = Wishes(
         precision=options.precision,
         precision_tolerance=options.precision_tolerance,
