@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 # The variable that holds the program to start instead of Python; tests/conftest.py sets it.
@@ -94,7 +94,8 @@ def _serve(address: str, program: str) -> None:
             os.killpg(0, signal.SIGKILL)
         if not imported:  # with the first request: a session may start no workflow at all
             for module in _PRELOADED:
-                importlib.import_module(module)
+                with suppress(ImportError):  # Slurm's plugin is an extra
+                    importlib.import_module(module)
             gc.collect()
             gc.freeze()
             imported = True
@@ -141,7 +142,7 @@ def _run(connection: socket.socket, folders: list[str], program: str) -> NoRetur
             exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
         else:
             sys.argv = arguments
-            sys.path[:] = [os.path.dirname(arguments[0]), *paths, *folders]
+            sys.path[:] = [arguments[0].rpartition("/")[0], *paths, *folders]
             runpy.run_path(arguments[0], run_name="__main__")
         status = 0
     except SystemExit as end:
@@ -170,7 +171,8 @@ def _ask(address: str, arguments: list[str]) -> int:
     """Have a server run Python with these arguments, and return its exit status."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
-        words = [os.getcwd(), str(len(arguments)), *arguments, *(f"{key}={value}" for key, value in os.environ.items())]
+        folder = os.getcwd()  # noqa: PTH109 - the import of pathlib would take longer than the rest
+        words = [folder, str(len(arguments)), *arguments, *(f"{key}={value}" for key, value in os.environ.items())]
         text = os.fsencode("\0".join(words))
         socket.send_fds(connection, [_LENGTH.pack(len(text))], [0, 1, 2])
         connection.sendall(text)

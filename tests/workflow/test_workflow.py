@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -51,8 +52,11 @@ def test_lint_and_format_are_clean(fresh: Workflow) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_every_config_has_its_jobs(planned_as_cloned: Planned, config: str) -> None:
-    jobs = planned_as_cloned("--configfile", config)
+def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
+    # Many segments are many jobs of the same kind: nine tenths of the ten thousand of walk.yaml.
+    file = fresh.folder / config
+    file.write_text(re.sub(r"segments: \d\d+", "segments: 2", file.read_text()))
+    jobs = fresh.planned("--configfile", config)
     assert {"prepare_dataset", "train_run"} <= set(jobs)
     assert {"plot_figure", "plot_comparison"} & set(jobs)
     assert ("probe_segment" in jobs) == ("gather_segments" in jobs)
@@ -76,7 +80,7 @@ def test_the_slurm_profile_plans_the_same_jobs(planned_as_cloned: Planned) -> No
 def test_the_command_for_two_gpus(planned_as_cloned: Planned) -> None:
     # Snakemake's --resources takes every word that follows it, so the target comes first (or after --cores).
     jobs = planned_as_cloned("all_figures", "--cores", "8", "--resources", "gpu=2")
-    assert jobs == planned_as_cloned("--configfile", "config/config.yaml")
+    assert jobs == planned_as_cloned()
     assert jobs["train_run"] > 10
 
 
@@ -160,10 +164,7 @@ def test_the_same_config_gives_the_same_bytes(smoke: Workflow, fresh: Workflow) 
 class TestReruns:
     """What a dry run plans after a change."""
 
-    def test_nothing_after_no_change(self, edited: Workflow) -> None:
-        assert edited.planned(*SMOKE) == {}
-
-    def test_nothing_after_a_comment_a_docstring_or_a_touched_script(self, edited: Workflow) -> None:
+    def test_nothing_after_no_change_a_comment_a_docstring_or_a_touched_script(self, edited: Workflow) -> None:
         edited.edit("src/sgdline/engine/lines.py", "def mean_losses(", "# A comment.\ndef mean_losses(")
         edited.edit("src/sgdline/analysis/fits.py", '"""Fit one polynomial', '"""Fit exactly one polynomial')
         for script in (edited.folder / "workflow" / "scripts").glob("*.py"):
@@ -268,6 +269,7 @@ def net(*, input_shape, num_classes, hidden=8):
 
 
 def own_config(folder: Path, **models: dict[str, object]) -> str:
+    line = {"every": 1, "positions": "grid", "resolution": 0.1, "interval": 0.2, "max_rings": 1}
     # Pinned but for what takes no time to try.
     plan = {"threads": 1, "chunks_per_pass": 1, "positions_per_pass": 1, "channels_last": False, "compiled": False}
     config = {
@@ -285,7 +287,7 @@ def own_config(folder: Path, **models: dict[str, object]) -> str:
                 "batch_size": [16],
                 "seed": [1],
                 "steps": 3,
-                "probes": {"line": {"every": 1, "positions": "grid", "resolution": 0.1, "interval": 0.2, "plan": plan}},
+                "probes": {"line": line | {"plan": plan}},
                 "analysis": {"window": 0.2},
                 "figures": ["linesearch/fig2_lines"],
             }
