@@ -1,6 +1,7 @@
 # make figures            the default configuration, on this machine
 # make figures CONFIG=config/smoke.yaml
 # make test               all tests, two files at a time; WORKERS=8 for more
+# make test-fast          without those that start workflows, compare with oracles or are marked slow: for the hand
 # make bench              how fast it is here, about 25 minutes; writes benchmarks/README.md
 PYTHON ?= python3
 CONFIG ?=
@@ -11,7 +12,7 @@ GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 SNAKEMAKE := $(VENV)/bin/snakemake all_figures --cores $(CORES) $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
 	$(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: figures report test bench check reference clean
+.PHONY: figures report test test-fast bench check reference clean
 
 figures: $(VENV)/installed
 	$(SNAKEMAKE)
@@ -21,6 +22,9 @@ report: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-fast: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" tests/unit
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/bench.py

@@ -144,7 +144,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mlp_dropout": lambda: mlp(input_shape=SHAPE, num_classes=10, hidden=[12], dropout=0.5),
     "functional_dropout": _Functional,
     "resnet": lambda: tiny_resnet(input_shape=SHAPE, num_classes=10, width=4),
-    "mobilenet_dropout": lambda: tiny_mobilenet(input_shape=SHAPE, num_classes=10, dropout=0.3),
+    "mobilenet_dropout": lambda: tiny_mobilenet(input_shape=SHAPE, num_classes=10, blocks_per_stage=1, dropout=0.3),
     "group_norm": _group_norm,
     "batch_norm_3d_and_1d": _volumes,
     "tied": _Tied,

@@ -5,16 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from sgdline.data.prepare import prepare_dataset
 from sgdline.data.sources.digits import Digits
 
 MLP = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}}
+RESNET = {"entry": "small_runs:small_resnet", "kwargs": {"width": 4}}
 
 
-def prepare_digits(folder: Path, *, train: int, validation: int = 40) -> Path:
-    """Write a data set of scikit-learn's digits."""
+class _SmallResNet(nn.Module):
+    """Convolutions, BatchNorm and a shortcut, in as few operations as can be: tests make thousands of passes."""
+
+    def __init__(self, channels: int, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, stride=2, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.residual = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.stem(images)
+        return self.classifier(torch.relu(hidden + self.residual(hidden)).mean((2, 3)))
+
+
+def small_resnet(*, input_shape: tuple[int, int, int], num_classes: int, width: int) -> nn.Module:
+    return _SmallResNet(input_shape[0], num_classes, width)
+
+
+def prepare_digits(folder: Path, *, train: int, validation: int = 40, image_size: int | None = None) -> Path:
+    """Write a data set of scikit-learn's digits: 8x8 pixels, or fewer where every parameter costs."""
     path = folder / "digits.arrow"
-    digits = Digits(train=train, validation=validation, test=10)
+    digits = Digits(train=train, validation=validation, test=10, image_size=image_size)
     prepare_dataset(digits, path, data_dir="data", download=False, provenance={})
     return path
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+
+from warm_python import PROGRAM
 
 ROOT = Path(__file__).parents[1]
 _PARTS = ("Snakefile", "config", "workflow", "src", "profiles", "envs")
@@ -19,15 +22,17 @@ _PARTS = ("Snakefile", "config", "workflow", "src", "profiles", "envs")
 class Workflow:
     """A folder that holds a copy of the workflow, started as a user would.
 
+    `python` is the program to start; that of the tests has the libraries imported already (`warm_python`).
     `environment` replaces that of the tests; after `seconds` Snakemake is killed and the test fails.
     """
 
     folder: Path
+    python: str = field(default_factory=lambda: os.environ[PROGRAM])
     environment: Mapping[str, str] | None = None
     seconds: float | None = None
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", *arguments]
+        command = [self.python, "-m", "snakemake", *arguments]
         given = os.environ if self.environment is None else self.environment
         environment = {key: value for key, value in given.items() if key != "PYTHONPATH"}
         result = subprocess.run(
@@ -39,13 +44,13 @@ class Workflow:
 
     def status(self, results: str) -> subprocess.CompletedProcess[str]:
         """Return what `sgdline status` says of a results folder."""
-        command = [sys.executable, "-m", "sgdline", "status", results]
+        command = [self.python, "-m", "sgdline", "status", results]
         environment = {**os.environ, "PYTHONPATH": str(self.folder / "src")}
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Return the jobs of a dry run by rule, targets apart; empty if there is nothing to do."""
-        result = self.snakemake("--dry-run", *arguments)
+        result = self.snakemake("--dry-run", "--quiet=rules", *arguments)  # printing each job takes most of the time
         text = result.stdout + result.stderr
         if "Nothing to be done" in text:
             return {}
@@ -63,10 +68,21 @@ class Workflow:
 
 
 def copy_workflow(folder: Path) -> Workflow:
+    """Return a copy of the workflow as cloned. Its modules come compiled, as those of a second start are."""
+    template = _template()
     folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    return Workflow(folder)
+
+
+@cache
+def _template() -> Path:
+    folder = Path(os.environ[PROGRAM]).parent / f"template{os.getpid()}"
+    folder.mkdir()
     for part in _PARTS:
         if (ROOT / part).is_dir():
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copy2(ROOT / part, folder / part)
-    return Workflow(folder)
+    compileall.compile_dir(folder / "src", quiet=1)
+    return folder

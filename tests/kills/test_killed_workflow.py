@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from killed_jobs import fill_disk, small_disk
+from warm_python import PROGRAM
 from workflow_copy import Workflow, copy_workflow
 
 pytestmark = pytest.mark.workflow
@@ -115,13 +116,14 @@ class Harness:
     workflow: Workflow
     expected: dict[str, bytes]  # finished tables and checkpoints by name
     overhead: int  # forward passes of a training job before its first update
+    python: str = sys.executable  # whose jobs are processes of its session, to be found and killed
     reached: int = 0  # the update that a training can go on from
     kills: dict[str, int] = field(default_factory=dict)
     repeated: int = 0  # most updates of a training that a kill undid
     seen: set[str] = field(default_factory=set)
 
     def start(self, target: str = TARGET) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "snakemake", target, "--cores", "1", "--configfile", "config/kills.yaml"]
+        command = [self.python, "-m", "snakemake", target, "--cores", "1", "--configfile", "config/kills.yaml"]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         with (self.workflow.folder / "snakemake.log").open("w") as log:
             return subprocess.Popen(
@@ -291,7 +293,7 @@ def flip_a_bit(path: Path) -> None:
 def test_damaged_files_are_named_and_what_the_sentence_says_makes_them_again(
     undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    harness = Harness(undisturbed.copy(tmp_path / "workflow"), {}, 0)
+    harness = Harness(undisturbed.copy(tmp_path / "workflow"), {}, 0, os.environ[PROGRAM])
     folder = harness.workflow.folder
     expected = finished(folder)
     segment = RUN / "own_direction" / "segment0.arrow"

@@ -44,7 +44,7 @@ Matrix = npt.NDArray[np.float64]
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """90 training images in chunks of 32: the last one has 26."""
-    return prepare_digits(tmp_path_factory.mktemp("dataset"), train=SAMPLES)
+    return prepare_digits(tmp_path_factory.mktemp("dataset"), train=SAMPLES, image_size=4)
 
 
 def run_of(dataset: Path, model: str, *, double: bool = True) -> tuple[Trainer, ImageData, dict[str, Any], Any]:
@@ -256,7 +256,7 @@ def test_variance_over_epochs_is_that_of_the_samples_over_the_batch_size(dataset
     """Without BatchNorm: S^2/B, S^2 with divisor N - 1, whatever the share of the samples that a batch has."""
     trainer, images, training, update = run_of(dataset, "plain")
     training["batch_size"] = 30  # three batches hold all 90 samples
-    settings = {"every": 5, "eigenvalues": 1, "epochs": 400, "trace_draws": 0} | HESSIAN
+    settings = {"every": 5, "eigenvalues": 1, "epochs": 300, "trace_draws": 0} | HESSIAN
     [row] = made_probe("spectrum", trainer, images, training, settings, Plan()).measure(update)
     samples = [
         naive_gradient(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from declared import made_probe
-from small_runs import prepare_digits, training_settings
+from small_runs import RESNET, prepare_digits, training_settings
 from torch import Tensor, nn
 
 from sgdline.data.images import ImageData, ImageSet, load_images
@@ -33,7 +33,7 @@ FIXED: dict[str, Any] = {"every": 2, "first": 0, "batches": 3, "alphas": 5}
 MODELS: dict[str, dict[str, Any]] = {
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.3}},
     "mlp": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}},
-    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
+    "resnet": RESNET,
     # Statistics of a batch that the engine does not know of: chunks must not share a pass.
     "own_normalisation": {"entry": "networks:OwnNormalisation", "kwargs": {}},
 }

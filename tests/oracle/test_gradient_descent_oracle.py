@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from declared import made_probe
-from small_runs import prepare_digits, training_settings
+from small_runs import RESNET, prepare_digits, training_settings
 from torch import Tensor, nn
 
 from sgdline.data.batches import BatchOrder
@@ -33,7 +33,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}},
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.3}},
     "no_batch_norm": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "batch_norm": False}},
-    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
+    "resnet": RESNET,
 }
 LINE = {"every": 1, "positions": "grid", "interval": 0.3, "resolution": 0.1, "tolerance": 1e-3, "max_rings": 1}
 LINE |= {"batch_norm": "train", "augment": False, "validation": False, "sample_losses": False}

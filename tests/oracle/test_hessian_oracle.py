@@ -117,7 +117,7 @@ def run_of(dataset: Path, model: str, *, double: bool = True) -> tuple[Trainer, 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """90 training images in chunks of 32: the last one has 26."""
-    return prepare_digits(tmp_path_factory.mktemp("dataset"), train=SAMPLES)
+    return prepare_digits(tmp_path_factory.mktemp("dataset"), train=SAMPLES, image_size=4)
 
 
 # -- products ----------------------------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ class Squares(nn.Module):
 
     def __init__(self, sign: float) -> None:
         super().__init__()
-        self.linear = nn.Linear(64, 10, bias=False)
+        self.linear = nn.Linear(16, 10, bias=False)
         self.sign = sign
         nn.init.zeros_(self.linear.weight)
 

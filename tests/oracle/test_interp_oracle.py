@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from declared import made_probe
-from small_runs import prepare_digits, training_settings
+from small_runs import RESNET, prepare_digits, training_settings
 from torch import nn
 
 from sgdline.data.augmentation import augment
@@ -30,11 +30,11 @@ from sgdline.seeds import derive_seed, generator
 from sgdline.train.loop import Trainer
 
 CPU = torch.device("cpu")
-SEED, SIZE, SAMPLES, LR, DECAY, STEPS = 3, 32, 90, 0.4, 0.01, 6
+SEED, SIZE, SAMPLES, LR, DECAY, STEPS = 3, 32, 90, 0.4, 0.01, 4
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}},
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.3}},
-    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
+    "resnet": RESNET,
 }
 
 
@@ -87,7 +87,7 @@ def naive(dataset: Path, training: dict[str, Any], block: dict[str, Any]) -> lis
         here = [p.detach().clone() for p in network.parameters()]
         there = [p - LR * m for p, m in zip(here, buffer, strict=True)]
         losses, right = [], []
-        for alpha in (k / 10 for k in range(11)):
+        for alpha in (k / 5 for k in range(6)):
             moved = copy.deepcopy(network)
             moved.train(block["batch_norm"] == "train")
             total, correct = 0.0, 0
@@ -127,12 +127,12 @@ def test_intervals_agree_with_the_naive_loop(dataset: Path, model: str, momentum
         segments=[[0, STEPS]],
         augmentation={"crop_padding": 1 if augmented else 0, "flip": augmented},
     )
-    block = {"every": 1, "epochs": None, "updates": None, "alphas": 11, "accuracy": True}
+    block = {"every": 1, "epochs": None, "updates": None, "alphas": 6, "accuracy": True}
     block |= {"batch_norm": batch_norm, "augment": augmented}
     ours, theirs = measured(dataset, training, block), naive(dataset, training, block)
     assert [row["step"] for row in ours] == list(range(STEPS))
     for row, expected in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(row["alphas"], np.linspace(0, 1, 11), rtol=0, atol=1e-15)
+        np.testing.assert_allclose(row["alphas"], np.linspace(0, 1, 6), rtol=0, atol=1e-15)
         np.testing.assert_allclose(row["train_loss"], expected["train_loss"], rtol=0, atol=1e-10)
         np.testing.assert_array_equal(row["train_accuracy"], expected["train_accuracy"])
         assert row["step_length"] == pytest.approx(expected["step_length"], rel=1e-10)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from small_runs import line_settings, prepare_digits, training_settings
+from small_runs import RESNET, line_settings, prepare_digits, training_settings
 from torch import nn
 
 from sgdline.data.augmentation import augment
@@ -32,8 +32,9 @@ from sgdline.train.run import train_run
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}},
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.3}},
-    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
+    "resnet": RESNET,
 }
+STEPS = 7
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +46,19 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def probe_settings(
     model: str, *, momentum: float = 0.0, segments: int = 1, augmented: bool = False, **line: Any
 ) -> dict[str, Any]:
-    edges = [10 * part // segments for part in range(segments + 1)]
+    edges = [STEPS * part // segments for part in range(segments + 1)]
     training = training_settings(
         momentum=momentum,
         model=MODELS[model],
         lr=0.2,
         seed=3,
-        steps=10,
+        steps=STEPS,
         segments=[list(part) for part in pairwise(edges)],
         drop_last=True,
         augmentation={"crop_padding": 1 if augmented else 0, "flip": augmented},
     )
-    return line_settings(training, **{"every": 3, "augment": augmented, "max_rings": 3, "sample_losses": True, **line})
+    line = {"every": 3, "augment": augmented, "interval": 0.3, "max_rings": 2, "sample_losses": True} | line
+    return line_settings(training, **line)
 
 
 def measure(dataset: Path, folder: Path, settings: dict[str, Any], plan: Plan | None = None) -> pa.Table:
@@ -176,11 +178,11 @@ def test_grid_lines_agree_with_the_naive_loop(
     settings = probe_settings(model, momentum=momentum, augmented=momentum > 0, batch_norm=batch_norm, max_rings=1)
     table = measure(dataset, tmp_path, settings)
     naive = naive_lines(dataset, settings)
-    assert table["step"].to_pylist() == sorted(naive) == [0, 3, 6, 9]
+    assert table["step"].to_pylist() == sorted(naive) == [0, 3, 6]
     for row in table.to_pylist():
         line = naive[row["step"]]
         positions = row["positions"]
-        np.testing.assert_allclose(positions, np.arange(-5, 6) * 0.1, rtol=0, atol=0)
+        np.testing.assert_allclose(positions, np.arange(-3, 4) * 0.1, rtol=0, atol=0)
         samples = np.array(row["sample_loss"]).reshape(len(positions), 90)
         chunks = np.array(row["chunk_loss"]).reshape(len(positions), 3)
         for index, position in enumerate(positions):
@@ -207,7 +209,7 @@ def test_adaptive_lines_are_as_good_as_reported(dataset: Path, tmp_path: Path, m
     settings = probe_settings(model, positions="adaptive", tolerance=1e-3, sample_losses=False)
     table = measure(dataset, tmp_path, settings)
     naive = naive_lines(dataset, settings)
-    grid = common_grid(0.5, 0.02)
+    grid = common_grid(0.3, 0.02)
     curves = LineCurves.from_table(table, "train_loss").at(grid)
     for row, curve in zip(table.to_pylist(), curves, strict=True):
         exact = np.array([float(naive[row["step"]]["full"](position).mean()) for position in grid])
@@ -229,12 +231,12 @@ def test_batch_loss_at_zero_is_the_trace(dataset: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["mlp_dropout", "resnet"])
 def test_any_number_of_segments_gives_the_same_rows(dataset: Path, tmp_path: Path, model: str) -> None:
     tables = []
-    for segments in (1, 3, 10):
+    for segments in (1, 3, STEPS):
         folder = tmp_path / str(segments)
         table = measure(dataset, folder, probe_settings(model, momentum=0.9, segments=segments, max_rings=1))
         assert provenance(table)["replay_drift"] == 0.0
         tables.append(table.replace_schema_metadata(None))
-    assert tables[0].num_rows == 4
+    assert tables[0].num_rows == 3
     assert tables[1].equals(tables[0])
     assert tables[2].equals(tables[0])
 
@@ -249,7 +251,7 @@ def test_all_sets_in_one_pass_give_the_rows_of_sets_alone(
     plan = Plan(reseed=False, chunks_per_pass=3, statistics=statistics)
     joined = measure(dataset, tmp_path / "joined", settings, plan).to_pylist()
     alone = measure(dataset, tmp_path / "alone", settings).to_pylist()
-    assert len(joined) == len(alone) == 4
+    assert len(joined) == len(alone) == 3
     for ours, theirs in zip(joined, alone, strict=True):
         for column, value in theirs.items():
             if value is None or isinstance(value, str):
@@ -286,7 +288,7 @@ def test_a_network_measured_in_place_gives_the_rows_of_a_copy(dataset: Path, tmp
     settings = probe_settings(model, every=1)
     moved = measure(dataset, tmp_path / "moved", settings, Plan(in_place=True))
     copied = measure(dataset, tmp_path / "copied", settings, Plan())
-    assert moved.num_rows == 10
+    assert moved.num_rows == STEPS
     for column in ("train_loss", "direction_batch_loss", "validation_loss", "step_train_loss"):
         for ours, theirs in zip(moved[column].to_pylist(), copied[column].to_pylist(), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5)
@@ -309,7 +311,7 @@ def test_segments_and_reused_losses_leave_no_trace(dataset: Path, tmp_path: Path
         folder = tmp_path / str(segments)
         settings = probe_settings("resnet", momentum=0.9, segments=segments, every=1, positions=positions)
         tables.append(measure(dataset, folder, settings, plan).replace_schema_metadata(None))
-    assert tables[0].num_rows == 10
+    assert tables[0].num_rows == STEPS
     assert tables[1].equals(tables[0])
     if plan.positions_per_pass == 1:
         rows = tables[0].to_pylist()
@@ -320,6 +322,6 @@ def test_segments_and_reused_losses_leave_no_trace(dataset: Path, tmp_path: Path
 def test_the_same_settings_give_the_same_bytes(dataset: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         measure(dataset, tmp_path / name, probe_settings("resnet", segments=2, positions="adaptive"))
-    names = ["trace.arrow", "line.arrow", "segment1.arrow", "checkpoints/step00000010.safetensors"]
+    names = ["trace.arrow", "line.arrow", "segment1.arrow", "checkpoints/step00000007.safetensors"]
     for name in names:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name

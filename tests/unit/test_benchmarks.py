@@ -92,9 +92,11 @@ def numbers(entry: Any) -> list[float]:
     return [float(entry)] if isinstance(entry, int | float) else []
 
 
+@pytest.mark.slow
 def test_a_quick_run_gives_results_and_a_page_with_all_sections(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--quick", "--threads", "1", "--repeats", "1"]
+    command += ["--cases", "resnet20", "mlp", "scaling", "checks", "tables"]  # tiny_resnet is measured as mlp is
     done = subprocess.run(
         [*command, "--output", str(tmp_path)],
         env=environment,
@@ -106,11 +108,11 @@ def test_a_quick_run_gives_results_and_a_page_with_all_sections(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     [path] = (tmp_path / "results").glob("*.json")
     document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    assert {"environment", "resnet20", "tiny_resnet", "mlp", "scaling", "checks", "tables"} == document.keys()
+    assert {"environment", "resnet20", "mlp", "scaling", "checks", "tables"} == document.keys()
     found = numbers(document)
-    assert len(found) > 200
+    assert len(found) > 150
     assert all(map(math.isfinite, found))
-    for name in ("resnet20", "tiny_resnet", "mlp"):
+    for name in ("resnet20", "mlp"):
         case = document[name]
         assert set(case["ways"]) == set(report.WAYS)
         assert case["largest_difference"] < 1e-4 or document["environment"]["device"] != "cpu"

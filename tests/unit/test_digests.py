@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_python import PROGRAM
 
 from sgdline import digests
 from sgdline.table_modules import table_modules
@@ -86,7 +87,7 @@ def test_a_scripts_digest_covers_all_that_it_loads(script: Path) -> None:
         "        importlib.import_module(node.module)\n"
         "print('\\n'.join(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'sgdline'))\n"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    result = subprocess.run([os.environ[PROGRAM], "-c", program], capture_output=True, text=True, check=True)
     loaded = {Path(line).resolve() for line in result.stdout.split()}
     loaded = {path for path in loaded if path.name != "__init__.py"}
     assert loaded
@@ -172,7 +173,7 @@ def test_what_was_read_before_gives_the_same_digest(tmp_path: Path) -> None:
     )
 
     def run() -> tuple[str, int]:
-        result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        result = subprocess.run([os.environ[PROGRAM], "-c", program], capture_output=True, text=True, check=True)
         digest, parsed = result.stdout.split()
         return digest, int(parsed)
 

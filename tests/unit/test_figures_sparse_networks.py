@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from drawn_figures import render
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import UPDATES_PER_EPOCH, as_table, evaluation_table, hvp_table, run_settings, trace_table
@@ -344,7 +345,7 @@ def draw_valley(**changes: Any) -> tuple[Figure, dict[str, pa.Table]]:
     tables, settings = valley(**changes)
     with style.applied():
         figure = ext_large_steps.draw(tables, settings=settings)
-        figure.draw_without_rendering()
+        render(figure)
     return figure, tables
 
 
@@ -365,7 +366,7 @@ def test_a_run_that_measures_its_jacobian_shows_its_rank() -> None:
     tables["jac"] = as_table("jac", rows, {"tolerance": 0.0001})
     with style.applied():
         figure = ext_large_steps.draw(tables, settings=settings)
-        figure.draw_without_rendering()
+        render(figure)
     assert labelled(figure.axes[3], "rank of the Jacobian") == ([0.0, 1.5, 3.0], [50.0, 41.0, 37.0])
     assert figure.axes[3].get_ylim() == pytest.approx((0.0, 52.5))
     assert figure.axes[3].get_xlim()[1] > 3.0  # behind the last update

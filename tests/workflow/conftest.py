@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def edited(smoke: Workflow, tmp_path: Path) -> Workflow:
     folder = tmp_path / "workflow"
     shutil.copytree(smoke.folder, folder, copy_function=shutil.copy2)
     return Workflow(folder)
+
+
+@pytest.fixture(scope="session")
+def planned_as_cloned(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, int]]:
+    """Plan with the workflow as cloned; what several tests ask for is planned once."""
+    return cache(copy_workflow(tmp_path_factory.mktemp("cloned") / "workflow").planned)
 
 
 @pytest.fixture

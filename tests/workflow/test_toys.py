@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,10 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
     assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
 
 
-def test_toys_are_targets_by_default_and_left_out_by_run(fresh: Workflow) -> None:
-    everything = fresh.planned()
+def test_toys_are_targets_by_default_and_left_out_by_run(
+    planned_as_cloned: Callable[..., dict[str, int]], fresh: Workflow
+) -> None:
+    everything = planned_as_cloned()
     count = everything["simulate_toy"]
     assert count > 1
     assert everything["plot_toy"] >= count
