@@ -105,6 +105,7 @@ def training_slice(case: Case, *, segments: list[list[int]], threads: int) -> di
         "segments": segments,
         "threads": threads,
         "drop_last": True,
+        "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0},
         "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
         "augmentation": {"crop_padding": 0, "flip": False},

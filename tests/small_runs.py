@@ -52,6 +52,7 @@ def training_settings(*, momentum: float = 0.9, weight_decay: float = 0.01, **ch
         "segments": [[0, 4], [4, 8], [8, 12]],
         "threads": 1,
         "drop_last": False,
+        "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "sgd", "momentum": momentum, "weight_decay": weight_decay},
         "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
         "augmentation": {"crop_padding": 0, "flip": False},

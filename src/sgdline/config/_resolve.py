@@ -776,6 +776,7 @@ def _run_facts(experiment: Block, config: Block, path: KeyPath, faults: Faults) 
         drop_last=experiment.get("drop_last"),
         augments=None if len(augmentation) < 2 else augmentation["crop_padding"] > 0 or augmentation["flip"],
         imports_lines=experiment.get("import_lines") is not None,
+        loss=None if faults.under((*path, "loss")) else build_thing("loss", experiment["loss"], tag="name"),
         probes={
             probe: build(declaration("probe", probe), options)
             for probe, options in _mapping(experiment, "probes").items()

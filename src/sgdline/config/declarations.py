@@ -18,6 +18,8 @@ from sgdline.declare.faults import Index
 from sgdline.declare.run_facts import ROUNDING, Fault
 from sgdline.declare.schema import JsonSchema, schema_of
 from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, Lt, MaxLen, MinLen, OfKind, Pattern, Unique, Words
+from sgdline.losses.base import Loss
+from sgdline.losses.cross_entropy import CrossEntropy
 from sgdline.probes.base import ProbeOptions
 from sgdline.probes.line.options import LineOptions
 from sgdline.toys.base import FigureId, FigureIds, LearningRate, ToyOptions
@@ -330,6 +332,8 @@ class ExperimentOptions:
     """CPU threads of one training or probing job; one is fastest for small networks."""
     drop_last: bool = True
     """Leave out the incomplete last batch of an epoch."""
+    loss: Annotated[Loss, OfKind("loss", tag="name", default="cross_entropy")] = field(default_factory=CrossEntropy)
+    """What is minimised, and what all probes measure."""
     optimizer: OptimizerOptions = OptimizerOptions()
     """Update rule."""
     schedule: ScheduleOptions = ScheduleOptions()

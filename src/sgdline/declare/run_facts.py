@@ -43,6 +43,7 @@ class RunFacts:
         augments: Whether the training images are augmented.
         imports_lines: Whether the lines were measured elsewhere, so that nothing is trained.
         rule: The declaration of the update rule.
+        loss: The declaration of the loss.
         probes: Declarations of the probes by name.
         incomplete: Keys of the experiment that leave out something at fault, for rules that need to know all of it.
     """
@@ -59,6 +60,7 @@ class RunFacts:
     augments: bool | None = None
     imports_lines: bool = False
     rule: Any = None
+    loss: Any = None
     probes: Mapping[str, Any] = field(default_factory=dict)
     incomplete: frozenset[str] = frozenset()
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from sgdline.declare.registry import Declared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    LossFunction = Callable[[Tensor, Tensor], Tensor]
+LossFunction: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +22,12 @@ class Loss(Declared):
 
     Attributes:
         never_negative: No sample has a loss below 0; the interpolation probe then keeps the accuracy in its sign.
+        is_cross_entropy: The loss is minus the logarithm of the probability that a softmax over the outputs gives to
+            the target; what is known of a Hessian and a covariance of gradients holds for it.
     """
 
     never_negative: ClassVar[bool] = False
+    is_cross_entropy: ClassVar[bool] = False
 
     def of_samples(self) -> LossFunction:
         """Return the function from outputs (n, classes) and targets (n,), int64, to the loss of each sample (n,).

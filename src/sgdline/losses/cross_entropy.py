@@ -16,6 +16,7 @@ class CrossEntropy(Loss):
     """Cross-entropy of a softmax over the outputs, in nats."""
 
     never_negative: ClassVar[bool] = True
+    is_cross_entropy: ClassVar[bool] = True
 
     def of_samples(self) -> LossFunction:
         """Return the cross-entropy of each sample."""

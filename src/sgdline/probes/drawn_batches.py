@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import ImageData, ImageSet
-from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.lines import Line, LineEngine, chunk_means, mean_losses
 from sgdline.engine.network import MeasuringSet, draws_random_numbers
 from sgdline.engine.plan import Plan
@@ -24,7 +23,7 @@ from sgdline.errors import SgdlineError
 from sgdline.probes.fresh_batches import batch_of_rows
 from sgdline.probes.measuring_images import MeasuringImages, measuring_images
 from sgdline.seeds import derive_seed, generator
-from sgdline.train.loop import Batch
+from sgdline.train.loop import Batch, Trainer
 from sgdline.train.micro_batches import chunk_size, mask_seeds
 
 # Small networks pay for each pass rather than for its samples: several chunks share one, each with statistics of its
@@ -78,11 +77,11 @@ class DrawnBatches:
 class BatchLosses:
     """Mean losses of batches and of whole splits along lines, BatchNorm in train mode with each chunk's statistics."""
 
-    def __init__(self, model: nn.Module, images: ImageData, run: Mapping[str, Any], *, validation: bool) -> None:
+    def __init__(self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], *, validation: bool) -> None:
         """Make the engine and cut the splits into chunks.
 
         Args:
-            model: The run's network.
+            trainer: The run, whose network and loss are taken.
             images: Its data set.
             run: Its training slice.
             validation: Whether the validation set is measured as well.
@@ -96,7 +95,8 @@ class BatchLosses:
         measured = measuring_images(images, run, augment=False, validation=validation)
         first = slice(0, _CHUNKS_PER_PASS * self._chunk_size)
         tried = replace(measured, train=ImageSet(measured.train.inputs[first], measured.train.targets[first]))
-        self.engine = _chosen_engine(model, tried)
+        self._model, self._loss = trainer.model, trainer.loss.of_samples()
+        self.engine = self._chosen_engine(tried)
         self.train = measured.prepared(self.engine)
         self.validation = measured.prepared(self.engine, "validation") if len(measured.validation) else None
 
@@ -149,45 +149,42 @@ class BatchLosses:
             "chunks_per_pass": self.engine.network.plan.chunks_per_pass,
         }
 
-    def exact_engine(self, model: nn.Module, batch: Batch) -> tuple[LineEngine, str]:
+    def exact_engine(self, batch: Batch) -> tuple[LineEngine, str]:
         """Return an engine in float64 and its precision; in float32 if the network does not allow a float64 copy.
 
         Second differences down to a millionth of a curve's range (C-M2) are below what float32 resolves.
 
         Args:
-            model: The run's network.
             batch: One to try it on.
 
         Cost: one forward pass.
         """
         try:
-            engine = LineEngine(model, cross_entropy, batch_norm="train", plan=Plan(precision="float64"))
+            engine = LineEngine(self._model, self._loss, batch_norm="train", plan=Plan(precision="float64"))
             for part in self.prepared([batch], engine=engine):
                 _at_present(engine, part)
         except Exception:  # a user's module can raise anything
-            return _engine_of(model, Plan()), "float32"
+            return self._engine_of(Plan()), "float32"
         return engine, "float64"
 
+    def _chosen_engine(self, tried: MeasuringImages) -> LineEngine:
+        """Return an engine that takes several chunks per pass, unless the network's losses are others then."""
+        plain = self._engine_of(Plan())
+        if plain.network.plan.in_place or draws_random_numbers(self._model, tried.train.inputs[:2], train_mode=True):
+            return plain
+        several = self._engine_of(Plan(reseed=False, chunks_per_pass=_CHUNKS_PER_PASS))
+        expected, found = (_at_present(engine, tried.prepared(engine)) for engine in (plain, several))
+        return several if torch.allclose(found, expected, rtol=_SAME_LOSS, atol=_SAME_LOSS) else plain
 
-def _chosen_engine(model: nn.Module, tried: MeasuringImages) -> LineEngine:
-    """Return an engine that takes several chunks per pass, unless the network's losses are others then."""
-    plain = _engine_of(model, Plan())
-    if plain.network.plan.in_place or draws_random_numbers(model, tried.train.inputs[:2], train_mode=True):
-        return plain
-    several = _engine_of(model, Plan(reseed=False, chunks_per_pass=_CHUNKS_PER_PASS))
-    expected, found = (_at_present(engine, tried.prepared(engine)) for engine in (plain, several))
-    return several if torch.allclose(found, expected, rtol=_SAME_LOSS, atol=_SAME_LOSS) else plain
+    def _engine_of(self, plan: Plan) -> LineEngine:
+        """Return an engine on a copy of the network, or in place where it cannot be copied."""
+        try:
+            return LineEngine(self._model, self._loss, batch_norm="train", plan=plan)
+        except SgdlineError:
+            return LineEngine(self._model, self._loss, batch_norm="train", plan=Plan(in_place=True))
 
 
 def _at_present(engine: LineEngine, measured: MeasuringSet) -> Tensor:
     """Return the loss of every sample at the network's present parameters. Shape (1, N)."""
     with engine.network.opened():
         return engine.network.losses(engine.network.origin()[None], measured)
-
-
-def _engine_of(model: nn.Module, plan: Plan) -> LineEngine:
-    """Return an engine on a copy of the network, or in place where it cannot be copied."""
-    try:
-        return LineEngine(model, cross_entropy, batch_norm="train", plan=plan)
-    except SgdlineError:
-        return LineEngine(model, cross_entropy, batch_norm="train", plan=Plan(in_place=True))

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
-from torch import nn
 
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.models.state import restored
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, kept_generators, seed_masks
+from sgdline.train.loop import Trainer
 from sgdline.train.micro_batches import chunk_size
 
 # Without gradients a pass keeps the activations of one layer at a time: less memory than a training step.
@@ -22,15 +21,16 @@ BATCHES_PER_PASS = 4
 class Evaluator:
     """Evaluates a network on some splits of a data set and leaves it as it was."""
 
-    def __init__(self, model: nn.Module, parts: Mapping[str, ImageSet], run: Mapping[str, Any]) -> None:
+    def __init__(self, trainer: Trainer, parts: Mapping[str, ImageSet], run: Mapping[str, Any]) -> None:
         """Take the splits by name.
 
         Args:
-            model: The network.
+            trainer: The run, whose network and loss are taken.
             parts: Its splits, those without images included.
             run: Its training slice.
         """
-        self._model = model
+        self._model = trainer.model
+        self._loss = trainer.loss.of_samples()
         self._parts = parts
         self._seed = int(run["seed"])
         self._samples_per_pass = BATCHES_PER_PASS * chunk_size(run)
@@ -63,7 +63,7 @@ class Evaluator:
             # A network may draw random numbers in eval mode too; equal rows whatever the number of segments.
             seed_masks(derive_seed(self._seed, f"evaluation_masks_{name}", index), targets.device)
             outputs = self._model(part.inputs[rows])
-            loss += functional.cross_entropy(outputs, targets, reduction="none").double().sum()
+            loss += self._loss(outputs, targets).double().sum()
             # The largest of outputs with a NaN is the NaN: no answer, whatever class it stands for.
             correct += ((outputs.argmax(1) == targets) & ~outputs.isnan().any(1)).sum()
         return float(loss) / len(part), int(correct) / len(part)

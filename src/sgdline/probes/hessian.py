@@ -58,7 +58,9 @@ class MeasuredHessian:
         self._options = options
         self._chunks = measuring_chunks(images, run, probe=probe, samples=options.samples, augment=options.augment)
         train_mode = options.batch_norm == "train"
-        self._hessian = FullBatchHessian(trainer.model, trainer.vector, self._chunks, train_mode=train_mode)
+        self._hessian = FullBatchHessian(
+            trainer.model, trainer.vector, self._chunks, train_mode=train_mode, loss=trainer.loss.of_samples()
+        )
         # One start for the whole run: no row depends on another, whatever the segments.
         draws = generator(int(run["seed"]), f"{probe}_start")
         self._start: Vector = torch.randn(trainer.vector.size, generator=draws, dtype=torch.float64).numpy()

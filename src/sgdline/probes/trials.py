@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.trial import Subject
 from sgdline.probes.base import PlannedOptions
 from sgdline.probes.measuring_images import MeasuringImages
@@ -27,7 +26,7 @@ def first_line(
     """
     return Subject(
         model=trainer.model,
-        loss=cross_entropy,
+        loss=trainer.loss.of_samples(),
         batch_norm=options.batch_norm,
         inputs=measured.train.inputs,
         targets=measured.train.targets,

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from sgdline.errors import SgdlineError
+from sgdline.losses.base import Loss
 from sgdline.models.parameters import ParameterVector
 from sgdline.models.state import NetworkState
 from sgdline.runtime import inner_progress
@@ -41,6 +41,7 @@ class Landscape:
         batch: Batch,
         batch_loss: float,
         *,
+        loss: Loss,
         chunks: Callable[[], Sequence[Batch]],
         micro_batch: int | None = None,
     ) -> None:
@@ -51,12 +52,14 @@ class Landscape:
             vector: Its parameters theta_t.
             batch: The batch B_t of the update.
             batch_loss: L_{B_t}(theta_t), nats.
+            loss: What the network is trained with.
             chunks: Returns the training set, in chunks of a forward pass.
             micro_batch: Samples of the batch that share a forward pass; all of them if None.
         """
         self._model = model
         self._vector = vector
         self._batch = batch
+        self._loss_function = {"mean": loss.of_batch(), "none": loss.of_samples()}
         self._chunks = chunks
         self._micro_batch = micro_batch
         self.batch_loss = batch_loss
@@ -131,7 +134,7 @@ class Landscape:
 
     def _loss(self, batch: Batch, *, reduction: str) -> Tensor:
         seed_masks(batch.mask_seed, batch.inputs.device)
-        return functional.cross_entropy(self._model(batch.inputs), batch.targets, reduction=reduction)
+        return self._loss_function[reduction](self._model(batch.inputs), batch.targets)
 
     @contextmanager
     def _moved(self, displacement: Tensor | None) -> Iterator[NetworkState]:

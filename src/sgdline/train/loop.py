@@ -14,13 +14,14 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import ImageData
+from sgdline.declare.build import build_thing
 from sgdline.errors import SgdlineError
+from sgdline.losses.base import Loss
 from sgdline.models.loading import build_model, check_model
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
 from sgdline.models.state import Attributes, NetworkState
@@ -119,6 +120,8 @@ class Trainer:
         self._use_channels_last(entry)
         self.vector = ParameterVector(self.model)
         self._attributes = Attributes(self.model)
+        self.loss: Loss = build_thing("loss", settings["loss"], tag="name")
+        self._loss_function = {"mean": self.loss.of_batch(), "none": self.loss.of_samples()}
         samples, batch_size = len(self._train.targets), int(settings["batch_size"])
         optimizer = settings["optimizer"]
         self._rule = make_update_rule(optimizer)
@@ -347,7 +350,7 @@ class Trainer:
         self.model.train()
         self.vector.zero_gradient()
         seed_masks(batch.mask_seed, batch.inputs.device)
-        loss = functional.cross_entropy(self.model(batch.inputs), batch.targets, reduction=reduction)
+        loss: Tensor = self._loss_function[reduction](self.model(batch.inputs), batch.targets)
         try:
             loss.sum().backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
@@ -407,7 +410,13 @@ class Trainer:
         batch = self.batch(step)
         batch_loss, gradient = self.gradient(batch)
         landscape = Landscape(
-            self.model, self.vector, batch, batch_loss, chunks=lambda: self._chunks, micro_batch=self._micro_batch
+            self.model,
+            self.vector,
+            batch,
+            batch_loss,
+            loss=self.loss,
+            chunks=lambda: self._chunks,
+            micro_batch=self._micro_batch,
         )
         move = self._rule.move(
             self.vector.value,

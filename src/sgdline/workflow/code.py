@@ -13,9 +13,15 @@ def source_code(config: Config, dataset: str) -> str:
     return registry.code_of("source", config["datasets"][dataset]["source"])
 
 
-def update_rule_module(config: Config, run: RunKey) -> str:
-    """Return the module of the update rule that a run is trained with."""
-    return f"sgdline.train.update_rules.{experiment_of(config, run)['optimizer']['name']}"
+def training_code(config: Config, run: RunKey) -> list[str]:
+    """Return the modules, or entries, of what a run is trained with: its update rule and its loss."""
+    block = experiment_of(config, run)
+    return [f"sgdline.train.update_rules.{block['optimizer']['name']}", loss_code(config, run)]
+
+
+def loss_code(config: Config, run: RunKey) -> str:
+    """Return the module of the loss that a run minimises, or its entry."""
+    return registry.code_of("loss", experiment_of(config, run)["loss"]["name"])
 
 
 def probe_module(probe: str) -> str:

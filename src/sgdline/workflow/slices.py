@@ -48,6 +48,7 @@ def training_slice(config: Config, run: RunKey) -> dict[str, Any]:
         "batch_size": run.batch_size,
         "seed": run.seed,
         "segments": [list(bound) for bound in segment_bounds(block["steps"], block["segments"])],
+        "loss": copy.deepcopy(block["loss"]),
         "optimizer": optimizer_in_use(block["optimizer"]),
         "schedule": _named_options(block["schedule"]),
         **{key: copy.deepcopy(block[key]) for key in kept},

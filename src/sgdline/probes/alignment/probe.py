@@ -105,7 +105,14 @@ class AlignmentProbe(Probe[AlignmentOptions]):
         measured_at, gradients = self._now
         if measured_at != step:
             raise RuntimeError("an update has to be observed before it is measured")
-        here = Landscape(trainer.model, trainer.vector, update.batch, update.batch_loss, chunks=lambda: self._chunks)
+        here = Landscape(
+            trainer.model,
+            trainer.vector,
+            update.batch,
+            update.batch_loss,
+            loss=trainer.loss,
+            chunks=lambda: self._chunks,
+        )
         _, full = here.full_gradient()
         full_norm, own = norm(full), self._kept[step]
         pairs = _pairwise_cosines(gradients, own.norms)

@@ -26,7 +26,7 @@ class EvaluationProbe(Probe[EvaluationOptions]):
 
     def prepare(self) -> None:
         """Take the splits of the data set."""
-        self._evaluator = Evaluator(self.trainer.model, all_splits(self.images), self.run)
+        self._evaluator = Evaluator(self.trainer, all_splits(self.images), self.run)
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""

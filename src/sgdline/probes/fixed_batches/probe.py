@@ -42,7 +42,7 @@ class FixedBatchesProbe(Probe[FixedBatchesOptions]):
         """
         self._alphas = np.arange(self.options.alphas) / (self.options.alphas - 1)
         drawn = DrawnBatches(self.images, self.run)
-        self._losses = BatchLosses(self.trainer.model, self.images, self.run, validation=False)
+        self._losses = BatchLosses(self.trainer, self.images, self.run, validation=False)
         self._batches = self._losses.prepared([drawn.batch(index) for index in range(self.options.batches)])
         self._before: _Iterate | None = None
         self._here: _Iterate | None = None

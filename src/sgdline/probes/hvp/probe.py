@@ -34,7 +34,7 @@ class HvpProbe(Probe[HvpOptions]):
         """
         trainer, images, run = self.trainer, self.images, self.run
         self._hessian = MeasuredHessian(trainer, images, run, self.options, probe=self.table.name)
-        self._validation = Evaluator(trainer.model, {"validation": images.validation}, run)
+        self._validation = Evaluator(trainer, {"validation": images.validation}, run)
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""

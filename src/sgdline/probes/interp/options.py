@@ -49,6 +49,9 @@ class InterpOptions(MeasuresWithAugmentation, MeasuresInChunks, PlannedOptions, 
         from sgdline.declare.faults import Index
 
         yield from super().faults(run)
+        if self.accuracy and run.loss is not None and not run.loss.never_negative:
+            rule = "must be false with a loss that may be negative, got true"
+            yield Fault(("accuracy",), f"{rule}. Set it to false; probes.evaluation measures the accuracy.")
         yield from self.plan.faults(run, precision=self.precision)
         images, steps, sizes = run.training_images, run.steps, run.batch_sizes.values()
         # A batch size that is left out may be the one with which an epoch is reached.

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.lines import mean_losses
+from sgdline.losses.base import LossFunction
 from sgdline.probes.interp.options import InterpOptions
 from sgdline.probes.interp.table import INTERP
 from sgdline.probes.probe import Probe, Rows, place_of
@@ -25,23 +25,23 @@ from sgdline.probes.update_lines import NextStart, UpdateLines
 from sgdline.train.loop import Update
 
 
-def signed_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the cross-entropy of each sample, nats, with a minus sign where the network is wrong.
+def signed(loss: LossFunction) -> LossFunction:
+    """Return a loss that gives each sample its loss, with a minus sign where the network is wrong.
 
-    The engine returns one number per sample. A cross-entropy is never negative, so that its sign, that of a zero
-    included, is free to say whether the largest output is that of the sample's class: no second forward pass. An
-    output that is no number is an answer that is wrong, as in the evaluation probe.
+    The engine returns one number per sample. If no loss is negative, its sign, that of a zero included, is free to say
+    whether the largest output is that of the sample's class: no second forward pass. An output that is no number is an
+    answer that is wrong, as in the evaluation probe.
 
     Args:
-        outputs: Logits. Shape (n, classes).
-        targets: Classes. Shape (n,).
-
-    Returns:
-        Shape (n,).
+        loss: Outputs (n, classes) and targets (n,) -> losses (n,), none of them negative.
     """
-    right = (outputs.argmax(1) == targets) & ~outputs.isnan().any(1)
-    losses = cross_entropy(outputs, targets).abs()  # a perfect answer has -0.0
-    return torch.where(right, losses, -losses)
+
+    def signed_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        right = (outputs.argmax(1) == targets) & ~outputs.isnan().any(1)
+        losses = loss(outputs, targets).abs()  # a perfect answer has -0.0
+        return torch.where(right, losses, -losses)
+
+    return signed_loss
 
 
 def _summary(found: Tensor) -> NDArray[np.float64]:
@@ -63,14 +63,14 @@ class InterpProbe(Probe[InterpOptions]):
             SgdlineError: If BatchNorm in train mode would see a chunk of one sample, or the network does not allow
                 the plan.
         """
-        options = self.options
+        options, loss = self.options, self.trainer.loss.of_samples()
         self._alphas = np.arange(options.alphas) / (options.alphas - 1)
         self._lines = UpdateLines(
             self.trainer,
             self.images,
             self.run,
             self.plan,
-            loss=signed_cross_entropy if options.accuracy else cross_entropy,
+            loss=signed(loss) if options.accuracy else loss,
             batch_norm=options.batch_norm,
             augment=options.augment,
         )

@@ -13,7 +13,6 @@ import numpy as np
 from torch import Tensor
 
 from sgdline.data.images import ImageData, ImageSet
-from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.lines import Line, Together, chunk_means, mean_losses
 from sgdline.engine.network import MeasuringSet
 from sgdline.engine.plan import Plan
@@ -60,7 +59,7 @@ class LineSampler(UpdateLines):
             images,
             run,
             plan,
-            loss=cross_entropy,
+            loss=trainer.loss.of_samples(),
             batch_norm=options.batch_norm,
             augment=options.augment,
             validation=options.validation,

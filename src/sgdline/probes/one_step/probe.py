@@ -53,8 +53,8 @@ class OneStepProbe(Probe[OneStepOptions]):
             [[0.0], np.geomspace(options.lowest, options.highest, options.step_sizes)]
         )
         self._batches = DrawnBatches(images, run)
-        self._losses = BatchLosses(self.trainer.model, images, run, validation=options.validation)
-        self._exact, self._precision = self._losses.exact_engine(self.trainer.model, self._batches.batch(0))
+        self._losses = BatchLosses(self.trainer, images, run, validation=options.validation)
+        self._exact, self._precision = self._losses.exact_engine(self._batches.batch(0))
         self._last_lr = 0.0
 
     def facts(self) -> dict[str, Any]:

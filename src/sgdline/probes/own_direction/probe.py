@@ -66,7 +66,14 @@ class OwnDirectionProbe(Probe[OwnDirectionOptions]):
         Cost: one gradient of the training set, and one per batch.
         """
         trainer, draws = self.trainer, self.options.draws
-        here = Landscape(trainer.model, trainer.vector, update.batch, update.batch_loss, chunks=lambda: self._chunks)
+        here = Landscape(
+            trainer.model,
+            trainer.vector,
+            update.batch,
+            update.batch_loss,
+            loss=trainer.loss,
+            chunks=lambda: self._chunks,
+        )
         _, full = here.full_gradient()
         full_norm = norm(full)
         rows = []
