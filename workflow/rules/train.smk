@@ -15,7 +15,7 @@ rule measure_sharpness:
         gpu=1,
     params:
         settings=JOBS.start_settings,
-        code=JOBS.code("measure_sharpness.py", "sgdline.train.update_rules.sgd"),
+        code=JOBS.start_code("measure_sharpness.py"),
         model_code=JOBS.start_model_code,
     message:
         "Measuring the sharpness of the start {wildcards.start}"

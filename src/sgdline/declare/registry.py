@@ -40,6 +40,8 @@ class KindOfThing:
 KINDS = {
     "probe": KindOfThing("probe", "probes", "ProbeOptions", "options"),
     "toy": KindOfThing("toy", "toys", "ToyOptions", "options"),
+    "update_rule": KindOfThing("update rule", "train.rules", "UpdateRule"),
+    "schedule": KindOfThing("schedule", "train.schedules", "Schedule"),
 }
 _ROOT = Path(__file__).parents[1]
 
@@ -62,6 +64,14 @@ def is_entry(name: object) -> TypeGuard[str]:
 def label(name: str) -> str:
     """Return what a thing is called in the names of files and tables: its name, or that of an entry's declaration."""
     return name.rpartition(":")[2]
+
+
+def called(thing: Declared) -> str:
+    """Return what a message calls a thing: its name, or that of its declaration if it is the user's."""
+    parts = type(thing).__module__.split(".")
+    if parts[0] != "sgdline":
+        return type(thing).__name__
+    return parts[-2] if parts[-1] == "options" else parts[-1]
 
 
 def code_of(kind: str, name: str) -> str:
@@ -106,8 +116,9 @@ def declaration(kind: str, name: str) -> type[Declared]:
 def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declared]:
     place = KINDS[kind]
     subject = f"The {place.words} {entry!r}"
+    article = "an" if place.words[0] in "aeiou" else "a"
     with working_directory_importable(entry):
-        found: Any = named_by(entry, subject=subject, thing=f"declaration of a {place.words}")
+        found: Any = named_by(entry, subject=subject, thing=f"declaration of {article} {place.words}")
     declares: bool = isinstance(found, type) and issubclass(found, base) and is_dataclass(found)
     if declares:
         declared: type[Declared] = found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,8 +39,9 @@ class RunFacts:
         drop_last: Whether the incomplete last batch of an epoch is left out.
         augments: Whether the training images are augmented.
         imports_lines: Whether the lines were measured elsewhere, so that nothing is trained.
-        rule: The declaration of the update rule.
+        rule: The declaration of the update rule, see `sgdline.train.rules.base`.
         probes: Declarations of the probes by name.
+        at_fault: Keys of the experiment that are at fault.
     """
 
     dataset: str | None = None
@@ -55,11 +56,19 @@ class RunFacts:
     imports_lines: bool = False
     rule: Any = None
     probes: Mapping[str, Any] = field(default_factory=dict)
+    at_fault: Collection[str] = ()
 
     @property
     def training_images(self) -> int | None:
         """Number of the training images, at least 1; None if it is not known."""
         return self.images.get("train") or None
+
+    def sizes_of_batches(self) -> list[int]:
+        """Return the samples of the batches that a run may see, those of incomplete batches included."""
+        sizes = list(self.batch_sizes.values())
+        if self.drop_last is False and self.training_images is not None:
+            sizes += [self.training_images % size for size in sizes if self.training_images % size]
+        return sizes
 
     def chunk_size(self, batch_size: int) -> int:
         """Return how many samples share a forward pass: those of a batch, or of a part of it."""

@@ -17,6 +17,7 @@ from sgdline.errors import SgdlineError
 from sgdline.probes.measuring_chunks import measuring_chunks
 from sgdline.seeds import generator
 from sgdline.train.loop import Trainer
+from sgdline.train.settings import TrainingSettings
 
 
 class HessianEigenpairs:
@@ -26,7 +27,7 @@ class HessianEigenpairs:
         self,
         trainer: Trainer,
         images: ImageData,
-        run: Mapping[str, Any],
+        run: TrainingSettings,
         settings: Mapping[str, Any],
         *,
         probe: str,
@@ -65,7 +66,7 @@ class HessianEigenpairs:
         self._hessian = FullBatchHessian(
             trainer.model, trainer.vector, self._chunks, train_mode=settings["batch_norm"] == "train"
         )
-        draws = generator(int(run["seed"]), f"{probe}_start")
+        draws = generator(run.seed, f"{probe}_start")
         self._start: Vector = torch.randn(size, generator=draws, dtype=torch.float64).numpy()
 
     def facts(self) -> dict[str, Any]:

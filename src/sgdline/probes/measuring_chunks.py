@@ -9,10 +9,11 @@ from sgdline.data.images import ImageData
 from sgdline.engine.hessian import Chunk
 from sgdline.errors import SgdlineError
 from sgdline.probes.measuring_images import measuring_images
+from sgdline.train.settings import TrainingSettings
 
 
 def measuring_chunks(
-    images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], *, probe: str
+    images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], *, probe: str
 ) -> list[Chunk]:
     """Return the chunks that lines are measured on: the same images, draws and masks; of the first samples alone.
 

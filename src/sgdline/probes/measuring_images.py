@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sgdline.data.augmentation import augment
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.micro_batches import chunk_size
+from sgdline.train.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class MeasuringImages:
         return [derive_seed(self.seed, purpose, index) for index in range(-(-samples // self.chunk_size))]
 
 
-def measuring_images(images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any]) -> MeasuringImages:
+def measuring_images(images: ImageData, run: TrainingSettings, settings: Mapping[str, Any]) -> MeasuringImages:
     """Return what the lines of a run are measured on.
 
     Args:
@@ -37,13 +38,13 @@ def measuring_images(images: ImageData, run: Mapping[str, Any], settings: Mappin
         settings: The config's line block.
     """
     # The run's own seed also where it continues another run: both are measured on the same images.
-    seed = int(run["seed"])
+    seed = run.seed
     parts = {"train": images.train, "validation": images.validation}
     if not settings["validation"]:
         parts["validation"] = ImageSet(images.validation.inputs[:0], images.validation.targets[:0])
     for name, part in parts.items():
         if settings["augment"]:
             draws = generator(seed, f"probe_augmentation_{name}")
-            inputs = augment(part.inputs, **run["augmentation"], fill=images.black, generator=draws)
+            inputs = augment(part.inputs, **asdict(run.augmentation), fill=images.black, generator=draws)
             parts[name] = ImageSet(inputs, part.targets)
     return MeasuringImages(parts["train"], parts["validation"], chunk_size(run), seed)

@@ -14,6 +14,7 @@ from typing import Any
 
 from sgdline.chosen_updates import is_chosen
 from sgdline.data.images import ImageData, load_images
+from sgdline.declare.build import build
 from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.network import draws_random_numbers
 from sgdline.engine.plan import Plan, PlanReport, write_plan
@@ -23,14 +24,15 @@ from sgdline.probes.measuring_images import measuring_images
 from sgdline.runtime import set_up_torch
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
 # Positions of an adaptive line before any was measured: 17 nodes, and some lines take more.
 _ADAPTIVE_POSITIONS = 20
 
-# The run, its images, its training slice, the probe's block, its first update -> what plans are tried on, what is ahead
-Trial = Callable[[Trainer, ImageData, Mapping[str, Any], Mapping[str, Any], Update], tuple[Subject, Work]]
+# The run, its images, its settings, the probe's block, its first update -> what plans are tried on, what is ahead
+Trial = Callable[[Trainer, ImageData, TrainingSettings, Mapping[str, Any], Update], tuple[Subject, Work]]
 
 
 def plan_probe(
@@ -56,7 +58,7 @@ def plan_probe(
     """
     device = set_up_torch(threads)
     images = load_images(dataset, device=device)
-    training, block = settings["training"], settings["settings"]
+    training, block = build(TrainingSettings, settings["training"]), settings["settings"]
     trainer = Trainer(training, images, device=device)
     trainer.load(load_checkpoint(checkpoints, 0, device=device))
     update = next(trainer.updates(0, 1))
@@ -91,7 +93,7 @@ def _simplest(trainer: Trainer, images: ImageData, block: Mapping[str, Any]) -> 
 
 
 def _first_line(
-    trainer: Trainer, images: ImageData, run: Mapping[str, Any], block: Mapping[str, Any], update: Update
+    trainer: Trainer, images: ImageData, run: TrainingSettings, block: Mapping[str, Any], update: Update
 ) -> tuple[Subject, Work]:
     """Return the first line of the line probe, and what its largest segment has ahead."""
     measured = measuring_images(images, run, block)
@@ -111,7 +113,7 @@ def _first_line(
     if block["positions"] == "grid":
         positions = 2 * math.floor(block["interval"] / block["resolution"] + 1e-9) + 1
     work = Work(
-        lines=max(sum(step % block["every"] == 0 for step in range(start, stop)) for start, stop in run["segments"]),
+        lines=max(sum(step % block["every"] == 0 for step in range(start, stop)) for start, stop in run.segments),
         positions=positions,
         samples=len(measured.train) + len(measured.validation) + len(update.batch.targets),
     )
@@ -119,7 +121,7 @@ def _first_line(
 
 
 def _first_interval(
-    trainer: Trainer, images: ImageData, run: Mapping[str, Any], block: Mapping[str, Any], update: Update
+    trainer: Trainer, images: ImageData, run: TrainingSettings, block: Mapping[str, Any], update: Update
 ) -> tuple[Subject, Work]:
     """Return the first interval of the interpolation probe, and what its largest segment has ahead."""
     measured = measuring_images(images, run, {**block, "validation": False})
@@ -133,13 +135,13 @@ def _first_interval(
         mask_seeds=measured.mask_seeds("train"),
         direction=trainer.vector.split(unit_direction(update)),
         # A schedule may begin at a rate of 0.
-        interval=(update.lr or trainer.in_unit(float(run["lr"]))) * update.direction_norm,
+        interval=(update.lr or trainer.in_unit(run.lr)) * update.direction_norm,
         check_slope=block["check_slope"],
     )
     choice = {key: block[key] for key in ("every", "epochs", "updates")}
     lines = [
         sum(is_chosen(step, **choice, updates_per_epoch=trainer.updates_per_epoch) for step in range(start, stop))
-        for start, stop in run["segments"]
+        for start, stop in run.segments
     ]
     return subject, Work(lines=max(lines), positions=int(block["alphas"]), samples=len(measured.train))
 

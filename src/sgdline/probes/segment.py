@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from sgdline.data.images import load_images
+from sgdline.declare.build import build
 from sgdline.engine.plan import Plan, PlanReport, read_plan
 from sgdline.errors import SgdlineError
 from sgdline.runtime import file_digest, progress, set_up_torch
@@ -38,6 +39,7 @@ from sgdline.tables import TableWriter
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, saved_steps
 from sgdline.train.loop import Trainer
 from sgdline.train.run import run_facts
+from sgdline.train.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +75,12 @@ def probe_segment(
     """
     device = set_up_torch(threads)
     images = load_images(dataset, device=device)
-    training, probe, tolerance = settings["training"], settings["probe"], settings["replay_tolerance"]
+    training = build(TrainingSettings, settings["training"])
+    probe, tolerance = settings["probe"], settings["replay_tolerance"]
     trainer = Trainer(training, images, device=device)
     module = import_module(f"sgdline.probes.{probe}.probe")
     sequential = bool(getattr(module, "SEQUENTIAL", False))
-    start, stop = (0, training["steps"]) if sequential else training["segments"][segment]
+    start, stop = (0, training.steps) if sequential else training.segments[segment]
     report = PlanReport(Plan()) if plan is None else read_plan(plan)
     measuring = module.Probe(trainer, images, training, settings["settings"], report.plan)
     facts = {**facts, **run_facts(dataset, training, device=device, threads=threads), **measuring.facts()}

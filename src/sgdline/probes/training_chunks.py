@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
 from sgdline.data.images import ImageData
 from sgdline.probes.measuring_images import measuring_images
-from sgdline.train.loop import Batch
+from sgdline.train.batch import Batch
+from sgdline.train.settings import TrainingSettings
 
 
-def training_chunks(images: ImageData, run: Mapping[str, Any]) -> list[Batch]:
+def training_chunks(images: ImageData, run: TrainingSettings) -> list[Batch]:
     """Return the training set in chunks of the run's forward passes, as lines are measured on it.
 
     ASSUME: the full-batch gradient is one of what batches are drawn from. Where the run augments its batches, every

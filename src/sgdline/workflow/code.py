@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from sgdline.declare.registry import code_of
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import Config, experiment_of
 
+# The update rule and the schedule of the trainer that measures the sharpness of a start.
+START = ("sgdline.train.rules.sgd", "sgdline.train.schedules.constant")
 
-def update_rule_module(config: Config, run: RunKey) -> str:
-    """Return the module of the update rule that a run is trained with."""
-    return f"sgdline.train.update_rules.{experiment_of(config, run)['optimizer']['name']}"
+
+def training_modules(config: Config, run: RunKey) -> tuple[str, str]:
+    """Return the modules, or entries, of the update rule and of the schedule that a run is trained with."""
+    block = experiment_of(config, run)
+    return code_of("update_rule", block["optimizer"]["name"]), code_of("schedule", block["schedule"]["name"])
 
 
 def probe_module(probe: str) -> str:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sgdline.declare.registry import is_entry
 from sgdline.digests import code_digest, entry_digest
 from sgdline.workflow import claims, code, constraints, drawing, slices, starts, tables
 from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, run_key
@@ -91,20 +92,26 @@ class Jobs:
     # --- code: digests for params -------------------------------------------------------------------------------------
 
     def code(self, script: str, *modules: str) -> str:
-        """Return the digest of a script, of what it imports, and of modules that it finds by name."""
-        return code_digest(self.folder / "scripts" / script, *modules)
+        """Return the digest of a script, of what it imports, and of modules or entries that it finds by name."""
+        entries = [module for module in modules if is_entry(module)]
+        own = code_digest(self.folder / "scripts" / script, *(module for module in modules if module not in entries))
+        return " ".join([own, *map(entry_digest, entries)])
 
     def training_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that trains or repeats a training."""
-        return lambda wildcards: self.code(script, code.update_rule_module(self.config, run_key(wildcards)))
+        return lambda wildcards: self.code(script, *code.training_modules(self.config, run_key(wildcards)))
 
     def probing_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that measures one probe."""
         return lambda wildcards: self.code(
             script,
             code.probe_module(wildcards.probe),
-            code.update_rule_module(self.config, run_key(wildcards)),
+            *code.training_modules(self.config, run_key(wildcards)),
         )
+
+    def start_code(self, script: str) -> str:
+        """Return the digest of a script that measures a start."""
+        return self.code(script, *code.START)
 
     def gathering_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that reads and writes the table of one probe."""

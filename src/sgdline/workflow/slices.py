@@ -18,6 +18,11 @@ from sgdline.workflow.segments import segment_bounds
 # and whatever comes of them is in the plan that it writes.
 _PLANNING = ("precision", "precision_tolerance", "check_slope", "memory_gb", "plan")
 
+# Keys of an experiment that a training depends on as they are.
+_TRAINED_WITH = (
+    "lr_unit", "micro_batch", "steps", "threads", "drop_last", "optimizer", "schedule", "label_noise", "augmentation",
+)  # fmt: skip
+
 
 def dataset_slice(config: Config, dataset: str) -> dict[str, Any]:
     """Return what a prepared data set depends on: its block, `random` being None unless the source is random.
@@ -35,30 +40,20 @@ def training_slice(config: Config, run: RunKey) -> dict[str, Any]:
     """Return what a training run depends on, apart from the prepared data set.
 
     Returns:
-        dict: `model` (entry, kwargs), `lr`, `batch_size`, `seed`, `steps`, `segments` (list of [first, after last]),
-            `threads`, `drop_last`, `optimizer`, `schedule`, `augmentation`; where they are not null, `micro_batch`, and
-            `start_from`: `training` (the training slice of the run that this one continues) and `step`; and `lr_unit`
-            unless it is absolute; and `label_noise` with a probability above 0.
+        dict: The fields of `sgdline.train.settings.TrainingSettings`, as JSON.
 
     Raises:
         SgdlineError: If the configuration has no such experiment or model.
     """
     block = experiment_of(config, run)
-    kept = ("steps", "threads", "drop_last", "augmentation")
-    start, noise = _start(config, run), label_noise_in_use(block)
     return {
         "model": copy.deepcopy(named(config, "models", run.model, kind="models")),
         "lr": float(run.lr),
         "batch_size": run.batch_size,
         "seed": run.seed,
         "segments": [list(bound) for bound in segment_bounds(block["steps"], block["segments"])],
-        "optimizer": optimizer_in_use(block["optimizer"]),
-        "schedule": _named_options(block["schedule"]),
-        **{key: copy.deepcopy(block[key]) for key in kept},
-        **({} if block["micro_batch"] is None else {"micro_batch": block["micro_batch"]}),
-        **({} if block["lr_unit"] == "absolute" else {"lr_unit": block["lr_unit"]}),
-        **({} if start is None else {"start_from": start}),
-        **({} if noise is None else {"label_noise": noise}),
+        **{key: copy.deepcopy(block[key]) for key in _TRAINED_WITH},
+        "start_from": _start(config, run),
     }
 
 
@@ -159,31 +154,3 @@ def toy_slice(config: Config, toy: str) -> dict[str, Any]:
 def measurement(block: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a probe's block with the entries that say what is measured, not how."""
     return {key: copy.deepcopy(entry) for key, entry in block.items() if key not in _PLANNING}
-
-
-def optimizer_in_use(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of an optimizer block without what does not touch the updates.
-
-    These are the options of the update rules that it does not name, noise with the factor 0, and the plain meaning of
-    a gradient.
-    """
-    used = _named_options(block)
-    if used.get("gradient") == "mean":
-        del used["gradient"]
-    noise = block.get("noise")
-    return used if not noise or noise["factor"] == 0 else {**used, "noise": copy.deepcopy(noise)}
-
-
-def _named_options(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a block without the options of the choices that its `name` does not name."""
-    return {
-        key: copy.deepcopy(entry)
-        for key, entry in block.items()
-        if not isinstance(entry, Mapping) or key == block["name"]
-    }
-
-
-def label_noise_in_use(experiment: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a copy of an experiment's block of label noise; None with the probability 0, which changes nothing."""
-    block: dict[str, Any] = copy.deepcopy(experiment["label_noise"])
-    return block if block["probability"] else None

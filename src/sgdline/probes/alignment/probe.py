@@ -26,6 +26,7 @@ from sgdline.probes.training_chunks import training_chunks
 from sgdline.tables.kinds.alignment import ALIGNMENT
 from sgdline.train.landscape import Landscape
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import inner, norm
 
 TABLE = ALIGNMENT
@@ -47,7 +48,7 @@ class Probe:
     """Measures cosines along a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Draw the fixed batches and the projection.
 
@@ -61,7 +62,7 @@ class Probe:
         self._trainer = trainer
         self._every = int(settings["every"])
         self._lags = [int(lag) for lag in settings["lags"]]
-        self._steps = int(run["steps"])
+        self._steps = run.steps
         count = int(settings["batches"])
         self._batches = list(fresh_batches(images, run, purpose="alignment_batches", first=0, stop=count))
         self._chunks = training_chunks(images, run)
@@ -71,7 +72,7 @@ class Probe:
         self._sketch: CountSketch | None = None
         if self._dimensions is not None:
             device = trainer.vector.value.device
-            self._sketch = CountSketch(size, self._dimensions, seed=int(run["seed"]), device=device)
+            self._sketch = CountSketch(size, self._dimensions, seed=run.seed, device=device)
         self._kept: dict[int, _Kept] = {}  # by update
         self._now: tuple[int, list[Tensor]] = (-1, [])  # the present update and its gradients
 

@@ -35,6 +35,7 @@ from sgdline.runtime import inner_progress
 from sgdline.seeds import kept_generators, seed_masks
 from sgdline.tables.kinds.averages import AVERAGES
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import norm
 
 logger = logging.getLogger(__name__)
@@ -232,7 +233,7 @@ class Probe:
     """Evaluates averages of iterates at every n-th update and at the end; see sgdline.probes.segment."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Take the splits of the data set and plan what has to be held.
 
@@ -245,10 +246,8 @@ class Probe:
         """
         self._trainer = trainer
         self._parts = {"train": images.train, "validation": images.validation, "test": images.test}
-        self._steps, self._every = int(run["steps"]), int(settings["every"])
-        self._order = BatchOrder(
-            len(images.train), batch_size=int(run["batch_size"]), seed=0, drop_last=bool(run["drop_last"])
-        )
+        self._steps, self._every = run.steps, int(settings["every"])
+        self._order = BatchOrder(len(images.train), batch_size=run.batch_size, seed=0, drop_last=run.drop_last)
         self._evaluator = Evaluator(trainer.model, self._parts, run)
         whole = {"samples": None, "augment": False}
         self._chunks = measuring_chunks(images, run, whole, probe="averages")

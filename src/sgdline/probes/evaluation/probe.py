@@ -25,6 +25,7 @@ from sgdline.seeds import derive_seed, kept_generators, seed_masks
 from sgdline.tables.kinds.evaluation import EVALUATION
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.micro_batches import chunk_size
+from sgdline.train.settings import TrainingSettings
 
 TABLE = EVALUATION
 
@@ -35,7 +36,7 @@ _BATCHES_PER_PASS = 4
 class Evaluator:
     """Evaluates a network on some splits of a data set and leaves it as it was."""
 
-    def __init__(self, model: nn.Module, parts: Mapping[str, ImageSet], run: Mapping[str, Any]) -> None:
+    def __init__(self, model: nn.Module, parts: Mapping[str, ImageSet], run: TrainingSettings) -> None:
         """Take the splits by name.
 
         Args:
@@ -45,7 +46,7 @@ class Evaluator:
         """
         self._model = model
         self._parts = parts
-        self._seed = int(run["seed"])
+        self._seed = run.seed
         self._samples_per_pass = _BATCHES_PER_PASS * chunk_size(run)
 
     def measure(self) -> dict[str, float]:
@@ -82,7 +83,7 @@ class Probe:
     """Evaluates the network at every n-th update of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Take the splits of the data set.
 

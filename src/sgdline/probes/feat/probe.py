@@ -35,6 +35,7 @@ from sgdline.sparsity import active_share, effective_rank, numerical_rank, patte
 from sgdline.tables.kinds.feat import FEAT
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.micro_batches import chunk_size
+from sgdline.train.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Probe:
     """Measures features at every n-th update of a run and at its end; see sgdline.probes.segment."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Choose images, layers and units.
 
@@ -66,8 +67,8 @@ class Probe:
             SgdlineError: If there are too few images, or a pattern matches no layer with features.
         """
         self._trainer = trainer
-        self._steps, self._every = int(run["steps"]), int(settings["every"])
-        self._seed = int(run["seed"])
+        self._steps, self._every = run.steps, int(settings["every"])
+        self._seed = run.seed
         self._samples_per_pass = _BATCHES_PER_PASS * chunk_size(run)
         self._inputs = _first(images.train.inputs, settings["samples"], probe="feat")
         self._threshold, self._tolerance = float(settings["threshold"]), float(settings["rank_tolerance"])

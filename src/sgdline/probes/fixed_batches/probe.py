@@ -23,6 +23,7 @@ from sgdline.engine.plan import Plan
 from sgdline.probes.drawn_batches import BatchLosses, DrawnBatches
 from sgdline.tables.kinds.fixed_batches import FIXED_BATCHES
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 TABLE = FIXED_BATCHES
 SEQUENTIAL = True
@@ -39,7 +40,7 @@ class Probe:
     """Measures fixed batches at chosen updates of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Draw the batches.
 
@@ -61,10 +62,8 @@ class Probe:
         self._losses = BatchLosses(trainer.model, images, run, validation=False)
         self._count = int(settings["batches"])
         self._batches = self._losses.prepared([drawn.batch(index) for index in range(self._count)])
-        order = BatchOrder(
-            len(images.train), batch_size=int(run["batch_size"]), seed=0, drop_last=bool(run["drop_last"])
-        )
-        self._end = int(run["steps"]), order.epoch(int(run["steps"]))
+        order = BatchOrder(len(images.train), batch_size=run.batch_size, seed=0, drop_last=run.drop_last)
+        self._end = run.steps, order.epoch(run.steps)
         self._before: _Iterate | None = None
         self._here: _Iterate | None = None
 

@@ -34,6 +34,7 @@ from sgdline.runtime import inner_progress
 from sgdline.seeds import kept_generators, seed_masks
 from sgdline.tables.kinds.hessian_covariance import HESSIAN_COVARIANCE
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 TABLE = HESSIAN_COVARIANCE
 
@@ -60,7 +61,7 @@ class Probe:
     """Measures matrices at every n-th update of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Cut the measuring set into chunks.
 

@@ -24,6 +24,7 @@ from sgdline.probes.measuring_chunks import measuring_chunks
 from sgdline.seeds import generator
 from sgdline.tables.kinds.hvp import HVP
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 TABLE = HVP
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class Probe:
     """Measures eigenvalues at every n-th update of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Cut the measuring set into chunks and draw the start of all Lanczos runs.
 
@@ -55,7 +56,7 @@ class Probe:
         )
         self._validation = Evaluator(trainer.model, {"validation": images.validation}, run)
         # One start for the whole run: no row depends on another, whatever the segments.
-        draws = generator(int(run["seed"]), "hvp_start")
+        draws = generator(run.seed, "hvp_start")
         self._start: Vector = torch.randn(trainer.vector.size, generator=draws, dtype=torch.float64).numpy()
 
     def facts(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sgdline.probes.line.probe import depends_on_parameters_only, unit_direction
 from sgdline.probes.measuring_images import measuring_images
 from sgdline.tables.kinds.interp import INTERP
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 TABLE = INTERP
 
@@ -60,7 +61,7 @@ class Probe:
     """Measures the interval of chosen updates of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Prepare the measuring set.
 

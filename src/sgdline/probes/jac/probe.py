@@ -29,6 +29,7 @@ from sgdline.seeds import kept_generators
 from sgdline.sparsity import effective_rank, numerical_rank
 from sgdline.tables.kinds.jac import JAC
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 TABLE = JAC
 
@@ -45,7 +46,7 @@ class Probe:
         self,
         trainer: Trainer,
         images: ImageData,
-        run: Mapping[str, Any],
+        run: TrainingSettings,
         settings: Mapping[str, Any],
         plan: Plan,
         *,

@@ -22,6 +22,7 @@ from sgdline.probes.measuring_images import measuring_images
 from sgdline.tables.kinds.line import LINE
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.micro_batches import mask_seeds
+from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import inner
 
 TABLE = LINE
@@ -61,7 +62,7 @@ class LineSampler:
     """Measures lines from the present position of a run, along the vector of any update."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Prepare the measuring sets.
 
@@ -83,7 +84,7 @@ class LineSampler:
         self._chunk_size = measured.chunk_size
         self._together: Together | None = None
         chunks = len(measured.mask_seeds("train"))
-        if 1 < plan.chunks_per_pass >= chunks and self._chunk_size == int(run["batch_size"]):
+        if 1 < plan.chunks_per_pass >= chunks and self._chunk_size == run.batch_size:
             # A pass takes the whole training set: what else is measured at a position goes along. A batch of several
             # chunks does not: it may be as large as the training set.
             parts = [measured.train, measured.validation] if len(measured.validation) else [measured.train]
@@ -230,7 +231,7 @@ class Probe:
     """Measures one line at every n-th update of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Prepare the measurement; arguments and errors as in `LineSampler`."""
         self._every = int(settings["every"])

@@ -22,6 +22,7 @@ from sgdline.probes.line.probe import AtPosition, LineSampler
 from sgdline.runtime import inner_progress
 from sgdline.tables.kinds.mline import MLINE
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import norm
 
 TABLE = MLINE
@@ -47,7 +48,7 @@ class Probe:
     """Measures many lines at every n-th update of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Prepare the measurement.
 

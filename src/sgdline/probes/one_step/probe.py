@@ -29,6 +29,7 @@ from sgdline.probes.drawn_batches import BatchLosses, DrawnBatches
 from sgdline.probes.gradients import batch_gradient
 from sgdline.tables.kinds.one_step import ONE_STEP
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import norm
 
 TABLE = ONE_STEP
@@ -41,7 +42,7 @@ class Probe:
     """Sweeps the step size at every n-th update of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Draw the batches.
 
@@ -60,7 +61,7 @@ class Probe:
         self._run = run
         self._every, self._count = int(settings["every"]), int(settings["batches"])
         self._others = int(settings["other_batches"])
-        samples, size = len(images.train), int(run["batch_size"])
+        samples, size = len(images.train), run.batch_size
         if (self._others + 1) * size > samples:
             raise SgdlineError(
                 f"probes.one_step.other_batches must leave {self._others + 1} batches of {size} within the {samples} "
@@ -73,8 +74,8 @@ class Probe:
         self._batches = DrawnBatches(images, run)
         self._losses = BatchLosses(trainer.model, images, run, validation=bool(settings["validation"]))
         self._exact, self._precision = self._losses.exact_engine(trainer.model, self._batches.batch(0))
-        order = BatchOrder(samples, batch_size=size, seed=0, drop_last=bool(run["drop_last"]))
-        self._end = int(run["steps"]), order.epoch(int(run["steps"]))
+        order = BatchOrder(samples, batch_size=size, seed=0, drop_last=run.drop_last)
+        self._end = run.steps, order.epoch(run.steps)
         self._last_lr = 0.0
 
     def facts(self) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class Probe:
     def _rows(self, step: int, epoch: float, lr: float) -> list[dict[str, Any]]:
         shared = {"step": step, "epoch": epoch, "lr": lr, "train_loss": self._losses.present(self._losses.train)}
         # ASSUME: where a schedule starts or ends at a rate of 0, the grid lies around the run's own rate.
-        step_sizes = self._multiples * (lr if lr > 0.0 else self._trainer.in_unit(float(self._run["lr"])))
+        step_sizes = self._multiples * (lr if lr > 0.0 else self._trainer.in_unit(self._run.lr))
         return [{**shared, "batch": index, **self._swept(index, step_sizes)} for index in range(self._count)]
 
     def _swept(self, index: int, step_sizes: NDArray[np.float64]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -24,8 +25,10 @@ from sgdline.probes.training_chunks import training_chunks
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator
 from sgdline.tables.kinds.own_direction import OWN_DIRECTION
+from sgdline.train.batch import Batch
 from sgdline.train.landscape import Landscape
-from sgdline.train.loop import Batch, Trainer, Update
+from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import inner, norm
 
 TABLE = OWN_DIRECTION
@@ -35,7 +38,7 @@ class Probe:
     """Measures gradients at every n-th update of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Cut the training set into the chunks of the full-batch gradient.
 
@@ -51,8 +54,8 @@ class Probe:
         """
         self._trainer = trainer
         self._images = images
-        self._seed = int(run["seed"])
-        self._augmentation = run["augmentation"]
+        self._seed = run.seed
+        self._augmentation = asdict(run.augmentation)
         self._every = int(settings["every"])
         self._draws = int(settings["draws"])
         samples = len(images.train)

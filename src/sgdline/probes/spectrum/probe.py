@@ -29,6 +29,7 @@ from sgdline.runtime import inner_progress
 from sgdline.seeds import generator
 from sgdline.tables.kinds.spectrum import SPECTRUM
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 TABLE = SPECTRUM
 
@@ -37,7 +38,7 @@ class Probe:
     """Measures the spectrum at every n-th update of a run; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Prepare the measuring set.
 
@@ -52,23 +53,24 @@ class Probe:
             SgdlineError: If an epoch has a single batch, or as for `HessianEigenpairs`.
         """
         self._trainer, self._images, self._run, self._settings = trainer, images, run, settings
+        self._theory = run.optimizer.stationary_theory()
         self._hessian = HessianEigenpairs(
             trainer, images, run, settings, probe="spectrum", count=int(settings["eigenvalues"])
         )
-        self._batches_per_epoch = len(images.train) // int(run["batch_size"])
+        self._batches_per_epoch = len(images.train) // run.batch_size
         if self._batches_per_epoch < 2:
             raise SgdlineError(
                 f"An epoch must have at least two whole batches for the probe spectrum, got {self._batches_per_epoch} "
-                f"({len(images.train)} images in batches of {run['batch_size']}). Lower batch_size."
+                f"({len(images.train)} images in batches of {run.batch_size}). Lower batch_size."
             )
 
     def facts(self) -> dict[str, Any]:
         """Return what the table's metadata has to say about the measurement."""
         return self._hessian.facts() | {
-            "batch_size": int(self._run["batch_size"]),
+            "batch_size": self._run.batch_size,
             "training_samples": len(self._images.train),
             "updates_per_epoch": self._trainer.updates_per_epoch,
-            "momentum": float(self._run["optimizer"].get("momentum", 0.0)),
+            "momentum": None if self._theory is None else self._theory.momentum,
             "parameters": self._trainer.vector.size,
         }
 
@@ -159,7 +161,7 @@ class Probe:
         if count == 0:
             return {"hessian_trace": None, "hessian_trace_error": None}
         value = self._trainer.vector.value
-        draws = generator(int(self._run["seed"]), "spectrum_trace", step)
+        draws = generator(self._run.seed, "spectrum_trace", step)
         signs = 2.0 * torch.randint(2, (count, value.numel()), generator=draws) - 1.0
         forms = self._hessian.quadratic_forms(signs.to(value))
         error = float(np.std(forms, ddof=1) / np.sqrt(count)) if count > 1 else None

@@ -26,6 +26,7 @@ from sgdline.seeds import derive_seed
 from sgdline.tables.kinds.stationarity import STATIONARITY
 from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.loop import Trainer, Update, draws_seed
+from sgdline.train.settings import TrainingSettings
 from sgdline.train.twins import Twin, checkpoint_after
 
 TABLE = STATIONARITY
@@ -36,7 +37,7 @@ class Probe:
     """Follows a run from update t0 on; see sgdline.probes.segment for the interface."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], settings: Mapping[str, Any], plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, settings: Mapping[str, Any], plan: Plan
     ) -> None:
         """Prepare the measuring set of the Hessian.
 
@@ -51,9 +52,10 @@ class Probe:
             SgdlineError: If t0 is not an update of the run, or as for `HessianEigenpairs`.
         """
         self._trainer, self._images, self._run = trainer, images, run
+        self._theory = run.optimizer.stationary_theory()
         self._device = trainer.vector.value.device
         self._start, self._every = int(settings["start"]), int(settings["every"])
-        self._stop = int(run["steps"])
+        self._stop = run.steps
         if self._start >= self._stop:
             raise SgdlineError(
                 f"probes.stationarity.start must be below the run's {self._stop} updates, got {self._start}. Lower it."
@@ -74,9 +76,9 @@ class Probe:
         return self._hessian.facts() | {
             "start": self._start,
             "rejoins_at": self._rejoins_at,
-            "batch_size": int(self._run["batch_size"]),
+            "batch_size": self._run.batch_size,
             "training_samples": len(self._images.train),
-            "momentum": float(self._run["optimizer"].get("momentum", 0.0)),
+            "momentum": None if self._theory is None else self._theory.momentum,
             "parameters": self._trainer.vector.size,
         }
 
