@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sgdline.losses.cross_entropy import CrossEntropy
+from sgdline.train.rules.sgd import Sgd
+from sgdline.train.schedules.constant import Constant
+from sgdline.train.settings import ModelOptions, TrainingSettings
+
 INTERVAL = 0.5  # half-width of every line, Euclidean length
 RESOLUTION = 0.006  # spacing of the same grid
 GRID_EVALUATIONS = 168  # 167 positions and the step itself
@@ -94,22 +99,20 @@ def dataset_block(case: Case, *, source: str) -> dict[str, Any]:
     return block | noise if source == "random" else block
 
 
-def training_slice(case: Case, *, segments: list[list[int]], threads: int) -> dict[str, Any]:
-    """Return the training slice of a configuration."""
-    return {
-        "model": {"entry": case.entry, "kwargs": case.kwargs},
-        "lr": 0.1,
-        "batch_size": case.batch_size,
-        "seed": 1,
-        "steps": segments[-1][1],
-        "segments": segments,
-        "threads": threads,
-        "drop_last": True,
-        "loss": {"name": "cross_entropy"},
-        "optimizer": {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0},
-        "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
-        "augmentation": {"crop_padding": 0, "flip": False},
-    }
+def training_settings(case: Case, *, segments: list[tuple[int, int]], threads: int) -> TrainingSettings:
+    """Return the settings of a training."""
+    return TrainingSettings(
+        model=ModelOptions(entry=case.entry, kwargs=case.kwargs),
+        lr=0.1,
+        batch_size=case.batch_size,
+        seed=1,
+        steps=segments[-1][1],
+        segments=tuple(segments),
+        threads=threads,
+        loss=CrossEntropy(),
+        optimizer=Sgd(),
+        schedule=Constant(),
+    )
 
 
 def line_block(case: Case, **changes: Any) -> dict[str, Any]:

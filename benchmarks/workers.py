@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import INTERVAL, TOLERANCES, Case, dataset_block, line_block, training_slice
+from cases import INTERVAL, TOLERANCES, Case, dataset_block, line_block, training_settings
 from measuring import median, memory_bytes
 from reference import Samples, published_positions, sample_line
 from torch import Tensor, nn
@@ -76,7 +76,7 @@ def prepare(case: Case, folder: Path, *, lines: int, threads: int, data_dir: str
     images = load_images(folder / DATASET, device=device)
     last = case.first + case.every * lines
     bounds = sorted({0, case.first, case.first + case.every * case.job_lines, last})
-    trainer = Trainer(training_slice(case, segments=[[0, last]], threads=threads), images, device=device)
+    trainer = Trainer(training_settings(case, segments=[(0, last)], threads=threads), images, device=device)
     kept = []
     save_checkpoint(folder / CHECKPOINTS, trainer.checkpoint(0))
     start = time.perf_counter()
@@ -133,9 +133,9 @@ def _plan(case: Case, folder: Path, *, threads: int) -> dict[str, Any]:
     """Choose the plan as the rule plan_probe does; its notes go to the log only, so listen there."""
     block = line_block(case, resolution=None)
     block |= {"precision": "auto", "precision_tolerance": 3e-5, "check_slope": True, "memory_gb": "auto", "plan": {}}
-    segments = [[0, case.lines_per_job * case.every]]
+    segments = [(0, case.lines_per_job * case.every)]
     settings = {
-        "training": training_slice(case, segments=segments, threads=threads),
+        "training": training_settings(case, segments=segments, threads=threads),
         "probe": "line",
         "settings": block,
     }
@@ -278,7 +278,7 @@ class Engine:
         self._device = the_device()
         self._images = load_images(folder / DATASET, device=self._device)
         last = case.first + case.every * lines
-        self._run = training_slice(case, segments=[[0, last]], threads=threads)
+        self._run = training_settings(case, segments=[(0, last)], threads=threads)
         self._trainer = Trainer(self._run, self._images, device=self._device)
         self._trainer.load(load_checkpoint(folder / CHECKPOINTS, case.first, device=self._device))
         self._updates: Iterator[Update] = self._trainer.updates(case.first, last)
@@ -461,7 +461,7 @@ def run_job(case: Case, folder: Path, *, threads: int, started: float) -> dict[s
         return rows
 
     stop = case.first + case.every * case.job_lines
-    run = training_slice(case, segments=[[0, case.first], [case.first, stop]], threads=threads)
+    run = training_settings(case, segments=[(0, case.first), (case.first, stop)], threads=threads)
     settings = {
         "training": run,
         "probe": "line",

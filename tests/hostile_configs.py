@@ -25,12 +25,13 @@ from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies
 from sgdline.data.images import ImageData, load_images
 from sgdline.data.prepare import prepare_dataset
-from sgdline.declare.build import build_thing
+from sgdline.declare.build import build, build_thing
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.figures import available, spec
 from sgdline.probes.base import options_of
 from sgdline.train.loop import Trainer
+from sgdline.train.settings import TrainingSettings
 from sgdline.workflow.claims import JUDGED
 from sgdline.workflow.constraints import wildcard_constraints
 from sgdline.workflow.jobs import Jobs
@@ -341,18 +342,19 @@ class Follower:
             self.count("not built: large, or its images are not here")
             return
         images = self._prepared(dataset)
+        settings = build(TrainingSettings, training)
         try:
-            trainer = Trainer(training, images, device=torch.device("cpu"))
+            trainer = Trainer(settings, images, device=torch.device("cpu"))
         except SgdlineError as error:
             if not OF_THE_NETWORK.search(str(error)):
                 raise
             self.count("told by the network")
             return
         self.count("network and batch built")
-        if training.get("lr_unit") == "sharpness":
+        if settings.in_sharpness:
             trainer.set_sharpness(3.0)
-        if training["steps"] <= 100_000:
-            rates = np.array([trainer._schedule(step) for step in range(training["steps"])])
+        if settings.steps <= 100_000:
+            rates = np.array([trainer._schedule(step) for step in range(settings.steps)])
             assert np.isfinite(rates).all()
             assert (rates >= 0).all()
             assert rates.max() < 1e38
@@ -361,7 +363,7 @@ class Follower:
             update = next(trainer.updates(0, 1))
             assert update.step == 0
             for probe in block["probes"]:
-                self._probe(config, run, probe, trainer, images, training)
+                self._probe(config, run, probe, trainer, images, settings)
         except SgdlineError as error:
             if not OF_THE_NETWORK.search(str(error)):
                 raise

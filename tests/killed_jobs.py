@@ -17,6 +17,8 @@ import pytest
 from small_runs import line_settings, training_settings
 from tqdm import tqdm
 
+from sgdline.train.settings import TrainingSettings
+
 # How many kills of each kind of job a test looks for.
 KILLS = int(os.environ.get("SGDLINE_KILLS", "6"))
 INTERVAL = 30  # updates between two checkpoints
@@ -28,7 +30,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["sgdline.train.run", "sgdline.probes.segment", "sgdline.probes.line.probe"])
 
 
-def settings() -> dict[str, Any]:
+def settings() -> TrainingSettings:
     return training_settings(steps=STEPS, segments=[[first, first + INTERVAL] for first in range(0, STEPS, INTERVAL)])
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from sgdline.data.prepare import prepare_dataset
 from sgdline.data.sources.digits import Digits
+from sgdline.declare.build import build
+from sgdline.train.settings import TrainingSettings
 
 MLP = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}}
 RESNET = {"entry": "small_runs:small_resnet", "kwargs": {"width": 4}}
@@ -41,8 +43,8 @@ def prepare_digits(folder: Path, *, train: int, validation: int = 40, image_size
     return path
 
 
-def training_settings(*, momentum: float = 0.9, weight_decay: float = 0.01, **changes: Any) -> dict[str, Any]:
-    """Return a training slice; `segments` and everything else can be replaced."""
+def training_settings(*, momentum: float = 0.9, weight_decay: float = 0.01, **changes: Any) -> TrainingSettings:
+    """Return the settings of a training; `segments` and everything else can be replaced, by blocks of the config."""
     block: dict[str, Any] = {
         "model": MLP,
         "lr": 0.1,
@@ -54,13 +56,13 @@ def training_settings(*, momentum: float = 0.9, weight_decay: float = 0.01, **ch
         "drop_last": False,
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "sgd", "momentum": momentum, "weight_decay": weight_decay},
-        "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
+        "schedule": {"name": "constant"},
         "augmentation": {"crop_padding": 0, "flip": False},
     }
-    return block | changes
+    return build(TrainingSettings, block | changes)
 
 
-def line_settings(training: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def line_settings(training: TrainingSettings, **changes: Any) -> dict[str, Any]:
     """Return the probe slice of the line probe for a training slice."""
     line: dict[str, Any] = {"every": 2, "positions": "grid", "interval": 0.5, "resolution": 0.1, "tolerance": 1e-3}
     line |= {"max_rings": 1, "batch_norm": "train", "augment": False, "validation": True, "sample_losses": False}
@@ -68,7 +70,7 @@ def line_settings(training: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def plan_settings(
-    training: dict[str, Any],
+    training: TrainingSettings,
     *,
     precision: str = "float32",
     precision_tolerance: float = 3e-5,

@@ -11,8 +11,6 @@ Source: papers.md 3.2, F7.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,26 +102,6 @@ def equivalent_steps(weights: FloatArray, relative_lr: float) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         found: FloatArray = relative_lr * later[1:] / (later[1:] + before)
     return np.where(before == 0.0, relative_lr, found)
-
-
-def steps_of(settings: Mapping[str, Any], steps: int) -> FloatArray:
-    """Return the steps that a config's block `equivalent` describes.
-
-    Args:
-        settings: average, parameter, spacing and relative_lr.
-        steps: Updates of the run.
-
-    Raises:
-        ValueError: If the run is shorter than the average.
-    """
-    parameter = float(settings["parameter"])
-    if settings["average"] == "ema":
-        weights = ema_weights(parameter, steps)
-    elif settings["average"] == "swa":
-        weights = swa_weights(int(parameter), steps, spacing=int(settings["spacing"]))
-    else:
-        weights = two_point_weights(int(parameter), steps)
-    return equivalent_steps(weights, float(settings["relative_lr"]))
 
 
 def ema_step(relative_lr: float, decay: float, remaining: int) -> float:

@@ -18,6 +18,7 @@ from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 Vector = NDArray[np.float64]
@@ -40,7 +41,9 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "checkpoints"
 
 
-def probed(dataset: Path, checkpoints: Path, output: Path, training: dict[str, Any] = TRAINING) -> list[dict[str, Any]]:
+def probed(
+    dataset: Path, checkpoints: Path, output: Path, training: TrainingSettings = TRAINING
+) -> list[dict[str, Any]]:
     probe = {"training": training, "probe": "averages", "settings": SETTINGS, "replay_tolerance": 0.0}
     probe_segment(dataset, checkpoints, output=output, settings=probe, segment=0, facts={})
     rows: list[dict[str, Any]] = read_table(output, "averages").to_pylist()

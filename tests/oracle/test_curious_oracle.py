@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_alignment_is_that_of_a_loop_which_keeps_every_gradient(dataset: Path, m
     trainer, images, training, _ = run_of(dataset, model)
     lags, every, steps = [1, 3, 4, 8], 4, 11
     settings = {"every": every, "batches": 3, "lags": lags, "projection": "auto"}
-    training["steps"] = steps
+    training = replace(training, steps=steps)
     probe = made_probe("alignment", trainer, images, training, settings, Plan())
     batches = list(fresh_batches(images, training, purpose="alignment_batches", first=0, stop=3))
     assert all(len(set(batch.rows.tolist())) == 32 for batch in batches)
@@ -154,7 +155,7 @@ def test_sketches_keep_cosines_on_average_to_their_standard_error() -> None:
 
 def test_a_sketched_alignment_is_near_the_exact_one(dataset: Path) -> None:
     trainer, images, training, _ = run_of(dataset, "plain", double=False)
-    training["steps"] = 20
+    training = replace(training, steps=20)
     settings = {"every": 5, "batches": 2, "lags": [1, 5, 10], "projection": "none"}
     exact, sketched = (
         made_probe("alignment", trainer, images, training, settings | {"projection": kind}, Plan())
@@ -255,7 +256,7 @@ def test_spectrum_is_that_of_dense_hessian_and_covariance(dataset: Path, model: 
 def test_variance_over_epochs_is_that_of_the_samples_over_the_batch_size(dataset: Path) -> None:
     """Without BatchNorm: S^2/B, S^2 with divisor N - 1, whatever the share of the samples that a batch has."""
     trainer, images, training, update = run_of(dataset, "plain")
-    training["batch_size"] = 30  # three batches hold all 90 samples
+    training = replace(training, batch_size=30)  # three batches hold all 90 samples
     settings = {"every": 5, "eigenvalues": 1, "epochs": 300, "trace_draws": 0} | HESSIAN
     [row] = made_probe("spectrum", trainer, images, training, settings, Plan()).measure(update)
     samples = [
@@ -286,7 +287,7 @@ def test_stationarity_is_that_of_three_runs_kept_whole(dataset: Path, start: int
     begin = trainer.checkpoint(0)
     probe.begin(begin)
     rows, path = [], []
-    other_batches = Trainer(training, images, device=CPU, draws=derive_seed(training["seed"], "twin")).batch
+    other_batches = Trainer(training, images, device=CPU, draws=derive_seed(training.seed, "twin")).batch
     for update in trainer.updates(0, steps):
         path.append(trainer.vector.value.clone())
         probe.observe(update)

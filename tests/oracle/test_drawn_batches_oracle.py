@@ -24,6 +24,7 @@ from sgdline.models.parameters import ParameterVector
 from sgdline.probes.drawn_batches import DrawnBatches
 from sgdline.seeds import derive_seed
 from sgdline.train.loop import Batch, Trainer
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 SAMPLES, SIZE, LR, STEPS = 90, 20, 0.3, 5
@@ -46,7 +47,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=SAMPLES, validation=30)
 
 
-def settings(model: str, micro_batch: int | None) -> dict[str, Any]:
+def settings(model: str, micro_batch: int | None) -> TrainingSettings:
     changes = {} if micro_batch is None else {"micro_batch": micro_batch}
     flips = {"crop_padding": 1, "flip": True}
     return training_settings(
@@ -54,7 +55,7 @@ def settings(model: str, micro_batch: int | None) -> dict[str, Any]:
     )
 
 
-def in_float64(dataset: Path, training: dict[str, Any]) -> tuple[Trainer, ImageData]:
+def in_float64(dataset: Path, training: TrainingSettings) -> tuple[Trainer, ImageData]:
     images = load_images(dataset, device=CPU)
     parts = {
         name: ImageSet(getattr(images, name).inputs.double(), getattr(images, name).targets)
@@ -83,7 +84,7 @@ def batch_chunks(batch: Batch, size: int) -> list[tuple[Tensor, Tensor, int]]:
 
 def split_chunks(part: ImageSet, run: dict[str, Any], purpose: str, size: int) -> list[tuple[Tensor, Tensor, int]]:
     count = math.ceil(len(part.targets) / size)
-    seeds = [derive_seed(run["seed"], purpose, index) for index in range(count)]
+    seeds = [derive_seed(run.seed, purpose, index) for index in range(count)]
     return chunks(part.inputs, part.targets, seeds, size)
 
 
@@ -105,7 +106,7 @@ def mean_loss(model: nn.Module, pieces: list[tuple[Tensor, Tensor, int]], shift:
 def naive_sweep(
     model: nn.Module, batch: Batch, others: list[Batch], images: ImageData, run: dict[str, Any], etas: list[float]
 ) -> dict[str, list[float]]:
-    size = run.get("micro_batch", SIZE)
+    size = run.micro_batch or SIZE
     own = batch_chunks(batch, size)
     gradients = torch.autograd.grad(mean_loss(model, own), list(model.parameters()))
     found: dict[str, list[float]] = {"own": [], "other": [], "validation": []}
@@ -148,7 +149,7 @@ def test_sweeps_agree_with_the_naive_loop(dataset: Path, model: str, micro_batch
         np.testing.assert_allclose(row["quadratic_step_sizes"], even, rtol=1e-12)
         along = naive_sweep(network, batch, others, images, training, even)["own"]
         np.testing.assert_allclose(row["quadratic_own_loss"], along, rtol=1e-9, atol=1e-10)
-        whole = split_chunks(images.train, training, "probe_masks", training.get("micro_batch", SIZE))
+        whole = split_chunks(images.train, training, "probe_masks", training.micro_batch or SIZE)
         with torch.no_grad():
             assert row["train_loss"] == pytest.approx(float(mean_loss(network, whole)), abs=1e-10)
         assert row["status"] == "ok"
@@ -160,7 +161,7 @@ def test_sweeps_agree_with_the_naive_loop(dataset: Path, model: str, micro_batch
 @pytest.mark.parametrize(("model", "micro_batch"), CASES)
 def test_fixed_batches_agree_with_the_naive_loop(dataset: Path, model: str, micro_batch: int | None) -> None:
     training = settings(model, micro_batch)
-    size = training.get("micro_batch", SIZE)
+    size = training.micro_batch or SIZE
     trainer, images = in_float64(dataset, training)
     probe = made_probe("fixed_batches", trainer, images, training, FIXED, Plan())
     drawn = DrawnBatches(images, training)

@@ -26,6 +26,7 @@ from sgdline.models.parameters import ParameterVector
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.landscape import Landscape
 from sgdline.train.loop import Trainer
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 SAMPLES, SEED, LR = 90, 3, 0.2
@@ -49,7 +50,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageData:
     return dataclasses.replace(found, train=train, black=found.black.double())
 
 
-def settings(model: str, **changes: Any) -> dict[str, Any]:
+def settings(model: str, **changes: Any) -> TrainingSettings:
     return training_settings(**{"model": MODELS[model], "lr": LR, "seed": SEED, **changes})
 
 
@@ -57,7 +58,7 @@ def sgd(**changes: Any) -> dict[str, Any]:
     return {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, **changes}
 
 
-def trainer_in_float64(images: ImageData, block: dict[str, Any]) -> Trainer:
+def trainer_in_float64(images: ImageData, block: TrainingSettings) -> Trainer:
     trainer = Trainer(block, images, device=CPU)
     trainer.vector.release()
     trainer.model.double()
@@ -65,12 +66,11 @@ def trainer_in_float64(images: ImageData, block: dict[str, Any]) -> Trainer:
     return trainer
 
 
-def network_of(images: ImageData, block: dict[str, Any]) -> nn.Module:
-    entry = block["model"]
+def network_of(images: ImageData, block: TrainingSettings) -> nn.Module:
     return (
         build_model(
-            entry["entry"],
-            entry["kwargs"],
+            block.model.entry,
+            block.model.kwargs,
             input_shape=images.image_shape,
             num_classes=images.num_classes,
             seed=derive_seed(SEED, "initialisation"),

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from sgdline.probes.sharpness import measure_sharpness
 from sgdline.seeds import derive_seed
 from sgdline.train.checkpoints import save_checkpoint
 from sgdline.train.loop import Trainer
+from sgdline.train.settings import AugmentationOptions, StartingPoint
 
 CPU = torch.device("cpu")
 SEED, SIZE, SAMPLES = 3, 32, 90
@@ -434,7 +436,8 @@ def test_learning_rates_are_in_units_of_the_dense_hessian_at_the_start(
     dataset: Path, model: str, tmp_path: Path
 ) -> None:
     training = training_settings(model=MODELS[model], seed=SEED, lr_unit="sharpness")
-    training |= {"augmentation": {"crop_padding": 1, "flip": True}}  # of the training, not of the measurement
+    # Of the training, not of the measurement.
+    training = replace(training, augmentation=AugmentationOptions(crop_padding=1, flip=True))
     measure_sharpness(dataset, output=tmp_path / "start.json", settings=training)
     found = json.loads((tmp_path / "start.json").read_text())
     data = load_images(dataset, device=CPU)
@@ -446,7 +449,8 @@ def test_learning_rates_are_in_units_of_the_dense_hessian_at_the_start(
     # A continued run: the Hessian where it begins.
     list(parent.updates(0, 8))
     save_checkpoint(tmp_path, parent.checkpoint(8))
-    child = {**training, "start_from": {"training": training_settings(model=MODELS[model], seed=SEED), "step": 8}}
+    before = training_settings(model=MODELS[model], seed=SEED)
+    child = replace(training, start_from=StartingPoint(training=before, step=8))
     measure_sharpness(dataset, output=tmp_path / "later.json", settings=child, start=tmp_path)
     later = json.loads((tmp_path / "later.json").read_text())["largest_eigenvalue"]
     assert later == pytest.approx(largest_of(parent, data), rel=1e-3)

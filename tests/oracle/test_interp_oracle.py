@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import itertools
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from sgdline.models.loading import build_model
 from sgdline.models.parameters import ParameterVector
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.loop import Trainer
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 SEED, SIZE, SAMPLES, LR, DECAY, STEPS = 3, 32, 90, 0.4, 0.01, 4
@@ -44,7 +46,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=SAMPLES)
 
 
-def measured(dataset: Path, training: dict[str, Any], block: dict[str, Any]) -> list[dict[str, Any]]:
+def measured(dataset: Path, training: TrainingSettings, block: dict[str, Any]) -> list[dict[str, Any]]:
     """Measure a run in float64: a ReLU's kink then cannot turn a rounded gradient into another run."""
     images = load_images(dataset, device=CPU)
     train = ImageSet(images.train.inputs.double(), images.train.targets)
@@ -57,24 +59,24 @@ def measured(dataset: Path, training: dict[str, Any], block: dict[str, Any]) -> 
     return [row for update in trainer.updates(0, STEPS) if probe.due(update.step) for row in probe.measure(update)]
 
 
-def naive(dataset: Path, training: dict[str, Any], block: dict[str, Any]) -> list[dict[str, Any]]:
+def naive(dataset: Path, training: TrainingSettings, block: dict[str, Any]) -> list[dict[str, Any]]:
     images = load_images(dataset, device=CPU)
     inputs, targets = images.train.inputs.double(), images.train.targets
 
     def augmented(pictures: torch.Tensor, purpose: str, index: int = 0) -> torch.Tensor:
         draws = generator(SEED, purpose, index)
-        return augment(pictures, **training["augmentation"], fill=images.black.double(), generator=draws)
+        return augment(pictures, **asdict(training.augmentation), fill=images.black.double(), generator=draws)
 
     fixed = augmented(inputs, "probe_augmentation_train") if block["augment"] else inputs
     network = build_model(
-        training["model"]["entry"],
-        training["model"]["kwargs"],
+        training.model.entry,
+        training.model.kwargs,
         input_shape=images.image_shape,
         num_classes=images.num_classes,
         seed=derive_seed(SEED, "initialisation"),
     ).double()
     order = BatchOrder(SAMPLES, batch_size=SIZE, seed=SEED, drop_last=False)
-    momentum, buffer = training["optimizer"]["momentum"], None
+    momentum, buffer = training.optimizer.momentum, None
     rows = []
     for step in range(STEPS):
         chosen = order.indices(step)

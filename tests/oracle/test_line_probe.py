@@ -7,6 +7,7 @@ position with a fresh copy of the parameters. It shares no code with the engine 
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def measure(dataset: Path, folder: Path, settings: dict[str, Any], plan: Plan | 
     training = settings["training"]
     train_run(dataset, trace=folder / "trace.arrow", checkpoints=folder / "checkpoints", settings=training, facts={})
     parts = []
-    for segment in range(len(training["segments"])):
+    for segment in range(len(training.segments)):
         parts.append(folder / f"segment{segment}.arrow")
         probe_segment(
             dataset,
@@ -87,19 +88,19 @@ def naive_lines(dataset: Path, settings: dict[str, Any]) -> dict[int, dict[str, 
     training = settings["training"]
     images = load_images(dataset, device="cpu")
     inputs, targets = images.train.inputs.double(), images.train.targets
-    augmentation = training["augmentation"]
+    augmentation = asdict(training.augmentation)
 
     def augmented(pictures: torch.Tensor, purpose: str, index: int = 0) -> torch.Tensor:
-        draws = generator(training["seed"], purpose, index)
+        draws = generator(training.seed, purpose, index)
         return augment(pictures, **augmentation, fill=images.black.double(), generator=draws)
 
     measured = {"train": inputs, "validation": images.validation.inputs.double()}
     if settings["settings"]["augment"]:
         measured = {part: augmented(x, f"probe_augmentation_{part}") for part, x in measured.items()}
-    seed, size = training["seed"], training["batch_size"]
+    seed, size = training.seed, training.batch_size
     network = build_model(
-        training["model"]["entry"],
-        training["model"]["kwargs"],
+        training.model.entry,
+        training.model.kwargs,
         input_shape=images.image_shape,
         num_classes=images.num_classes,
         seed=derive_seed(seed, "initialisation"),
@@ -107,7 +108,7 @@ def naive_lines(dataset: Path, settings: dict[str, Any]) -> dict[int, dict[str, 
     order = BatchOrder(len(targets), batch_size=size, seed=seed, drop_last=True)
     buffer: list[torch.Tensor] | None = None
     lines: dict[int, dict[str, Any]] = {}
-    for step in range(training["steps"]):
+    for step in range(training.steps):
         rows = order.indices(step)
         batch_inputs = augmented(inputs[rows], "augmentation", step)
         network.train()
@@ -118,7 +119,7 @@ def naive_lines(dataset: Path, settings: dict[str, Any]) -> dict[int, dict[str, 
         if buffer is None:
             buffer = decayed
         else:
-            momentum = training["optimizer"]["momentum"]
+            momentum = training.optimizer.momentum
             buffer = [momentum * m + g for m, g in zip(buffer, decayed, strict=True)]
         norm = sum(float((m**2).sum()) for m in buffer) ** 0.5
         if step % settings["settings"]["every"] == 0:
@@ -132,7 +133,7 @@ def naive_lines(dataset: Path, settings: dict[str, Any]) -> dict[int, dict[str, 
             }
         with torch.no_grad():
             for parameter, m in zip(network.parameters(), buffer, strict=True):
-                parameter -= training["lr"] * m
+                parameter -= training.lr * m
     for step, line in lines.items():
 
         def losses(
@@ -273,7 +274,7 @@ def test_the_batch_in_a_shared_pass_is_that_of_its_update_in_float64_too(dataset
 
 def test_a_smaller_last_batch_is_measured_apart(dataset: Path, tmp_path: Path) -> None:
     settings = probe_settings("resnet", every=1)
-    settings["training"]["drop_last"] = False
+    settings["training"] = replace(settings["training"], drop_last=False)
     plan = Plan(reseed=False, chunks_per_pass=3)
     joined = measure(dataset, tmp_path / "joined", settings, plan)
     alone = measure(dataset, tmp_path / "alone", settings)

@@ -26,6 +26,7 @@ from sgdline.seeds import derive_seed
 from sgdline.tables import read_table
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.run import train_run
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 UPDATES = 20
@@ -39,7 +40,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=TRAIN)
 
 
-def settings(block: dict[str, Any], *, lr: float) -> dict[str, Any]:
+def settings(block: dict[str, Any], *, lr: float) -> TrainingSettings:
     return training_settings(
         optimizer=block,
         lr=lr,
@@ -87,8 +88,8 @@ class Run:
         self.images = load_images(dataset, device=CPU)
         self.network = (
             build_model(
-                block["model"]["entry"],
-                block["model"]["kwargs"],
+                block.model.entry,
+                block.model.kwargs,
                 input_shape=self.images.image_shape,
                 num_classes=self.images.num_classes,
                 seed=derive_seed(7, "initialisation"),
@@ -194,7 +195,7 @@ def check(folder: Path, run: Run, lengths: list[float], *, tolerance: float) -> 
         torch.testing.assert_close(end.buffers[name].double(), buffer.double(), rtol=5 * tolerance, atol=tolerance)
 
 
-def train(dataset: Path, folder: Path, block: dict[str, Any]) -> None:
+def train(dataset: Path, folder: Path, block: TrainingSettings) -> None:
     train_run(dataset, trace=folder / "trace.arrow", checkpoints=folder / "checkpoints", settings=block, facts={})
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from sgdline.models.parameters import ParameterVector
 from sgdline.seeds import derive_seed, generator
 from sgdline.tables import kind_of, provenance, read_table, write_table
 from sgdline.train.loop import Trainer
+from sgdline.train.settings import ModelOptions, TrainingSettings
 
 CPU = torch.device("cpu")
 MOMENTUM, DECAY, LR, SEED, SIZE, SAMPLES, STEPS = 0.9, 0.01, 0.2, 3, 32, 90, 6
@@ -54,7 +56,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=SAMPLES)
 
 
-def settings(model: str, *, augmented: bool, momentum: float = MOMENTUM) -> dict[str, Any]:
+def settings(model: str, *, augmented: bool, momentum: float = MOMENTUM) -> TrainingSettings:
     return training_settings(
         momentum=momentum,
         weight_decay=DECAY,
@@ -68,15 +70,14 @@ def settings(model: str, *, augmented: bool, momentum: float = MOMENTUM) -> dict
 class Naive:
     """A run in float64, step by step; every gradient comes from a fresh copy of the network."""
 
-    def __init__(self, dataset: Path, training: dict[str, Any]) -> None:
+    def __init__(self, dataset: Path, training: TrainingSettings) -> None:
         self.images = load_images(dataset, device=CPU)
         self.training = training
         self.inputs, self.targets = self.images.train.inputs.double(), self.images.train.targets
-        entry = training["model"]
         shape, classes = self.images.image_shape, self.images.num_classes
         seed = derive_seed(SEED, "initialisation")
         self.network = build_model(
-            entry["entry"], entry["kwargs"], input_shape=shape, num_classes=classes, seed=seed
+            training.model.entry, training.model.kwargs, input_shape=shape, num_classes=classes, seed=seed
         ).double()
         self.network.train()
         self.order = BatchOrder(SAMPLES, batch_size=SIZE, seed=SEED, drop_last=False)
@@ -84,7 +85,7 @@ class Naive:
 
     def augmented(self, pictures: Tensor, draws: torch.Generator) -> Tensor:
         fill = self.images.black.double()
-        return augment(pictures, **self.training["augmentation"], fill=fill, generator=draws)
+        return augment(pictures, **asdict(self.training.augmentation), fill=fill, generator=draws)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, int]:
         rows = self.order.indices(step)
@@ -105,7 +106,7 @@ class Naive:
         decayed = [g + DECAY * p.detach() for g, p in zip(gradient, self.network.parameters(), strict=True)]
         if self.buffer is None:
             return decayed
-        momentum = self.training["optimizer"]["momentum"]
+        momentum = self.training.optimizer.momentum
         return [momentum * m + g for m, g in zip(self.buffer, decayed, strict=True)]
 
     def advance(self, step: int) -> None:
@@ -129,7 +130,7 @@ def product(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     return sum(float((a * b).sum()) for a, b in zip(one, other, strict=True))
 
 
-def measured(dataset: Path, training: dict[str, Any], kind: str, block: dict[str, Any]) -> list[dict[str, Any]]:
+def measured(dataset: Path, training: TrainingSettings, kind: str, block: dict[str, Any]) -> list[dict[str, Any]]:
     """Measure a run in float64, where its gradients are those of the naive loop to many digits.
 
     In float32 they are not on every machine: where rounding takes a ReLU's input to the other side of 0, the gradient
@@ -221,7 +222,9 @@ def test_the_norms_of_fresh_batches_follow_the_law(dataset: Path) -> None:
     # No BatchNorm, no dropout, no augmentation: a sample's gradient does not depend on its batch.
     draws, sizes = 300, [2, 30, 60, SAMPLES]
     training = settings("mlp", augmented=False)
-    training["model"] = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [8], "batch_norm": False}}
+    training = replace(
+        training, model=ModelOptions(entry="sgdline.models:mlp", kwargs={"hidden": [8], "batch_norm": False})
+    )
     rows = measured(dataset, training, "own_direction", {"every": 5, "batch_sizes": sizes, "draws": draws})
     naive = Naive(dataset, training)
     for step in range(STEPS):

@@ -83,7 +83,7 @@ def network(folder: Path, share: float | None, *, error: float, end: float, seed
         "schedule": {"name": "constant"}
         if share is None
         else {"name": "piecewise", "piecewise": {"large_phase": share}},
-        "label_noise": {},
+        "label_noise": {"probability": 0.0},
     }
     return facts, files
 

@@ -155,10 +155,14 @@ def test_defaults_are_filled_in_at_every_level() -> None:
                     "probes": {"line": {}},
                     "optimizer": {"momentum": 0.5},
                 },
+                "c": {
+                    **{"dataset": "noise", "models": ["net"], "lr": [0.1], "batch_size": [10], "seed": [0], "steps": 5},
+                    "optimizer": {"name": "pal"},
+                },
             },
         },
     )
-    assert resolved["run"] == ["a", "b"]
+    assert resolved["run"] == ["a", "b", "c"]
     assert resolved["results"] == "results"
     assert resolved["datasets"]["noise"]["images"] == 2048
     assert resolved["models"]["net"]["kwargs"] == {}
@@ -168,7 +172,9 @@ def test_defaults_are_filled_in_at_every_level() -> None:
     assert b["probes"]["line"]["precision"] == b["probes"]["line"]["memory_gb"] == "auto"
     assert set(b["probes"]["line"]["plan"].values()) == {None}
     assert b["optimizer"]["momentum"] == 0.5
-    assert b["optimizer"]["pal"] == {"beta": 0.4, "adaptation": 1 / 0.6, "max_step": 3.16}  # linesearch M6
+    assert resolved["experiments"]["c"]["optimizer"] == {  # linesearch M6
+        "name": "pal", "beta": 0.4, "adaptation": 1 / 0.6, "max_step": 3.16,
+    }  # fmt: skip
     assert a["analysis"]["degrees"] == [1, 2, 3, 4]
     assert isinstance(a["lr"][0], float)
 
@@ -282,13 +288,17 @@ BROKEN = [
     (experiment_overlay("{batch_size: [64, 64]}"), "experiments.digits.batch_size[1]", ["got 64 twice"]),
     (experiment_overlay("{seed: [1, 2, 1]}"), "experiments.digits.seed[2]", ["got 1 twice"]),
     (experiment_overlay("{segments: 241}"), "experiments.digits.segments", ["at most steps (240)"]),
-    (experiment_overlay("{schedule: {milestones: [9]}}"), "experiments.digits.schedule.milestones", ["name: step"]),
+    (experiment_overlay("{schedule: {milestones: [9]}}"), "experiments.digits.schedule.milestones", ["option of step"]),
     (
         experiment_overlay("{schedule: {name: step, milestones: [9, 240]}}"),
         "experiments.digits.schedule.milestones[1]",
         ["below steps (240)"],
     ),
-    (experiment_overlay("{schedule: {name: step}}"), "experiments.digits.schedule.milestones", ["at least one update"]),
+    (
+        experiment_overlay("{schedule: {name: step, milestones: []}}"),
+        "experiments.digits.schedule.milestones",
+        ["1 entry"],
+    ),
     (experiment_overlay("{optimizer: {name: adam}}"), "experiments.digits.optimizer.name", ["sgd", "got 'adam'"]),
     # the line probe and what draws it
     (line_overlay("{interval: [0.1, 0.5]}"), "experiments.digits.probes.line.interval", ["half-width around 0"]),

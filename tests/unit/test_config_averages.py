@@ -60,12 +60,10 @@ def test_faults_of_the_probe_are_told(block: dict[str, Any], key: str, words: st
 
 def test_a_training_depends_on_the_average_that_its_schedule_stands_for() -> None:
     block = {"average": "swa", "parameter": 10, "spacing": 4}
-    found = training_slice(resolved(schedule={"name": "equivalent", "equivalent": block}), RUN)["schedule"]
-    assert found["equivalent"] == {**block, "relative_lr": 0.1}
-    plain = training_slice(resolved(schedule={"equivalent": block}), RUN)["schedule"]
-    assert "equivalent" not in plain
-    defaults = training_slice(resolved(schedule={"name": "equivalent"}), RUN)["schedule"]["equivalent"]
-    assert defaults == {"average": "ema", "parameter": 0.99, "spacing": 1, "relative_lr": 0.1}
+    found = training_slice(resolved(schedule={"name": "equivalent", **block}), RUN)["schedule"]
+    assert found == {"name": "equivalent", **block, "relative_lr": 0.1}
+    defaults = training_slice(resolved(schedule={"name": "equivalent"}), RUN)["schedule"]
+    assert defaults == {"name": "equivalent", "average": "ema", "parameter": 0.99, "spacing": 1, "relative_lr": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -77,14 +75,15 @@ def test_a_training_depends_on_the_average_that_its_schedule_stands_for() -> Non
         ({"average": "swa", "parameter": 12, "spacing": 4}, "parameter", ["40 steps", "reaches back 44"]),
         ({"average": "two_point", "parameter": 1.5}, "parameter", ["a distance in updates", "got 1.5"]),
         ({"average": "two_point", "parameter": 41}, "parameter", ["40 steps", "got 41", "Lower it"]),
+        ({"relative_lr": 1.9, "average": "two_point", "parameter": 3}, "relative_lr", ["keep all steps in [0, 2]"]),
         ({"relative_lr": 2}, "relative_lr", ["below 2"]),
         ({"relative_lr": 0}, "relative_lr", ["above 0"]),
         ({"average": "median"}, "average", ["two_point", "got 'median'"]),
     ],
 )
 def test_faults_of_the_schedule_are_told(block: dict[str, Any], key: str, words: list[str]) -> None:
-    text = fault(schedule={"name": "equivalent", "equivalent": block})
-    assert text.startswith(f"experiments.one.schedule.equivalent.{key} must ")
+    text = fault(schedule={"name": "equivalent", **block})
+    assert text.startswith(f"experiments.one.schedule.{key} must ")
     assert all(word in text for word in words), text
 
 
@@ -92,4 +91,4 @@ def test_faults_of_the_schedule_are_told(block: dict[str, Any], key: str, words:
     "block", [{"average": "swa", "parameter": 11, "spacing": 4}, {"average": "two_point", "parameter": 40}]
 )
 def test_the_longest_average_that_fits_is_allowed(block: dict[str, Any]) -> None:
-    resolved(schedule={"name": "equivalent", "equivalent": block})
+    resolved(schedule={"name": "equivalent", **block})

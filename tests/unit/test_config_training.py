@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sgdline.config import ConfigError, resolve_config
-from sgdline.train.noise import WHOLE_SET_MINI_BATCH, IsotropicNoise
+from sgdline.declare.build import build
+from sgdline.train.noise import IsotropicNoise
+from sgdline.train.rules.base import NoiseOptions
+from sgdline.train.rules.sgd import Sgd
+from sgdline.train.schedules.trapezoid import Trapezoid
+from sgdline.train.settings import TrainingSettings
 from sgdline.workflow.layout import RunKey, run_path
 from sgdline.workflow.runs import parent_run, runs
-from sgdline.workflow.slices import optimizer_in_use, training_slice
+from sgdline.workflow.slices import training_slice
 
 ROOT = Path(__file__).parents[2]
 DIGITS = {"source": "digits", "train": 1024, "validation": 256, "test": 517}
@@ -129,7 +135,7 @@ LINE: dict[str, Any] = {"line": {}}
             "child",
             {"optimizer": {"gradient": "sum", "name": "pal"}, "micro_batch": 32},
             "optimizer.gradient",
-            ["mean when the optimizer is pal"],
+            ["is not a known key. It is an option of sgd."],
         ),
         (
             "child",
@@ -155,8 +161,8 @@ LINE: dict[str, Any] = {"line": {}}
         (
             "noisy",
             {"optimizer": {"name": "pal", "noise": {"factor": 0.01}}},
-            "optimizer.noise.factor",
-            ["0 when the optimizer is pal, got 0.01"],
+            "optimizer.noise",
+            ["is not a known key. It is an option of sgd."],
         ),
         (
             "noisy",
@@ -194,21 +200,32 @@ LINE: dict[str, Any] = {"line": {}}
         ("child", {"schedule": {"name": "cyclic"}}, "schedule.name", ["cyclical", "got 'cyclic'"]),
         (
             "child",
-            {"schedule": {"name": "cyclical", "cyclical": {"period": 9}, "milestones": [3]}},
+            {"schedule": {"name": "cyclical", "period": 9, "milestones": [3]}},
             "schedule.milestones",
-            ["empty when the schedule is cyclical"],
+            ["is not a known key. It is an option of step."],
         ),
-        ("child", {"schedule": {"name": "cyclical"}}, "schedule.cyclical.period", ["at most steps (40), got 100"]),
-        ("child", {"schedule": {"cyclical": {"period": 1}}}, "schedule.cyclical.period", ["at least 2"]),
-        ("child", {"schedule": {"cyclical": {"lowest": 1}}}, "schedule.cyclical.lowest", ["below 1"]),
-        ("child", {"schedule": {"period": 9}}, "schedule.period", ["belongs under 'cyclical'"]),
+        ("child", {"schedule": {"name": "cyclical"}}, "schedule.period", ["at most steps (40), got 100"]),
+        ("child", {"schedule": {"name": "cyclical", "period": 1}}, "schedule.period", ["at least 2"]),
+        ("child", {"schedule": {"name": "cyclical", "period": 9, "lowest": 1}}, "schedule.lowest", ["below 1"]),
+        ("child", {"schedule": {"period": 9}}, "schedule.period", ["It is an option of cyclical."]),
+        ("child", {"schedule": {"name": "step"}}, "schedule.milestones", ["is missing", "a list"]),
+        ("child", {"optimizer": {"beta": 0.1}}, "optimizer.beta", ["It is an option of pal."]),
+        ("child", {"optimizer": {"name": "pal", "momentum": 0}}, "optimizer.momentum", ["of fbpal_sgd or sgd."]),
+        ("child", {"optimizer": {"name": "fbpal_sgd", "beta": 0}}, "optimizer.beta", ["It is an option of pal."]),
+        ("child", {"optimizer": {"momentun": 0}}, "optimizer.momentun", ["Did you mean 'momentum'?"]),
         (
             "child",
-            {"schedule": {"name": "trapezoid", "trapezoid": {"warmup": 21, "cooldown": 20}}},
-            "schedule.trapezoid",
+            {"optimizer": {"name": "fbpal_sgd"}, "label_noise": {"probability": 0.1}},
+            "label_noise.probability",
+            ["must be 0 when the optimizer is fbpal_sgd, got 0.1", "takes_noise"],
+        ),
+        (
+            "child",
+            {"schedule": {"name": "trapezoid", "warmup": 21, "cooldown": 20}},
+            "schedule",
             ["1 to steps (40)", "got 21 and 20", "Shorten"],
         ),
-        ("child", {"schedule": {"name": "trapezoid"}}, "schedule.trapezoid", ["got 0 and 0", "Lengthen"]),
+        ("child", {"schedule": {"name": "trapezoid"}}, "schedule", ["got 0 and 0", "Lengthen"]),
     ],
 )
 def test_faulty_settings_are_one_fault(name: str, changes: dict[str, Any], path: str, words: list[str]) -> None:
@@ -283,8 +300,7 @@ def test_imported_lines_neither_continue_nor_are_continued() -> None:
 RUN = RunKey("child", "mlp", "0.05", 64, 2)
 
 
-def test_a_plain_training_depends_on_nothing_new() -> None:
-    """Slices of runs that use none of this are what they were, and with them what Snakemake has made."""
+def test_a_slice_holds_every_setting_of_a_training() -> None:
     plain = with_changes("child", start_from=None)
     assert training_slice(resolved(plain), RUN) == {
         "model": {"entry": "sgdline.models:mlp", "kwargs": {}},
@@ -295,35 +311,38 @@ def test_a_plain_training_depends_on_nothing_new() -> None:
         "segments": [[0, 40]],
         "threads": 1,
         "drop_last": True,
-        "optimizer": {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0},
-        "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
+        "lr_unit": "absolute",
+        "micro_batch": None,
+        "optimizer": {
+            "name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "gradient": "mean",
+            "noise": {"factor": 0.0, "reading": "variance", "batch_size": "auto"},
+        },
+        "schedule": {"name": "constant"},
+        "label_noise": {"probability": 0.0, "schedule": "constant"},
         "augmentation": {"crop_padding": 0, "flip": False},
-    }
+        "start_from": None,
+    }  # fmt: skip
+    assert training_slice(resolved(plain), RUN).keys() == {field.name for field in fields(TrainingSettings)}
 
 
 def test_a_training_depends_on_the_options_that_it_uses() -> None:
     block = with_changes(
         "noisy",
-        schedule={"name": "trapezoid", "trapezoid": {"warmup": 5}, "cyclical": {"period": 7}},
+        schedule={"name": "trapezoid", "warmup": 5},
         optimizer={"gradient": "sum", "noise": {"factor": 0.02}},
     )
     found = training_slice(resolved(block), RunKey("noisy", "mlp", "0.1", 1024, 1))
     assert found["micro_batch"] == 128
-    assert found["schedule"] == {
-        "name": "trapezoid", "milestones": [], "factor": 0.1, "trapezoid": {"warmup": 5, "cooldown": 0},
-    }  # fmt: skip
+    assert found["schedule"] == {"name": "trapezoid", "warmup": 5, "cooldown": 0}
     assert found["optimizer"]["gradient"] == "sum"
     assert found["optimizer"]["noise"] == {"factor": 0.02, "reading": "variance", "batch_size": "auto"}
-    assert "start_from" not in found
+    settings = build(TrainingSettings, json.loads(json.dumps(found)))
+    assert settings.optimizer == Sgd(gradient="sum", noise=NoiseOptions(factor=0.02))
+    assert (settings.schedule, settings.segments) == (Trapezoid(warmup=5), ((0, 30), (30, 60), (60, 90)))
 
 
 def test_noise_of_factor_0_is_none() -> None:
-    complete = resolved(with_changes("noisy", optimizer={"noise": {"factor": 0, "reading": "standard_deviation"}}))
-    assert optimizer_in_use(complete["experiments"]["noisy"]["optimizer"]) == {
-        "name": "sgd",
-        "momentum": 0.0,
-        "weight_decay": 0.0,
-    }
+    assert Sgd(noise=NoiseOptions(factor=0.0, reading="standard_deviation")).gradient_noise() is None
 
 
 def test_a_continued_training_depends_on_the_one_before_it() -> None:
@@ -357,15 +376,15 @@ def test_the_batch_size_of_the_run_to_continue_may_be_another() -> None:
 
 @pytest.mark.parametrize(("batch_size", "samples"), [(64, 1024), (1024, 1024), (512, 1024), (600, 1024), (150, 150)])
 def test_the_check_and_the_training_mean_the_same_mini_batches(batch_size: int, samples: int) -> None:
-    noise = {"factor": 0.01, "reading": "variance", "batch_size": "auto"}
+    noise = NoiseOptions(factor=0.01)
 
     def change(experiments: dict[str, Any]) -> None:
         del experiments["child"]
-        experiments["noisy"] |= {"batch_size": [batch_size], "optimizer": {"noise": noise}}
+        experiments["noisy"] |= {"batch_size": [batch_size], "optimizer": {"noise": {"factor": 0.01}}}
 
     raw = config(change)
     raw["datasets"]["digits"] = DIGITS | {"train": samples}
-    own = WHOLE_SET_MINI_BATCH if batch_size == samples else batch_size
+    own = 100 if batch_size == samples else batch_size
     if 2 * own > samples:
         assert f"which is {own} here" in faults_of(raw)[0]
         with pytest.raises(Exception, match=f"got {own}"):
@@ -375,11 +394,11 @@ def test_the_check_and_the_training_mean_the_same_mini_batches(batch_size: int, 
         assert IsotropicNoise(noise, seed=1, batch_size=batch_size, samples=samples).batch_size == own
 
 
-def test_the_training_slice_names_the_unit_of_the_learning_rate_unless_it_is_absolute() -> None:
-    for unit, found in ((None, None), ("absolute", None), ("sharpness", "sharpness")):
+def test_the_training_slice_names_the_unit_of_the_learning_rate() -> None:
+    for unit, found in ((None, "absolute"), ("absolute", "absolute"), ("sharpness", "sharpness")):
         complete = resolved(with_changes("child", **({} if unit is None else {"lr_unit": unit})))
         assert complete["experiments"]["child"]["lr_unit"] == (unit or "absolute")
         own = training_slice(complete, RunKey("child", "mlp", "0.05", 64, 2))
-        assert own.get("lr_unit") == found
+        assert own["lr_unit"] == found
         assert own["lr"] == 0.05
-        assert "lr_unit" not in own["start_from"]["training"]
+        assert own["start_from"]["training"]["lr_unit"] == "absolute"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sgdline.train import run as training_run
 from sgdline.train.checkpoints import load_checkpoint, saved_steps
 from sgdline.train.loop import Trainer, draws_seed
 from sgdline.train.run import train_run
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 NOISE = {"factor": 0.01, "reading": "variance", "batch_size": "auto"}
@@ -32,15 +34,15 @@ def sgd(**changes: Any) -> dict[str, Any]:
     return {"name": "sgd", "momentum": 0.9, "weight_decay": 0.01, **changes}
 
 
-def noisy(**changes: Any) -> dict[str, Any]:
+def noisy(**changes: Any) -> TrainingSettings:
     return training_settings(**{"optimizer": sgd(noise=NOISE), "micro_batch": 12, **changes})
 
 
-def continued(parent: dict[str, Any], *, step: int = 8, **changes: Any) -> dict[str, Any]:
+def continued(parent: dict[str, Any], *, step: int = 8, **changes: Any) -> TrainingSettings:
     return training_settings(start_from={"training": parent, "step": step}, **{"lr": 0.05, **changes})
 
 
-def train(dataset: Path, folder: Path, block: dict[str, Any], *, start: Path | None = None) -> None:
+def train(dataset: Path, folder: Path, block: TrainingSettings, *, start: Path | None = None) -> None:
     train_run(
         dataset,
         trace=folder / "trace.arrow",
@@ -162,7 +164,7 @@ def test_the_second_part_trained_by_hand_is_the_same_to_the_bit(dataset: Path, p
     train(dataset, tmp_path, block, start=parent / "checkpoints")
     there = load_checkpoint(parent / "checkpoints", 8, device=CPU)
     trainer = Trainer(
-        {**block, "start_from": None, "seed": draws_seed(block)}, load_images(dataset, device=CPU), device=CPU
+        replace(block, start_from=None, seed=draws_seed(block)), load_images(dataset, device=CPU), device=CPU
     )
     with torch.no_grad():
         trainer.vector.value.copy_(there.parameters)

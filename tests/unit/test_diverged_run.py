@@ -22,13 +22,14 @@ from sgdline.analysis.same_position import measure_same_position
 from sgdline.analysis.strategies import measure_strategies
 from sgdline.config import resolve_config
 from sgdline.data.prepare import prepare_dataset
-from sgdline.declare.build import build_thing
+from sgdline.declare.build import build, build_thing
 from sgdline.errors import SgdlineError
 from sgdline.figures import style
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.run import train_run
+from sgdline.train.settings import TrainingSettings
 from sgdline.workflow.jobs import Jobs
 
 RUN = {"experiment": "blow", "model": "plain", "lr": "10000", "batch_size": "32", "seed": "1"}
@@ -86,7 +87,7 @@ def folder(jobs: Jobs, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "digits.arrow",
         trace=folder / "trace.arrow",
         checkpoints=folder / "checkpoints",
-        settings=jobs.training(run),
+        settings=build(TrainingSettings, jobs.training(run)),
         facts=facts,
     )
     for probe in jobs.config["experiments"]["blow"]["probes"]:
@@ -166,5 +167,5 @@ def test_what_it_never_reached_cannot_be_continued(folder: Path, jobs: Jobs) -> 
     on = wildcards_of(RUN | {"experiment": "on", "lr": "0.1"})
     paths = {"trace": folder / "on.arrow", "checkpoints": folder / "on", "start": folder / "checkpoints"}
     with pytest.raises(SgdlineError, match=r"must have reached update 12, got no checkpoint .* it diverged before"):
-        train_run(folder / "digits.arrow", settings=jobs.training(on), facts={}, **paths)
+        train_run(folder / "digits.arrow", settings=build(TrainingSettings, jobs.training(on)), facts={}, **paths)
     assert not (folder / "on.arrow").exists()

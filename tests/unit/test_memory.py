@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from small_runs import line_settings, prepare_digits, training_settings
 
+from sgdline.declare.schema import as_json
+
 # Runs in a process of its own: the memory of a test process has many owners.
 SCRIPT = """
 import json, sys
@@ -19,6 +21,8 @@ from sgdline.probes.base import options_of
 from sgdline.runtime import keep_freed_memory, use_deterministic_kernels
 from sgdline.tables import TableWriter
 from sgdline.train.loop import Trainer
+from sgdline.train.settings import TrainingSettings
+from sgdline.declare.build import build
 import torch
 
 def resident():
@@ -29,8 +33,9 @@ dataset, output, settings, plan, leaks = sys.argv[1], sys.argv[2], *map(json.loa
 keep_freed_memory()
 use_deterministic_kernels()
 images = load_images(dataset, device="cpu")
-trainer = Trainer(settings["training"], images, device=torch.device("cpu"))
-probe = options_of(settings).probe(trainer, images, settings["training"], Plan.from_json(plan))
+training = build(TrainingSettings, settings["training"])
+trainer = Trainer(training, images, device=torch.device("cpu"))
+probe = options_of(settings).probe(trainer, images, training, Plan.from_json(plan))
 kept = []
 with TableWriter(output, "line", provenance={}) as writer:
     for update in trainer.updates(0, 220):
@@ -55,6 +60,7 @@ def growth(folder: Path, *, plan: dict[str, object], leaks: bool = False) -> int
         segments=[[0, 220]],
     )
     settings = line_settings(training, every=1, sample_losses=True)
+    settings["training"] = as_json(training, complete=True)
     arguments = [str(dataset), str(folder / "line.arrow"), *map(json.dumps, (settings, plan, leaks))]
     done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -20,6 +20,7 @@ from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
 from sgdline.train.run import train_run
+from sgdline.train.settings import TrainingSettings
 
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}},
@@ -46,7 +47,7 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return folders
 
 
-def training(model: str, **changes: Any) -> dict[str, Any]:
+def training(model: str, **changes: Any) -> TrainingSettings:
     return training_settings(model=MODELS[model], steps=6, segments=[[0, 2], [2, 6]], **changes)
 
 

@@ -20,6 +20,7 @@ from sgdline.probes.segment import probe_segment
 from sgdline.tables import kind_of, provenance, read_table
 from sgdline.train.loop import Trainer
 from sgdline.train.run import train_run
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 MODELS = {
@@ -35,7 +36,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=90)
 
 
-def settings(model: str = "mlp_dropout", **changes: Any) -> dict[str, Any]:
+def settings(model: str = "mlp_dropout", **changes: Any) -> TrainingSettings:
     return training_settings(**{"model": MODELS[model], "batch_size": 8, **changes})
 
 

@@ -29,6 +29,7 @@ from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 MODELS: dict[str, dict[str, Any]] = {
@@ -50,17 +51,17 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=90)
 
 
-def settings(model: str = "resnet", *, segments: int = 1, **changes: Any) -> dict[str, Any]:
+def settings(model: str = "resnet", *, segments: int = 1, **changes: Any) -> TrainingSettings:
     edges = [9 * part // segments for part in range(segments + 1)]
     block = {"steps": 9, "segments": [list(part) for part in pairwise(edges)], "seed": 3}
     return training_settings(**{"model": MODELS[model], **block, **changes})
 
 
-def slice_of(training: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def slice_of(training: TrainingSettings, **changes: Any) -> dict[str, Any]:
     return {"training": training, "probe": "interp", "settings": {**INTERP, **changes}, "replay_tolerance": 0.0}
 
 
-def train(dataset: Path, folder: Path, training: dict[str, Any]) -> None:
+def train(dataset: Path, folder: Path, training: TrainingSettings) -> None:
     train_run(dataset, trace=folder / "trace.arrow", checkpoints=folder / "checkpoints", settings=training, facts={})
 
 
@@ -69,7 +70,7 @@ def probe(dataset: Path, folder: Path, whole: dict[str, Any], plan: Plan | None 
     if plan is not None:
         write_plan(folder / "plan.json", PlanReport(plan))
     kind, parts = whole["probe"], []
-    for segment in range(len(whole["training"]["segments"])):
+    for segment in range(len(whole["training"].segments)):
         parts.append(folder / f"{kind}{segment}.arrow")
         file = None if plan is None else folder / "plan.json"
         options = {"plan": file, "settings": whole, "segment": segment, "facts": {}, "output": parts[-1]}
@@ -80,7 +81,7 @@ def probe(dataset: Path, folder: Path, whole: dict[str, Any], plan: Plan | None 
     return table
 
 
-def trainer_of(dataset: Path, training: dict[str, Any]) -> tuple[Trainer, Any]:
+def trainer_of(dataset: Path, training: TrainingSettings) -> tuple[Trainer, Any]:
     images = load_images(dataset, device=CPU)
     return Trainer(training, images, device=CPU), images
 
@@ -377,7 +378,7 @@ def test_a_chunk_of_one_sample_is_refused(dataset: Path) -> None:
 # -- the plan ----------------------------------------------------------------------------------------------------------
 
 
-def plan_slice(training: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def plan_slice(training: TrainingSettings, **changes: Any) -> dict[str, Any]:
     block = {"precision": "float32", "precision_tolerance": 3e-5, "check_slope": True, "memory_gb": "auto", "plan": {}}
     return {"training": training, "probe": "interp", "settings": {**INTERP, **block, **changes}}
 

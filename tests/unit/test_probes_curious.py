@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
+from sgdline.train.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -54,28 +56,28 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=90)
 
 
-def settings(model: str = "plain", *, segments: int = 1, **changes: Any) -> dict[str, Any]:
+def settings(model: str = "plain", *, segments: int = 1, **changes: Any) -> TrainingSettings:
     edges = [STEPS * part // segments for part in range(segments + 1)]
     bounds = [list(bound) for bound in pairwise(edges)]
     return training_settings(model=MODELS[model], steps=STEPS, segments=bounds, **changes)
 
 
-def trainer_of(dataset: Path, training: dict[str, Any]) -> tuple[Trainer, Any]:
+def trainer_of(dataset: Path, training: TrainingSettings) -> tuple[Trainer, Any]:
     images = load_images(dataset, device=CPU)
     return Trainer(training, images, device=CPU), images
 
 
-def train(dataset: Path, folder: Path, training: dict[str, Any]) -> None:
+def train(dataset: Path, folder: Path, training: TrainingSettings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"trace": folder / "trace.arrow", "checkpoints": folder / "checkpoints"}
     train_run(dataset, **paths, settings=training, facts={})
 
 
-def probed(dataset: Path, folder: Path, kind: str, training: dict[str, Any], **changes: Any) -> Any:
+def probed(dataset: Path, folder: Path, kind: str, training: TrainingSettings, **changes: Any) -> Any:
     """Probe all segments of a trained run; a sequential probe has one."""
     block = {"training": training, "probe": kind, "settings": BLOCKS[kind] | changes, "replay_tolerance": 0.0}
     paths = []
-    for segment in range(len(training["segments"]) if kind == "spectrum" else 1):
+    for segment in range(len(training.segments) if kind == "spectrum" else 1):
         paths.append(folder / f"{kind}{segment}.arrow")
         options = {"output": paths[-1], "settings": block, "segment": segment, "facts": {}}
         probe_segment(dataset, folder / "checkpoints", **options)
@@ -293,7 +295,7 @@ def test_a_network_too_small_for_its_eigenvalues_is_one_sentence(dataset: Path) 
     with pytest.raises(SgdlineError, match=f"must be fewer than the network's {size} parameters"):
         made_probe("spectrum", trainer, images, training, block, Plan())
     with pytest.raises(SgdlineError, match="at least two whole batches"):
-        made_probe("spectrum", trainer, images, training | {"batch_size": 60}, BLOCKS["spectrum"], Plan())
+        made_probe("spectrum", trainer, images, replace(training, batch_size=60), BLOCKS["spectrum"], Plan())
     with pytest.raises(SgdlineError, match="max_products must be at least 54"):
         made_probe("spectrum", trainer, images, training, BLOCKS["spectrum"] | {"max_products": 53}, Plan())
     with pytest.raises(SgdlineError, match="start must be below the run's 9 updates"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
+from sgdline.train.settings import ModelOptions, TrainingSettings
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -53,12 +54,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=90)
 
 
-def settings(model: str = "mlp", **changes: Any) -> dict[str, Any]:
+def settings(model: str = "mlp", **changes: Any) -> TrainingSettings:
     block = {"batch_size": 20, "steps": STEPS, "segments": [[0, STEPS]]}
     return training_settings(model=MODELS[model], **{**block, **changes})
 
 
-def trainer_of(dataset: Path, training: dict[str, Any]) -> tuple[Trainer, Any]:
+def trainer_of(dataset: Path, training: TrainingSettings) -> tuple[Trainer, Any]:
     images = load_images(dataset, device=CPU)
     return Trainer(training, images, device=CPU), images
 
@@ -67,7 +68,7 @@ def update_at(trainer: Trainer, step: int) -> Update:
     return next(update for update in trainer.updates(0, step + 1) if update.step == step)
 
 
-def probed(dataset: Path, folder: Path, kind: str, training: dict[str, Any], **changes: Any) -> Any:
+def probed(dataset: Path, folder: Path, kind: str, training: TrainingSettings, **changes: Any) -> Any:
     if not (folder / "trace.arrow").exists():
         paths = {"trace": folder / "trace.arrow", "checkpoints": folder / "checkpoints"}
         train_run(dataset, **paths, settings=training, facts={})
@@ -97,7 +98,7 @@ def test_batches_are_functions_of_seed_and_number(dataset: Path) -> None:
     rows = torch.cat([batch.rows for batch in batches])
     assert len(rows.unique()) == 80
     assert len({batch.mask_seed for batch in batches}) == 4
-    moved = DrawnBatches(images, settings(seed=6, augmentation=training["augmentation"]))
+    moved = DrawnBatches(images, settings(seed=6, augmentation=asdict(training.augmentation)))
     assert not torch.equal(moved.batch(0).rows, batches[0].rows)
     plain = DrawnBatches(images, settings()).batch(0)
     assert torch.equal(plain.inputs, images.train.inputs[plain.rows])
@@ -230,7 +231,9 @@ def test_an_interrupted_job_ends_with_the_same_table(
 @pytest.mark.parametrize("kind", sorted(PROBES))
 def test_a_run_that_diverges_has_its_rows(dataset: Path, tmp_path: Path, kind: str) -> None:
     training = settings(lr=1e30, momentum=0.0)
-    training["model"] = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [6], "batch_norm": False}}
+    training = replace(
+        training, model=ModelOptions(entry="sgdline.models:mlp", kwargs={"hidden": [6], "batch_norm": False})
+    )
     table = probed(dataset, tmp_path, kind, training, every=1)
     lost = provenance(read_table(tmp_path / "trace.arrow", "trace"))["diverged_at"]
     assert 0 < lost < 4

@@ -27,6 +27,7 @@ from sgdline.sparsity import pattern_distance, sparsity_coefficient
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
+from sgdline.train.settings import ModelOptions, TrainingSettings
 
 CPU = torch.device("cpu")
 FEAT: dict[str, Any] = {"every": 3, "layers": ["*"], "samples": 50, "units": 1000, "threshold": 0.95}
@@ -67,16 +68,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=90)
 
 
-def settings(model: str = "plain", **changes: Any) -> dict[str, Any]:
+def settings(model: str = "plain", **changes: Any) -> TrainingSettings:
     return training_settings(model=MODELS[model], steps=9, segments=[[0, 9]], **changes)
 
 
-def trainer_of(dataset: Path, training: dict[str, Any]) -> tuple[Trainer, Any]:
+def trainer_of(dataset: Path, training: TrainingSettings) -> tuple[Trainer, Any]:
     images = load_images(dataset, device=CPU)
     return Trainer(training, images, device=CPU), images
 
 
-def probe_of(dataset: Path, kind: str, training: dict[str, Any], **changes: Any) -> tuple[Any, Trainer, Any]:
+def probe_of(dataset: Path, kind: str, training: TrainingSettings, **changes: Any) -> tuple[Any, Trainer, Any]:
     trainer, images = trainer_of(dataset, training)
     return made_probe(kind, trainer, images, training, BLOCKS[kind] | changes, Plan()), trainer, images
 
@@ -174,7 +175,7 @@ def test_outputs_are_those_of_the_modules() -> None:
 
 
 def test_odd_modules_are_left_out_or_refused(dataset: Path) -> None:
-    training = settings() | {"model": {"entry": f"{__name__}:TwoHeads", "kwargs": {}}}
+    training = replace(settings(), model=ModelOptions(entry=f"{__name__}:TwoHeads"))
     trainer, images = trainer_of(dataset, settings())
     trainer.model = TwoHeads()
     probe = made_probe("feat", trainer, images, training, FEAT | {"layers": ["body", "unused"]}, Plan())
@@ -228,7 +229,7 @@ def test_a_large_layer_has_one_subset_for_the_whole_run(dataset: Path) -> None:
     assert (np.diff(chosen) > 0).all()
     assert (part == everything[:, chosen]).all()
     assert (again._units["stages.0"].numpy() == chosen).all()
-    other = probe_of(dataset, "feat", training | {"seed": 6}, layers=["stages.0"], units=20)[0]
+    other = probe_of(dataset, "feat", replace(training, seed=6), layers=["stages.0"], units=20)[0]
     assert (other._units["stages.0"].numpy() != chosen).any()
 
 

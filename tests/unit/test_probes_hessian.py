@@ -29,6 +29,7 @@ from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
+from sgdline.train.settings import ModelOptions, TrainingSettings
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -53,13 +54,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=90)
 
 
-def settings(model: str = "plain", *, segments: int = 1, **changes: Any) -> dict[str, Any]:
+def settings(model: str = "plain", *, segments: int = 1, **changes: Any) -> TrainingSettings:
     edges = [9 * part // segments for part in range(segments + 1)]
     bounds = [list(bound) for bound in pairwise(edges)]
     return training_settings(model=MODELS[model], steps=9, segments=bounds, **changes)
 
 
-def trainer_of(dataset: Path, training: dict[str, Any]) -> tuple[Trainer, Any]:
+def trainer_of(dataset: Path, training: TrainingSettings) -> tuple[Trainer, Any]:
     images = load_images(dataset, device=CPU)
     return Trainer(training, images, device=CPU), images
 
@@ -68,16 +69,16 @@ def update_at(trainer: Trainer, step: int) -> Update:
     return next(update for update in trainer.updates(0, step + 1) if update.step == step)
 
 
-def train(dataset: Path, folder: Path, training: dict[str, Any]) -> None:
+def train(dataset: Path, folder: Path, training: TrainingSettings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"trace": folder / "trace.arrow", "checkpoints": folder / "checkpoints"}
     train_run(dataset, **paths, settings=training, facts={})
 
 
-def probed(dataset: Path, folder: Path, kind: str, training: dict[str, Any], **changes: Any) -> Any:
+def probed(dataset: Path, folder: Path, kind: str, training: TrainingSettings, **changes: Any) -> Any:
     block = {"training": training, "probe": kind, "settings": BLOCKS[kind] | changes, "replay_tolerance": 0.0}
     paths = []
-    for segment in range(len(training["segments"])):
+    for segment in range(len(training.segments)):
         paths.append(folder / f"{kind}{segment}.arrow")
         options = {"output": paths[-1], "settings": block, "segment": segment, "facts": {}}
         probe_segment(dataset, folder / "checkpoints", **options)
@@ -372,11 +373,13 @@ def test_networks_that_the_covariance_is_not_for_are_refused(dataset: Path) -> N
     size = trainer.vector.size
     with pytest.raises(SgdlineError, match=rf"must be from {size + 1} \(top\) to 2,000 .* got {size}\."):
         made_probe("hessian_covariance", trainer, images, training, COVARIANCE | {"top": size + 1}, Plan())
-    training["model"] = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [30], "batch_norm": False}}
+    training = replace(
+        training, model=ModelOptions(entry="sgdline.models:mlp", kwargs={"hidden": [30], "batch_norm": False})
+    )
     trainer, images = trainer_of(dataset, training)
     with pytest.raises(SgdlineError, match=r"must be from 3 \(top\) to 2,000 for the probe .* got 2,260\."):
         made_probe("hessian_covariance", trainer, images, training, COVARIANCE, Plan())
-    training["model"] = {"entry": "networks:Uncopyable", "kwargs": {}}
+    training = replace(training, model=ModelOptions(entry="networks:Uncopyable", kwargs={}))
     trainer, images = trainer_of(dataset, training)
     update = update_at(trainer, 0)
     with pytest.raises(SgdlineError, match="must be copyable for the probe hessian_covariance"):

@@ -25,8 +25,13 @@ from sgdline.probes.mline import probe as mline
 from sgdline.probes.own_direction import probe as own_direction
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
-from sgdline.train.loop import Batch, Trainer, Update
+from sgdline.train.batch import Batch
+from sgdline.train.loop import Trainer, Update
+from sgdline.train.rules.base import UpdateRule
+from sgdline.train.rules.fbpal_sgd import FbpalSgd
+from sgdline.train.rules.pal import Pal
 from sgdline.train.run import train_run
+from sgdline.train.settings import ModelOptions, TrainingSettings
 from sgdline.train.vectors import inner, norm
 
 CPU = torch.device("cpu")
@@ -49,13 +54,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=90)
 
 
-def settings(model: str = "resnet", *, segments: int = 1, **changes: Any) -> dict[str, Any]:
+def settings(model: str = "resnet", *, segments: int = 1, **changes: Any) -> TrainingSettings:
     edges = [9 * part // segments for part in range(segments + 1)]
     block = {"steps": 9, "segments": [list(part) for part in pairwise(edges)], "augmentation": AUGMENTATION, "seed": 3}
     return training_settings(**{"model": MODELS[model], **block, **changes})
 
 
-def slice_of(probe: str, training: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def slice_of(probe: str, training: TrainingSettings, **changes: Any) -> dict[str, Any]:
     if probe == "line":
         return line_settings(training, **{**MLINE["line"], "every": 3, "validation": False, **changes})
     if probe == "mline":
@@ -66,18 +71,18 @@ def slice_of(probe: str, training: dict[str, Any], **changes: Any) -> dict[str, 
     return {"training": training, "probe": probe, "settings": block, "replay_tolerance": 0.0}
 
 
-def train(dataset: Path, folder: Path, training: dict[str, Any]) -> None:
+def train(dataset: Path, folder: Path, training: TrainingSettings) -> None:
     train_run(dataset, trace=folder / "trace.arrow", checkpoints=folder / "checkpoints", settings=training, facts={})
 
 
 def probe(
-    dataset: Path, folder: Path, kind: str, training: dict[str, Any], plan: Plan | None = None, **changes: Any
+    dataset: Path, folder: Path, kind: str, training: TrainingSettings, plan: Plan | None = None, **changes: Any
 ) -> pa.Table:
     """Measure all segments of a trained run and gather them; the replays must not drift at all."""
     if plan is not None:
         write_plan(folder / "plan.json", PlanReport(plan))
     parts = []
-    for segment in range(len(training["segments"])):
+    for segment in range(len(training.segments)):
         parts.append(folder / f"{kind}{segment}.arrow")
         probe_segment(
             dataset,
@@ -94,7 +99,7 @@ def probe(
     return table
 
 
-def trainer_of(dataset: Path, training: dict[str, Any]) -> tuple[Trainer, Any]:
+def trainer_of(dataset: Path, training: TrainingSettings) -> tuple[Trainer, Any]:
     images = load_images(dataset, device=CPU)
     return Trainer(training, images, device=CPU), images
 
@@ -161,7 +166,7 @@ def test_the_first_batches_of_an_epoch_or_all_of_them(dataset: Path, tmp_path: P
     two = probe(dataset, tmp_path, "mline", training, directions=2)
     kept = whole.filter(pa.array(np.isin(whole["direction"].to_numpy(), [0, 1])))
     assert two.replace_schema_metadata(None).equals(kept.replace_schema_metadata(None))
-    training["drop_last"] = True
+    training = replace(training, drop_last=True)
     train(dataset, tmp_path / "whole_batches", training)
     assert set(probe(dataset, tmp_path / "whole_batches", "mline", training)["direction"].to_pylist()) == {0, 1}
 
@@ -253,8 +258,8 @@ def test_fresh_batches_are_drawn_without_replacement_and_augmented(dataset: Path
 
 def test_a_batch_of_the_whole_set_has_the_full_gradient(dataset: Path) -> None:
     # Without BatchNorm and augmentation it does not matter which samples share a pass.
-    model = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [12], "batch_norm": False}}
-    training = settings(augmentation={"crop_padding": 0, "flip": False}) | {"model": model}
+    model = ModelOptions(entry="sgdline.models:mlp", kwargs={"hidden": [12], "batch_norm": False})
+    training = replace(settings(augmentation={"crop_padding": 0, "flip": False}), model=model)
     trainer, images = trainer_of(dataset, training)
     measuring = made_probe("own_direction", trainer, images, training, OWN, Plan())
     rows = measuring.measure(update_at(trainer, 3))
@@ -412,12 +417,10 @@ def test_a_run_that_diverged_before_a_segment_gives_an_empty_table(dataset: Path
             assert table.num_rows == rows
 
 
-@pytest.mark.parametrize("optimizer", ["pal", "fbpal_sgd"])
-def test_update_rules_that_choose_their_step_have_linear_directions_too(dataset: Path, optimizer: str) -> None:
-    block = {"name": optimizer, "momentum": 0.0 if optimizer == "pal" else 0.9, "weight_decay": 0.0}
-    block |= {"pal": {"beta": 0.4, "adaptation": 1.67, "max_step": 3.16}}
-    block |= {"fbpal_sgd": {"every": 3, "average": 2, "reuse": "lr"}}
-    training = settings("mlp_dropout") | {"optimizer": block}
+@pytest.mark.parametrize("optimizer", [Pal(), FbpalSgd(momentum=0.9, every=3, average=2)])
+def test_update_rules_that_choose_their_step_have_linear_directions_too(dataset: Path, optimizer: UpdateRule) -> None:
+    assert optimizer.linear_in_gradient
+    training = replace(settings("mlp_dropout"), optimizer=optimizer)
     trainer, images = trainer_of(dataset, training)
     measuring = made_probe("mline", trainer, images, training, MLINE, Plan())
     for update in trainer.updates(0, 5):

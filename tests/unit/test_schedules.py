@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sgdline.declare.build import build_thing
 from sgdline.errors import SgdlineError
-from sgdline.train.schedules import Schedule, make_schedule
+from sgdline.train.schedules.base import Rates, Schedule
 
 
-def schedule(name: str, *, lr: float = 1.0, steps: int = 100, **options: Any) -> Schedule:
-    return make_schedule(lr, {"name": name, name: options, "milestones": [], "factor": 0.1}, steps=steps)
+def schedule(name: str, *, lr: float = 1.0, steps: int = 100, **options: Any) -> Rates:
+    made: Schedule = build_thing("schedule", {"name": name, **options}, tag="name")
+    return made.rates(lr, steps=steps)
 
 
 def test_a_cycle_is_a_triangle() -> None:
@@ -91,7 +93,7 @@ def test_the_last_iterate_of_the_equivalent_schedule_is_the_average(
     orthogonal = [np.linalg.qr(rng.standard_normal((4, 3)))[0] * np.sqrt(4 * curvature) for _ in range(steps)]
     answers = rng.standard_normal((steps, 4))
 
-    def descend(rate: Schedule) -> list[np.ndarray]:
+    def descend(rate: Rates) -> list[np.ndarray]:
         path = [np.full(3, 5.0)]
         for step, (inputs, targets) in enumerate(zip(orthogonal, answers, strict=True)):
             gradient = inputs.T @ (inputs @ path[-1] - targets) / len(targets)

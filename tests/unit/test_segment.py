@@ -176,7 +176,7 @@ def test_state_outside_of_buffers_replays_bit_for_bit(tmp_path: Path, monkeypatc
         probe_segment(dataset, checkpoints, output=output, settings=settings, segment=segment, facts={})
     images = load_images(dataset, device=torch.device("cpu"))
     trainer = Trainer(training, images, device=torch.device("cpu"))
-    for start, stop in training["segments"]:
+    for start, stop in training.segments:
         for going in (trainer, Trainer(training, images, device=torch.device("cpu"))):  # from a later state, and new
             going.load(load_checkpoint(checkpoints, start, device=torch.device("cpu")))
             list(going.updates(start, stop))

@@ -28,6 +28,7 @@ from sgdline.train import run as training_run
 from sgdline.train.checkpoints import load_checkpoint, saved_steps
 from sgdline.train.loop import Trainer
 from sgdline.train.run import train_run
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 # Logits w -> curvature * class * |w|^2 / 2, at w = 0: the Hessian is curvature * (4.5 - mean target) * identity.
@@ -58,7 +59,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=100)
 
 
-def sharp(**changes: Any) -> dict[str, Any]:
+def sharp(**changes: Any) -> TrainingSettings:
     return training_settings(**{"lr_unit": "sharpness", "lr": 0.3, **changes})
 
 
@@ -68,7 +69,7 @@ def measure(dataset: Path, path: Path, block: dict[str, Any], *, start: Path | N
 
 
 def train(
-    dataset: Path, folder: Path, block: dict[str, Any], *, start: Path | None = None, measured: Path | None = None
+    dataset: Path, folder: Path, block: TrainingSettings, *, start: Path | None = None, measured: Path | None = None
 ) -> pa.Table:
     files = {"trace": folder / "trace.arrow", "checkpoints": folder / "checkpoints"}
     train_run(dataset, **files, settings=block, facts={}, start=start, sharpness=measured)

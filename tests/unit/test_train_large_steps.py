@@ -13,9 +13,13 @@ from small_runs import prepare_digits, training_settings
 
 from sgdline.config import ConfigError, resolve_config
 from sgdline.data.images import load_images
+from sgdline.declare.build import build
 from sgdline.train.label_noise import LabelNoise
 from sgdline.train.loop import Trainer
-from sgdline.train.schedules import make_schedule
+from sgdline.train.schedules.cosine import Cosine
+from sgdline.train.schedules.inverted_cosine import InvertedCosine
+from sgdline.train.schedules.piecewise import Piecewise
+from sgdline.train.settings import LabelNoiseOptions
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.slices import probe_slice, training_slice
 
@@ -24,9 +28,7 @@ RUN = RunKey("one", "mlp", "0.5", 16, 1)
 
 
 def rates(lr: float, *, steps: int = 100, compat: bool = False, **changes: Any) -> list[float]:
-    block = {"large_phase": 0.3, "warmup": "none", "factor": 1.0, "exponent": 0.5, "base": 1.05}
-    settings = {"name": "piecewise", "piecewise": block | {"compat": compat} | changes}
-    schedule = make_schedule(lr, settings, steps=steps)
+    schedule = Piecewise(**{"large_phase": 0.3, "compat": compat, **changes}).rates(lr, steps=steps)
     return [schedule(step) for step in range(steps)]
 
 
@@ -82,7 +84,7 @@ def test_the_phases_are_as_long_as_exact_fractions_say(steps: int, share: float)
 
 
 def test_cosine_and_inverted_cosine() -> None:
-    falling, rising = (make_schedule(2.0, {"name": name}, steps=8) for name in ("cosine", "inverted_cosine"))
+    falling, rising = (made.rates(2.0, steps=8) for made in (Cosine(), InvertedCosine()))
     assert falling(3) == pytest.approx(1.0)
     assert falling(7) == pytest.approx(0.0, abs=1e-15)
     assert [falling(step) + rising(step) for step in range(8)] == pytest.approx([2.0] * 8)
@@ -92,8 +94,8 @@ def test_cosine_and_inverted_cosine() -> None:
 
 
 def noise(probability: float, schedule: str = "constant", *, seed: int = 3, classes: int = 4) -> LabelNoise:
-    block = {"probability": probability, "schedule": schedule}
-    return LabelNoise(block, steps=200, classes=classes, seed=seed)
+    options = build(LabelNoiseOptions, {"probability": probability, "schedule": schedule})
+    return LabelNoise(options, steps=200, classes=classes, seed=seed)
 
 
 def test_labels_change_as_often_as_the_binomial_says() -> None:

@@ -23,9 +23,11 @@ from sgdline.tables import provenance, read_table, write_table
 from sgdline.train import run as training_run
 from sgdline.train.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, saved_steps
 from sgdline.train.leftovers import forget_training
+from sgdline.train.rules.sgd import Sgd
 from sgdline.train.run import train_run
-from sgdline.train.schedules import make_schedule
-from sgdline.train.update_rules import make_update_rule
+from sgdline.train.schedules.constant import Constant
+from sgdline.train.schedules.step import StepDecay
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 
@@ -38,15 +40,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=100)
 
 
-def settings(**changes: Any) -> dict[str, Any]:
+def settings(**changes: Any) -> TrainingSettings:
     return training_settings(**{"schedule": STEP, "augmentation": {"crop_padding": 1, "flip": True}, **changes})
 
 
-def line_settings(training: dict[str, Any]) -> dict[str, Any]:
+def line_settings(training: TrainingSettings) -> dict[str, Any]:
     return small_runs.line_settings(training, positions="adaptive", tolerance=1e-2, max_rings=2)
 
 
-def train(dataset: Path, folder: Path, block: dict[str, Any]) -> None:
+def train(dataset: Path, folder: Path, block: TrainingSettings) -> None:
     train_run(dataset, trace=folder / "trace.arrow", checkpoints=folder / "checkpoints", settings=block, facts={})
 
 
@@ -55,8 +57,8 @@ def test_a_run_is_that_of_torch_optim(dataset: Path, tmp_path: Path) -> None:
     train(dataset, tmp_path, block)
     images = load_images(dataset, device=CPU)
     network = build_model(
-        block["model"]["entry"],
-        block["model"]["kwargs"],
+        block.model.entry,
+        block.model.kwargs,
         input_shape=images.image_shape,
         num_classes=images.num_classes,
         seed=derive_seed(5, "initialisation"),
@@ -95,17 +97,17 @@ def test_a_run_is_that_of_torch_optim(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_step_schedule_handles_several_milestones_at_once() -> None:
-    schedule = make_schedule(1.0, {"name": "step", "milestones": [3, 5], "factor": 0.1}, steps=10)
+    schedule = StepDecay(milestones=(3, 5)).rates(1.0, steps=10)
     assert [schedule(t) for t in (0, 2, 3, 4, 5, 9)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert make_schedule(0.3, {"name": "constant", "milestones": [], "factor": 0.1}, steps=10)(10**6) == 0.3
+    assert Constant().rates(0.3, steps=10)(10**6) == 0.3
 
 
 def test_momentum_state_survives_a_checkpoint(tmp_path: Path) -> None:
-    block = {"name": "sgd", "momentum": 0.5, "weight_decay": 0.0}
-    rule, parameters, gradient = make_update_rule(block), torch.zeros(3), torch.tensor([1.0, 2.0, 3.0])
+    declared = Sgd(momentum=0.5)
+    rule, parameters, gradient = declared.rule(), torch.zeros(3), torch.tensor([1.0, 2.0, 3.0])
     torch.testing.assert_close(rule.direction(parameters, gradient), gradient)
     save_checkpoint(tmp_path, Checkpoint(step=1, parameters=parameters, rule=rule.state()))
-    again = make_update_rule(block)
+    again = declared.rule()
     again.load(load_checkpoint(tmp_path, 1, device=CPU).rule)
     torch.testing.assert_close(again.direction(parameters, gradient), 1.5 * gradient)
 

@@ -15,18 +15,21 @@ from small_runs import prepare_digits, training_settings
 from torch import Tensor, nn
 
 from sgdline.data.images import load_images
+from sgdline.declare.build import build_thing
 from sgdline.errors import SgdlineError
 from sgdline.models import mlp
 from sgdline.models.parameters import ParameterVector, buffers_of
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train import run as training_run
+from sgdline.train.batch import Batch
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.landscape import Landscape
-from sgdline.train.loop import Batch, Trainer
+from sgdline.train.loop import Trainer
+from sgdline.train.rules._parabola import parabola_step, usable_lr
+from sgdline.train.rules.base import Move
 from sgdline.train.run import train_run
-from sgdline.train.update_rules import Move, make_update_rule
-from sgdline.train.update_rules._parabola import parabola_step, usable_lr
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 PAL = {"beta": 0.4, "adaptation": 1 / 0.6, "max_step": 3.16}
@@ -34,12 +37,16 @@ FBPAL = {"every": 3, "average": 2, "reuse": "lr"}
 
 
 def pal_block(**changes: Any) -> dict[str, Any]:
-    return {"name": "pal", "momentum": 0.0, "weight_decay": 0.0, "pal": PAL | changes}
+    return {"name": "pal", **PAL, **changes}
 
 
 def fbpal_block(*, momentum: float = 0.0, weight_decay: float = 0.0, **changes: Any) -> dict[str, Any]:
     shared = {"name": "fbpal_sgd", "momentum": momentum, "weight_decay": weight_decay}
-    return {**shared, "fbpal_sgd": FBPAL | changes}
+    return {**shared, **FBPAL, **changes}
+
+
+def make_update_rule(block: dict[str, Any]) -> Any:
+    return build_thing("update_rule", block, tag="name").rule()
 
 
 # -- the parabolic step ------------------------------------------------------------------------------------------------
@@ -389,14 +396,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=100)
 
 
-def settings(block: dict[str, Any], *, segments: int = 3, **changes: Any) -> dict[str, Any]:
+def settings(block: dict[str, Any], *, segments: int = 3, **changes: Any) -> TrainingSettings:
     bounds = [list(part) for part in pairwise(12 * part // segments for part in range(segments + 1))]
     own = {"optimizer": block, "segments": bounds, "augmentation": {"crop_padding": 1, "flip": True}}
     dropout = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.2}}
     return training_settings(**{"model": dropout, **own, **changes})
 
 
-def train(dataset: Path, folder: Path, block: dict[str, Any]) -> list[dict[str, Any]]:
+def train(dataset: Path, folder: Path, block: TrainingSettings) -> list[dict[str, Any]]:
     train_run(dataset, trace=folder / "trace.arrow", checkpoints=folder / "checkpoints", settings=block, facts={})
     rows: list[dict[str, Any]] = read_table(folder / "trace.arrow", "trace").to_pylist()
     return rows

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sgdline import digests
 from sgdline.analysis.claims.curious import CuriousRun
 from sgdline.analysis.claims.linesearch_page import RunTables
 from sgdline.analysis.claims.sparse_networks import SparseRun
@@ -231,7 +232,11 @@ def test_a_figure_is_drawn_with_what_it_names_and_no_more() -> None:
     assert shown["analysis"].keys() == {"window"}
     assert shown["probes"].keys() == {"line"}
     assert "plan" not in shown["probes"]["line"]  # how it is measured redraws nothing
-    assert "label_noise" not in drawing.figure_settings(CONFIG, PLAIN, SPECS["walk/one"])
+    plain = drawing.figure_settings(CONFIG, PLAIN, SPECS["walk/one"])
+    assert plain["label_noise"] == {"probability": 0.0, "schedule": "constant"}
+    # What the update rule declares: pal takes its lr for a length, and no theory of the stationary state is for it.
+    assert (shown["lr_is_length"], shown["theory"]) == (False, {"momentum": 0.0})
+    assert (plain["lr_is_length"], plain["theory"]) == (True, None)
     assert drawing.figure_settings(CONFIG, CHILD, SPECS["walk/one"])["start_from"]["step"] == 12
 
 
@@ -245,20 +250,36 @@ def test_comparisons_and_figures_of_what_does_not_run_are_left_out() -> None:
 
 
 def test_a_digest_covers_what_a_script_finds_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "code_digest", lambda script, *modules: (script.name, *modules))
+    monkeypatch.setattr(jobs, "code_digest", lambda script, *modules: " ".join([script.name, *modules]))
     asked = asking()
-    assert asked.training_code("train_run.py")(wildcards(PLAIN)) == ("train_run.py", "sgdline.train.update_rules.pal")
+    rest = "sgdline.train.schedules.constant sgdline.losses.cross_entropy"
+    assert asked.training_code("train_run.py")(wildcards(PLAIN)) == f"train_run.py sgdline.train.rules.pal {rest}"
     assert asked.probing_code("probe_segment.py")(wildcards(FIRST, probe="line")) == (
-        "probe_segment.py", "sgdline.probes.line.options", "sgdline.train.update_rules.sgd",
-    )  # fmt: skip
+        f"probe_segment.py sgdline.probes.line.options sgdline.train.rules.sgd {rest}"
+    )
     planned = asked.planning_code("plan_probe.py")(wildcards(FIRST, probe="line"))
-    assert planned[1:] == ("sgdline.probes.line.trial", "sgdline.train.update_rules.sgd")
-    assert asked.gathering_code("gather_segments.py")(wildcards(probe="hvp"))[1:] == ("sgdline.probes.hvp.table",)
-    drawn = asked.drawing_code("plot_figure.py")(wildcards(CHILD, paper="walk", figure="one"))
+    assert planned == f"plan_probe.py sgdline.probes.line.trial sgdline.train.rules.sgd {rest}"
+    assert asked.gathering_code("gather_segments.py")(wildcards(probe="hvp")).split()[1:] == [
+        "sgdline.probes.hvp.table"
+    ]
+    drawn = asked.drawing_code("plot_figure.py")(wildcards(CHILD, paper="walk", figure="one")).split()
     kinds = ("intervals", "one_step_metrics")
-    assert drawn[1:] == ("sgdline.figures.walk.one", *(f"sgdline.tables.kinds.{kind}" for kind in kinds))
+    assert drawn[1:] == ["sgdline.figures.walk.one", *(f"sgdline.tables.kinds.{kind}" for kind in kinds)]
     compared = asked.drawing_code("plot_comparison.py")(wildcards(comparison="both", paper="walk", figure="several"))
-    assert compared[2:] == ("sgdline.tables.kinds.trace", "sgdline.probes.hvp.table")
+    assert compared.split()[2:] == ["sgdline.tables.kinds.trace", "sgdline.probes.hvp.table"]
+
+
+def test_a_rule_and_a_schedule_of_the_users_have_digests_of_their_own_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rates.py").write_text("x = 1\n")
+    config = changed(lambda config: config["experiments"]["lines"]["schedule"].update(name="rates.py:Mine"))
+    own = asking(config).training_code("train_run.py")(wildcards(FIRST))
+    plain = asking().training_code("train_run.py")(wildcards(FIRST))
+    assert len(plain.split()) == 1
+    assert own.split()[1:] == [digests.entry_digest("rates.py:Mine")]
+    assert "unreadable" not in own
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -280,8 +301,8 @@ def test_facts_are_values_that_touch_the_run() -> None:
     assert (walk["continued"], walk["whole_batches"]) == (True, False)
     assert claims.run_facts(CONFIG, replace(FIRST, batch_size=640), "walk")["whole_batches"] is True
     assert claims.run_facts(CONFIG, CHILD, "curious")["start_from"]["step"] == 12
-    assert claims.run_facts(CONFIG, PLAIN, "sparse")["label_noise"] is None
-    assert claims.run_facts(CONFIG, PLAIN, "sparse")["optimizer"].keys() >= {"name", "pal"}
+    assert claims.run_facts(CONFIG, PLAIN, "sparse")["label_noise"] == {"probability": 0.0, "schedule": "constant"}
+    assert claims.run_facts(CONFIG, PLAIN, "sparse")["optimizer"].keys() == {"name", "beta", "adaptation", "max_step"}
 
 
 def test_a_papers_runs_are_those_that_its_figures_draw_alone_or_compared() -> None:

@@ -8,12 +8,14 @@ from sgdline.runtime import job
 
 if __name__ == "__main__":
     with job(log=snakemake.log[0], threads=snakemake.threads):
+        from sgdline.declare.build import build
         from sgdline.probes.sharpness import measure_sharpness
+        from sgdline.train.settings import TrainingSettings
 
         measure_sharpness(
             snakemake.input.dataset,
             output=snakemake.output[0],
-            settings=snakemake.params.settings,
+            settings=build(TrainingSettings, snakemake.params.settings),
             start=snakemake.input.get("start"),
             threads=snakemake.threads,
         )

@@ -22,13 +22,15 @@ from sgdline.runtime import job
 
 if __name__ == "__main__":
     with job(log=snakemake.log[0], threads=snakemake.threads):
+        from sgdline.declare.build import build
         from sgdline.train.run import train_run
+        from sgdline.train.settings import TrainingSettings
 
         train_run(
             snakemake.input.dataset,
             trace=snakemake.output.trace,
             checkpoints=snakemake.output.checkpoints,
-            settings=snakemake.params.settings,
+            settings=build(TrainingSettings, snakemake.params.settings),
             facts={
                 **snakemake.params.labels,
                 "slice": snakemake.params.settings,

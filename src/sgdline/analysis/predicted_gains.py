@@ -178,10 +178,15 @@ def epochwise_gain(directions: Directions, average: Average, *, steps: int) -> f
 
 
 def directions_of(spectrum: pa.Table) -> list[Directions]:
-    """Return what the model needs from each row of a table `spectrum` that has eigenvalues, by update."""
+    """Return what the model needs from each row of a table `spectrum` that has eigenvalues, by update.
+
+    Nothing where the run's update rule has no theory of its stationary state: its momentum is null in the metadata.
+    """
     facts = tables.provenance(spectrum)
+    found: list[Directions] = []
+    if facts["momentum"] is None:
+        return found
     momentum = float(facts["momentum"])
-    found = []
     for row in spectrum.sort_by("step").to_pylist():
         if row["status"] == "non_finite" or row["noise_variances"] is None:
             continue
@@ -222,6 +227,11 @@ def predict_gains(
     known = tables.provenance(spectrum)
     if "momentum" not in known:
         raise SgdlineError(f"{spectrum_path} must say the run's momentum in its metadata. Make it again: delete it.")
+    if known["momentum"] is None:
+        raise SgdlineError(
+            f"{spectrum_path} must be of a run whose optimizer has a theory of its stationary state (sgd), got another "
+            "one. Leave the figure of the predicted gains out."
+        )
     about = {f"spectrum_{key}": known.get(key) for key in ("batch_norm", "samples", "momentum")}
     about |= {"averages_batch_norm": facts.get("batch_norm"), "averages_samples": facts.get("samples")}
     rows = gain_rows(averages, directions_of(spectrum))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import posixpath
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -18,13 +17,16 @@ from sgdline.data.sources.base import Source
 from sgdline.declare.build import build, build_thing
 from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
 from sgdline.declare.paths import too_long
-from sgdline.declare.registry import declaration, is_entry, label
+from sgdline.declare.registry import declaration, is_entry, label, name_of
 from sgdline.declare.run_facts import RunFacts
 from sgdline.declare.schema import shared_fields
 from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
 from sgdline.entries import where_words
 from sgdline.errors import cause_words
+from sgdline.losses.base import Loss
+from sgdline.train.rules.base import UpdateRule
+from sgdline.train.settings import LabelNoiseOptions
 from sgdline.workflow.layout import format_lr
 from sgdline.workflow.runs import probe_options
 from sgdline.workflow.segments import measured_steps, segment_bounds
@@ -34,11 +36,8 @@ Block = Mapping[str, Any]
 _SPLITS = ("train", "validation", "test")
 # Folders beside those of the experiments.
 _RESERVED_NAMES = ("benchmarks", "datasets", "figures", "logs", "sharpness", "tables", "toys")
-_LARGEST_RATE = 1e30  # within float32, in which networks are trained
-_LONGEST_SCHEDULE = 1_000_000  # updates; the steps of a longer equivalent schedule are checked where they are made
 # What a model's factory gets without being told, if it asks for it (sgdline.models.loading).
 _FACTS_OF_DATA = ("input_shape", "num_classes", "in_channels", "image_size")
-_WHOLE_SET_MINI_BATCH = 100  # sgdline.train.noise, which imports torch
 
 
 def resolve_config(
@@ -90,16 +89,10 @@ def resolve_config(
             _check_references(experiment, resolved, raw, path, faults)
             _number_batches(experiment, resolved, path, faults)
             _check_training(experiment, resolved, path, faults)
-            _check_schedule(experiment, path, faults)
-            _check_optimizer(experiment, path, faults)
-            _check_lr_unit(experiment, path, faults)
-            _check_label_noise(experiment, path, faults)
-            _check_summed_gradient(experiment, resolved, path, faults)
-            _check_noise(experiment, resolved, path, faults)
             _check_shared_options(experiment, path, faults)
             _check_import(experiment, path, faults)
-            run = _run_facts(experiment, resolved, path, faults)
-            _ask_probes(run, path, faults)
+            run = _ask_things(experiment, resolved, path, faults)
+            _check_lr_unit(experiment, run, path, faults)
             _ask_analysis(experiment, run, path, faults)
             _check_figures(
                 experiment,
@@ -453,188 +446,18 @@ def _check_training(experiment: Block, config: Block, path: KeyPath, faults: Fau
         )
 
 
-def _check_schedule(experiment: Block, path: KeyPath, faults: Faults) -> None:
-    steps, schedule = experiment.get("steps"), _mapping(experiment, "schedule")
-    if steps is None:
-        return
-    name, milestones = schedule.get("name"), schedule.get("milestones")
-    here = (*path, "schedule", "milestones")
-    if milestones and name is not None and name != "step":
-        faults.add(
-            here,
-            f"must be empty when the schedule is {name}, got {value_words(milestones)}. Set schedule.name: step, or "
-            "remove the milestones.",
-        )
-    elif milestones == [] and name == "step" and not faults.under(here):
-        faults.add(here, "must hold at least one update when the schedule is step, got an empty list. Add one.")
-    else:
-        for position, milestone in _sound(milestones, int):
-            if milestone >= steps:
-                faults.add(
-                    (*here, Index(position)),
-                    f"must be below steps ({steps}), got {milestone}. Updates are counted from 0.",
-                )
-    period = _entry(schedule, "cyclical", "period")
-    if name == "cyclical" and period is not None and period > steps:
-        faults.add(
-            (*path, "schedule", "cyclical", "period"),
-            f"must be at most steps ({steps}), got {period}. Otherwise there is no whole cycle.",
-        )
-    warmup, cooldown = (_entry(schedule, "trapezoid", key) for key in ("warmup", "cooldown"))
-    if name == "trapezoid" and warmup is not None and cooldown is not None and not 1 <= warmup + cooldown <= steps:
-        faults.add(
-            (*path, "schedule", "trapezoid"),
-            f"must have a warmup and a cooldown of 1 to steps ({steps}) updates together, got {warmup} and {cooldown}. "
-            + ("Shorten one of them." if warmup + cooldown else "Lengthen one, or set schedule.name: constant."),
-        )
-    if not faults.under((*path, "schedule")):
-        _check_largest_rate(experiment, (*path, "schedule"), faults)
-    if name == "equivalent":
-        _check_equivalent(_mapping(schedule, "equivalent"), steps, (*path, "schedule", "equivalent"), faults)
-
-
-def _check_largest_rate(experiment: Block, path: KeyPath, faults: Faults) -> None:
-    """Learning rates that a schedule makes larger must stay numbers."""
-    schedule = _mapping(experiment, "schedule")
-    largest = max((lr for _, lr in _sound(experiment.get("lr"), float)), default=0.0)
-    piecewise, factor = _mapping(schedule, "piecewise"), schedule.get("factor", 1.0)
-    growth, key = 0.0, "factor"  # decimal logarithm
-    if schedule.get("name") == "step":
-        growth = len(schedule["milestones"]) * max(math.log10(factor), 0.0)
-    elif schedule.get("name") == "piecewise":
-        key = "piecewise"
-        if piecewise.get("warmup") == "exponential":
-            growth = 100.0 * piecewise["large_phase"] * math.log10(piecewise["base"])
-        elif piecewise.get("warmup") == "linear":
-            growth = max(math.log10(piecewise["factor"]), 0.0) + 1.0
-    if largest and growth and math.log10(largest) + growth > math.log10(_LARGEST_RATE):
-        faults.add(
-            (*path, key),
-            f"must keep learning rates below {_LARGEST_RATE:g}, got one that makes {format_lr(largest)} "
-            f"1e{growth:.0f} times as large. Lower it.",
-        )
-
-
-def _check_equivalent(block: Block, steps: int, path: KeyPath, faults: Faults) -> None:
-    """The average must be one that the run is long enough for; its steps are checked where they are made."""
-    average, parameter, spacing = (block.get(key) for key in ("average", "parameter", "spacing"))
-    if average is None or parameter is None or spacing is None:
-        return
-    here, got = (*path, "parameter"), f"got {format_lr(parameter)}"
-    if average == "ema":
-        if parameter >= 1:
-            faults.add(here, f"must be a decay below 1 when the average is ema, {got}. Write 0.99, for example.")
-        else:
-            _check_equivalent_steps(block, steps, path, faults)
-        return
-    what, least = ("a number of iterates", 2) if average == "swa" else ("a distance in updates", 1)
-    if parameter != int(parameter) or parameter < least:
-        faults.add(here, f"must be {what} of at least {least} when the average is {average}, {got}.")
-        return
-    reach = int(parameter - 1) * spacing if average == "swa" else int(parameter)
-    if reach > steps:
-        faults.add(
-            here,
-            f"must be an average within the run's {steps} steps, {got}, which reaches back {reach} updates. Lower it, "
-            "or raise steps.",
-        )
-        return
-    _check_equivalent_steps(block, steps, path, faults)
-
-
-def _check_equivalent_steps(block: Block, steps: int, path: KeyPath, faults: Faults) -> None:
-    """The rule is that of sgdline.train.schedules.equivalent."""
-    relative_lr = block.get("relative_lr")
-    if relative_lr is None or relative_lr <= 1.0 or steps > _LONGEST_SCHEDULE:
-        return  # within bounds, or too long for a check before every start
-    from sgdline.equivalent_steps import steps_of  # numpy, which most configurations do without
-
-    found = steps_of(block, steps)
-    outside = next((step for step, size in enumerate(found) if not 0.0 <= size <= 2.0), None)
-    if outside is not None:
-        faults.add(
-            (*path, "relative_lr"),
-            f"must keep all steps in [0, 2], got {format_lr(relative_lr)}, which makes that of update {outside} "
-            f"{found[outside]:.3g}. Set it to at most 1.",
-        )
-
-
-def _check_optimizer(experiment: Block, path: KeyPath, faults: Faults) -> None:
-    """The update rules of PAL have a direction of their own and no heavy-ball momentum."""
-    optimizer = _mapping(experiment, "optimizer")
-    if optimizer.get("name") == "pal":
-        for key, hint in (
-            ("momentum", "PAL's own direction memory is pal.beta."),
-            ("weight_decay", "PAL fits a parabola to the loss alone."),
-        ):
-            if optimizer.get(key):
-                where = (*path, "optimizer", key)
-                faults.add(where, f"must be 0 when the optimizer is pal, got {optimizer[key]:g}. {hint}")
-
-
-def _check_lr_unit(experiment: Block, path: KeyPath, faults: Faults) -> None:
+def _check_lr_unit(experiment: Block, run: RunFacts, path: KeyPath, faults: Faults) -> None:
     if experiment.get("lr_unit") != "sharpness":
         return
-    name = _entry(experiment, "optimizer", "name")
-    if experiment.get("import_lines") is not None:
+    if run.imports_lines:
         rule = "must be absolute where lines are imported, got sharpness. There is no network to measure it on."
         faults.add((*path, "lr_unit"), rule)
-    elif name not in (None, "sgd"):
+    elif run.rule is not None and run.rule.lr_is_length:
         faults.add(
             (*path, "lr_unit"),
-            f"must be absolute when the optimizer is {name}, got sharpness. Its lr is a measuring step, a length.",
+            f"must be absolute when the optimizer is {name_of(type(run.rule))}, got sharpness. Its lr is a measuring "
+            "step, a length.",
         )
-
-
-def _check_summed_gradient(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    """The sum of a batch's micro-batch gradients is a number of times its gradient only if they are of one size."""
-    here = (*path, "optimizer", "gradient")
-    if _entry(experiment, "optimizer", "gradient") != "sum" or faults.under((*path, "micro_batch")):
-        return
-    micro_batch, name = experiment.get("micro_batch"), _entry(experiment, "optimizer", "name")
-    if name not in (None, "sgd"):
-        faults.add(
-            here, f"must be mean when the optimizer is {name}, got sum. Its parabola needs the loss's own slope."
-        )
-    elif micro_batch is None:
-        faults.add(here, "must be mean without a micro_batch, got sum. Set micro_batch, whose gradients are summed.")
-    elif "mline" in _mapping(experiment, "probes"):
-        faults.add(here, "must be mean beside probes.mline, got sum. Its directions differ by gradients of the loss.")
-    else:
-        images = _training_images(experiment, config)
-        for _, batch_size in _sound(experiment.get("batch_size"), int):
-            rest = images % batch_size if images is not None and experiment.get("drop_last") is False else 0
-            for size in (batch_size, rest):
-                if size > micro_batch and size % micro_batch:
-                    faults.add(
-                        (*path, "micro_batch"),
-                        f"must divide every batch when optimizer.gradient is sum, got {micro_batch} and a batch of "
-                        f"{size}. Use another micro_batch.",
-                    )
-
-
-def _check_noise(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    noise = _mapping(_mapping(experiment, "optimizer"), "noise")
-    if not noise.get("factor"):
-        return
-    name = _entry(experiment, "optimizer", "name")
-    if name not in (None, "sgd"):
-        faults.add(
-            (*path, "optimizer", "noise", "factor"),
-            f"must be 0 when the optimizer is {name}, got {noise['factor']:g}. Its steps come from measured losses.",
-        )
-    images, asked = _training_images(experiment, config), noise.get("batch_size")
-    for _, batch_size in _sound(experiment.get("batch_size"), int):
-        if not images or asked is None:
-            continue
-        size = (_WHOLE_SET_MINI_BATCH if batch_size >= images else batch_size) if asked == "auto" else asked
-        got = size if asked == size else f"auto, which is {size} here"
-        if 2 * size > images:
-            faults.add(
-                (*path, "optimizer", "noise", "batch_size"),
-                f"must be at most half of the {images} training images, got {got}. A variance needs "
-                "two mini-batches; set a smaller one.",
-            )
 
 
 def _check_start(name: str, experiment: Block, config: Block, raw: Block, faults: Faults) -> None:
@@ -706,17 +529,6 @@ def _few(entries: Collection[Any]) -> str:
     return ", ".join(words if len(words) <= 8 else [*words[:4], "...", *words[-3:]])
 
 
-def _check_label_noise(experiment: Block, path: KeyPath, faults: Faults) -> None:
-    name, probability = _entry(experiment, "optimizer", "name"), _entry(experiment, "label_noise", "probability")
-    if not probability:
-        return
-    here = (*path, "label_noise", "probability")
-    if experiment.get("import_lines") is not None:
-        faults.add(here, f"must be 0 where lines are imported, got {probability:g}. Nothing is trained there.")
-    elif name not in (None, "sgd"):
-        faults.add(here, f"must be 0 when the optimizer is {name}, got {probability:g}. It measures true losses.")
-
-
 def _check_import(experiment: Block, path: KeyPath, faults: Faults) -> None:
     """Imported lines were measured elsewhere: there is no network to train or to probe any further."""
     if experiment.get("import_lines") is None:
@@ -749,8 +561,40 @@ def _check_shared_options(experiment: Block, path: KeyPath, faults: Faults) -> N
                 faults.add((*path, "probes", probe), rule)
 
 
-def _run_facts(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> RunFacts:
-    """Return what probes may ask of an experiment; what has a fault so far is left out."""
+def _ask_things(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> RunFacts:
+    """Let what declares itself say, as far as it is sound, what is wrong with its options in this experiment."""
+    things: dict[KeyPath, Any] = {
+        (key,): build_thing(kind, experiment[key], tag="name")
+        for key, kind in (("optimizer", "update_rule"), ("schedule", "schedule"), ("loss", "loss"))
+        if key in experiment and not faults.under((*path, key))
+    }
+    if "label_noise" in experiment and not faults.under((*path, "label_noise")):
+        things[("label_noise",)] = build(LabelNoiseOptions, experiment["label_noise"])
+    probes: dict[str, Any] = {
+        probe: build(declaration("probe", probe), options)
+        for probe, options in _mapping(experiment, "probes").items()
+        if not faults.under((*path, "probes", probe))
+    }
+    run = _run_facts(
+        experiment, config, path, faults, rule=things.get(("optimizer",)), loss=things.get(("loss",)), probes=probes
+    )
+    for place, thing in (things | {("probes", probe): options for probe, options in probes.items()}).items():
+        for fault in thing.faults(run):
+            faults.add((*path, *(() if fault.of_experiment else place), *fault.path), fault.text)
+    return run
+
+
+def _run_facts(
+    experiment: Block,
+    config: Block,
+    path: KeyPath,
+    faults: Faults,
+    *,
+    rule: UpdateRule | None,
+    loss: Loss | None,
+    probes: Mapping[str, Any],
+) -> RunFacts:
+    """Return what things may ask of an experiment; what has a fault so far is left out."""
     dataset = experiment.get("dataset")
     block = _entry(config, "datasets", dataset) if isinstance(dataset, str) else None
     images = {split: _images(block, split) for split in _SPLITS}
@@ -776,22 +620,11 @@ def _run_facts(experiment: Block, config: Block, path: KeyPath, faults: Faults) 
         drop_last=experiment.get("drop_last"),
         augments=None if len(augmentation) < 2 else augmentation["crop_padding"] > 0 or augmentation["flip"],
         imports_lines=experiment.get("import_lines") is not None,
-        loss=None if faults.under((*path, "loss")) else build_thing("loss", experiment["loss"], tag="name"),
-        probes={
-            probe: build(declaration("probe", probe), options)
-            for probe, options in _mapping(experiment, "probes").items()
-            if not faults.under((*path, "probes", probe))
-        },
+        rule=rule,
+        loss=loss,
+        probes=probes,
         incomplete=frozenset([*incomplete, *([] if "micro_batch" in experiment else ["micro_batch"])]),
     )
-
-
-def _ask_probes(run: RunFacts, path: KeyPath, faults: Faults) -> None:
-    """Let the sound probes say what is wrong with their options in this experiment."""
-    for probe, options in run.probes.items():
-        for fault in options.faults(run):
-            where = path if fault.of_experiment else (*path, "probes", probe)
-            faults.add((*where, *fault.path), fault.text)
 
 
 def _ask_analysis(experiment: Block, run: RunFacts, path: KeyPath, faults: Faults) -> None:

@@ -10,19 +10,24 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from sgdline.claims.base import ClaimOptions
 from sgdline.data.sources.base import Source
 from sgdline.declare.faults import Index
 from sgdline.declare.run_facts import ROUNDING, Fault
 from sgdline.declare.schema import JsonSchema, schema_of
-from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, Lt, MaxLen, MinLen, OfKind, Pattern, Unique, Words
+from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, MaxLen, MinLen, OfKind, Pattern, Unique, Words
 from sgdline.losses.base import Loss
 from sgdline.losses.cross_entropy import CrossEntropy
 from sgdline.probes.base import ProbeOptions
 from sgdline.probes.line.options import LineOptions
 from sgdline.toys.base import FigureId, FigureIds, LearningRate, ToyOptions
+from sgdline.train.rules.base import UpdateRule
+from sgdline.train.rules.sgd import Sgd
+from sgdline.train.schedules.base import Schedule
+from sgdline.train.schedules.constant import Constant
+from sgdline.train.settings import AugmentationOptions, LabelNoiseOptions, ModelOptions
 from sgdline.workflow.layout import format_lr
 
 Name = Annotated[
@@ -32,180 +37,6 @@ Name = Annotated[
     Words('a name used in file names, letters, digits, "_" and "-" only'),
 ]
 BatchSize = Annotated[Annotated[int, Ge(1)] | Literal["all"], Words("a number of samples, or all")]
-Entry = Annotated[
-    str,
-    Pattern(r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[\w./-]+\.py):[A-Za-z_]\w*$"),
-    Words("package.module:factory or folder/file.py:factory"),
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """A network."""
-
-    entry: Entry
-    """The function or class that builds the network."""
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments for it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoiseOptions:
-    """Isotropic noise in the gradient."""
-
-    factor: Annotated[float, Ge(0), Le(1e30)] = 0.0
-    """Times v_max; 0: no noise."""
-    reading: Literal["variance", "standard_deviation"] = "variance"
-    """What factor * v_max is of the noise; `standard_deviation`: as in the released code."""
-    batch_size: Annotated[Literal["auto"] | Annotated[int, Ge(1)], Words("a number of samples, or auto")] = "auto"
-    """Samples of the mini-batches after v_max; `auto`: the run's batch size, 100 where that is the whole training set.
-    """
-
-
-@dataclass(frozen=True, kw_only=True)
-class PalOptions:
-    """PAL: each step ends in the vertex of a parabola through two losses of its batch."""
-
-    beta: Annotated[float, Ge(0), Lt(1)] = 0.4
-    """Share of the last direction that is added to the gradient."""
-    adaptation: Annotated[float, Gt(0), Le(1000000)] = 1.6666666666666667
-    """What the minimum of the parabola is multiplied by."""
-    max_step: Annotated[float, Gt(0), Le(1000000)] = 3.16
-    """Longest step (length)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FbpalSgdOptions:
-    """FBPAL&SGD: now and then a parabola of the full-batch loss, SGD in between."""
-
-    every: Annotated[int, Ge(1)] = 100
-    """Measure the full-batch parabola at updates 0, 1, n, 2n, ..."""
-    average: Annotated[int, Ge(1)] = 15
-    """Values in the mean that is used from update n on, the last ones measured from there on."""
-    reuse: Literal["lr", "step_length"] = "lr"
-    """What is carried to the next update: the learning rate (`lr`) or the length of the step (`step_length`)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerOptions:
-    """The update rule of an experiment."""
-
-    name: Literal["sgd", "pal", "fbpal_sgd"] = "sgd"
-    """Update rule, see below."""
-    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Heavy ball, m_t = momentum * m_{t-1} + g_t (no dampening, no Nesterov); must be 0 for `pal`."""
-    weight_decay: Annotated[float, Ge(0), Le(1e30)] = 0.0
-    """Adds weight_decay * theta_t to the gradient; must be 0 for `pal`."""
-    gradient: Literal["mean", "sum"] = "mean"
-    """`mean` over the samples of a batch; `sum`: the sum of the mean gradients of its micro-batches, as in the released
-    code of `walk`; `sgd` with a `micro_batch` that divides every batch only, and not beside `mline`."""
-    noise: NoiseOptions = NoiseOptions()
-    """Isotropic noise on every gradient, see below; `sgd` only."""
-    pal: PalOptions = PalOptions()
-    """Options of `pal`."""
-    fbpal_sgd: FbpalSgdOptions = FbpalSgdOptions()
-    """Options of `fbpal_sgd`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CyclicalOptions:
-    """Schedule cyclical."""
-
-    lowest: Annotated[float, Ge(0), Lt(1)] = 0.1
-    """The rate at updates 0, period, 2 period, ..., in units of `lr`; half a period later it is `lr`."""
-    period: Annotated[int, Ge(2)] = 100
-    """Updates of a cycle."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrapezoidOptions:
-    """Schedule trapezoid."""
-
-    warmup: Annotated[int, Ge(0)] = 0
-    """Updates over which the rate rises linearly to `lr`, from lr / warmup."""
-    cooldown: Annotated[int, Ge(0)] = 0
-    """Updates at the end over which it falls linearly, to lr / cooldown at the last one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EquivalentOptions:
-    """Schedule equivalent."""
-
-    average: Literal["ema", "swa", "two_point"] = "ema"
-    """What the last iterate is to be."""
-    parameter: Annotated[float, Ge(0)] = 0.99
-    """Decay of `ema`, number of iterates of `swa`, distance in updates of `two_point`."""
-    spacing: Annotated[int, Ge(1)] = 1
-    """Updates between two iterates of `swa`."""
-    relative_lr: Annotated[float, Gt(0), Lt(2)] = 0.1
-    """The product a = lr * h for the one curvature h for which the schedule is exact; all its steps are within bounds
-    up to 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PiecewiseOptions:
-    """Schedule piecewise."""
-
-    large_phase: Annotated[float, Gt(0), Lt(0.9)] = 0.5
-    """Share f of the run with large steps; with x = (t + 1)/steps they are taken while x < f."""
-    warmup: Literal["none", "linear", "power", "exponential"] = "none"
-    """Growth of the rate over that phase: `none`; `linear`: lr (1 + (factor - 1) x/0.5); `power`: lr (1 + (100
-    x)^exponent); `exponential`: lr base^(100 x). The peak is its value at x = f."""
-    factor: Annotated[float, Gt(0)] = 1.0
-    """Of `linear`: the growth that is reached at half of the run."""
-    exponent: Annotated[float, Gt(0), Lt(1)] = 0.5
-    """Of `power`."""
-    base: Annotated[float, Gt(1)] = 1.05
-    """Of `exponential`."""
-    compat: bool = False
-    """For `none` and `linear` the released code's rule instead: rates after the phase come from factor * lr * f/0.5,
-    whatever the peak; without a warm-up they are lr/50, lr/16.7 and lr/10 for f = 0.1, 0.3, 0.5."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduleOptions:
-    """How the learning rate goes along the run."""
-
-    name: Literal[
-        "constant", "step", "cyclical", "trapezoid", "equivalent", "piecewise", "cosine", "inverted_cosine"
-    ] = "constant"
-    """`constant`; `step`: multiply the learning rate at milestones; `cyclical`: triangles between a lowest rate and
-    `lr`; `trapezoid`: up, flat and down to 0; `equivalent`: the rates whose last iterate is an average of the iterates
-    at `lr`; `piecewise`: a phase of large steps, then peak/10 and from 90 % of the run on peak/100; `cosine`: lr (1 +
-    cos(pi x))/2, x = (t + 1)/steps; `inverted_cosine`: `lr` less that."""
-    milestones: Annotated[tuple[Annotated[int, Ge(1)], ...], Unique()] = ()
-    """Updates from which on the learning rate is multiplied; for `step` only."""
-    factor: Annotated[float, Gt(0)] = 0.1
-    """The multiplier."""
-    cyclical: CyclicalOptions = CyclicalOptions()
-    """Options of `cyclical`."""
-    trapezoid: TrapezoidOptions = TrapezoidOptions()
-    """Options of `trapezoid`."""
-    equivalent: EquivalentOptions = EquivalentOptions()
-    """Options of `equivalent`."""
-    piecewise: PiecewiseOptions = PiecewiseOptions()
-    """Options of `piecewise`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelNoiseOptions:
-    """Random labels in the training batches."""
-
-    probability: Annotated[float, Ge(0), Le(1)] = 0.0
-    """Probability p; 0: no noise."""
-    schedule: Literal["constant", "inverted_cosine", "piecewise"] = "constant"
-    """Probability over the run: `constant`; `inverted_cosine`: from 0 up to p; `piecewise`: p, from half of the run on
-    p/10, from three quarters on p/100."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationOptions:
-    """Changes of the training images, drawn anew for each batch."""
-
-    crop_padding: Annotated[int, Ge(0), Le(256)] = 0
-    """Pixels of black padding on each side before a random crop to the old size; 0: no crop."""
-    flip: bool = False
-    """Mirror left to right with probability 1/2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,10 +165,10 @@ class ExperimentOptions:
     """Leave out the incomplete last batch of an epoch."""
     loss: Annotated[Loss, OfKind("loss", tag="name", default="cross_entropy")] = field(default_factory=CrossEntropy)
     """What is minimised, and what all probes measure."""
-    optimizer: OptimizerOptions = OptimizerOptions()
-    """Update rule."""
-    schedule: ScheduleOptions = ScheduleOptions()
-    """How the learning rate goes along the run."""
+    optimizer: Annotated[UpdateRule, OfKind("update_rule", tag="name", default="sgd")] = field(default_factory=Sgd)
+    """Update rule: its `name`, or an entry, and its options."""
+    schedule: Annotated[Schedule, OfKind("schedule", tag="name", default="constant")] = field(default_factory=Constant)
+    """How the learning rate goes along the run: the `name` of a schedule, or an entry, and its options."""
     label_noise: LabelNoiseOptions = LabelNoiseOptions()
     """Random labels in the training batches."""
     augmentation: AugmentationOptions = AugmentationOptions()

@@ -14,16 +14,18 @@ from sgdline.declare.vocabulary import OfKind
 T = TypeVar("T")
 
 
-def build(declaration: type[T], settings: Mapping[str, Any]) -> T:
+def build(declaration: type[T], settings: T | Mapping[str, Any]) -> T:
     """Return a declaration filled with checked settings; what they leave out has its default.
 
     Args:
         declaration: A frozen dataclass, see `sgdline.declare.vocabulary`.
-        settings: What `sgdline.declare.walker` has passed, as JSON gives it back.
+        settings: What `sgdline.declare.walker` has passed, as JSON gives it back; what is built already stays.
 
     Raises:
         TypeError: If a setting is unknown, or one without a default is missing.
     """
+    if not isinstance(settings, Mapping):
+        return settings
     known: Any = declaration
     hints = _hints(known)
     return declaration(**{key: _built(hints.get(key, Any), entry) for key, entry in settings.items()})
@@ -51,9 +53,9 @@ def _built(hint: Any, value: Any) -> Any:
     if get_origin(hint) is Annotated:
         inner, *marks = get_args(hint)
         kinds = [mark for mark in marks if isinstance(mark, OfKind)]
-        if kinds and kinds[0].tag is not None:
+        if kinds and kinds[0].tag is not None and isinstance(value, Mapping):
             return build_thing(kinds[0].kind, {kinds[0].tag: kinds[0].default, **value}, tag=kinds[0].tag)
-        if kinds:
+        if kinds and kinds[0].tag is None:
             return {name: build(declaration(kinds[0].kind, name), block) for name, block in value.items()}
         return _built(inner, value)
     arguments = get_args(hint)

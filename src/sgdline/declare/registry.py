@@ -47,6 +47,8 @@ KINDS = {
     "loss": KindOfThing("loss", "losses", "Loss"),
     "claim": KindOfThing("claim", "claims", "ClaimOptions"),
     "source": KindOfThing("source", "data.sources", "Source"),
+    "update_rule": KindOfThing("update rule", "train.rules", "UpdateRule"),
+    "schedule": KindOfThing("schedule", "train.schedules", "Schedule"),
 }
 _ROOT = Path(__file__).parents[1]
 
@@ -121,8 +123,9 @@ def declaration(kind: str, name: str) -> type[Declared]:
 def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declared]:
     place = KINDS[kind]
     subject = f"The {place.words} {entry!r}"
+    article = "an" if place.words[0] in "aeiou" else "a"
     with working_directory_importable(entry):
-        found: Any = named_by(entry, subject=subject, thing=f"declaration of a {place.words}")
+        found: Any = named_by(entry, subject=subject, thing=f"declaration of {article} {place.words}")
     declares: bool = isinstance(found, type) and issubclass(found, base) and is_dataclass(found)
     if declares:
         declared: type[Declared] = found

@@ -69,6 +69,13 @@ class RunFacts:
         """Number of the training images, at least 1; None if it is not known."""
         return self.images.get("train") or None
 
+    def sizes_of_batches(self) -> list[int]:
+        """Return the samples of the batches that a run may see, those of incomplete batches included."""
+        sizes = list(self.batch_sizes.values())
+        if self.drop_last is False and self.training_images is not None:
+            sizes += [self.training_images % size for size in sizes if self.training_images % size]
+        return sizes
+
     def chunk_size(self, batch_size: int) -> int | None:
         """Return how many samples share a forward pass: those of a batch, or of a part of it; None if not known."""
         if "micro_batch" in self.incomplete:

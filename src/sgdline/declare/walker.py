@@ -202,7 +202,11 @@ class Walker:
     def _home_of(self, key: str, known: Mapping[str, Schema]) -> str | None:
         """Return the block below `known` where a key belongs that is on the wrong level."""
         for name, part in known.items():
-            below = self._dereferenced(part).get("properties", {})
+            block = self._dereferenced(part)
+            below = block.get("properties", {})
+            if "x-tag" in block:
+                variants = [self._dereferenced(branch)["properties"] for branch in block["oneOf"]]
+                below = {option: kind for variant in variants for option, kind in variant.items()}
             if key in below:
                 return name
             deeper = self._home_of(key, below)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.declare import registry
 from sgdline.figures import style
 from sgdline.tables import provenance
 
@@ -72,7 +73,7 @@ def strategy_looks(
     facts = provenance(line_strategies)
     rates = facts.get("sgd_lr", {})
     reuse, reused = ("fbpal_sgd_step", "step length") if facts.get("compat") else ("fbpal_sgd_lr", "lr")
-    optimizer = settings["optimizer"]["name"]
+    optimizer = registry.label(settings["optimizer"]["name"])
     own = "SGD original, " + ("scheduled lr" if scheduled else f"lr {style.own_lr_text(settings, facts)}")
     known = {
         "optimum": StrategyLook("optimum", "full-batch minimum (s_opt)", "optimum"),

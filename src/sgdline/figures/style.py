@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdline.analysis.divergence import diverged_at
+from sgdline.declare import registry
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -290,21 +291,28 @@ def lr_unit_note(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def describe_optimizer(optimizer: Mapping[str, Any]) -> list[str]:
     """Return what an update rule does beyond plain SGD, its options that are not zero."""
-    flat = {key: value for key, value in optimizer.items() if key != "name" and not isinstance(value, Mapping)}
-    flat |= optimizer.get(optimizer["name"], {})
-    options = [
+    options = [*describe_options(optimizer), *describe_noise(optimizer)]
+    return options if optimizer["name"] == "sgd" else [rule_name(optimizer["name"]), *options]
+
+
+def rule_name(name: str) -> str:
+    """Return what figures call an update rule: `fbpal_sgd` -> FBPAL&SGD; one of the user's as its declaration."""
+    return registry.label(name) if registry.is_entry(name) else name.replace("_sgd", "&SGD").upper()
+
+
+def describe_options(optimizer: Mapping[str, Any]) -> list[str]:
+    """Return the words for an update rule's options that do something; noise apart."""
+    return [
         f"{key.replace('_', ' ')} {value if isinstance(value, str) else format(value, '.4g')}"
-        for key, value in flat.items()
-        if value
+        for key, value in optimizer.items()
+        if isinstance(value, str | float | int) and value and (key, value) != ("gradient", "mean") and key != "name"
     ]
-    options += describe_noise(optimizer)
-    return options if optimizer["name"] == "sgd" else [optimizer["name"].replace("_sgd", "&SGD").upper(), *options]
 
 
 def describe_noise(optimizer: Mapping[str, Any]) -> list[str]:
     """Return the words for an update rule's isotropic noise; none without noise."""
     noise = optimizer.get("noise")
-    if not noise:
+    if not noise or not noise["factor"]:
         return []
     return [f"noise of {noise['reading'].replace('_', ' ')} {noise['factor']:.4g} v_max"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from sgdline.declare.registry import Declared
+from sgdline.declare.run_facts import Fault, RunFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,14 @@ class Loss(Declared):
 
     never_negative: ClassVar[bool] = False
     is_cross_entropy: ClassVar[bool] = False
+
+    def faults(self, run: RunFacts) -> Iterator[Fault]:
+        """Yield what is wrong with the options in this experiment, and no bound can say.
+
+        Args:
+            run: The experiment; what is at fault in it is left out.
+        """
+        yield from ()
 
     def of_samples(self) -> LossFunction:
         """Return the function from outputs (n, classes) and targets (n,), int64, to the loss of each sample (n,).

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from sgdline.declare.build import build
-from sgdline.declare.registry import Declared, declaration
+from sgdline.declare.registry import Declared, declaration, name_of
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sgdline.engine.plan_options import PlanOptions
     from sgdline.probes.probe import Probe
     from sgdline.train.loop import Trainer
+    from sgdline.train.settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class ProbeOptions(Declared, ABC):
     def measured_by(self) -> type[Probe[Any]]:
         """Return the class of the probe; imports its module lazily, as that needs torch."""
 
-    def probe(self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], plan: Plan) -> Probe[Any]:
+    def probe(self, trainer: Trainer, images: ImageData, run: TrainingSettings, plan: Plan) -> Probe[Any]:
         """Return what measures a run with these options.
 
         Args:
@@ -66,7 +67,12 @@ class ProbeOptions(Declared, ABC):
         Args:
             run: The experiment; what is at fault in it is left out.
         """
-        yield from ()
+        if self.needs_linear_rule and run.rule is not None and not run.rule.linear_in_gradient:
+            yield Fault(
+                (),
+                f"must have an optimizer that declares linear_in_gradient, got {name_of(type(run.rule))}. Only there "
+                "is the direction of another batch known. Remove the probe, or use sgd.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,4 +243,5 @@ class EigenpairOptions(HessianOptions):
 def options_of(settings: Mapping[str, Any]) -> ProbeOptions:
     """Return the options in a slice of the configuration (`sgdline.workflow.slices.probe_slice` or `plan_slice`)."""
     declared = cast(type[ProbeOptions], declaration("probe", settings["probe"]))
-    return build(declared, settings["settings"])
+    options: ProbeOptions = build(declared, settings["settings"])
+    return options

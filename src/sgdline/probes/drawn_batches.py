@@ -5,7 +5,7 @@ Source: papers.md 3.3, C-M1 and C-M3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +23,10 @@ from sgdline.errors import SgdlineError
 from sgdline.probes.fresh_batches import batch_of_rows
 from sgdline.probes.measuring_images import MeasuringImages, measuring_images
 from sgdline.seeds import derive_seed, generator
-from sgdline.train.loop import Batch, Trainer
+from sgdline.train.batch import Batch
+from sgdline.train.loop import Trainer
 from sgdline.train.micro_batches import chunk_size, mask_seeds
+from sgdline.train.settings import TrainingSettings
 
 # Small networks pay for each pass rather than for its samples: several chunks share one, each with statistics of its
 # own, if the losses stay the same but for rounding (a layer that mixes samples in its own way may change them).
@@ -38,7 +40,7 @@ class DrawnBatches:
     ASSUME: they are what the run trains on, so they are augmented as its batches are, each with one fixed draw.
     """
 
-    def __init__(self, images: ImageData, run: Mapping[str, Any]) -> None:
+    def __init__(self, images: ImageData, run: TrainingSettings) -> None:
         """Take the training set.
 
         Args:
@@ -47,8 +49,8 @@ class DrawnBatches:
         """
         self._images, self._run = images, run
         # The run's own seed also where it continues another run: both are measured on the same batches.
-        self._seed = int(run["seed"])
-        self._size = int(run["batch_size"])
+        self._seed = run.seed
+        self._size = run.batch_size
         seed = derive_seed(self._seed, "drawn_batches")
         self._order = BatchOrder(len(images.train), batch_size=self._size, seed=seed, drop_last=True)
 
@@ -77,7 +79,7 @@ class DrawnBatches:
 class BatchLosses:
     """Mean losses of batches and of whole splits along lines, BatchNorm in train mode with each chunk's statistics."""
 
-    def __init__(self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], *, validation: bool) -> None:
+    def __init__(self, trainer: Trainer, images: ImageData, run: TrainingSettings, *, validation: bool) -> None:
         """Make the engine and cut the splits into chunks.
 
         Args:
@@ -91,7 +93,7 @@ class BatchLosses:
 
         Cost: four forward passes over some chunks.
         """
-        self._batch_size, self._chunk_size = int(run["batch_size"]), chunk_size(run)
+        self._batch_size, self._chunk_size = run.batch_size, chunk_size(run)
         measured = measuring_images(images, run, augment=False, validation=validation)
         first = slice(0, _CHUNKS_PER_PASS * self._chunk_size)
         tried = replace(measured, train=ImageSet(measured.train.inputs[first], measured.train.targets[first]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, kept_generators, seed_masks
 from sgdline.train.loop import Trainer
 from sgdline.train.micro_batches import chunk_size
+from sgdline.train.settings import TrainingSettings
 
 # Without gradients a pass keeps the activations of one layer at a time: less memory than a training step.
 BATCHES_PER_PASS = 4
@@ -21,7 +21,7 @@ BATCHES_PER_PASS = 4
 class Evaluator:
     """Evaluates a network on some splits of a data set and leaves it as it was."""
 
-    def __init__(self, trainer: Trainer, parts: Mapping[str, ImageSet], run: Mapping[str, Any]) -> None:
+    def __init__(self, trainer: Trainer, parts: Mapping[str, ImageSet], run: TrainingSettings) -> None:
         """Take the splits by name.
 
         Args:
@@ -32,7 +32,7 @@ class Evaluator:
         self._model = trainer.model
         self._loss = trainer.loss.of_samples()
         self._parts = parts
-        self._seed = int(run["seed"])
+        self._seed = run.seed
         self._samples_per_pass = BATCHES_PER_PASS * chunk_size(run)
 
     def facts(self) -> dict[str, int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict
 
 from torch import Tensor
 
@@ -11,10 +11,11 @@ from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import ImageData
 from sgdline.seeds import derive_seed, generator
-from sgdline.train.loop import Batch
+from sgdline.train.batch import Batch
+from sgdline.train.settings import TrainingSettings
 
 
-def fresh_batches(images: ImageData, run: Mapping[str, Any], *, purpose: str, first: int, stop: int) -> Iterator[Batch]:
+def fresh_batches(images: ImageData, run: TrainingSettings, *, purpose: str, first: int, stop: int) -> Iterator[Batch]:
     """Yield whole batches of the run's size, those of an epoch without a common sample, augmented as in training.
 
     Args:
@@ -24,13 +25,13 @@ def fresh_batches(images: ImageData, run: Mapping[str, Any], *, purpose: str, fi
         first: Number of the first batch; an epoch has N // B of them.
         stop: Number of the batch after the last one.
     """
-    seed = derive_seed(int(run["seed"]), purpose)
-    order = BatchOrder(len(images.train), batch_size=int(run["batch_size"]), seed=seed, drop_last=True)
+    seed = derive_seed(run.seed, purpose)
+    order = BatchOrder(len(images.train), batch_size=run.batch_size, seed=seed, drop_last=True)
     for index in range(first, stop):
         yield batch_of_rows(images, run, order.indices(index), seed, index)
 
 
-def batch_of_rows(images: ImageData, run: Mapping[str, Any], rows: Tensor, seed: int, *key: int) -> Batch:
+def batch_of_rows(images: ImageData, run: TrainingSettings, rows: Tensor, seed: int, *key: int) -> Batch:
     """Return a batch of the training set, augmented as in training: a function of the rows, the seed and the key.
 
     Args:
@@ -42,5 +43,5 @@ def batch_of_rows(images: ImageData, run: Mapping[str, Any], rows: Tensor, seed:
     """
     train, here = images.train, rows.to(images.train.targets.device)
     draws = generator(seed, "augmentation", *key)
-    inputs = augment(train.inputs[here], **run["augmentation"], fill=images.black, generator=draws)
+    inputs = augment(train.inputs[here], **asdict(run.augmentation), fill=images.black, generator=draws)
     return Batch(inputs, train.targets[here], rows, derive_seed(seed, "dropout", *key))

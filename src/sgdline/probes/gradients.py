@@ -7,7 +7,8 @@ from torch import Tensor
 from sgdline.models.state import restored
 from sgdline.runtime import beat
 from sgdline.seeds import kept_generators
-from sgdline.train.loop import Batch, Trainer
+from sgdline.train.batch import Batch
+from sgdline.train.loop import Trainer
 
 
 def batch_gradient(trainer: Trainer, batch: Batch) -> tuple[float, Tensor]:

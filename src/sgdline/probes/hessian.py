@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -17,6 +17,7 @@ from sgdline.errors import SgdlineError
 from sgdline.probes.measuring_images import measuring_chunks
 from sgdline.seeds import generator
 from sgdline.train.loop import Trainer
+from sgdline.train.settings import TrainingSettings
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class MeasuredHessian:
     """The Hessian of a run's measuring set; leaves the run as it was."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], options: HessianOptions, *, probe: str
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, options: HessianOptions, *, probe: str
     ) -> None:
         """Cut the measuring set into chunks and draw the start of all Lanczos runs.
 
@@ -62,7 +63,7 @@ class MeasuredHessian:
             trainer.model, trainer.vector, self._chunks, train_mode=train_mode, loss=trainer.loss.of_samples()
         )
         # One start for the whole run: no row depends on another, whatever the segments.
-        draws = generator(int(run["seed"]), f"{probe}_start")
+        draws = generator(run.seed, f"{probe}_start")
         self._start: Vector = torch.randn(trainer.vector.size, generator=draws, dtype=torch.float64).numpy()
 
     def facts(self) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class TopEigenpairs(MeasuredHessian):
         self,
         trainer: Trainer,
         images: ImageData,
-        run: Mapping[str, Any],
+        run: TrainingSettings,
         options: HessianOptions,
         *,
         probe: str,
@@ -137,10 +138,11 @@ class TopEigenpairs(MeasuredHessian):
             )
         super().__init__(trainer, images, run, options, probe=probe)
         self._count = count
+        theory = run.optimizer.stationary_theory()
         self._setting = {
-            "batch_size": int(run["batch_size"]),
+            "batch_size": run.batch_size,
             "training_samples": len(images.train),
-            "momentum": float(run["optimizer"].get("momentum", 0.0)),
+            "momentum": None if theory is None else theory.momentum,
             "parameters": size,
         }
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -15,8 +13,9 @@ from sgdline.engine.lines import LineEngine
 from sgdline.engine.network import MeasuringSet
 from sgdline.errors import SgdlineError
 from sgdline.seeds import derive_seed, generator
-from sgdline.train.loop import Batch
+from sgdline.train.batch import Batch
 from sgdline.train.micro_batches import chunk_size
+from sgdline.train.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class MeasuringImages:
 
 
 def measuring_images(
-    images: ImageData, run: Mapping[str, Any], *, augment: bool, validation: bool = False
+    images: ImageData, run: TrainingSettings, *, augment: bool, validation: bool = False
 ) -> MeasuringImages:
     """Return what the lines of a run are measured on.
 
@@ -54,14 +53,14 @@ def measuring_images(
         validation: Take the validation set as well.
     """
     # The run's own seed also where it continues another run: both are measured on the same images.
-    seed = int(run["seed"])
+    seed = run.seed
     parts = {"train": images.train, "validation": images.validation}
     if not validation:
         parts["validation"] = ImageSet(images.validation.inputs[:0], images.validation.targets[:0])
     for name, part in parts.items():
         if augment:
             draws = generator(seed, f"probe_augmentation_{name}")
-            inputs = augmented(part.inputs, **run["augmentation"], fill=images.black, generator=draws)
+            inputs = augmented(part.inputs, **asdict(run.augmentation), fill=images.black, generator=draws)
             parts[name] = ImageSet(inputs, part.targets)
     return MeasuringImages(parts["train"], parts["validation"], chunk_size(run), seed)
 
@@ -81,7 +80,7 @@ def first_samples(images: ImageData, asked: int | None, *, probe: str) -> int:
 
 
 def measuring_chunks(
-    images: ImageData, run: Mapping[str, Any], *, probe: str, samples: int | None = None, augment: bool = False
+    images: ImageData, run: TrainingSettings, *, probe: str, samples: int | None = None, augment: bool = False
 ) -> list[Chunk]:
     """Return the chunks that lines are measured on: the same images, draws and masks; of the first samples alone.
 
@@ -107,7 +106,7 @@ def measuring_chunks(
     ]
 
 
-def training_chunks(images: ImageData, run: Mapping[str, Any]) -> list[Batch]:
+def training_chunks(images: ImageData, run: TrainingSettings) -> list[Batch]:
     """Return the training set in chunks of the run's forward passes, as lines are measured on it.
 
     ASSUME: the full-batch gradient is one of what batches are drawn from. Where the run augments its batches, every

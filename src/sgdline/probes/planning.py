@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sgdline.data.images import ImageData, load_images
+from sgdline.declare.build import build
 from sgdline.engine.network import draws_random_numbers
 from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.engine.trial import Wishes, choose_plan
@@ -17,6 +18,7 @@ from sgdline.probes.base import PlannedOptions, options_of
 from sgdline.runtime import set_up_torch
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.loop import Trainer
+from sgdline.train.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ def plan_probe(
     """
     device = set_up_torch(threads)
     images = load_images(dataset, device=device)
-    training, options = settings["training"], cast(PlannedOptions, options_of(settings))
+    training = build(TrainingSettings, settings["training"])
+    options = cast(PlannedOptions, options_of(settings))
     trainer = Trainer(training, images, device=device)
     trainer.load(load_checkpoint(checkpoints, 0, device=device))
     update = next(trainer.updates(0, 1))

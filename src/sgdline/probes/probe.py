@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from sgdline.data.batches import BatchOrder
@@ -13,6 +12,7 @@ from sgdline.probes.base import ProbeOptions
 from sgdline.tables.kind import Kind
 from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 Options = TypeVar("Options", bound=ProbeOptions)
 Rows = list[dict[str, Any]]
@@ -38,7 +38,7 @@ class Probe(ABC, Generic[Options]):
     table: ClassVar[Kind]
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], options: Options, plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, options: Options, plan: Plan
     ) -> None:
         """Keep what there is to measure, and prepare."""
         self.trainer = trainer
@@ -84,8 +84,8 @@ class Probe(ABC, Generic[Options]):
         """Return the number of updates of the run, and of its epochs."""
         order = BatchOrder(
             len(self.images.train),
-            batch_size=int(self.run["batch_size"]),
+            batch_size=self.run.batch_size,
             seed=0,
-            drop_last=bool(self.run["drop_last"]),
+            drop_last=self.run.drop_last,
         )
-        return int(self.run["steps"]), order.epoch(int(self.run["steps"]))
+        return self.run.steps, order.epoch(self.run.steps)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sgdline.data.images import load_images
+from sgdline.declare.build import build
 from sgdline.engine.plan import Plan, PlanReport, read_plan
 from sgdline.errors import SgdlineError
 from sgdline.probes.base import options_of
@@ -20,6 +21,7 @@ from sgdline.tables import TableWriter
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, saved_steps
 from sgdline.train.loop import Trainer
 from sgdline.train.run import run_facts
+from sgdline.train.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +57,11 @@ def probe_segment(
     """
     device = set_up_torch(threads)
     images = load_images(dataset, device=device)
-    training, probe, tolerance = settings["training"], settings["probe"], settings["replay_tolerance"]
+    training = build(TrainingSettings, settings["training"])
+    probe, tolerance = settings["probe"], settings["replay_tolerance"]
     trainer = Trainer(training, images, device=device)
     options = options_of(settings)
-    start, stop = (0, training["steps"]) if options.sequential else training["segments"][segment]
+    start, stop = (0, training.steps) if options.sequential else training.segments[segment]
     report = PlanReport(Plan()) if plan is None else read_plan(plan)
     measuring = options.probe(trainer, images, training, report.plan)
     facts = {**facts, **run_facts(dataset, training, device=device, threads=threads), **measuring.facts()}

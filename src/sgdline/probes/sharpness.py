@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sgdline.data.images import load_images
 from sgdline.engine.eigenvalues import largest_eigenvalue
@@ -20,6 +18,7 @@ from sgdline.runtime import set_up_torch, write_text
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.loop import Trainer
 from sgdline.train.run import origin_of
+from sgdline.train.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ def measure_sharpness(
     dataset: str | Path,
     *,
     output: str | Path,
-    settings: Mapping[str, Any],
+    settings: TrainingSettings,
     start: str | Path | None = None,
     threads: int = 1,
 ) -> None:
@@ -40,7 +39,7 @@ def measure_sharpness(
     Args:
         dataset: Prepared data set.
         output: File to write: `largest_eigenvalue`, its `residual`, `products`.
-        settings: The training slice of any of the runs.
+        settings: Those of any of the runs.
         start: Checkpoints of the run that these continue, if they do.
         threads: CPU threads to use.
 
@@ -53,8 +52,8 @@ def measure_sharpness(
     images = load_images(dataset, device=device)
     trainer = Trainer(settings, images, device=device)
     origin = origin_of(start, settings)
-    if origin is not None:
-        trainer.continue_from(load_checkpoint(origin.parent, settings["start_from"]["step"], device=device))
+    if origin is not None and settings.start_from is not None:
+        trainer.continue_from(load_checkpoint(origin.parent, settings.start_from.step, device=device))
     hessian = MeasuredHessian(trainer, images, settings, _OPTIONS, probe="hvp")
     measured, _ = hessian.found(largest_eigenvalue)
     if measured is None or not measured[0].converged or not measured[0].value > 0.0:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from sgdline.engine.trial import Subject
 from sgdline.probes.base import PlannedOptions
 from sgdline.probes.measuring_images import MeasuringImages
 from sgdline.probes.update_lines import unit_direction
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 
 def first_line(
@@ -38,9 +36,9 @@ def first_line(
     )
 
 
-def lines_ahead(trainer: Trainer, run: Mapping[str, Any], options: PlannedOptions) -> int:
+def lines_ahead(trainer: Trainer, run: TrainingSettings, options: PlannedOptions) -> int:
     """Return how many lines the segment of a run with the most of them has."""
     each = trainer.updates_per_epoch
     return max(
-        sum(options.due(step, updates_per_epoch=each) for step in range(start, stop)) for start, stop in run["segments"]
+        sum(options.due(step, updates_per_epoch=each) for step in range(start, stop)) for start, stop in run.segments
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +14,7 @@ from sgdline.engine.network import Loss
 from sgdline.engine.plan import Plan
 from sgdline.probes.measuring_images import measuring_images
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class UpdateLines:
         self,
         trainer: Trainer,
         images: ImageData,
-        run: Mapping[str, Any],
+        run: TrainingSettings,
         plan: Plan,
         *,
         loss: Loss,

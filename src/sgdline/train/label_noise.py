@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from sgdline.seeds import generator
+from sgdline.train.settings import LabelNoiseOptions
 
 # Share of the run, x = (t + 1) / steps -> share of the full probability.
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -28,17 +28,17 @@ class LabelNoise:
     Source: papers.md 4.4, label-noise SGD; 7.2, P9.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, steps: int, classes: int, seed: int) -> None:
+    def __init__(self, options: LabelNoiseOptions, *, steps: int, classes: int, seed: int) -> None:
         """Take the options.
 
         Args:
-            settings: The config's label_noise block: `probability` and `schedule`.
+            options: The config's label_noise block.
             steps: Updates of the run.
             classes: K.
             seed: Of the run's draws.
         """
-        self._probability = float(settings["probability"])
-        self._share = SCHEDULES[settings["schedule"]]
+        self._probability = options.probability
+        self._share = SCHEDULES[options.schedule]
         self._steps, self._classes, self._seed = steps, classes, seed
 
     def probability(self, step: int) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +14,8 @@ from sgdline.models.parameters import ParameterVector
 from sgdline.models.state import NetworkState
 from sgdline.runtime import inner_progress
 from sgdline.seeds import kept_generators, seed_masks
+from sgdline.train.batch import Batch
 from sgdline.train.micro_batches import micro_batches
-
-if TYPE_CHECKING:
-    from sgdline.train.loop import Batch
 
 
 def has_batch_norm(model: nn.Module) -> bool:

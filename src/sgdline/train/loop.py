@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,35 +19,23 @@ from torch import Tensor
 from sgdline.data.augmentation import augment
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import ImageData
-from sgdline.declare.build import build_thing
 from sgdline.errors import SgdlineError
-from sgdline.losses.base import Loss
 from sgdline.models.loading import build_model, check_model
 from sgdline.models.parameters import ParameterVector, buffers_of, restore_buffers
 from sgdline.models.state import Attributes, NetworkState
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
+from sgdline.train.batch import Batch
 from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.convolutions import FragileConvolutions
 from sgdline.train.label_noise import LabelNoise
 from sgdline.train.landscape import Landscape, has_batch_norm
 from sgdline.train.micro_batches import chunk_size, micro_batches
 from sgdline.train.noise import IsotropicNoise, largest_variance
-from sgdline.train.schedules import make_schedule
-from sgdline.train.update_rules import make_update_rule
+from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import norm
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one forward pass of the training sees."""
-
-    inputs: Tensor  # (B, C, H, W), augmented
-    targets: Tensor  # (B,), some of them at random with label noise
-    rows: Tensor  # (B,), rows of the training set, int64, CPU
-    mask_seed: int  # seed of the dropout masks
 
 
 @dataclass(frozen=True)
@@ -69,31 +57,26 @@ class Update:
         return math.isfinite(self.batch_loss) and math.isfinite(self.direction_norm)
 
 
-def draws_seed(run: Mapping[str, Any]) -> int:
+def draws_seed(run: TrainingSettings) -> int:
     """Return the seed of a run's batches, augmentation, masks and noise.
 
     That of the run, unless it continues another one: its updates count from 0 again and must not draw the same again.
     Two runs that continue the same run from the same update share their draws, as runs of one seed do.
-
-    Args:
-        run: Its training slice.
     """
-    start = run.get("start_from")
-    if start is None:
-        return int(run["seed"])
-    return derive_seed(draws_seed(start["training"]), "continuation", int(start["step"]))
+    start = run.start_from
+    return run.seed if start is None else derive_seed(draws_seed(start.training), "continuation", start.step)
 
 
 class Trainer:
     """A network, its data and its update rule, movable to any checkpoint of the run."""
 
     def __init__(
-        self, settings: Mapping[str, Any], images: ImageData, *, device: torch.device, draws: int | None = None
+        self, settings: TrainingSettings, images: ImageData, *, device: torch.device, draws: int | None = None
     ) -> None:
         """Build the network and the update rule.
 
         Args:
-            settings: The run's training slice (sgdline.config.training_slice).
+            settings: What the training depends on.
             images: Data set, resident on `device`.
             device: Where to train.
             draws: Seed of batches, augmentation, masks and noise; that of the run if None.
@@ -102,15 +85,15 @@ class Trainer:
             SgdlineError: If the network cannot be built, cannot take the images or does not fit the classes.
         """
         self._settings = settings
-        self._seed = int(settings["seed"])
+        self._seed = settings.seed
         self._draws = draws_seed(settings) if draws is None else draws
         self._images = images
         self._train = images.train
         shape, classes = images.image_shape, images.num_classes
-        entry = settings["model"]["entry"]
+        entry = settings.model.entry
         self.model = build_model(
             entry,
-            settings["model"]["kwargs"],
+            settings.model.kwargs,
             input_shape=shape,
             num_classes=classes,
             seed=derive_seed(self._seed, "initialisation"),
@@ -120,30 +103,26 @@ class Trainer:
         self._use_channels_last(entry)
         self.vector = ParameterVector(self.model)
         self._attributes = Attributes(self.model)
-        self.loss: Loss = build_thing("loss", settings["loss"], tag="name")
+        self.loss = settings.loss
         self._loss_function = {"mean": self.loss.of_batch(), "none": self.loss.of_samples()}
-        samples, batch_size = len(self._train.targets), int(settings["batch_size"])
-        optimizer = settings["optimizer"]
-        self._rule = make_update_rule(optimizer)
-        self._summed = optimizer.get("gradient") == "sum"
+        samples, batch_size = len(self._train.targets), settings.batch_size
+        self._rule = settings.optimizer.rule()
+        self._summed = settings.optimizer.sums_micro_batches()
+        noise = settings.optimizer.gradient_noise()
         self._noise: IsotropicNoise | None = None
-        if optimizer.get("noise"):
-            self._noise = IsotropicNoise(optimizer["noise"], seed=self._draws, batch_size=batch_size, samples=samples)
-        self._schedule = make_schedule(float(settings["lr"]), settings["schedule"], steps=int(settings["steps"]))
+        if noise is not None:
+            self._noise = IsotropicNoise(noise, seed=self._draws, batch_size=batch_size, samples=samples)
+        self._schedule = settings.schedule.rates(settings.lr, steps=settings.steps)
         self._label_noise: LabelNoise | None = None
-        if settings.get("label_noise"):
+        if settings.label_noise.probability:
             self._label_noise = LabelNoise(
-                settings["label_noise"], steps=int(settings["steps"]), classes=classes, seed=self._draws
+                settings.label_noise, steps=settings.steps, classes=classes, seed=self._draws
             )
-        self._order = BatchOrder(
-            samples, batch_size=batch_size, seed=self._draws, drop_last=bool(settings["drop_last"])
-        )
-        micro_batch = settings.get("micro_batch")
-        self._micro_batch = None if micro_batch is None else int(micro_batch)
-        self._augmentation = settings["augmentation"]
-        self._check_batch_sizes(samples, batch_size, drop_last=bool(settings["drop_last"]))
+        self._order = BatchOrder(samples, batch_size=batch_size, seed=self._draws, drop_last=settings.drop_last)
+        self._micro_batch = settings.micro_batch
+        self._augmentation = asdict(settings.augmentation)
+        self._check_batch_sizes(samples, batch_size, drop_last=settings.drop_last)
         self.previous_gradient: Tensor | None = None
-        self._in_sharpness = settings.get("lr_unit") == "sharpness"
         self._sharpness: float | None = None  # lambda_max, once it is known
 
     def set_sharpness(self, largest_eigenvalue: float) -> None:
@@ -156,7 +135,7 @@ class Trainer:
 
     def in_unit(self, lr: float) -> float:
         """Return the learning rate that a number of the config stands for: lr, or lr/lambda_max."""
-        return lr / self._known_sharpness() if self._in_sharpness else lr
+        return lr / self._known_sharpness() if self._settings.in_sharpness else lr
 
     def _known_sharpness(self) -> float:
         if self._sharpness is None:
@@ -222,7 +201,7 @@ class Trainer:
         self._measure_noise()
         previous, device = self.previous_gradient, self.vector.value.device
         found = {} if self._noise is None else self._noise.state(device)
-        if self._in_sharpness:
+        if self._settings.in_sharpness:
             found["sharpness"] = torch.tensor([self._known_sharpness()], dtype=torch.float64, device=device)
         return Checkpoint(
             step=step,
@@ -245,7 +224,7 @@ class Trainer:
         ):
             raise SgdlineError(
                 f"A checkpoint must come from the same model, got {checkpoint.parameters.numel()} parameters "
-                f"for {self._settings['model']['entry']} with {self.vector.size}. "
+                f"for {self._settings.model.entry} with {self.vector.size}. "
                 "Delete the run's checkpoints folder and start snakemake, which trains the run again."
             )
         with torch.no_grad():
@@ -357,7 +336,7 @@ class Trainer:
             if "deterministic" not in str(error):
                 raise
             raise SgdlineError(
-                f"Model {self._settings['model']['entry']!r} must have deterministic gradients, got: "
+                f"Model {self._settings.model.entry!r} must have deterministic gradients, got: "
                 f"{str(error).splitlines()[0]} Replace that layer, or run on the CPU."
             ) from error
         return loss.detach()

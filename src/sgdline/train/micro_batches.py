@@ -7,24 +7,16 @@ full-batch loss first of all, is cut in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from sgdline.seeds import derive_seed
+from sgdline.train.batch import Batch
+from sgdline.train.settings import TrainingSettings
 
-if TYPE_CHECKING:
-    from sgdline.train.loop import Batch
 
-
-def chunk_size(run: Mapping[str, Any]) -> int:
-    """Return the samples of a forward pass of a run: its batch size, or its micro-batch where that is smaller.
-
-    Args:
-        run: Its training slice.
-    """
-    batch_size, micro_batch = int(run["batch_size"]), run.get("micro_batch")
-    return batch_size if micro_batch is None else min(batch_size, int(micro_batch))
+def chunk_size(run: TrainingSettings) -> int:
+    """Return the samples of a forward pass of a run: its batch size, or its micro-batch where that is smaller."""
+    return run.batch_size if run.micro_batch is None else min(run.batch_size, run.micro_batch)
 
 
 def mask_seeds(batch: Batch, size: int) -> list[int]:

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from sgdline.errors import SgdlineError
 from sgdline.seeds import generator
-
-# Mini-batches from which the variance is taken where the run's own batch is the whole training set.
-WHOLE_SET_MINI_BATCH = 100
+from sgdline.train.rules.base import NoiseOptions
 
 
 def largest_variance(gradients: Iterable[Tensor], *, batch_size: int) -> float:
@@ -50,11 +48,11 @@ class IsotropicNoise:
     Source: papers.md W-M8.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, seed: int, batch_size: int, samples: int) -> None:
+    def __init__(self, options: NoiseOptions, *, seed: int, batch_size: int, samples: int) -> None:
         """Take the options.
 
         Args:
-            settings: The config's `optimizer.noise` block.
+            options: What the update rule declares.
             seed: Seed of the run's draws.
             batch_size: The run's own batch size.
             samples: Training images.
@@ -62,15 +60,10 @@ class IsotropicNoise:
         Raises:
             SgdlineError: If the training set does not hold two mini-batches.
         """
-        self._factor = float(settings["factor"])
-        self._reading = settings["reading"]
+        self._factor, self._reading = options.factor, options.reading
         self._seed = seed
         self.variance: float | None = None  # v_max; None: not measured yet
-        asked = settings["batch_size"]
-        # ASSUME: the paper does not say B. The run's own one, as its gradient noise is what the isotropic noise stands
-        # in for; a run on the whole set has none, and takes the paper's batch size of SGD.
-        whole = WHOLE_SET_MINI_BATCH if batch_size >= samples else batch_size
-        self.batch_size = whole if asked == "auto" else int(asked)
+        self.batch_size = options.mini_batch(batch_size, images=samples)
         if samples < 2 * self.batch_size:
             raise SgdlineError(
                 f"optimizer.noise.batch_size must be at most half of the {samples} training images, got "

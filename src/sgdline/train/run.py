@@ -20,6 +20,7 @@ from sgdline.tables import TableWriter
 from sgdline.tables.kinds.trace import TRACE
 from sgdline.train.checkpoints import checkpoint_path, has_checkpoint, load_checkpoint, save_checkpoint, saved_steps
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import inner, norm
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def train_run(
     *,
     trace: str | Path,
     checkpoints: str | Path,
-    settings: Mapping[str, Any],
+    settings: TrainingSettings,
     facts: Mapping[str, Any],
     start: str | Path | None = None,
     sharpness: str | Path | None = None,
@@ -52,10 +53,10 @@ def train_run(
         dataset: Prepared data set (table of kind dataset).
         trace: Table to write, one row per update.
         checkpoints: Folder to write, one file per reached segment boundary, the start included.
-        settings: The run's training slice (sgdline.config.training_slice).
+        settings: What the training depends on.
         facts: Provenance for the table's metadata.
-        start: Checkpoints of the run that this one continues; needed if `settings` holds `start_from`.
-        sharpness: File of rule measure_sharpness; needed if `settings` holds `lr_unit: sharpness`.
+        start: Checkpoints of the run that this one continues; needed if `settings` name a start.
+        sharpness: File of rule measure_sharpness; needed if learning rates are multiples of its inverse.
         threads: CPU threads to use.
 
     Raises:
@@ -64,7 +65,7 @@ def train_run(
     device = set_up_torch(threads)
     trainer = Trainer(settings, load_images(dataset, device=device), device=device)
     facts = {**facts, **run_facts(dataset, settings, device=device, threads=threads)}
-    if settings.get("lr_unit") == "sharpness":
+    if settings.in_sharpness:
         if sharpness is None:
             raise ValueError("sharpness must be the file of rule measure_sharpness, got None")
         # Rows of an interrupted job belong to the rates that they were made with.
@@ -73,16 +74,15 @@ def train_run(
     origin = origin_of(start, settings)
     if origin is not None:
         facts["parent_digest"] = file_digest(origin)
-    bounds = [0, *(stop for _, stop in settings["segments"])]
+    bounds = [0, *(stop for _, stop in settings.segments)]
     unfinished = Path(str(checkpoints) + ".part")
     with TableWriter(trace, TRACE, provenance=facts) as writer:
         known = writer.recovered.num_rows
         reached = _whole_checkpoints(unfinished, [step for step in bounds if step <= known])
         if not known or 0 not in reached:  # nothing to go on from, or leftovers of other settings
             shutil.rmtree(unfinished, ignore_errors=True)
-            if origin is not None:
-                parent_step = settings["start_from"]["step"]
-                trainer.continue_from(load_checkpoint(origin.parent, parent_step, device=device))
+            if origin is not None and settings.start_from is not None:
+                trainer.continue_from(load_checkpoint(origin.parent, settings.start_from.step, device=device))
             save_checkpoint(unfinished, trainer.checkpoint(0))
             reached = [0]
         theta_0 = load_checkpoint(unfinished, 0, device=device).parameters
@@ -92,7 +92,7 @@ def train_run(
 
         rows: list[dict[str, Any]] = []
         diverged_at: int | None = None
-        for begin, end in settings["segments"]:
+        for begin, end in settings.segments:
             if end <= reached[-1]:
                 continue
             updates = progress(trainer.updates(begin, end), total=end - begin, label=f"updates {begin} to {end}")
@@ -142,14 +142,13 @@ def _whole_checkpoints(folder: Path, steps: Sequence[int]) -> list[int]:
     return whole
 
 
-def origin_of(start: str | Path | None, settings: Mapping[str, Any]) -> Path | None:
+def origin_of(start: str | Path | None, settings: TrainingSettings) -> Path | None:
     """Return the checkpoint that a run starts from; None if it starts from random parameters."""
-    block = settings.get("start_from")
-    if block is None:
+    if settings.start_from is None:
         return None
     if start is None:
         raise ValueError("start must be the checkpoints of the run to continue, got None")
-    step = block["step"]
+    step = settings.start_from.step
     if not has_checkpoint(start, step):
         raise SgdlineError(
             f"The run to continue must have reached update {step}, got no checkpoint {checkpoint_path(start, step)}: "
@@ -158,9 +157,7 @@ def origin_of(start: str | Path | None, settings: Mapping[str, Any]) -> Path | N
     return checkpoint_path(start, step)
 
 
-def run_facts(
-    dataset: str | Path, settings: Mapping[str, Any], *, device: torch.device, threads: int
-) -> dict[str, Any]:
+def run_facts(dataset: str | Path, settings: TrainingSettings, *, device: torch.device, threads: int) -> dict[str, Any]:
     """Return what a table made by a training or probing job has to say about its making.
 
     Rows left by an interrupted job are kept only if all of this is still the same, hence the digest of the data.
@@ -168,7 +165,7 @@ def run_facts(
     return {
         "version": __version__,
         "dataset_digest": file_digest(dataset),
-        "seed": settings["seed"],
+        "seed": settings.seed,
         "device": device_name(device),
         "threads": threads,
         "torch": torch.__version__,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from sgdline.data.images import ImageData
 from sgdline.seeds import kept_generators
 from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 
 def checkpoint_after(trainer: Trainer, update: Update) -> Checkpoint:
@@ -35,7 +35,7 @@ class Twin:
 
     def __init__(
         self,
-        settings: Mapping[str, Any],
+        settings: TrainingSettings,
         images: ImageData,
         start: Checkpoint,
         *,
@@ -46,7 +46,7 @@ class Twin:
         """Take the state before an update; `step` makes the first move.
 
         Args:
-            settings: The run's training slice.
+            settings: Settings of the run's training.
             images: Its data set.
             start: Where to start, and before which update.
             stop: The run's number of updates.

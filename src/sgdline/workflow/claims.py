@@ -10,7 +10,7 @@ from sgdline.config import training_images
 from sgdline.declare.registry import declaration, label
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import Config, experiment_of, runs, runs_of, starting_point, toys
-from sgdline.workflow.slices import label_noise_in_use, optimizer_in_use, toy_slice
+from sgdline.workflow.slices import toy_slice
 
 # Papers whose claims are tested, by rules judge_<paper>, and the facts that their claims need of a run.
 JUDGED: Mapping[str, tuple[str, ...]] = {
@@ -29,9 +29,9 @@ _FACTS: Mapping[str, Callable[[Config, RunKey], Any]] = {
     "dataset": _entry("dataset"),
     "lr_unit": _entry("lr_unit"),
     "steps": _entry("steps"),
-    "optimizer": lambda config, run: optimizer_in_use(experiment_of(config, run)["optimizer"]),
-    "schedule": lambda config, run: optimizer_in_use(experiment_of(config, run)["schedule"]),
-    "label_noise": lambda config, run: label_noise_in_use(experiment_of(config, run)),
+    "optimizer": _entry("optimizer"),
+    "schedule": _entry("schedule"),
+    "label_noise": _entry("label_noise"),
     "start_from": starting_point,
     "continued": lambda config, run: starting_point(config, run) is not None,
     "whole_batches": lambda config, run: run.batch_size == training_images(config, run.experiment),

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from sgdline.declare import registry
+from sgdline.declare.registry import code_of
 from sgdline.table_modules import table_modules
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import Config, experiment_of
 
+# The update rule and the schedule of the trainer that measures the sharpness of a start.
+START = ("sgdline.train.rules.sgd", "sgdline.train.schedules.constant")
+
 
 def source_code(config: Config, dataset: str) -> str:
     """Return the module of a data set's source, or its entry."""
-    return registry.code_of("source", config["datasets"][dataset]["source"])
-
-
-def training_code(config: Config, run: RunKey) -> list[str]:
-    """Return the modules, or entries, of what a run is trained with: its update rule and its loss."""
-    block = experiment_of(config, run)
-    return [f"sgdline.train.update_rules.{block['optimizer']['name']}", loss_code(config, run)]
+    return code_of("source", config["datasets"][dataset]["source"])
 
 
 def loss_code(config: Config, run: RunKey) -> str:
     """Return the module of the loss that a run minimises, or its entry."""
-    return registry.code_of("loss", experiment_of(config, run)["loss"]["name"])
+    return code_of("loss", experiment_of(config, run)["loss"]["name"])
+
+
+def training_modules(config: Config, run: RunKey) -> tuple[str, ...]:
+    """Return the modules, or entries, of what a run is trained with: update rule, schedule and loss."""
+    block = experiment_of(config, run)
+    return (
+        code_of("update_rule", block["optimizer"]["name"]),
+        code_of("schedule", block["schedule"]["name"]),
+        loss_code(config, run),
+    )
 
 
 def probe_module(probe: str) -> str:

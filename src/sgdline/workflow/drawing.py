@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sgdline.declare.schema import shared_fields
@@ -11,13 +13,14 @@ from sgdline.workflow.runs import (
     experiment_of,
     probe_block,
     probe_options,
+    rule_of,
     run_labels,
     runs,
     runs_of,
     starting_point,
     toys,
 )
-from sgdline.workflow.slices import label_noise_in_use, measurement, optimizer_in_use
+from sgdline.workflow.slices import measurement
 from sgdline.workflow.tables import probed_kinds
 
 if TYPE_CHECKING:
@@ -33,13 +36,15 @@ def kinds_drawn(config: Config, run: RunKey, spec: FigureSpec) -> list[str]:
 def figure_settings(config: Config, run: RunKey, spec: FigureSpec) -> dict[str, Any]:
     """Return the labels and settings of a run that a figure is drawn with."""
     block = experiment_of(config, run)
-    noise = label_noise_in_use(block)
+    rule = rule_of(config, run)
+    theory = rule.stationary_theory()
     return {
         **run_labels(config, run),
         "steps": block["steps"],
         "lr_unit": block["lr_unit"],
-        "optimizer": optimizer_in_use(block["optimizer"]),
-        "schedule": optimizer_in_use(block["schedule"]),
+        **{key: copy.deepcopy(block[key]) for key in ("optimizer", "schedule", "label_noise")},
+        "lr_is_length": rule.lr_is_length,
+        "theory": None if theory is None else asdict(theory),
         "start_from": starting_point(config, run),
         "analysis": {key: block["analysis"][key] for key in spec.analysis},
         "probes": {
@@ -47,7 +52,6 @@ def figure_settings(config: Config, run: RunKey, spec: FigureSpec) -> dict[str, 
             for probe in spec.probes
             if probe in block["probes"]  # lines of every update are used instead of interp
         },
-        **({} if noise is None else {"label_noise": noise}),
     }
 
 

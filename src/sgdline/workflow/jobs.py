@@ -110,14 +110,14 @@ class Jobs:
 
     def training_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that trains or repeats a training."""
-        return lambda wildcards: self.code(script, *code.training_code(self.config, run_key(wildcards)))
+        return lambda wildcards: self.code(script, *code.training_modules(self.config, run_key(wildcards)))
 
     def probing_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that measures one probe."""
         return lambda wildcards: self.code(
             script,
             code.probe_module(wildcards.probe),
-            *code.training_code(self.config, run_key(wildcards)),
+            *code.training_modules(self.config, run_key(wildcards)),
         )
 
     def planning_code(self, script: str) -> Callable[[Wildcards], str]:
@@ -125,7 +125,7 @@ class Jobs:
         return lambda wildcards: self.code(
             script,
             code.trial_module(wildcards.probe),
-            *code.training_code(self.config, run_key(wildcards)),
+            *code.training_modules(self.config, run_key(wildcards)),
         )
 
     def gathering_code(self, script: str) -> Callable[[Wildcards], str]:
@@ -251,7 +251,7 @@ class Jobs:
         """Return a params function with the digest of a script that measures the sharpness of a start."""
         return lambda wildcards: self.code(
             script,
-            "sgdline.train.update_rules.sgd",
+            *code.START,
             code.loss_code(self.config, self.starts[wildcards.start]),
         )
 

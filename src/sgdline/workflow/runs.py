@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
+from sgdline.declare.build import build_thing
 from sgdline.declare.faults import name_hint, value_words
 from sgdline.declare.registry import declaration
 from sgdline.declare.schema import shared_fields
 from sgdline.errors import SgdlineError
 from sgdline.probes.base import PlannedOptions, ProbeOptions
+from sgdline.train.rules.base import UpdateRule
 from sgdline.workflow.layout import RunKey, format_lr
 
 Config = Mapping[str, Any]
@@ -57,6 +59,16 @@ def experiment_of(config: Config, run: RunKey) -> Mapping[str, Any]:
     """
     block: Mapping[str, Any] = named(config, "experiments", run.experiment, kind="experiments")
     return block
+
+
+def rule_of(config: Config, run: RunKey) -> UpdateRule:
+    """Return the declaration of the update rule that a run is trained with.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment.
+    """
+    rule: UpdateRule = build_thing("update_rule", experiment_of(config, run)["optimizer"], tag="name")
+    return rule
 
 
 def parent_run(config: Config, run: RunKey) -> RunKey | None:

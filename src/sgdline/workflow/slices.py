@@ -16,6 +16,12 @@ from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import Config, experiment_of, named, parent_run, probe_block, probe_options, starting_point
 from sgdline.workflow.segments import segment_bounds
 
+# Keys of an experiment that a training depends on as they are.
+_TRAINED_WITH = (
+    "lr_unit", "micro_batch", "steps", "threads", "drop_last", "loss", "optimizer", "schedule", "label_noise",
+    "augmentation",
+)  # fmt: skip
+
 
 def dataset_slice(config: Config, dataset: str) -> dict[str, Any]:
     """Return what a prepared data set depends on: its block.
@@ -31,31 +37,20 @@ def training_slice(config: Config, run: RunKey) -> dict[str, Any]:
     """Return what a training run depends on, apart from the prepared data set.
 
     Returns:
-        dict: `model` (entry, kwargs), `lr`, `batch_size`, `seed`, `steps`, `segments` (list of [first, after last]),
-            `threads`, `drop_last`, `optimizer`, `schedule`, `augmentation`; where they are not null, `micro_batch`, and
-            `start_from`: `training` (the training slice of the run that this one continues) and `step`; and `lr_unit`
-            unless it is absolute; and `label_noise` with a probability above 0.
+        dict: The fields of `sgdline.train.settings.TrainingSettings`, as JSON.
 
     Raises:
         SgdlineError: If the configuration has no such experiment or model.
     """
     block = experiment_of(config, run)
-    kept = ("steps", "threads", "drop_last", "augmentation")
-    start, noise = _start(config, run), label_noise_in_use(block)
     return {
         "model": copy.deepcopy(named(config, "models", run.model, kind="models")),
         "lr": float(run.lr),
         "batch_size": run.batch_size,
         "seed": run.seed,
         "segments": [list(bound) for bound in segment_bounds(block["steps"], block["segments"])],
-        "loss": copy.deepcopy(block["loss"]),
-        "optimizer": optimizer_in_use(block["optimizer"]),
-        "schedule": _named_options(block["schedule"]),
-        **{key: copy.deepcopy(block[key]) for key in kept},
-        **({} if block["micro_batch"] is None else {"micro_batch": block["micro_batch"]}),
-        **({} if block["lr_unit"] == "absolute" else {"lr_unit": block["lr_unit"]}),
-        **({} if start is None else {"start_from": start}),
-        **({} if noise is None else {"label_noise": noise}),
+        **{key: copy.deepcopy(block[key]) for key in _TRAINED_WITH},
+        "start_from": _start(config, run),
     }
 
 
@@ -161,31 +156,3 @@ def measurement(block: Mapping[str, Any]) -> dict[str, Any]:
         for key, entry in block.items()
         if key not in PlannedOptions.planning
     }
-
-
-def optimizer_in_use(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of an optimizer block without what does not touch the updates.
-
-    These are the options of the update rules that it does not name, noise with the factor 0, and the plain meaning of
-    a gradient.
-    """
-    used = _named_options(block)
-    if used.get("gradient") == "mean":
-        del used["gradient"]
-    noise = block.get("noise")
-    return used if not noise or noise["factor"] == 0 else {**used, "noise": copy.deepcopy(noise)}
-
-
-def _named_options(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a block without the options of the choices that its `name` does not name."""
-    return {
-        key: copy.deepcopy(entry)
-        for key, entry in block.items()
-        if not isinstance(entry, Mapping) or key == block["name"]
-    }
-
-
-def label_noise_in_use(experiment: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a copy of an experiment's block of label noise; None with the probability 0, which changes nothing."""
-    block: dict[str, Any] = copy.deepcopy(experiment["label_noise"])
-    return block if block["probability"] else None

@@ -15,9 +15,11 @@ _FIXED: dict[str, Any] = {
     "steps": 1,
     "segments": [[0, 1]],
     "drop_last": True,
-    "augmentation": {"crop_padding": 0, "flip": False},
-    "optimizer": {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0},
+    "micro_batch": None,
+    "optimizer": {"name": "sgd"},
     "schedule": {"name": "constant"},
+    "label_noise": {},
+    "augmentation": {},
 }
 
 
@@ -44,7 +46,4 @@ def measured_starts(config: Config) -> dict[str, RunKey]:
 
 def start_slice(config: Config, run: RunKey) -> dict[str, Any]:
     """Return what the start of a run and the chunks to measure it on depend on, as settings of a training."""
-    whole = training_slice(config, run)
-    whole.pop("micro_batch", None)
-    whole.pop("label_noise", None)
-    return {**whole, **_FIXED, "batch_size": samples_per_pass(config, run)}
+    return {**training_slice(config, run), **_FIXED, "batch_size": samples_per_pass(config, run)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgdline.workflow.layout import RunKey
-from sgdline.workflow.runs import Config, experiment_of, measures
+from sgdline.workflow.runs import Config, experiment_of, measures, rule_of
 
 # The tables that the analysis makes of a probe's.
 ANALYSES = {
@@ -24,7 +24,7 @@ def joined_kinds(config: Config, run: RunKey) -> list[str]:
     found: list[str] = []
     if interval_source(config, run):
         found += ["intervals", "interval_epochs"]
-    if measures(config, run, "averages", "spectrum"):
+    if measures(config, run, "averages", "spectrum") and rule_of(config, run).stationary_theory() is not None:
         found.append("predicted_gains")
     return found
 

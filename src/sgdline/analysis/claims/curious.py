@@ -358,7 +358,7 @@ def _two_point_claim(base: CuriousRun, rates: Sequence[CuriousRun]) -> Claim:
 def _schedule_claim(base: CuriousRun, scheduled: Sequence[CuriousRun]) -> Claim:
     iterate, gaps = _at_end(base, None), []
     for run in scheduled:
-        block = run.schedule["equivalent"]
+        block = run.schedule
         spacing = int(block["spacing"]) if block["average"] == "swa" else None
         average = _at_end(base, Average(block["average"], float(block["parameter"]), spacing))
         gain = iterate - average

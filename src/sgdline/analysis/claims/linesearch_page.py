@@ -170,8 +170,11 @@ def _optimizer(facts: Mapping[str, Any]) -> str:
         return "imported lines"
     block = facts.get("slice", {}).get("training", {}).get("optimizer", {})
     name = block.get("name", "-")
-    options = {**block, **block.get(name, {})}
-    words = [f"{key} {value}" for key, value in options.items() if key not in ("name", name) and value]
+    words = [
+        f"{key} {value}"
+        for key, value in block.items()
+        if key != "name" and value and value != "mean" and not isinstance(value, Mapping)
+    ]
     return ", ".join([name, *words])
 
 

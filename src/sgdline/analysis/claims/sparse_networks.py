@@ -118,7 +118,7 @@ class SparseRun:
     steps: int
     optimizer: Mapping[str, Any]  # the config's block, as the two below
     schedule: Mapping[str, Any]
-    label_noise: Mapping[str, Any] | None = None
+    label_noise: Mapping[str, Any]
     lr_unit: str = "absolute"
     trace: pa.Table  # of the kinds of these names, as the two below
     evaluation: pa.Table
@@ -132,7 +132,7 @@ class SparseRun:
     @property
     def large_phase(self) -> float | None:
         """Share of the run with large steps; None with a constant learning rate."""
-        return float(self.schedule["piecewise"]["large_phase"]) if self.schedule["name"] == "piecewise" else None
+        return float(self.schedule["large_phase"]) if self.schedule["name"] == "piecewise" else None
 
 
 def judged_networks(runs: Sequence[SparseRun]) -> list[JudgedRun]:
@@ -149,7 +149,7 @@ def judged_networks(runs: Sequence[SparseRun]) -> list[JudgedRun]:
     groups: dict[str, list[SparseRun]] = defaultdict(list)
     for run in runs:
         same = (run.dataset, run.model, run.batch_size, run.seed, run.steps, run.lr_unit, run.optimizer)
-        if not run.label_noise:
+        if not run.label_noise["probability"]:
             groups[json.dumps(same, sort_keys=True)].append(run)
     judged = []
     for group in groups.values():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.declare import registry
 from sgdline.figures import comparing, style
 from sgdline.tables import provenance
 
@@ -67,7 +68,7 @@ class Family:
         None where no schedule says it, or several say different things.
         """
         runs = [*self.scheduled.get(kind, [])] or [run for group in self.scheduled.values() for run in group]
-        found = {float(run.settings["schedule"]["equivalent"]["relative_lr"]) for run in runs}
+        found = {float(run.settings["schedule"]["relative_lr"]) for run in runs}
         return found.pop() if len(found) == 1 else None
 
 
@@ -105,9 +106,8 @@ def _family(runs: Sequence[comparing.Run]) -> Family:
     for run in runs:
         schedule = run.settings["schedule"]
         if schedule["name"] == "equivalent" and math.isclose(float(run.settings["lr"]), baseline, rel_tol=_SAME_LR):
-            block = schedule["equivalent"]
-            spacing = int(block["spacing"]) if block["average"] == "swa" else None
-            scheduled.setdefault(Kind(block["average"], float(block["parameter"]), spacing), []).append(run)
+            spacing = int(schedule["spacing"]) if schedule["average"] == "swa" else None
+            scheduled.setdefault(Kind(schedule["average"], float(schedule["parameter"]), spacing), []).append(run)
         elif schedule["name"] != "constant":
             others.setdefault(run.label, []).append(run)
     return Family(
@@ -136,10 +136,9 @@ def _label(block: Mapping[str, Any]) -> str:
     if schedule["name"] == "constant":
         return f"constant lr {lr}"
     if schedule["name"] == "equivalent":
-        own = schedule["equivalent"]
-        spacing = int(own["spacing"]) if own["average"] == "swa" else None
-        return f"schedule for {kind_text(Kind(own['average'], float(own['parameter']), spacing))}, lr {lr}"
-    return f"{schedule['name']} schedule, lr {lr}"
+        spacing = int(schedule["spacing"]) if schedule["average"] == "swa" else None
+        return f"schedule for {kind_text(Kind(schedule['average'], float(schedule['parameter']), spacing))}, lr {lr}"
+    return f"{registry.label(schedule['name'])} schedule, lr {lr}"
 
 
 def _names(blocks: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -75,7 +75,7 @@ class _Walk:
         self._table = table
         self.start = int(facts.get("start", 0))
         self.rejoins_after = int(facts.get("rejoins_at", self.start)) - self.start
-        self.momentum = float(facts.get("momentum", 0.0))
+        self.momentum: float | None = facts.get("momentum", 0.0)  # None: no theory for this update rule
         self.elapsed = style.numbers(table, "updates")
         rates = style.numbers(table, "lr")
         self.lr = float(rates[0]) if len(rates) else float("nan")
@@ -154,7 +154,7 @@ def _model(tables: Mapping[str, pa.Table], walk: _Walk) -> _Model | None:
     )
 
 
-def _epochwise(directions: Directions, momentum: float) -> FloatArray:
+def _epochwise(directions: Directions, momentum: float | None) -> FloatArray:
     from sgdline.quadratic_model import epochwise_variance
 
     count = directions.updates_per_epoch
@@ -245,10 +245,10 @@ def _displacements(series: FloatArray) -> tuple[FloatArray, FloatArray]:
     return lags.astype(np.float64), np.array(found)
 
 
-def _model_correlation(relative_lr: float, lags: FloatArray, *, momentum: float) -> FloatArray | None:
+def _model_correlation(relative_lr: float, lags: FloatArray, *, momentum: float | None) -> FloatArray | None:
     from sgdline.quadratic_model import autocorrelation, momentum_autocorrelation
 
-    if not 0 < relative_lr < 2 * (1 + momentum):
+    if momentum is None or not 0 < relative_lr < 2 * (1 + momentum):
         return None
     if momentum == 0.0:
         return autocorrelation(relative_lr, lag=lags)
@@ -328,7 +328,9 @@ def _draw_twins(panel: Axes, walk: _Walk, tables: Mapping[str, pa.Table], model:
     panel.set_ylim(0.3 * float(np.quantile(measured, 0.001)), 5.0 * float(measured.max()))
     lost = int(np.isnan(twin).sum())
     notes += [f"a twin diverged: {style.counted(lost, 'row')} without it"] if lost else []
-    if walk.momentum:
+    if walk.momentum is None:
+        notes.append("no contraction drawn: there is no theory of this update rule")
+    elif walk.momentum:
         notes.append("no contraction drawn: with momentum it depends on the velocity as well")
     style.title(panel, title, notes, width=_NOTE_WIDTH)
 
@@ -339,10 +341,10 @@ def _positive(panel: Axes, times: FloatArray, values: FloatArray, **look: Any) -
 
 
 def _contraction(walk: _Walk) -> tuple[FloatArray, FloatArray] | None:
-    """Return times and the model's squared distance of the rejoined twin along the eigenvectors; None with momentum."""
+    """Return times and the model's squared distance of the rejoined twin along the eigenvectors; None if unknown."""
     apart = walk.projections("rejoined_projections")
     known = np.flatnonzero(np.isfinite(apart).all(axis=1))
-    if walk.momentum or not known.size:
+    if walk.momentum != 0.0 or not known.size:
         return None
     first = known[0]
     since = walk.elapsed[first:] - walk.elapsed[first]

@@ -27,7 +27,8 @@ SPEC = FigureSpec(
 
 FloatArray = npt.NDArray[np.float64]
 
-_NAMES = {"sgd": "SGD", "pal": "PAL", "fbpal_sgd": "FBPAL&SGD"}
+# Options of several update rules: they are part of a run's label.
+_SHARED = ("momentum", "weight_decay", "gradient")
 _NOTE_WIDTH = 78
 
 
@@ -75,34 +76,28 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _label(settings: Mapping[str, Any]) -> str:
     optimizer = settings["optimizer"]
-    name = optimizer["name"]
-    parts = [
-        _NAMES.get(name, name),
-        f"lr {style.lr_text(settings)}" if name == "sgd" else f"μ {style.lr_text(settings)}",
-    ]
-    shared = {key: entry for key, entry in optimizer.items() if entry and key not in ("name", name, "noise")}
-    return ", ".join(parts + _options(shared) + style.describe_noise(optimizer))
+    unit = "μ" if settings["lr_is_length"] else "lr"
+    parts = [_name(optimizer["name"]), f"{unit} {style.lr_text(settings)}"]
+    shared = {key: entry for key, entry in optimizer.items() if key in _SHARED}
+    return ", ".join(parts + style.describe_options(shared) + style.describe_noise(optimizer))
 
 
-def _options(block: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{key.replace('_', ' ')} {entry if isinstance(entry, str) else format(entry, '.4g')}"
-        for key, entry in block.items()
-    ]
+def _name(rule: str) -> str:
+    return "SGD" if rule == "sgd" else style.rule_name(rule)
 
 
 def _own_options(runs: Sequence[comparing.Run]) -> list[str]:
     """Return the options that an update rule has to itself; with their experiments where those differ in them."""
     experiments: dict[tuple[str, str], list[str]] = {}
     for run in runs:
-        name = run.settings["optimizer"]["name"]
-        block = run.settings["optimizer"].get(name)
-        if isinstance(block, Mapping):
-            own = experiments.setdefault((name, ", ".join(_options(block))), [])
+        optimizer = run.settings["optimizer"]
+        words = style.describe_options({key: entry for key, entry in optimizer.items() if key not in _SHARED})
+        if words:
+            own = experiments.setdefault((optimizer["name"], ", ".join(words)), [])
             own += [run.settings["experiment"]] if run.settings["experiment"] not in own else []
     rules = [name for name, _ in experiments]
     return [
-        f"{_NAMES.get(name, name)}: {words}" + (f" ({', '.join(own)})" if rules.count(name) > 1 else "")
+        f"{_name(name)}: {words}" + (f" ({', '.join(own)})" if rules.count(name) > 1 else "")
         for (name, words), own in experiments.items()
     ]
 
@@ -113,9 +108,10 @@ def _footer(runs: Sequence[comparing.Run]) -> list[str]:
         comparing.of_runs(runs),
         f"{comparing.on_what(runs, 'test')}  ·  step lengths and learning rates as executed",
     ]
-    options = _own_options(runs)
+    measuring = ["μ: measuring step"] if any(run.settings["lr_is_length"] for run in runs) else []
+    options = [*measuring, *_own_options(runs)]
     if options:
-        lines.append("  ·  ".join(["μ: measuring step", *options]))
+        lines.append("  ·  ".join(options))
     return lines + comparing.losses(runs)
 
 

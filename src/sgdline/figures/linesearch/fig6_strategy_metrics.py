@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.declare import registry
 from sgdline.figures import series, style
 from sgdline.figures.spec import FigureSpec
 from sgdline.tables import provenance
@@ -225,8 +226,7 @@ def _draw_ratio(panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mappin
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
     series.draw_series(panel, steps, ratios, window=window, role="measured", label="ratio, measured")
     panel.axhline(median, **style.look("median", zorder=1.5), label=f"ratio, median of the {span}: {median:.3g}")
-    optimizer = settings["optimizer"]["name"]
-    changing = "scheduled" if optimizer == "sgd" else optimizer
+    changing = registry.label(settings["optimizer"]["name"]) if settings["lr_is_length"] else "scheduled"
     if constant is None:
         panel.step(steps, lr, where="post", **style.look("reference"), label=f"the run's lr ({changing})")
     else:

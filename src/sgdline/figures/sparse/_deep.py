@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.declare import registry
 from sgdline.figures import comparing, style
 from sgdline.figures.spec import FigureSpec
 from sgdline.tables import provenance
@@ -84,14 +85,13 @@ def setting_label(block: Mapping[str, Any]) -> str:
     schedule, lr = block["schedule"], style.lr_text(block)
     words = f"constant lr {lr}"
     if schedule["name"] == "piecewise":
-        own = schedule["piecewise"]
-        words = f"large steps for {100 * own['large_phase']:g} %, lr {lr}"
-        if own["warmup"] != "none":
-            words += f" with {own['warmup']} warm-up"
+        words = f"large steps for {100 * schedule['large_phase']:g} %, lr {lr}"
+        if schedule["warmup"] != "none":
+            words += f" with {schedule['warmup']} warm-up"
     elif schedule["name"] != "constant":
-        words = f"{schedule['name'].replace('_', ' ')} schedule, lr {lr}"
-    noise = block.get("label_noise")
-    if noise:
+        words = f"{registry.label(schedule['name']).replace('_', ' ')} schedule, lr {lr}"
+    noise = block["label_noise"]
+    if noise["probability"]:
         kind = "" if noise["schedule"] == "constant" else f", {noise['schedule'].replace('_', ' ')}"
         words += f", label noise {noise['probability']:g}{kind}"
     return words
@@ -103,7 +103,7 @@ def decay_epoch(run: comparing.Run) -> float | None:
     steps, epochs = (style.numbers(run.tables["trace"], name) for name in ("step", "epoch"))
     if schedule["name"] == "piecewise":
         # (t + 1) / steps < large_phase: the first update behind it.
-        first = math.ceil(int(run.settings["steps"]) * float(schedule["piecewise"]["large_phase"]) - 1e-9) - 1
+        first = math.ceil(int(run.settings["steps"]) * float(schedule["large_phase"]) - 1e-9) - 1
     elif schedule["name"] == "step":
         first = min(schedule["milestones"])
     else:
@@ -226,7 +226,7 @@ def training_notes(runs: Sequence[comparing.Run]) -> list[str]:
 def phase_note(runs: Sequence[comparing.Run]) -> str:
     """Return the footer's line on the update rules of all runs and on how phases of large steps are marked."""
     options = {"  ·  ".join(style.describe_optimizer(run.settings["optimizer"])) or "plain SGD" for run in runs}
-    released = any(run.settings["schedule"].get("piecewise", {}).get("compat") for run in runs)
+    released = any(run.settings["schedule"].get("compat") for run in runs)
     rule = "behind it lr falls to a tenth of its peak, from 90 % of the run on to a hundredth"
     if released:
         rule = "behind it lr falls by the released code's rule"
@@ -295,7 +295,7 @@ def looks_of(runs: Sequence[comparing.Run]) -> dict[str, dict[str, Any]]:
 
 def _share(run: comparing.Run) -> float | None:
     schedule = run.settings["schedule"]
-    return float(schedule["piecewise"]["large_phase"]) if schedule["name"] == "piecewise" else None
+    return float(schedule["large_phase"]) if schedule["name"] == "piecewise" else None
 
 
 def _draw_panel(

@@ -123,10 +123,12 @@ def _draw_sharpness(panel: Axes, run: comparing.Run) -> None:
     panel.plot(style.numbers(table, "epoch"), np.where(norms > 0, norms, np.nan), **_NORM, label="spectral norm")
     trace = comparing.moves(run)
     rates = style.numbers(trace, "lr")
-    momentum = float(run.settings["optimizer"].get("momentum", 0.0))
-    edge = 2.0 * (1.0 + momentum) / np.where(rates > 0, rates, np.nan)
-    name = "2/lr" if momentum == 0.0 else "2 (1 + momentum)/lr"
-    panel.plot(style.numbers(trace, "epoch"), edge, **_EDGE, label=f"{name}: beyond it steps overshoot and grow")
+    theory = run.settings["theory"]
+    if theory is not None:
+        momentum = float(theory["momentum"])
+        edge = 2.0 * (1.0 + momentum) / np.where(rates > 0, rates, np.nan)
+        name = "2/lr" if momentum == 0.0 else "2 (1 + momentum)/lr"
+        panel.plot(style.numbers(trace, "epoch"), edge, **_EDGE, label=f"{name}: beyond it steps overshoot and grow")
     missing = sum(not done for done in table["converged"].to_pylist())
     notes = [f"{style.counted(missing, 'value')} not converged"] if missing else []
     style.plain_log(panel)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.declare import registry
 from sgdline.figures import comparing, style
 from sgdline.figures.spec import FigureSpec
 from sgdline.tables import provenance
@@ -89,7 +90,7 @@ def _method(own: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> st
         return ", ".join(style.describe_optimizer(block["optimizer"])) or "plain SGD"
 
     def schedule(block: Mapping[str, Any]) -> str:
-        return f"{block['schedule']['name']} schedule"
+        return f"{registry.label(block['schedule']['name'])} schedule"
 
     return ", ".join(told(own) for told in (optimizer, schedule) if len({told(block) for block in settings}) > 1)
 

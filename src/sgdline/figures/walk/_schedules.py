@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.declare import registry
 from sgdline.figures import comparing, style
 from sgdline.figures.spec import FigureSpec
 
@@ -72,7 +73,7 @@ def _schedule_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
     Where some learning rates are multiples of 1/lambda_max and others are not, each kind has its own choice.
     """
-    names = [_NAMES.get(block["schedule"]["name"], block["schedule"]["name"]) for block in settings]
+    names = [_NAMES.get(block["schedule"]["name"], registry.label(block["schedule"]["name"])) for block in settings]
     if len({style.lr_unit(block) for block in settings}) > 1:
         kinds = ["lr in 1/λ₀" if style.lr_unit(block) else "absolute lr" for block in settings]
         names = [f"{name}, {kind}" for name, kind in zip(names, kinds, strict=True)]
@@ -86,10 +87,10 @@ def _schedule_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _options(schedule: Mapping[str, Any]) -> str:
-    name = schedule["name"]
-    used = {key: schedule[key] for key in ("milestones", "factor")} if name == "step" else schedule.get(name, {})
     return ", ".join(
-        f"{key} {'/'.join(map(str, value)) if isinstance(value, list) else value}" for key, value in used.items()
+        f"{key} {'/'.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in schedule.items()
+        if key != "name"
     )
 
 

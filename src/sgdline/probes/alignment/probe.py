@@ -56,7 +56,7 @@ class AlignmentProbe(Probe[AlignmentOptions]):
         self._sketch: CountSketch | None = None
         if self._dimensions is not None:
             device = self.trainer.vector.value.device
-            self._sketch = CountSketch(size, self._dimensions, seed=int(run["seed"]), device=device)
+            self._sketch = CountSketch(size, self._dimensions, seed=run.seed, device=device)
         self._kept: dict[int, _Kept] = {}  # by update
         self._now: tuple[int, list[Tensor]] = (-1, [])  # the present update and its gradients
 
@@ -91,7 +91,7 @@ class AlignmentProbe(Probe[AlignmentOptions]):
     def _last_use(self, step: int) -> int:
         """Return the last update with a row that compares itself with this one; -1 if there is none."""
         later = [step + lag for lag in self.options.lags]
-        return max((use for use in later if self.due(use) and use < int(self.run["steps"])), default=-1)
+        return max((use for use in later if self.due(use) and use < self.run.steps), default=-1)
 
     def measure(self, update: Update) -> Rows:
         """Measure the cosines at theta_t; `observe` was there before.

@@ -232,7 +232,7 @@ class AveragesProbe(Probe[AveragesOptions]):
 
     def prepare(self) -> None:
         """Take the splits of the data set and plan what has to be held."""
-        options, model, steps = self.options, self.trainer.model, int(self.run["steps"])
+        options, model, steps = self.options, self.trainer.model, self.run.steps
         self._evaluator = Evaluator(self.trainer, all_splits(self.images), self.run)
         self._chunks = measuring_chunks(self.images, self.run, probe=self.table.name)
         self._has_statistics = bool(_statistics_layers(model))

@@ -53,7 +53,7 @@ class FeatProbe(Probe[FeatOptions]):
         Raises:
             SgdlineError: If there are too few images, or a pattern matches no layer with features.
         """
-        self._seed = int(self.run["seed"])
+        self._seed = self.run.seed
         self._samples_per_pass = BATCHES_PER_PASS * chunk_size(self.run)
         samples = first_samples(self.images, self.options.samples, probe=self.table.name)
         self._inputs = self.images.train.inputs[:samples]

@@ -5,7 +5,7 @@ Source: papers.md 2.2 with its clean rules; the measuring itself is the line eng
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from sgdline.probes.probe import Probe, Rows, place_of
 from sgdline.probes.update_lines import NextStart, UpdateLines, unit_direction
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.micro_batches import mask_seeds
+from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import inner
 
 
@@ -51,7 +52,7 @@ class LineSampler(UpdateLines):
     """Measures lines from the present position of a run, along the vector of any update."""
 
     def __init__(
-        self, trainer: Trainer, images: ImageData, run: Mapping[str, Any], options: LineOptions, plan: Plan
+        self, trainer: Trainer, images: ImageData, run: TrainingSettings, options: LineOptions, plan: Plan
     ) -> None:
         """Prepare the measuring sets; arguments and errors as in `UpdateLines`."""
         super().__init__(
@@ -68,7 +69,7 @@ class LineSampler(UpdateLines):
         measured, self._chunk_size = self.measured, self.measured.chunk_size
         self._together: Together | None = None
         chunks = len(measured.mask_seeds("train"))
-        if 1 < plan.chunks_per_pass >= chunks and self._chunk_size == int(run["batch_size"]):
+        if 1 < plan.chunks_per_pass >= chunks and self._chunk_size == run.batch_size:
             # A pass takes the whole training set: what else is measured at a position goes along. A batch of several
             # chunks does not: it may be as large as the training set.
             parts = [measured.train, measured.validation] if len(measured.validation) else [measured.train]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from sgdline.data.images import ImageData
 from sgdline.engine.trial import Subject, Work
@@ -12,13 +10,14 @@ from sgdline.probes.line.options import LineOptions
 from sgdline.probes.measuring_images import measuring_images
 from sgdline.probes.trials import first_line, lines_ahead
 from sgdline.train.loop import Trainer, Update
+from sgdline.train.settings import TrainingSettings
 
 # Positions of an adaptive line before any was measured: 17 nodes, and some lines take more.
 _ADAPTIVE_POSITIONS = 20
 
 
 def trial(
-    trainer: Trainer, images: ImageData, run: Mapping[str, Any], options: LineOptions, update: Update
+    trainer: Trainer, images: ImageData, run: TrainingSettings, options: LineOptions, update: Update
 ) -> tuple[Subject, Work]:
     """Return the first line of a run, and what its largest segment has ahead."""
     measured = measuring_images(images, run, augment=options.augment, validation=options.validation)

@@ -43,7 +43,7 @@ class OneStepProbe(Probe[OneStepOptions]):
                 one sample.
         """
         options, images, run = self.options, self.images, self.run
-        samples, size, others = len(images.train), int(run["batch_size"]), options.other_batches
+        samples, size, others = len(images.train), run.batch_size, options.other_batches
         if (others + 1) * size > samples:
             raise SgdlineError(
                 f"probes.one_step.other_batches must leave {others + 1} batches of {size} within the {samples} "
@@ -86,7 +86,7 @@ class OneStepProbe(Probe[OneStepOptions]):
     def _rows(self, step: int, epoch: float, lr: float) -> Rows:
         shared = {"step": step, "epoch": epoch, "lr": lr, "train_loss": self._losses.present(self._losses.train)}
         # ASSUME: where a schedule starts or ends at a rate of 0, the grid lies around the run's own rate.
-        step_sizes = self._multiples * (lr if lr > 0.0 else self.trainer.in_unit(float(self.run["lr"])))
+        step_sizes = self._multiples * (lr if lr > 0.0 else self.trainer.in_unit(self.run.lr))
         return [{**shared, "batch": index, **self._swept(index, step_sizes)} for index in range(self.options.batches)]
 
     def _swept(self, index: int, step_sizes: NDArray[np.float64]) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from sgdline.probes.own_direction.table import OWN_DIRECTION
 from sgdline.probes.probe import Probe, Rows
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator
+from sgdline.train.batch import Batch
 from sgdline.train.landscape import Landscape
-from sgdline.train.loop import Batch, Update
+from sgdline.train.loop import Update
 from sgdline.train.vectors import inner, norm
 
 
@@ -99,7 +100,7 @@ class OwnDirectionProbe(Probe[OwnDirectionOptions]):
     def _fresh_batch(self, step: int, size: int, draw: int) -> Batch:
         """Draw a batch of the training set without replacement, augmented as in training."""
         # A function of the three numbers alone: other sizes or more draws in the configuration change no batch.
-        at_step = derive_seed(int(self.run["seed"]), "own_direction", step)
+        at_step = derive_seed(self.run.seed, "own_direction", step)
         seed = derive_seed(derive_seed(at_step, "batch_size", size), "draw", draw)
         rows = torch.randperm(len(self.images.train), generator=generator(seed, "rows"))[:size]
         return batch_of_rows(self.images, self.run, rows, seed)

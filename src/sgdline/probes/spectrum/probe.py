@@ -43,11 +43,11 @@ class SpectrumProbe(Probe[SpectrumOptions]):
         """
         images, run, count = self.images, self.run, self.options.eigenvalues
         self._hessian = TopEigenpairs(self.trainer, images, run, self.options, probe=self.table.name, count=count)
-        self._batches_per_epoch = len(images.train) // int(run["batch_size"])
+        self._batches_per_epoch = len(images.train) // run.batch_size
         if self._batches_per_epoch < 2:
             raise SgdlineError(
                 f"An epoch must have at least two whole batches for the probe spectrum, got {self._batches_per_epoch} "
-                f"({len(images.train)} images in batches of {run['batch_size']}). Lower batch_size."
+                f"({len(images.train)} images in batches of {run.batch_size}). Lower batch_size."
             )
 
     def facts(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class SpectrumProbe(Probe[SpectrumOptions]):
         if count == 0:
             return {"hessian_trace": None, "hessian_trace_error": None}
         value = self.trainer.vector.value
-        draws = generator(int(self.run["seed"]), "spectrum_trace", step)
+        draws = generator(self.run.seed, "spectrum_trace", step)
         signs = 2.0 * torch.randint(2, (count, value.numel()), generator=draws) - 1.0
         forms = self._hessian.quadratic_forms(signs.to(value))
         error = float(np.std(forms, ddof=1) / np.sqrt(count)) if count > 1 else None

@@ -41,7 +41,7 @@ class StationarityProbe(Probe[StationarityOptions]):
         """
         trainer, images, run, options = self.trainer, self.images, self.run, self.options
         self._device = trainer.vector.value.device
-        self._start, self._stop = options.start, int(run["steps"])
+        self._start, self._stop = options.start, run.steps
         if self._start >= self._stop:
             raise SgdlineError(
                 f"probes.stationarity.start must be below the run's {self._stop} updates, got {self._start}. Lower it."

@@ -1,22 +1,47 @@
-"""FBPAL&SGD: SGD whose step comes, now and then, from a parabola of the full-batch loss."""
+"""FBPAL&SGD: SGD whose step comes, now and then, from a parabola of the full-batch loss.
+
+No torch is imported before an update is made.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from sgdline.train.landscape import Landscape
-from sgdline.train.update_rules._interface import Move
-from sgdline.train.update_rules._parabola import parabola_step, usable_lr
-from sgdline.train.update_rules.sgd import Sgd
+from sgdline.declare.vocabulary import Ge
+from sgdline.train.rules._heavy_ball import HeavyBall, HeavyBallOptions
+from sgdline.train.rules._parabola import parabola_step, usable_lr
+from sgdline.train.rules.base import Move
 from sgdline.train.vectors import inner, norm
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class FbpalSgd:
+    from sgdline.train.landscape import Landscape
+
+
+@dataclass(frozen=True, kw_only=True)
+class FbpalSgd(HeavyBallOptions):
+    """FBPAL&SGD: now and then a parabola of the full-batch loss, SGD in between."""
+
+    every: Annotated[int, Ge(1)] = 100
+    """Measure the full-batch parabola at updates 0, 1, n, 2n, ..."""
+    average: Annotated[int, Ge(1)] = 15
+    """Values in the mean that is used from update n on, the last ones measured from there on."""
+    reuse: Literal["lr", "step_length"] = "lr"
+    """What is carried to the next update: the learning rate (`lr`) or the length of the step (`step_length`)."""
+
+    lr_is_length: ClassVar[bool] = True
+
+    def rule(self) -> FbpalSgdRule:
+        """Return FBPAL&SGD before its first update."""
+        sgd = HeavyBall(momentum=self.momentum, weight_decay=self.weight_decay)
+        return FbpalSgdRule(sgd, every=self.every, average=self.average, reuse=self.reuse)
+
+
+class FbpalSgdRule:
     """The direction m_t of SGD; the step comes from parabolas of the full-batch loss at some updates.
 
     A parabola is measured at the updates 0, 1, n, 2n, ..., along the update's own line, with the exact slope of the
@@ -34,7 +59,7 @@ class FbpalSgd:
     # ASSUME: a measurement that is not finite is left out, and mu replaces a value that is not positive: the paper says
     # nothing about either. A run without a step would measure the same again and again.
 
-    def __init__(self, sgd: Sgd, *, every: int, average: int, reuse: Literal["lr", "step_length"]) -> None:
+    def __init__(self, sgd: HeavyBall, *, every: int, average: int, reuse: Literal["lr", "step_length"]) -> None:
         self._sgd = sgd
         self._every = every
         self._average = average
@@ -72,6 +97,8 @@ class FbpalSgd:
         return step_length / batch_slope if batch_slope > 0.0 else math.nan
 
     def _take(self, value: float, like: Tensor, *, step: int) -> None:
+        import torch  # no module of a declaration imports it at the top
+
         if not math.isfinite(value):
             return
         new = torch.tensor([value], dtype=torch.float64, device=like.device)
@@ -98,10 +125,3 @@ class FbpalSgd:
         self._first, self._values = (
             state[name].clone() if name in state else None for name in ("first_value", "values")
         )
-
-
-def make(settings: Mapping[str, Any]) -> FbpalSgd:
-    """Return the rule that the config's `optimizer` block describes."""
-    block = settings["fbpal_sgd"]
-    sgd = Sgd(momentum=float(settings["momentum"]), weight_decay=float(settings["weight_decay"]))
-    return FbpalSgd(sgd, every=int(block["every"]), average=int(block["average"]), reuse=block["reuse"])

@@ -1,18 +1,32 @@
-"""SGD with heavy-ball momentum; the step is what the learning rate says."""
+"""Heavy-ball momentum with weight decay: the direction that several rules share (no torch)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from torch import Tensor
+from sgdline.declare.vocabulary import Ge, Le, Lt
+from sgdline.train.rules.base import UpdateRule
 
-from sgdline.train.landscape import Landscape
-from sgdline.train.update_rules._interface import Move
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class Sgd:
-    """m_t = mu*m_{t-1} + g_t + wd*theta_t, m_{-1} = 0, no dampening, no Nesterov; lr_t as scheduled.
+@dataclass(frozen=True, kw_only=True)
+class HeavyBallOptions(UpdateRule):
+    """Options of the rules whose direction is that of SGD."""
+
+    linear_in_gradient: ClassVar[bool] = True
+
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Heavy ball, m_t = momentum * m_{t-1} + g_t (no dampening, no Nesterov)."""
+    weight_decay: Annotated[float, Ge(0), Le(1e30)] = 0.0
+    """Adds weight_decay * theta_t to the gradient."""
+
+
+class HeavyBall:
+    """m_t = mu*m_{t-1} + g_t + wd*theta_t, m_{-1} = 0, no dampening, no Nesterov.
 
     Source: papers.md section 1. The first update uses g_0 once (papers.md L13).
     """
@@ -21,10 +35,6 @@ class Sgd:
         self._momentum = momentum
         self._weight_decay = weight_decay
         self._buffer: Tensor | None = None
-
-    def move(self, parameters: Tensor, gradient: Tensor, *, step: int, lr: float, landscape: Landscape) -> Move:
-        """Return update t, with the learning rate as it is."""
-        return Move(self.direction(parameters, gradient), lr)
 
     def direction(self, parameters: Tensor, gradient: Tensor) -> Tensor:
         """Return m_t, shape (p,); advances the momentum by one update."""
@@ -43,8 +53,3 @@ class Sgd:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take up a momentum buffer."""
         self._buffer = state["momentum"].clone() if "momentum" in state else None
-
-
-def make(settings: Mapping[str, Any]) -> Sgd:
-    """Return the rule that the config's `optimizer` block describes."""
-    return Sgd(momentum=float(settings["momentum"]), weight_decay=float(settings["weight_decay"]))

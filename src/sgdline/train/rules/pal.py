@@ -1,19 +1,45 @@
-"""PAL, parabolic approximation line search: each step ends in the vertex of a parabola of its own batch's loss."""
+"""PAL, parabolic approximation line search: each step ends in the vertex of a parabola of its own batch's loss.
+
+No torch is imported before an update is made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from torch import Tensor
-
-from sgdline.train.landscape import Landscape
-from sgdline.train.update_rules._interface import Move
-from sgdline.train.update_rules._parabola import parabola_step, usable_lr
+from sgdline.declare.vocabulary import Ge, Gt, Le, Lt
+from sgdline.train.rules._parabola import parabola_step, usable_lr
+from sgdline.train.rules.base import Move, UpdateRule
 from sgdline.train.vectors import inner, norm
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class Pal:
+    from sgdline.train.landscape import Landscape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pal(UpdateRule):
+    """PAL: each step ends in the vertex of a parabola through two losses of its batch."""
+
+    beta: Annotated[float, Ge(0), Lt(1)] = 0.4
+    """Share of the last direction that is added to the gradient."""
+    adaptation: Annotated[float, Gt(0), Le(1000000)] = 1.6666666666666667
+    """What the minimum of the parabola is multiplied by."""
+    max_step: Annotated[float, Gt(0), Le(1000000)] = 3.16
+    """Longest step (length)."""
+
+    linear_in_gradient: ClassVar[bool] = True
+    lr_is_length: ClassVar[bool] = True
+
+    def rule(self) -> PalRule:
+        """Return PAL before its first update."""
+        return PalRule(beta=self.beta, adaptation=self.adaptation, max_step=self.max_step)
+
+
+class PalRule:
     """m_t = g_t + beta*m_{t-1}, and a step of the length that the parabola on the batch's line says.
 
     The line goes from theta_t along -m_t/||m_t||. The parabola has the loss of the batch and its exact slope
@@ -52,9 +78,3 @@ class Pal:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take up a last direction."""
         self._previous = state["previous_direction"].clone() if "previous_direction" in state else None
-
-
-def make(settings: Mapping[str, Any]) -> Pal:
-    """Return the rule that the config's `optimizer` block describes."""
-    block = settings["pal"]
-    return Pal(beta=float(block["beta"]), adaptation=float(block["adaptation"]), max_step=float(block["max_step"]))

@@ -1,11 +1,12 @@
-"""The parabolic step: from a slope and one loss ahead to the vertex of a parabola."""
+"""The parabolic step: from a slope and one loss ahead to the vertex of a parabola (no torch before it is used)."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def parabola_step(
@@ -46,6 +47,8 @@ def usable_lr(step_length: float, direction: Tensor, direction_norm: float) -> f
         direction: m_t, shape (p,).
         direction_norm: ||m_t||.
     """
+    import torch  # no module of a declaration imports it at the top
+
     if not (math.isfinite(direction_norm) and direction_norm > 0.0):
         return 0.0
     lr = step_length / direction_norm
