@@ -94,8 +94,9 @@ class Jobs:
     def code(self, script: str, *modules: str) -> str:
         """Return the digest of a script, of what it imports, and of modules and entries that it finds by name."""
         own = [module for module in modules if not is_entry(module)]
+        digest = code_digest(self.folder / "scripts" / script, *own)
         entries = [entry_digest(module) for module in modules if is_entry(module)]
-        return " ".join([code_digest(self.folder / "scripts" / script, *own), *entries])
+        return " ".join([digest, *entries]) if entries else digest
 
     def preparing_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that prepares one data set."""
