@@ -53,6 +53,9 @@ class Unread(Source):
 
 class Strange:
     pass
+
+class Undecorated(Stripes):
+    sides: int = 4
 """
 RUNS = {"dataset": "own", "models": ["m"], "lr": [0.1], "batch_size": ["all"], "seed": [0], "steps": 5}
 
@@ -104,6 +107,11 @@ def test_the_source_of_the_manual_becomes_a_table(entry: str, tmp_path: Path) ->
         ({"source": "mine.py:Empty"}, "source", "without an error, got AttributeError: 'dict' object"),
         ({"source": "mine.py:Unread", "train": 5, "test": 1}, "source", "with a method read(self, *, data_dir, down"),
         ({"source": "mine.py:Strange"}, "source", "derives from sgdline.data.sources.base.Source, got Strange."),
+        (
+            {"source": "mine.py:Undecorated", "sides": 5},
+            "source",
+            "got Undecorated with options and no decorator. Write",
+        ),
         ({"source": "mine.py:Stripe"}, "source", "got no 'Stripe' there. Did you mean 'Stripes'?"),
         ({"source": "ours.py:Stripes"}, "source", "must name a file that exists, got none at "),
     ],

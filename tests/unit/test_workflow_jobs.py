@@ -262,6 +262,8 @@ def test_a_digest_covers_what_a_script_finds_by_name(monkeypatch: pytest.MonkeyP
     assert asked.gathering_code("gather_segments.py")(wildcards(probe="hvp")).split()[1:] == [
         "sgdline.probes.hvp.table"
     ]
+    prepared = asked.preparing_code("prepare_dataset.py")(wildcards(dataset="digits"))
+    assert prepared == "prepare_dataset.py sgdline.data.sources.digits"
     drawn = asked.drawing_code("plot_figure.py")(wildcards(CHILD, paper="walk", figure="one")).split()
     kinds = ("intervals", "one_step_metrics")
     assert drawn[1:] == ["sgdline.figures.walk.one", *(f"sgdline.tables.kinds.{kind}" for kind in kinds)]

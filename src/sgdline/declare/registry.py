@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib import import_module
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -128,6 +129,16 @@ def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declare
         found: Any = named_by(entry, subject=subject, thing=f"declaration of {article} {place.words}")
     declares: bool = isinstance(found, type) and issubclass(found, base) and is_dataclass(found)
     if declares:
+        undecorated = [
+            part for part in found.__mro__ if get_annotations(part) and "__dataclass_fields__" not in vars(part)
+        ]
+        if undecorated:
+            # It would pass for its base, and its options would be unknown keys.
+            raise EntryError(
+                f"must name a frozen dataclass, got {undecorated[0].__name__} with options and no decorator. Write "
+                "@dataclass(frozen=True, kw_only=True) above it.",
+                subject=subject,
+            )
         declared: type[Declared] = found
         return declared
     got = found.__name__ if isinstance(found, type) else type(found).__name__

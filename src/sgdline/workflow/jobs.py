@@ -94,9 +94,10 @@ class Jobs:
 
     def code(self, script: str, *modules: str) -> str:
         """Return the digest of a script, of what it imports, and of modules and entries that it finds by name."""
-        entries = [module for module in modules if is_entry(module)]
-        own = code_digest(self.folder / "scripts" / script, *(module for module in modules if not is_entry(module)))
-        return " ".join([own, *map(entry_digest, entries)]) if entries else own
+        own = [module for module in modules if not is_entry(module)]
+        digest = code_digest(self.folder / "scripts" / script, *own)
+        entries = [entry_digest(module) for module in modules if is_entry(module)]
+        return " ".join([digest, *entries]) if entries else digest
 
     def preparing_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that prepares one data set."""
