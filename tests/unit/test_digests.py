@@ -59,7 +59,7 @@ def test_a_table_counts_for_those_who_write_or_read_it() -> None:
         "tables/kinds/dataset.py",
         "tables/kinds/trace.py",
     }
-    fitting = names(scripts / "fit_lines.py")
+    fitting = names(scripts / "analyse_run.py", "sgdline.analysis.kinds.line_fits")
     assert {name for name in fitting if name.startswith("tables/kinds/")} == {
         "tables/kinds/line.py",
         "tables/kinds/line_fits.py",

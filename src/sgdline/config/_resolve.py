@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sgdline.chosen_updates import any_chosen
+from sgdline.config._analyses import check_analyses
 from sgdline.config._files import ConfigFiles
 from sgdline.config._toys import check_toys
 from sgdline.config.declarations import configuration_schema
@@ -118,6 +119,7 @@ def resolve_config(
             for probe, block in _mapping(experiment, "probes").items():
                 _check_plan(block, experiment, (*path, "probes", probe), faults)
             _ask_probes(experiment, resolved, path, faults)
+            check_analyses(experiment, path, faults)
             _check_figures(
                 experiment,
                 _entry(raw, "experiments", name, "figures"),

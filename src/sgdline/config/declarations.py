@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal
 
+from sgdline.analysis.kinds.base import Analysis
 from sgdline.declare.schema import JsonSchema, schema_of
 from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, Lt, MaxLen, MinLen, OfKind, Pattern, Unique, Words
 from sgdline.probes.base import ProbeOptions
@@ -308,6 +309,12 @@ class AnalysisOptions:
     """Which lines to draw, as fractions of the run."""
     figure_updates: Annotated[int, Ge(1)] = 50
     """How many of an epoch's measured updates the trajectories of `walk` show, from its first on (updates)."""
+    extra: Annotated[
+        dict[str, Analysis],
+        OfKind("analysis", own=True),
+        Words("a mapping from entries of your own analyses, folder/file.py:Name, to their options"),
+    ] = field(default_factory=dict)
+    """Analyses of your own, by entry, with their options; their tables are made with all others."""
 
 
 @dataclass(frozen=True, kw_only=True)

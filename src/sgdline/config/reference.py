@@ -7,6 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
+from sgdline.analysis.kinds.base import Analysis
 from sgdline.config.declarations import Configuration
 from sgdline.declare import registry
 from sgdline.declare.faults import name_hint
@@ -36,7 +37,7 @@ def describe(name: str | None) -> str:
     """Return the options of a thing that declares itself, or all names.
 
     Args:
-        name: Of a probe, a toy or a block of the configuration; None for the names.
+        name: Of a probe, a toy, an analysis or a block of the configuration, or an entry; None for the names.
 
     Raises:
         SgdlineError: If there is no such thing.
@@ -50,11 +51,15 @@ def describe(name: str | None) -> str:
     if name is None:
         return "\n".join(f"{kind}: {', '.join(things)}" for kind, things in named.items())
     everything = {name: part for things in reversed(named.values()) for name, part in things.items()}
-    if name not in everything:
+    if not registry.is_entry(name) and name not in everything:
         hint = name_hint(name, everything, kind="names")
-        raise SgdlineError(f"NAME must be that of a probe, a toy or a block of the configuration, got {name!r}. {hint}")
-    found = everything[name]
+        raise SgdlineError(
+            f"NAME must be that of a probe, a toy, an analysis or a block of the configuration, got {name!r}. {hint}"
+        )
+    found = registry.declared_by(name) if registry.is_entry(name) else everything[name]
     lines = [inspect.cleandoc(found.__doc__ or "").partition("\n")[0], ""]
+    if issubclass(found, Analysis):
+        lines += [f"reads: {', '.join(found.reads)}", f"uses: {', '.join(found.uses) or 'no settings of the run'}"]
     for option in options_of(found):
         default = f"default {option.default}" if option.default else "required"
         lines.append(f"{option.key}: {option.allowed} ({default})")

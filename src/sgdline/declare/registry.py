@@ -40,6 +40,7 @@ class KindOfThing:
 KINDS = {
     "probe": KindOfThing("probe", "probes", "ProbeOptions", "options"),
     "toy": KindOfThing("toy", "toys", "ToyOptions", "options"),
+    "analysis": KindOfThing("analysis of runs", "analysis.kinds", "Analysis"),
 }
 _ROOT = Path(__file__).parents[1]
 
@@ -107,7 +108,7 @@ def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declare
     place = KINDS[kind]
     subject = f"The {place.words} {entry!r}"
     with working_directory_importable(entry):
-        found: Any = named_by(entry, subject=subject, thing=f"declaration of a {place.words}")
+        found: Any = named_by(entry, subject=subject, thing=f"declaration of {_with_article(place.words)}")
     declares: bool = isinstance(found, type) and issubclass(found, base) and is_dataclass(found)
     if declares:
         declared: type[Declared] = found
@@ -118,6 +119,24 @@ def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declare
         "docs/extending.md shows one.",
         subject=subject,
     )
+
+
+def declared_by(entry: str) -> type[Declared]:
+    """Return the declaration that an entry names, of whatever kind.
+
+    Raises:
+        EntryError: If the entry cannot be imported, or names no declaration.
+    """
+    subject = f"The entry {entry!r}"
+    with working_directory_importable(entry):
+        found: Any = named_by(entry, subject=subject, thing="declaration")
+    if isinstance(found, type) and issubclass(found, Declared):
+        return found
+    raise EntryError("must name the declaration of a probe, a toy or the like, got another object.", subject=subject)
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _path(kind: str, name: str) -> str:
