@@ -329,7 +329,7 @@ class Follower:
             for probe in block["probes"]:
                 probe_slice(config, run, probe)
                 plan_slice(config, run, probe)
-            analysis_slice(config, run.experiment)
+            analysis_slice(config, run)
             if block["import_lines"] is None:
                 self._train(config, run, training)
             if any("analysis" in path or "line" in path for path in touched) and "line" in block["probes"]:
@@ -393,7 +393,7 @@ class Follower:
 
     def _analyse(self, config: Mapping[str, Any], run: RunKey) -> None:
         """Run the analysis on lines of single samples that are measured as far as the config says."""
-        settings = analysis_slice(config, run.experiment)
+        settings = analysis_slice(config, run)
         interval, resolution = settings["interval"], settings["resolution"]
         if interval / resolution > 2000:
             self.count("not analysed: a fine grid")

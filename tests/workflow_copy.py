@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -49,14 +50,17 @@ class Workflow:
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
 
     def planned(self, *arguments: str) -> dict[str, int]:
-        """Return the jobs of a dry run by rule, targets apart; empty if there is nothing to do."""
-        result = self.snakemake("--dry-run", "--quiet=rules", *arguments)  # printing each job takes most of the time
+        """Return the jobs of a dry run by rule, those of analyses by table, targets apart; empty if none is to do."""
+        result = self.snakemake("--dry-run", *arguments)
         text = result.stdout + result.stderr
         if "Nothing to be done" in text:
             return {}
         table = text.split("Job stats:")[1].split("total")[0]
         jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
         jobs.pop("all_figures", None)
+        analyses = Counter(re.findall(r"^Job \d+: Making (\w+) of ", text, flags=re.MULTILINE))
+        assert jobs.pop("analyse_run", 0) == analyses.total()
+        jobs |= analyses
         assert jobs, text
         return jobs
 

@@ -31,6 +31,7 @@ from sgdline.workflow.runs import parent_run, planned_by, probe_segments, runs, 
 from sgdline.workflow.segments import segment_bounds
 from sgdline.workflow.slices import probe_slice, training_slice
 from sgdline.workflow.starts import start_of
+from sgdline.workflow.tables import Analysed, analyses
 
 # Of a log, where its end says how a job ended; a traceback seldom has more.
 _LOG_TAIL = 1 << 16
@@ -177,6 +178,7 @@ class _Surveyor:
         self._found = found
         self._files = files
         self._config = config
+        self._analysed: dict[str, Mapping[str, Analysed]] = {}  # experiment -> its analyses by kind
         self._siblings: dict[str, list[str]] = {}  # folder -> its files
         for path in files:
             self._siblings.setdefault(path.rpartition("/")[0], []).append(path)
@@ -280,13 +282,21 @@ class _Surveyor:
                 planned = planned_by(self._config, key.experiment, probe)
                 sources = [checkpoints] if planned is None else [checkpoints, _BELOW.plan(key, planned)]
                 pairs += [(own, source) for own in segments or [whole] for source in sources]
-            # What the analysis makes of a probe's table begins with its name.
-            tables = self._siblings.get(_BELOW.run(key), ())
-            pairs += [(table, whole) for table in tables if layout.is_made_from(table, whole)]
+        for kind, analysis in self._analyses(key.experiment).items():
+            pairs += [(_BELOW.table(key, kind), _BELOW.table(key, source)) for source in analysis.reads]
         for figure in set(block["figures"]) & set(figures.available()):
             picture = _BELOW.figure(figure, key, "png")
             pairs += [(picture, _BELOW.table(key, kind)) for kind in figures.spec(figure).tables]
         self._note_untimely(pairs)
+
+    def _analyses(self, experiment: str) -> Mapping[str, Analysed]:
+        """Return the analyses of an experiment; none where one of the user's can no longer be imported."""
+        if experiment not in self._analysed:
+            try:
+                self._analysed[experiment] = analyses(self._config, experiment)
+            except SgdlineError:
+                self._analysed[experiment] = {}
+        return self._analysed[experiment]
 
     def _starts(self, keys: Iterable[RunKey]) -> list[str]:
         """Return the starts whose sharpness is measured for these runs."""

@@ -397,7 +397,7 @@ def test_metrics_of_other_lines_are_refused(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     _, metrics = write_sample_lines(other, run_lines(2))
-    with pytest.raises(SgdlineError, match=r"got none for step 8\. Run the rule measure_lines again"):
+    with pytest.raises(SgdlineError, match=r"got none for step 8\. Delete it"):
         measure_batch_sizes(
             line, metrics, tmp_path / "sizes.arrow", batch_size=B, seed=0, interval=0.5, resolution=0.02,
             pal_measuring_step=0.1, batch_sizes="auto", batch_draws=1, compat=False, provenance={},

@@ -418,7 +418,7 @@ def test_no_runs_give_an_empty_summary(tmp_path):
 def test_a_missing_table_is_named(tmp_path, runs):
     runs[0].line_fits.rename(tmp_path / "moved")
     try:
-        with pytest.raises(SgdlineError, match=r"fits\.arrow must exist.*fit_lines"):
+        with pytest.raises(SgdlineError, match=r"fits\.arrow must exist.*analyse_run"):
             aggregate(tmp_path, runs)
     finally:
         (tmp_path / "moved").rename(runs[0].line_fits)

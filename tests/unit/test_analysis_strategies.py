@@ -1,8 +1,6 @@
 """Strategies on every line: closed forms on parabolas, the rules of each case, undefined values; the released rules."""
 
 import itertools
-import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_tables import write_line_table
 
+from sgdline.analysis.kinds.line_strategies import LineStrategies
 from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.rates import constant_rate
 from sgdline.analysis.released import derivative_at_zero, finite_difference, nearest, released_positions
@@ -497,8 +496,5 @@ def test_lines_of_different_extent_are_read_as_if_each_were_alone(tmp_path):
                 assert column(whole, name, value)[index] == pytest.approx(column(alone, name, value)[0], abs=1e-12)
 
 
-def test_the_script_passes_the_settings_by_name():
-    rule = (Path(__file__).parents[2] / "workflow" / "rules" / "analysis.smk").read_text()
-    block = rule.split("rule measure_strategies:")[1].split("rule ")[0]
-    asked = json.loads("[" + block.split("JOBS.analysis(")[1].split(")")[0].strip().rstrip(",") + "]")
-    assert set(asked) == set(OPTIONS) - {"provenance"}
+def test_the_analysis_passes_the_settings_by_name():
+    assert set(LineStrategies.uses) == set(OPTIONS) - {"provenance"}

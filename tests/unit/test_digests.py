@@ -63,7 +63,11 @@ def test_a_table_counts_for_those_who_write_or_read_it() -> None:
     training = names(scripts / "train_run.py", "sgdline.train.rules.sgd")
     tables = {file.removeprefix("sgdline.").replace(".", "/") + ".py" for file in table_modules().values()}
     assert training & tables == {"tables/kinds/dataset.py", "tables/kinds/trace.py"}
-    assert names(scripts / "fit_lines.py") & tables == {"probes/line/table.py", "tables/kinds/line_fits.py"}
+    fitting = names(scripts / "analyse_run.py", "sgdline.analysis.kinds.line_fits")
+    assert fitting & tables == {
+        "probes/line/table.py",
+        "tables/kinds/line_fits.py",
+    }
 
 
 def test_the_options_of_a_probe_cover_what_measures_and_not_how_plans_are_chosen() -> None:

@@ -13,13 +13,7 @@ from hostile_configs import FIGURES as ALL_FIGURES
 from hostile_configs import ROOT
 
 from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
-from sgdline.analysis.distances import measure_distances
-from sgdline.analysis.fits import fit_lines
-from sgdline.analysis.intervals import measure_intervals
-from sgdline.analysis.metrics import measure_lines
-from sgdline.analysis.one_step import measure_one_step
-from sgdline.analysis.same_position import measure_same_position
-from sgdline.analysis.strategies import measure_strategies
+from sgdline.analysis.run import analyse_run
 from sgdline.config import resolve_config
 from sgdline.data.prepare import prepare_dataset
 from sgdline.declare.build import build, build_thing
@@ -103,27 +97,21 @@ def folder(jobs: Jobs, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 facts=facts,
             )
         gather_segments(parts, output=folder / f"{probe}.arrow", kind=probe)
-    analyse(folder, jobs, run, {"provenance": facts})
+    analyse(folder, jobs, facts)
     return folder
 
 
-def analyse(folder: Path, jobs: Jobs, run: Any, facts: Any) -> None:
-    def chosen(*keys: str) -> Any:
-        return jobs.analysis(*keys)(run)
-
-    def table(kind: str) -> Path:
-        return folder / f"{kind}.arrow"
-
-    grid = chosen("window", "resolution")
-    fit_lines(table("line"), table("line_fits"), **chosen("window", "resolution", "degrees"), **facts)
-    measure_lines(table("line"), table("line_metrics"), **grid, **facts)
-    measure_distances(table("line"), table("line_distances"), **grid, first=2, every=1, **facts)
-    keys = ("interval", "resolution", "sgd_lr", "pal_measuring_step", "fbpal_every", "fbpal_average", "compat")
-    measure_strategies(table("line"), table("line_metrics"), table("line_strategies"), **chosen(*keys), **facts)
-    measure_same_position(table("mline"), table("mline_metrics"), **grid, degrees=[1, 2], **facts)
-    measure_one_step(table("one_step"), table("one_step_metrics"), steps=24, **facts)
-    tables = [table(name) for name in ("interp", "trace", "intervals", "interval_epochs")]
-    measure_intervals(*tables, source=jobs.interval_source(run), **facts)
+def analyse(folder: Path, jobs: Jobs, facts: Any) -> None:
+    for kind, analysis in jobs.analyses(RUN.experiment).items():
+        wildcards = wildcards_of(RUN, analysis=kind)
+        analyse_run(
+            jobs.analysis_name(wildcards),
+            {source: folder / f"{source}.arrow" for source in analysis.reads},
+            folder / f"{kind}.arrow",
+            options=jobs.analysis_options(wildcards),
+            settings=jobs.analysis_settings(wildcards),
+            provenance=facts,
+        )
 
 
 def test_training_and_probes_end_at_update_3(folder: Path, jobs: Jobs) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from line_tables import make_line_table
 from published_pickles import LR, synthetic_lines, write_run
 
-from sgdline.analysis.intervals import measure_intervals, measure_valleys
+from sgdline.analysis.intervals import average_intervals, measure_intervals, measure_valleys
 from sgdline.data.published_lines import import_lines
 from sgdline.errors import SgdlineError
 from sgdline.tables import kind_of, provenance, read_table, write_table
@@ -68,7 +68,10 @@ def analysed(
     trace = trace_table(range(12)) if trace is None else trace
     write_table(folder / "trace.arrow", "trace", trace, provenance={})
     files = folder / "intervals.arrow", folder / "interval_epochs.arrow"
-    measure_intervals(folder / "source.arrow", folder / "trace.arrow", *files, source=source, provenance={"code": "x"})
+    measure_intervals(
+        folder / "source.arrow", folder / "trace.arrow", files[0], source=source, provenance={"code": "x"}
+    )
+    average_intervals(files[0], folder / "trace.arrow", files[1], provenance={"code": "x"})
     return tuple(read_table(file, file.stem).to_pylist() for file in files)  # type: ignore[return-value]
 
 
@@ -342,9 +345,9 @@ def test_lines_of_the_published_sampler_have_intervals_too(tmp_path: Path) -> No
     lines = synthetic_lines()
     files = {name: tmp_path / f"{name}.arrow" for name in ("line", "trace")}
     import_lines(write_run(tmp_path / "run", lines), **files, interval=0.5, provenance={})
-    outputs = tmp_path / "intervals.arrow", tmp_path / "interval_epochs.arrow"
-    measure_intervals(files["line"], files["trace"], *outputs, source="line", provenance={})
-    rows = read_table(outputs[0], "intervals").to_pylist()
+    output = tmp_path / "intervals.arrow"
+    measure_intervals(files["line"], files["trace"], output, source="line", provenance={})
+    rows = read_table(output, "intervals").to_pylist()
     assert len(rows) == len(lines)
     for row, line in zip(rows, lines, strict=True):
         exact = line.full(ALPHAS * LR * line.direction_norm)

@@ -15,7 +15,7 @@ import torch
 from declared import made_probe
 from small_runs import line_settings, prepare_digits, training_settings
 
-from sgdline.analysis.intervals import measure_intervals
+from sgdline.analysis.intervals import average_intervals, measure_intervals
 from sgdline.data.images import load_images
 from sgdline.engine import trial
 from sgdline.engine.plan import Plan, PlanReport, read_plan, write_plan
@@ -176,7 +176,9 @@ def test_both_sources_give_the_same_intervals(dataset: Path, tmp_path: Path) -> 
     rows = {}
     for source in ("interp", "line"):
         files = [tmp_path / f"{source}_{kind}.arrow" for kind in ("intervals", "interval_epochs")]
-        measure_intervals(tmp_path / f"{source}.arrow", tmp_path / "trace.arrow", *files, source=source, provenance={})
+        trace = tmp_path / "trace.arrow"
+        measure_intervals(tmp_path / f"{source}.arrow", trace, files[0], source=source, provenance={})
+        average_intervals(files[0], trace, files[1], provenance={})
         kinds = ("intervals", "interval_epochs")
         rows[source] = [read_table(file, kind).to_pylist() for file, kind in zip(files, kinds, strict=True)]
     (intervals, epochs), (read, averaged) = rows["interp"], rows["line"]
@@ -348,7 +350,8 @@ def test_a_run_that_diverges_keeps_what_was_finite(dataset: Path, tmp_path: Path
     assert math.isfinite(rows[3]["train_loss"][0])
     assert not np.isfinite(rows[3]["train_loss"][-1])
     files = [tmp_path / "intervals.arrow", tmp_path / "interval_epochs.arrow"]
-    measure_intervals(tmp_path / "interp.arrow", tmp_path / "trace.arrow", *files, source="interp", provenance={})
+    measure_intervals(tmp_path / "interp.arrow", tmp_path / "trace.arrow", files[0], source="interp", provenance={})
+    average_intervals(files[0], tmp_path / "trace.arrow", files[1], provenance={})
     lost = read_table(files[0], "intervals").to_pylist()[3]
     assert (lost["status"], lost["height"], lost["barrier"], lost["end_loss"]) == ("non_finite", None, None, None)
     assert lost["start_loss"] == rows[2]["train_loss"][-1]

@@ -211,7 +211,7 @@ def test_failures_come_with_their_reason(results: Results, capsys: pytest.Captur
     results.log(
         "plot_figure/linesearch_fig2_lines_short_gone_lr9_bs1_seed1.log", ValueError("of another configuration")
     )
-    results.log("fit_lines/" + LABEL + "2.log", ValueError("of another configuration"))
+    results.log("analyse_run/" + LABEL + "2_line_fits.log", ValueError("of another configuration"))
     found = survey(results.folder)
     assert found.runs == {"done": 1, "failed": 1}
     assert found.segments == {State.DONE: 11, State.FAILED: 1}

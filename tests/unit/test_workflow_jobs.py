@@ -113,23 +113,29 @@ def test_all_tables_are_those_of_the_probes_and_what_is_made_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probes", "source"),
-    [({"line": {"every": 1}}, "line"), ({"line": {"every": 2}}, None), ({}, None), ({"hvp": {"every": 1}}, None)],
+    ("probes", "reads"),
+    [({"line": {"every": 1}}, ("line", "trace")), ({"line": {"every": 2}}, None), ({}, None), ({"hvp": {}}, None)],
 )
-def test_intervals_come_from_interp_or_from_lines_of_every_update(probes: dict[str, Any], source: str | None) -> None:
+def test_intervals_come_from_interp_or_from_lines_of_every_update(
+    probes: dict[str, Any], reads: tuple[str, ...] | None
+) -> None:
     config = changed(lambda config: config["experiments"]["plain"].update(probes=probes))
-    assert tables.interval_source(config, PLAIN) == source
+    found = tables.analyses(config, "plain")
+    assert (found["intervals"].reads if "intervals" in found else None) == reads
+    assert ("interval_epochs" in found) == (reads is not None)
     config["experiments"]["plain"]["probes"] = {"interp": {}, **probes}
-    assert tables.interval_source(config, PLAIN) == "interp"
-    assert tables.joined_kinds(config, PLAIN) == ["intervals", "interval_epochs"]
+    found = tables.analyses(config, "plain")
+    assert found["intervals"].reads == ("interp", "trace")
+    assert list(found).index("intervals") < list(found).index("interval_epochs")
 
 
 def test_gains_are_predicted_from_averages_and_spectrum_together() -> None:
-    def probing(*probes: str) -> dict[str, Any]:
-        return changed(lambda config: config["experiments"]["plain"].update(probes={probe: {} for probe in probes}))
+    def analysed(*probes: str) -> list[str]:
+        found = changed(lambda config: config["experiments"]["plain"].update(probes={probe: {} for probe in probes}))
+        return list(tables.analyses(found, "plain"))
 
-    assert tables.joined_kinds(probing("averages"), PLAIN) == tables.joined_kinds(probing("spectrum"), PLAIN) == []
-    assert tables.joined_kinds(probing("averages", "spectrum"), PLAIN) == ["predicted_gains"]
+    assert analysed("averages") == analysed("spectrum") == []
+    assert analysed("averages", "spectrum") == ["predicted_gains"]
 
 
 def test_a_probes_segments_in_order_or_one_for_what_goes_along_with_a_run() -> None:
@@ -321,7 +327,7 @@ def test_runs_with_some_tables_are_found_among_all() -> None:
     assert asked.with_intervals("walk") == [CHILD]
     assert claims.places(asked.with_intervals("walk"), asked.of_paper("walk")) == [2]
     assert asked.measuring("line") == [FIRST, SECOND, PUBLISHED]
-    assert claims.places(asked.with_samples(), asked.measuring("line")) == [0, 1]
+    assert claims.places(asked.making("line_batch_sizes"), asked.measuring("line")) == [0, 1]
 
 
 # --- wildcards --------------------------------------------------------------------------------------------------------

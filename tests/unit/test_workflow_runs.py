@@ -121,9 +121,9 @@ def slices(config: dict[str, Any]) -> dict[str, Any]:
         "other_training": training_slice(config, replace(RUN, model="tiny_resnet")),
         "probe": probe_slice(config, RUN, "line"),
         "plan": plan_slice(config, RUN, "line"),
-        "analysis": analysis_slice(config, "digits"),
+        "analysis": analysis_slice(config, RUN),
         "toy": toy_slice(config, "quadratic"),
-        "fits": analysis_slice(config, "digits", keys=["window", "degrees", "interval", "resolution"]),
+        "fits": analysis_slice(config, RUN, keys=["window", "degrees", "interval", "resolution"]),
     }
 
 
@@ -149,7 +149,7 @@ TRAININGS = {"training", "other_training", "probe", "plan"}
         ("experiments.digits.lr", [0.1, 0.5], set()),
         ("experiments.digits.seed", [1, 2, 3], set()),
         ("experiments.digits.models", ["mlp"], set()),
-        ("experiments.digits.steps", 241, TRAININGS),
+        ("experiments.digits.steps", 241, TRAININGS | {"analysis"}),
         ("experiments.digits.segments", 3, TRAININGS),
         ("experiments.digits.threads", 2, TRAININGS),
         ("experiments.digits.drop_last", False, TRAININGS),
@@ -193,7 +193,7 @@ def test_slices_are_plain_json_and_share_nothing_with_the_config() -> None:
     dataset_slice(config, "digits")["train"] = 0
     probe_slice(config, RUN, "line")["settings"]["every"] = 0
     plan_slice(config, RUN, "line")["settings"]["plan"]["threads"] = 1
-    analysis_slice(config, "digits")["degrees"].append(9)
+    analysis_slice(config, RUN)["degrees"].append(9)
     toy_slice(config, "quadratic")["start"].append(9.0)
     assert config == CONFIG
 
@@ -243,7 +243,7 @@ def test_options_say_where_a_probe_measures_and_in_how_many_jobs() -> None:
 def test_analysis_without_lines_has_no_interval() -> None:
     config = copy.deepcopy(CONFIG)
     config["experiments"]["digits"]["probes"] = {}
-    assert analysis_slice(config, "digits", keys=["interval"]) == {"interval": None}
+    assert analysis_slice(config, RUN, keys=["interval"]) == {"interval": None}
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_analysis_without_lines_has_no_interval() -> None:
         (lambda: training_slice(CONFIG, replace(RUN, experiment="x")), "Known experiments: [a-z]"),
         (lambda: probe_slice(CONFIG, RUN, "lin"), "Did you mean 'line'"),
         (lambda: plan_slice(CONFIG, RUN, "lin"), "Did you mean 'line'"),
-        (lambda: analysis_slice(CONFIG, "digits", keys=["windw"]), "Did you mean 'window'"),
+        (lambda: analysis_slice(CONFIG, RUN, keys=["windw"]), "Did you mean 'window'"),
         (lambda: toy_slice(CONFIG, "quadratc"), "Did you mean 'quadratic'"),
     ],
 )

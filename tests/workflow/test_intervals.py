@@ -8,10 +8,41 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from pyarrow import ipc
 from workflow_copy import Workflow, copy_workflow
 
 from sgdline.tables import provenance, read_table
 
+OWN = '''
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from sgdline.analysis.kinds.base import Analysis
+from sgdline.declare.vocabulary import Ge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Highest(Analysis):
+    """Largest losses of the epochs' intervals."""
+
+    reads: ClassVar[tuple[str, ...]] = ("intervals", "trace")
+    uses: ClassVar[tuple[str, ...]] = ("smoothing", "steps")
+
+    last: Annotated[int, Ge(1)] = 2
+    """How many."""
+
+    def columns(self, tables, settings):
+        losses = sorted(tables["intervals"]["start_loss"].to_pylist())
+        return {"loss": losses[-self.last :], "steps": [settings["steps"]] * self.last}
+
+    def table(self):
+        import pyarrow as pa
+
+        from sgdline.tables.kind import Kind, required
+
+        columns = [required("loss", pa.float64()), required("steps", pa.int64())]
+        return Kind("Highest", rule="analyse_run", schema=pa.schema(columns))
+'''
 PINNED = {"threads": 1, "chunks_per_pass": 2, "positions_per_pass": 1, "statistics": "split", "channels_last": False}
 PINNED |= {"compiled": False, "cuda_graphs": False}
 COMMON: dict[str, Any] = {
@@ -31,7 +62,12 @@ CONFIG = {
     "datasets": {"small": {"source": "digits", "train": 90, "validation": 0, "test": 10}},
     "models": {"net": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [8]}}},
     "experiments": {
-        "measured": COMMON | {"segments": 2, "probes": {"interp": INTERP}},
+        "measured": COMMON
+        | {
+            "segments": 2,
+            "probes": {"interp": INTERP},
+            "analysis": {"extra": {"mine/highest.py:Highest": {"last": 3}}},
+        },
         "covered": COMMON | {"probes": {"line": LINE}},
         # Lines at every second update say nothing of the updates between.
         "sparse": COMMON | {"probes": {"line": LINE | {"every": 2}}},
@@ -48,6 +84,8 @@ def run_folder(workflow: Workflow, experiment: str) -> Path:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     workflow = copy_workflow(tmp_path_factory.mktemp("intervals") / "workflow")
     (workflow.folder / "config" / "own.yaml").write_text(yaml.safe_dump(CONFIG))
+    (workflow.folder / "mine").mkdir()
+    (workflow.folder / "mine/highest.py").write_text(OWN)
     workflow.snakemake(*ARGUMENTS, "--cores", "1")
     return workflow
 
@@ -68,19 +106,39 @@ def test_either_source_gives_both_tables(made: Workflow) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
     assert provenance(read_table(run_folder(made, "measured") / "interp.arrow", "interp"))["replay_drift"] == 0.0
     sparse = made.planned(*ARGUMENTS, "--config", "run=[sparse]")
-    assert (sparse["probe_run"], sparse["measure_lines"]) == (1, 1)
-    assert "measure_intervals" not in sparse
+    assert (sparse["probe_run"], sparse["line_metrics"]) == (1, 1)
+    assert "intervals" not in sparse
+
+
+def test_an_analysis_of_ones_own_is_made_with_all_tables(made: Workflow) -> None:
+    table = ipc.open_file(run_folder(made, "measured") / "Highest.arrow").read_all()
+    losses = read_table(run_folder(made, "measured") / "intervals.arrow", "intervals")["start_loss"].to_pylist()
+    assert table.to_pydict() == {"loss": sorted(losses)[-3:], "steps": [6, 6, 6]}
+    facts = provenance(table)
+    assert facts["slice"] == {"smoothing": 25, "steps": 6, "last": 3}
+    assert facts["batch_norm"] == "train"
+    assert facts["source"]["source"]["slice"]["training"]["steps"] == 6
+    assert not (run_folder(made, "covered") / "Highest.arrow").exists()
+    made.edit("mine/highest.py", "sorted(", "sorted(0.0 + loss for loss in ")
+    assert made.planned(*ARGUMENTS) == {"Highest": 1, "all_tables": 1}
+    made.edit("mine/highest.py", "sorted(0.0 + loss for loss in ", "sorted(")
+    made.edit("config/own.yaml", "last: 3", "last: 4")
+    assert made.planned(*ARGUMENTS) == {"Highest": 1, "all_tables": 1}
+    made.edit("config/own.yaml", "last: 4", "lsat: 4")
+    words = made.snakemake(*ARGUMENTS, "--dry-run", check=False).stderr
+    assert "extra.mine/highest.py:Highest.lsat is not a known key. Did you mean 'last'?" in words
+    made.edit("config/own.yaml", "lsat: 4", "last: 3")
 
 
 def test_nothing_is_to_do_again_and_an_edited_analysis_measures_nothing(made: Workflow) -> None:
     assert made.planned(*ARGUMENTS) == {}
     made.edit("src/sgdline/analysis/intervals.py", "def average_epochs(", "_UNUSED = 1\n\n\ndef average_epochs(")
     jobs = made.planned(*ARGUMENTS)
-    assert jobs == {"measure_intervals": 2, "all_tables": 1}
+    assert jobs == {"intervals": 2, "interval_epochs": 2, "Highest": 1, "all_tables": 1}
     made.edit("src/sgdline/analysis/intervals.py", "_UNUSED = 1\n\n\n", "")
     made.edit("src/sgdline/probes/interp/probe.py", "def _summary(", "_UNUSED = 1\n\n\ndef _summary(")
     jobs = made.planned(*ARGUMENTS)
-    assert (jobs["probe_segment"], jobs["gather_segments"], jobs["measure_intervals"]) == (2, 1, 1)
-    assert not {"train_run", "fit_lines"} & set(jobs)
+    assert (jobs["probe_segment"], jobs["gather_segments"], jobs["intervals"]) == (2, 1, 1)
+    assert not {"train_run", "line_fits"} & set(jobs)
     made.edit("src/sgdline/probes/interp/probe.py", "_UNUSED = 1\n\n\n", "")
     assert made.planned(*ARGUMENTS) == {}

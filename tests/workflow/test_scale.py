@@ -33,7 +33,10 @@ def test_every_segment_of_every_run_is_a_job_and_torch_stays_out(fresh: Workflow
     jobs = fresh.planned("all_figures", "all_tables", "--configfile", "config/many.yaml")
     assert not (fresh.folder / "imported").exists()
     jobs.pop("all_tables")
-    each = ("train_run", "fit_lines", "measure_lines", "measure_distances", "measure_strategies", "measure_intervals")
+    each = (
+        *("train_run", "line_fits", "line_metrics", "line_distances", "line_strategies"),
+        *("intervals", "interval_epochs"),
+    )
     assert jobs == {
         "prepare_dataset": 1,
         **dict.fromkeys(each, RUNS),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pyarrow import ipc
 from workflow_copy import Workflow
 
 from sgdline.tables import provenance, read_table
@@ -14,6 +15,36 @@ from sgdline.tables import provenance, read_table
 CORES = ("--cores", "1")
 FIGURE = "walk/fig36_quadratic"
 SETTINGS = {"relative_lr": [0.5, 2.5], "steps": 4}
+
+
+OWN = '''
+from dataclasses import dataclass
+from typing import Annotated
+
+from sgdline.declare.vocabulary import Ge
+from sgdline.toys.base import ToyOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Powers(ToyOptions):
+    """Powers of the first numbers."""
+
+    count: Annotated[int, Ge(1)] = 3
+    """How many."""
+
+    def simulate(self):
+        from exponent import EXPONENT
+
+        return {"number": list(range(self.count)), "power": [number**EXPONENT for number in range(self.count)]}
+
+    def table(self):
+        import pyarrow as pa
+
+        from sgdline.tables.kind import Kind, required
+
+        columns = [required(name, pa.int64()) for name in ("number", "power")]
+        return Kind("powers", rule="simulate_toy", schema=pa.schema(columns))
+'''
 
 
 def toys_only(workflow: Workflow, **toys: dict[str, object]) -> Workflow:
@@ -49,7 +80,11 @@ def simulated(fresh: Workflow) -> Workflow:
         one={"toy": "quadratic_descent", "figures": [FIGURE], **SETTINGS},
         two={"toy": "quadratic_descent", "figures": [FIGURE], **SETTINGS, "steps": 3},
         new={"toy": "novel", "figures": ["walk/ext_novel"], **SETTINGS},
+        own={"toy": "mine/toys.py:Powers", "count": 4},
     )
+    (fresh.folder / "mine").mkdir()
+    (fresh.folder / "mine/toys.py").write_text(OWN)
+    (fresh.folder / "mine/exponent.py").write_text("EXPONENT = 2\n")
     fresh.snakemake(*CORES)
     return fresh
 
@@ -63,7 +98,10 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
     assert facts["toy"] == "one"
     assert facts["slice"]["relative_lr"] == SETTINGS["relative_lr"]
     assert len(facts["code"]) == 16
-    assert sorted(path.name for path in tables.iterdir()) == ["new.arrow", "one.arrow", "two.arrow"]
+    assert sorted(path.name for path in tables.iterdir()) == ["new.arrow", "one.arrow", "own.arrow", "two.arrow"]
+    assert ipc.open_file(tables / "own.arrow").read_all().to_pydict() == {
+        "number": [0, 1, 2, 3], "power": [0, 1, 4, 9]
+    }  # fmt: skip
     for figure, toy in ((FIGURE, "one"), (FIGURE, "two"), ("walk/ext_novel", "new")):
         assert picture(simulated, figure, toy).stat().st_size > 20_000
         assert picture(simulated, figure, toy).with_suffix(".pdf").exists()
@@ -94,6 +132,10 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
     simulated.edit("src/sgdline/toys/quadratic_descent/simulate.py", "def descend(", "_UNUSED = 1\n\n\ndef descend(")
     assert simulated.planned() == {"simulate_toy": 2, "plot_toy": 2}  # both of this kind
     simulated.edit("src/sgdline/toys/quadratic_descent/simulate.py", "_UNUSED = 1\n\n\ndef descend(", "def descend(")
+
+    simulated.edit("mine/exponent.py", "2", "3")
+    assert simulated.planned() == {"simulate_toy": 1}
+    simulated.edit("mine/exponent.py", "3", "2")
 
     # Configuration: a value of one toy, a figure less, a new toy.
     config = simulated.folder / "config" / "config.yaml"
@@ -131,11 +173,19 @@ def test_toys_are_targets_by_default_and_left_out_by_run(
 
 
 def test_broken_toys_stop_before_any_job(fresh: Workflow) -> None:
-    toys_only(fresh, one={"toy": "quadratic_descent", "steps": 0, "figures": ["linesearch/fig2_lines"]})
+    (fresh.folder / "mine.py").write_text(OWN.replace("def table", "def no_table"))
+    toys_only(
+        fresh,
+        one={"toy": "quadratic_descent", "steps": 0, "figures": ["linesearch/fig2_lines"]},
+        own={"toy": "mine.py:Powers", "cuont": 4},
+        none={"toy": "mine.py:Powers"},
+    )
     result = fresh.snakemake(*CORES, check=False)
     assert result.returncode != 0
     assert "Traceback" not in result.stderr
     hint = f"Known figures of the toy quadratic_descent: {FIGURE}."
-    for words in ("The configuration has 2 faults", "toys.one.steps must be", "toys.one.figures[0] must be", hint):
+    for words in ("The configuration has 4 faults", "toys.one.steps must be", "toys.one.figures[0] must be", hint):
         assert words in result.stderr
+    assert "toys.own.cuont is not a known key. Did you mean 'count'?" in result.stderr
+    assert "toys.none.toy must name a toy that defines table(self)" in result.stderr
     assert not (fresh.folder / "results").exists()

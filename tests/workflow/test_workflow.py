@@ -30,12 +30,12 @@ CONFIGS = ["config/config.yaml", *OVERLAYS]
 FIGURES = 10  # of a run
 CLAIMS = {"judge_linesearch": 1, "gather_claims": 1}
 ANALYSIS = {
-    "fit_lines",
-    "measure_lines",
-    "measure_distances",
-    "measure_strategies",
-    "measure_batch_sizes",
-    "measure_same_position",
+    "line_fits",
+    "line_metrics",
+    "line_distances",
+    "line_strategies",
+    "line_batch_sizes",
+    "mline_metrics",
 }
 
 
@@ -61,16 +61,16 @@ def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
     assert {"plot_figure", "plot_comparison"} & set(jobs)
     assert ("probe_segment" in jobs) == ("gather_segments" in jobs)
     if "curious" in config:
-        assert {"measure_one_step", "predict_gains", "judge_curious"} <= set(jobs)
+        assert {"one_step_metrics", "predicted_gains", "judge_curious"} <= set(jobs)
         assert probing(jobs) > jobs["train_run"]
     elif "sparse" in config:
         assert probing(jobs) > jobs["train_run"]
     elif "walk" in config:
-        assert {"measure_intervals", "judge_walk"} <= set(jobs)
-        assert jobs["train_run"] > jobs["measure_intervals"] <= jobs["plan_probe"]
+        assert {"intervals", "judge_walk"} <= set(jobs)
+        assert jobs["train_run"] > jobs["intervals"] == jobs["interval_epochs"] <= jobs["plan_probe"]
     else:
-        assert probing(jobs) >= jobs["fit_lines"] <= jobs["plan_probe"]
-        assert jobs["train_run"] >= jobs["fit_lines"]
+        assert probing(jobs) >= jobs["line_fits"] <= jobs["plan_probe"]
+        assert jobs["train_run"] >= jobs["line_fits"]
 
 
 def test_the_slurm_profile_plans_the_same_jobs(planned_as_cloned: Planned) -> None:
@@ -175,7 +175,7 @@ class TestReruns:
         edited.edit("config/smoke.yaml", "lr: [0.1]", "lr: [0.1, 0.2]")
         jobs = edited.planned(*SMOKE)
         assert "prepare_dataset" not in jobs
-        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["fit_lines"]) == (2, 1, 10, 1)
+        assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["line_fits"]) == (2, 1, 10, 1)
         assert (jobs["plot_figure"], jobs["plot_comparison"], jobs["judge_linesearch"]) == (FIGURES, 1, 1)
 
     def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
@@ -192,7 +192,7 @@ class TestReruns:
         edited.edit("src/sgdline/analysis/fits.py", "def fit_lines(", "_UNUSED = 1\n\n\ndef fit_lines(")
         jobs = edited.planned(*SMOKE)
         # Two figures read fits.
-        assert jobs == {"fit_lines": 1, "measure_same_position": 1, "plot_figure": 2, **CLAIMS}
+        assert jobs == {"line_fits": 1, "mline_metrics": 1, "plot_figure": 2, **CLAIMS}
 
     def test_a_new_column_makes_its_table_and_what_follows(self, edited: Workflow) -> None:
         column = 'required("step", pa.int64()),'
@@ -202,8 +202,8 @@ class TestReruns:
         new = edited.folder / "src/sgdline/tables/kinds/novel.py"
         new.write_text((edited.folder / "src/sgdline/tables/kinds/trace.py").read_text())
         jobs = edited.planned(*SMOKE)
-        # measure_same_position takes its polynomials from the same module as fit_lines.
-        assert jobs == {"fit_lines": 1, "measure_same_position": 1, "plot_figure": 2, **CLAIMS}
+        # mline_metrics takes its polynomials from the same module as line_fits.
+        assert jobs == {"line_fits": 1, "mline_metrics": 1, "plot_figure": 2, **CLAIMS}
 
     def test_an_edited_kernel_makes_probes_and_what_follows(self, edited: Workflow) -> None:
         edited.edit(

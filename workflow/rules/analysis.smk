@@ -1,197 +1,26 @@
-rule fit_lines:
+rule analyse_run:
     input:
-        line=LAYOUT.table(RUN, "line"),
+        unpack(JOBS.analysed),
     output:
-        ensure(LAYOUT.table(RUN, "line_fits"), non_empty=True),
+        ensure(LAYOUT.table(RUN, "{analysis}"), non_empty=True),
     log:
-        LAYOUT.log("fit_lines", RUN),
+        LAYOUT.log("analyse_run", RUN, "{analysis}"),
     conda:
         "../../envs/sgdline.yaml"
     params:
         labels=JOBS.labels,
-        settings=JOBS.analysis("window", "resolution", "degrees"),
-        code=JOBS.code("fit_lines.py"),
+        analysis=JOBS.analysis_name,
+        options=JOBS.analysis_options,
+        settings=JOBS.analysis_settings,
+        code=JOBS.analysis_code("analyse_run.py"),
     message:
-        "Fitting lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
+        "Making {wildcards.analysis} of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
     script:
-        "../scripts/fit_lines.py"
-
-
-rule measure_lines:
-    input:
-        line=LAYOUT.table(RUN, "line"),
-    output:
-        ensure(LAYOUT.table(RUN, "line_metrics"), non_empty=True),
-    log:
-        LAYOUT.log("measure_lines", RUN),
-    conda:
-        "../../envs/sgdline.yaml"
-    params:
-        labels=JOBS.labels,
-        settings=JOBS.analysis("window", "resolution"),
-        code=JOBS.code("measure_lines.py"),
-    message:
-        "Measuring lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
-    script:
-        "../scripts/measure_lines.py"
-
-
-rule measure_distances:
-    input:
-        line=LAYOUT.table(RUN, "line"),
-    output:
-        ensure(LAYOUT.table(RUN, "line_distances"), non_empty=True),
-    log:
-        LAYOUT.log("measure_distances", RUN),
-    conda:
-        "../../envs/sgdline.yaml"
-    params:
-        labels=JOBS.labels,
-        settings=JOBS.analysis(
-            "window", "resolution", "distance_first", "distance_every"
-        ),
-        code=JOBS.code("measure_distances.py"),
-    message:
-        "Comparing lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
-    script:
-        "../scripts/measure_distances.py"
-
-
-rule measure_strategies:
-    input:
-        line=LAYOUT.table(RUN, "line"),
-        line_metrics=LAYOUT.table(RUN, "line_metrics"),
-    output:
-        ensure(LAYOUT.table(RUN, "line_strategies"), non_empty=True),
-    log:
-        LAYOUT.log("measure_strategies", RUN),
-    conda:
-        "../../envs/sgdline.yaml"
-    params:
-        labels=JOBS.labels,
-        settings=JOBS.analysis(
-            "interval",
-            "resolution",
-            "sgd_lr",
-            "pal_measuring_step",
-            "fbpal_every",
-            "fbpal_average",
-            "compat",
-        ),
-        code=JOBS.code("measure_strategies.py"),
-    message:
-        "Comparing strategies on the lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
-    script:
-        "../scripts/measure_strategies.py"
-
-
-rule measure_batch_sizes:
-    input:
-        line=LAYOUT.table(RUN, "line"),
-        line_metrics=LAYOUT.table(RUN, "line_metrics"),
-    output:
-        ensure(LAYOUT.table(RUN, "line_batch_sizes"), non_empty=True),
-    log:
-        LAYOUT.log("measure_batch_sizes", RUN),
-    conda:
-        "../../envs/sgdline.yaml"
-    params:
-        labels=JOBS.labels,
-        settings=JOBS.analysis(
-            "interval",
-            "resolution",
-            "pal_measuring_step",
-            "batch_sizes",
-            "batch_draws",
-            "compat",
-        ),
-        code=JOBS.code("measure_batch_sizes.py"),
-    message:
-        "Emulating batch sizes on the lines of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
-    script:
-        "../scripts/measure_batch_sizes.py"
-
-
-rule measure_same_position:
-    input:
-        mline=LAYOUT.table(RUN, "mline"),
-    output:
-        ensure(LAYOUT.table(RUN, "mline_metrics"), non_empty=True),
-    log:
-        LAYOUT.log("measure_same_position", RUN),
-    conda:
-        "../../envs/sgdline.yaml"
-    params:
-        labels=JOBS.labels,
-        settings=JOBS.analysis("window", "resolution", "same_position_degrees"),
-        code=JOBS.code("measure_same_position.py"),
-    message:
-        "Comparing lines of one position of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
-    script:
-        "../scripts/measure_same_position.py"
-
-
-rule measure_intervals:
-    input:
-        intervals=JOBS.interval_table,
-        trace=LAYOUT.table(RUN, "trace"),
-    output:
-        intervals=ensure(LAYOUT.table(RUN, "intervals"), non_empty=True),
-        epochs=ensure(LAYOUT.table(RUN, "interval_epochs"), non_empty=True),
-    log:
-        LAYOUT.log("measure_intervals", RUN),
-    conda:
-        "../../envs/sgdline.yaml"
-    params:
-        labels=JOBS.labels,
-        source=JOBS.interval_source,
-        code=JOBS.code("measure_intervals.py"),
-    message:
-        "Measuring intervals of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
-    script:
-        "../scripts/measure_intervals.py"
-
-
-rule measure_one_step:
-    input:
-        one_step=LAYOUT.table(RUN, "one_step"),
-    output:
-        ensure(LAYOUT.table(RUN, "one_step_metrics"), non_empty=True),
-    log:
-        LAYOUT.log("measure_one_step", RUN),
-    conda:
-        "../../envs/sgdline.yaml"
-    params:
-        labels=JOBS.labels,
-        steps=JOBS.steps,
-        code=JOBS.code("measure_one_step.py"),
-    message:
-        "Measuring single steps of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
-    script:
-        "../scripts/measure_one_step.py"
-
-
-rule predict_gains:
-    input:
-        averages=LAYOUT.table(RUN, "averages"),
-        spectrum=LAYOUT.table(RUN, "spectrum"),
-    output:
-        ensure(LAYOUT.table(RUN, "predicted_gains"), non_empty=True),
-    log:
-        LAYOUT.log("predict_gains", RUN),
-    conda:
-        "../../envs/sgdline.yaml"
-    params:
-        labels=JOBS.labels,
-        code=JOBS.code("predict_gains.py"),
-    message:
-        "Predicting gains of averages of {wildcards.experiment}/{wildcards.model}: lr {wildcards.lr}, batch {wildcards.batch_size}, seed {wildcards.seed}"
-    script:
-        "../scripts/predict_gains.py"
+        "../scripts/analyse_run.py"
 
 
 # What claims of linesearch are read from.
-LINE_RUNS, SAMPLED_RUNS = JOBS.measuring("line"), JOBS.with_samples()
+LINE_RUNS, SAMPLED_RUNS = JOBS.measuring("line"), JOBS.making("line_batch_sizes")
 
 
 rule judge_linesearch:

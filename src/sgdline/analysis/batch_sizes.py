@@ -201,8 +201,8 @@ def measure_batch_sizes(
     unmeasured = set(lines["step"].to_pylist()) - set(minima)
     if unmeasured:
         raise SgdlineError(
-            f"Table {metrics_path} must hold every line of {line_path}, got none for step {min(unmeasured)}. Run the "
-            "rule measure_lines again."
+            f"Table {metrics_path} must hold every line of {line_path}, got none for step {min(unmeasured)}. "
+            "Delete it and start snakemake."
         )
     rules = _Rules(seed, pal_measuring_step, batch_draws, compat, interval, resolution)
     known_weights: dict[tuple[bytes, bytes], FloatArray] = {}

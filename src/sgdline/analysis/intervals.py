@@ -119,13 +119,12 @@ class _Intervals:
 def measure_intervals(
     source_path: str | Path,
     trace_path: str | Path,
-    intervals_path: str | Path,
-    epochs_path: str | Path,
+    output: str | Path,
     *,
     source: str,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Measure every interval of a run and write a table `intervals`, one row each, and `interval_epochs`.
+    """Measure every interval of a run and write a table `intervals`, one row each.
 
     Read off a line, an interval has the losses at theta_t and theta_{t+1} as they were measured. Between them it is the
     line's interpolant, and a barrier has to exceed the error that the line reports as well. On a line of
@@ -135,8 +134,7 @@ def measure_intervals(
     Args:
         source_path: Table of kind `interp` or `line`.
         trace_path: Table of kind `trace` of the same run.
-        intervals_path: Table of kind `intervals` to write.
-        epochs_path: Table of kind `interval_epochs` to write.
+        output: Table of kind `intervals` to write.
         source: Kind of the first table: interp or line.
         provenance: Facts for the metadata; they join and override those of the source.
 
@@ -156,8 +154,29 @@ def measure_intervals(
         )
     intervals = _interval_table(measured, trace)
     facts = inherited_provenance(measured.table, {**provenance, "measured_by": source})
-    write_table(intervals_path, INTERVALS, intervals, provenance=facts)
-    write_table(epochs_path, INTERVAL_EPOCHS, average_epochs(intervals, trace), provenance=facts)
+    write_table(output, INTERVALS, intervals, provenance=facts)
+
+
+def average_intervals(
+    intervals_path: str | Path, trace_path: str | Path, output: str | Path, *, provenance: Mapping[str, Any]
+) -> None:
+    """Write a table `interval_epochs`, one row per epoch of a table `intervals`.
+
+    Args:
+        intervals_path: Table of kind `intervals`.
+        trace_path: Table of kind `trace` of the same run.
+        output: Table of kind `interval_epochs` to write.
+        provenance: Facts for the metadata; they join and override those of the intervals.
+
+    Raises:
+        SgdlineError: If a table is missing or damaged.
+
+    Source: see `average_epochs`.
+    """
+    intervals = read_table(intervals_path, INTERVALS)
+    trace = read_table(trace_path, TRACE, columns=["step", "epoch", "distance_from_start"])
+    facts = inherited_provenance(intervals, {**provenance, "measured_by": tables.provenance(intervals)["measured_by"]})
+    write_table(output, INTERVAL_EPOCHS, average_epochs(intervals, trace), provenance=facts)
 
 
 def _read_interp(path: str | Path) -> _Intervals:

@@ -244,7 +244,7 @@ def measure_strategies(
     metrics = read_table(metrics_path, LINE_METRICS)
     if lines.column("step").to_pylist() != metrics.column("step").to_pylist():
         raise SgdlineError(
-            f"Table {metrics_path} must hold the lines of {line_path}, got others. Run the rule measure_lines again."
+            f"Table {metrics_path} must hold the lines of {line_path}, got others. Delete it and start snakemake."
         )
     status = np.array(lines.column("status").to_pylist(), dtype=object)
     measured = measurable(lines)

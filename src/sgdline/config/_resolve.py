@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from sgdline.config._analyses import check_analyses
 from sgdline.config._files import ConfigFiles
 from sgdline.config._toys import check_toys
 from sgdline.config.declarations import AnalysisOptions, configuration_schema
@@ -94,6 +95,7 @@ def resolve_config(
             run = _ask_things(experiment, resolved, path, faults)
             _check_lr_unit(experiment, run, path, faults)
             _ask_analysis(experiment, run, path, faults)
+            check_analyses(experiment, path, faults)
             _check_figures(
                 experiment,
                 _entry(raw, "experiments", name, "figures"),

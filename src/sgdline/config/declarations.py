@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Literal
 
+from sgdline.analysis.kinds.base import Analysis
 from sgdline.claims.base import ClaimOptions
 from sgdline.data.sources.base import Source
 from sgdline.declare.faults import Index
@@ -97,6 +98,12 @@ class AnalysisOptions:
     """Which lines to draw, as fractions of the run."""
     figure_updates: Annotated[int, Ge(1)] = 50
     """How many of an epoch's measured updates the trajectories of `walk` show, from its first on (updates)."""
+    extra: Annotated[
+        dict[str, Analysis],
+        OfKind("analysis", own=True),
+        Words("a mapping from entries of your own analyses, folder/file.py:Name, to their options"),
+    ] = field(default_factory=dict)
+    """Analyses of your own, by entry, with their options; their tables are made with all others."""
 
     def faults(self, line: LineOptions, *, same_position: bool) -> Iterator[Fault]:
         """Yield what is wrong: the window must fit the lines, and the degrees of the polynomials the window.

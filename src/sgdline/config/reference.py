@@ -7,6 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
+from sgdline.analysis.kinds.base import Analysis
 from sgdline.config.declarations import Configuration
 from sgdline.data.sources.base import Source
 from sgdline.declare import registry
@@ -40,7 +41,7 @@ def describe(name: str | None) -> str:
     """Return the options of a thing that declares itself, or all names.
 
     Args:
-        name: Of a source, a probe, a toy or a block of the configuration; None for the names.
+        name: Of a thing that declares itself or of a block of the configuration, or an entry; None for the names.
 
     Raises:
         SgdlineError: If there is no such thing.
@@ -53,29 +54,15 @@ def describe(name: str | None) -> str:
     named["block"] = own
     if name is None:
         return "\n".join(f"{kind}: {', '.join(things)}" for kind, things in named.items())
-    if registry.is_entry(name):
-        return _described(_declared_by(name))
     everything = {name: part for things in reversed(named.values()) for name, part in things.items()}
-    if name not in everything:
+    if not registry.is_entry(name) and name not in everything:
         hint = name_hint(name, everything, kind="names")
         rule = "NAME must be that of a thing that declares itself, or of a block of the configuration"
         raise SgdlineError(f"{rule}, got {name!r}. {hint}")
-    return _described(everything[name])
-
-
-def _declared_by(entry: str) -> type:
-    """Return the declaration that an entry names, of whatever kind it is."""
-    for kind in registry.KINDS:
-        try:
-            return registry.declaration(kind, entry)
-        except registry.OtherKindError:
-            pass
-    bases = ", ".join(f"{place.package}.base.{place.base}" for place in registry.KINDS.values())
-    raise SgdlineError(f"NAME must be a declaration that derives from one of {bases} of sgdline, got {entry!r}.")
-
-
-def _described(found: type) -> str:
+    found = registry.declared_by(name) if registry.is_entry(name) else everything[name]
     lines = [inspect.cleandoc(found.__doc__ or "").partition("\n")[0], ""]
+    if issubclass(found, Analysis):
+        lines += [f"reads: {', '.join(found.reads)}", f"uses: {', '.join(found.uses) or 'no settings of the run'}"]
     for option in options_of(found):
         default = f"default {option.default}" if option.default else "required"
         lines.append(f"{option.key}: {option.allowed} ({default})")

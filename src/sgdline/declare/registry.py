@@ -50,6 +50,7 @@ KINDS = {
     "source": KindOfThing("source", "data.sources", "Source"),
     "update_rule": KindOfThing("update rule", "train.rules", "UpdateRule"),
     "schedule": KindOfThing("schedule", "train.schedules", "Schedule"),
+    "analysis": KindOfThing("analysis of runs", "analysis.kinds", "Analysis"),
 }
 _ROOT = Path(__file__).parents[1]
 
@@ -124,9 +125,8 @@ def declaration(kind: str, name: str) -> type[Declared]:
 def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declared]:
     place = KINDS[kind]
     subject = f"The {place.words} {entry!r}"
-    article = "an" if place.words[0] in "aeiou" else "a"
     with working_directory_importable(entry):
-        found: Any = named_by(entry, subject=subject, thing=f"declaration of {article} {place.words}")
+        found: Any = named_by(entry, subject=subject, thing=f"declaration of {_with_article(place.words)}")
     declares: bool = isinstance(found, type) and issubclass(found, base) and is_dataclass(found)
     if declares:
         undecorated = [
@@ -147,6 +147,24 @@ def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declare
         "docs/extending.md shows one.",
         subject=subject,
     )
+
+
+def declared_by(entry: str) -> type[Declared]:
+    """Return the declaration that an entry names, of whatever kind.
+
+    Raises:
+        EntryError: If the entry cannot be imported, or names no declaration.
+    """
+    subject = f"The entry {entry!r}"
+    with working_directory_importable(entry):
+        found: Any = named_by(entry, subject=subject, thing="declaration")
+    if isinstance(found, type) and issubclass(found, Declared):
+        return found
+    raise EntryError("must name the declaration of a probe, a toy or the like, got another object.", subject=subject)
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _path(kind: str, name: str) -> str:

@@ -135,7 +135,7 @@ class _Export:
         return {"oneOf": [*([{"type": "null"}] if nullable else []), *others]}
 
     def _of_kind(self, mark: OfKind) -> JsonSchema:
-        known = {name: registry.declaration(mark.kind, name) for name in registry.names(mark.kind)}
+        known = {name: registry.declaration(mark.kind, name) for name in registry.names(mark.kind) if not mark.own}
         if mark.tag is None:
             parts = {name: self._reference(found) for name, found in known.items()}
             return {

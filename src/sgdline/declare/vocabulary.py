@@ -48,11 +48,13 @@ class OfKind:
         kind: The kind.
         tag: The key of a block that says which one it is of; None for a mapping whose keys are the names.
         default: The one that a block without the tag is of; None if the tag must be given.
+        own: Whether only entries, things of the user's, may be named.
     """
 
     kind: str
     tag: str | None = None
     default: str | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,9 @@ class Walker:
                     resolved[key] = entry
                 continue
             if not isinstance(free, Mapping):
+                if "x-kind" in schema and not known:
+                    self._faults.add((*path, key), f"must be an entry, folder/file.py:Name, got {value_words(key)}.")
+                    continue
                 hint = _variant_hint(key, known, others or {}) or self._key_hint(key, known)
                 self._faults.add((*path, key), f"is not a known key. {hint}")
                 continue

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from sgdline.declare.registry import label
+from sgdline.declare.registry import label, names
 from sgdline.workflow.layout import format_lr
 from sgdline.workflow.runs import Config
 
@@ -33,12 +33,18 @@ def wildcard_constraints(config: Config) -> dict[str, str]:
         "segment": r"\d+",
         "probe": one_of(probe for block in experiments.values() for probe in block["probes"]),
         "claim": one_of(map(label, config["claims"])),
+        "analysis": one_of(_analyses(config)),
         "comparison": one_of(config["comparisons"]),
         "toy": one_of(config["toys"]),
         "start": r"[^/]+/[^/]+/[^/]+",
         "paper": "[a-z0-9]+",
         "figure": "[a-z0-9_]+",
     }
+
+
+def _analyses(config: Config) -> list[str]:
+    own = [label(name) for block in config["experiments"].values() for name in block["analysis"]["extra"]]
+    return [*names("analysis"), *own]
 
 
 def experiments_with(config: Config, *, imported_lines: bool, several_segments: bool | None = None) -> str:

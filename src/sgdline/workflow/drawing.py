@@ -21,7 +21,7 @@ from sgdline.workflow.runs import (
     toys,
 )
 from sgdline.workflow.slices import measurement
-from sgdline.workflow.tables import probed_kinds
+from sgdline.workflow.tables import kinds_made
 
 if TYPE_CHECKING:
     from sgdline.figures.spec import FigureSpec
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def kinds_drawn(config: Config, run: RunKey, spec: FigureSpec) -> list[str]:
     """Return the kinds of tables that a figure reads of a run; optional ones where its experiment measures them."""
-    made = probed_kinds(config, run)
+    made = kinds_made(config, run.experiment) if spec.optional_tables else ()
     return [*spec.tables, *(kind for kind in spec.optional_tables if kind in made)]
 
 

@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sgdline.declare.registry import code_of, is_entry
+from sgdline.declare.registry import code_of, is_entry, label
 from sgdline.digests import code_digest, entry_digest
+from sgdline.errors import SgdlineError
 from sgdline.workflow import claims, code, constraints, drawing, slices, starts, tables
 from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, run_key
 from sgdline.workflow.runs import (
@@ -24,6 +25,7 @@ from sgdline.workflow.runs import (
     runs,
     toys,
 )
+from sgdline.workflow.tables import Analysed
 
 if TYPE_CHECKING:
     from sgdline.figures.spec import FigureSpec
@@ -38,6 +40,7 @@ class Wildcards(Protocol):
     batch_size: str
     seed: str
     probe: str
+    analysis: str
     paper: str
     figure: str
     comparison: str
@@ -62,6 +65,7 @@ class Jobs:
     folder: Path
     # One slice for all segments of a run's probe, which may be many.
     _probe_slices: dict[tuple[RunKey, str], dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
+    _analyses: dict[str, Mapping[str, Analysed]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def layout(self) -> Layout:
@@ -132,6 +136,10 @@ class Jobs:
     def gathering_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that reads and writes the table of one probe."""
         return lambda wildcards: self.code(script, code.table_module(wildcards.probe))
+
+    def analysis_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that makes the table of one analysis."""
+        return lambda wildcards: self.thing_code(script, "analysis", self._analysis(wildcards).name)
 
     def toy_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that simulates one toy."""
@@ -262,18 +270,27 @@ class Jobs:
 
     # --- analysis and toys --------------------------------------------------------------------------------------------
 
-    def analysis(self, *keys: str) -> Callable[[Wildcards], dict[str, Any]]:
-        """Return a params function with these entries of the analysis slice."""
-        return lambda wildcards: slices.analysis_slice(self.config, wildcards.experiment, keys=keys)
+    def analyses(self, experiment: str) -> Mapping[str, Analysed]:
+        """Return the analyses of an experiment's runs by the kinds of their tables."""
+        if experiment not in self._analyses:
+            self._analyses[experiment] = tables.analyses(self.config, experiment)
+        return self._analyses[experiment]
 
-    def interval_source(self, wildcards: Wildcards) -> str | None:
-        """Return the probe that a run's intervals are taken from."""
-        return tables.interval_source(self.config, run_key(wildcards))
+    def analysed(self, wildcards: Wildcards) -> dict[str, str]:
+        """Return the tables that an analysis reads of a run, by kind."""
+        return {kind: self.layout.table(run_key(wildcards), kind) for kind in self._analysis(wildcards).reads}
 
-    def interval_table(self, wildcards: Wildcards) -> str:
-        """Return the table that a run's intervals are taken from."""
-        # Without any, Snakemake says which file it misses.
-        return self.layout.table(run_key(wildcards), self.interval_source(wildcards) or "interp")
+    def analysis_name(self, wildcards: Wildcards) -> str:
+        """Return the name or the entry of an analysis."""
+        return self._analysis(wildcards).name
+
+    def analysis_options(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the options of an analysis itself."""
+        return dict(self._analysis(wildcards).options)
+
+    def analysis_settings(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the settings of a run that an analysis uses."""
+        return slices.analysis_slice(self.config, run_key(wildcards), keys=self._analysis(wildcards).uses)
 
     def toy_kind(self, wildcards: Wildcards) -> str:
         """Return the kind of a toy."""
@@ -321,9 +338,9 @@ class Jobs:
         """Return the runs whose experiment measures all of these probes."""
         return [run for run in self.runs if measures(self.config, run, *probes)]
 
-    def with_samples(self) -> list[RunKey]:
-        """Return the runs whose lines come with the loss of every sample."""
-        return [run for run in self.runs if tables.keeps_samples(self.config, run)]
+    def making(self, analysis: str) -> list[RunKey]:
+        """Return the runs that an analysis is made of."""
+        return [run for run in self.runs if analysis in self.analyses(run.experiment)]
 
     def of_paper(self, paper: str, *probes: str) -> list[RunKey]:
         """Return the runs that figures of a paper draw and whose experiment measures all of these probes."""
@@ -331,7 +348,7 @@ class Jobs:
 
     def with_intervals(self, paper: str) -> list[RunKey]:
         """Return the runs of a paper whose intervals between iterates are known."""
-        return [run for run in self.of_paper(paper) if tables.interval_source(self.config, run)]
+        return [run for run in self.of_paper(paper) if "intervals" in self.analyses(run.experiment)]
 
     def tables(self, kind: str, chosen: Iterable[RunKey]) -> list[str]:
         """Return one kind of table of these runs."""
@@ -375,9 +392,9 @@ class Jobs:
         """Return every table of the analysis, those of the probes and of the toys, and the traces."""
         found = self.traces()
         for run in self.runs:
-            kinds = [*tables.probed_kinds(self.config, run), *tables.joined_kinds(self.config, run)]
+            kinds = [*map(label, experiment_of(self.config, run)["probes"]), *self.analyses(run.experiment)]
             found += [self.layout.table(run, kind) for kind in kinds]
-        return found + self.tables("line_batch_sizes", self.with_samples()) + self.toy_files(toys(self.config))
+        return found + self.toy_files(toys(self.config))
 
     def toy_files(self, names: Iterable[str]) -> list[str]:
         """Return the tables of these toys."""
@@ -407,6 +424,17 @@ class Jobs:
 
     def _spec(self, wildcards: Wildcards) -> FigureSpec:
         return self.figures[f"{wildcards.paper}/{wildcards.figure}"]
+
+    def _analysis(self, wildcards: Wildcards) -> Analysed:
+        analysis, experiment = wildcards.analysis, wildcards.experiment
+        found = self.analyses(experiment).get(analysis)
+        if found is None:
+            raise SgdlineError(
+                f"experiments.{experiment} must measure what {analysis} is made of, got probes "
+                f"{', '.join(self.config['experiments'][experiment]['probes']) or 'none'}. Add the probes that "
+                f"sgdline describe {analysis} names."
+            )
+        return found
 
     def _threads(self, run: RunKey) -> int:
         threads: int = experiment_of(self.config, run)["threads"]

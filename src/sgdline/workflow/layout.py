@@ -207,11 +207,6 @@ def is_segment(path: str) -> bool:
     return _SEGMENT.fullmatch(path) is not None
 
 
-def is_made_from(table: str, probed: str) -> bool:
-    """Return whether a table of a run is what the analysis made of a probe's table: its name begins with that one's."""
-    return table.endswith(".arrow") and table.startswith(f"{probed.removesuffix('.arrow')}_")
-
-
 def traced_run(path: str) -> str | None:
     """Return the folder of the run whose trace a file is; None of any other file."""
     match = _TRACE.fullmatch(path)

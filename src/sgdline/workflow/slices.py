@@ -115,26 +115,30 @@ def import_slice(config: Config, run: RunKey) -> dict[str, Any]:
     }
 
 
-def analysis_slice(config: Config, experiment: str, *, keys: Collection[str] | None = None) -> dict[str, Any]:
-    """Return what the analysis of an experiment's lines depends on.
+def analysis_slice(config: Config, run: RunKey, *, keys: Collection[str] | None = None) -> dict[str, Any]:
+    """Return what analyses of a run depend on, apart from the tables that they read and their own options.
 
     Args:
         config: A resolved configuration.
-        experiment: Name of the experiment.
-        keys: Keys of the result to keep, for a rule that uses only some; all if None.
+        run: A run.
+        keys: Keys of the result to keep, for an analysis that uses only some; all if None.
 
     Returns:
-        dict: The analysis block, and `interval` and `resolution` of the line probe (None without one).
+        dict: The shared entries of the analysis block, `interval` and `resolution` of the line probe (None without
+            one), and `steps`, `batch_size` and `seed` of the run.
 
     Raises:
         SgdlineError: If the configuration has no such experiment, or the analysis no such key.
     """
-    block = named(config, "experiments", experiment, kind="experiments")
+    block = experiment_of(config, run)
     line = block["probes"].get("line", {})
     whole = {
-        **copy.deepcopy(block["analysis"]),
+        **{key: copy.deepcopy(entry) for key, entry in block["analysis"].items() if key != "extra"},
         "interval": line.get("interval"),
         "resolution": line.get("resolution"),
+        "steps": block["steps"],
+        "batch_size": run.batch_size,
+        "seed": run.seed,
     }
     return whole if keys is None else {key: named({"analysis": whole}, "analysis", key, kind="keys") for key in keys}
 

@@ -9,7 +9,7 @@ from sgdline.tables.kind import Kind, required
 
 INTERVAL_EPOCHS = Kind(
     "interval_epochs",
-    rule="measure_intervals",
+    rule="analyse_run",
     schema=pa.schema(
         [
             required("epoch", pa.int64()),  # from 1

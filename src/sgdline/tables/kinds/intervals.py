@@ -10,7 +10,7 @@ from sgdline.tables.kind import F64_LIST, Kind, required
 
 INTERVALS = Kind(
     "intervals",
-    rule="measure_intervals",
+    rule="analyse_run",
     schema=pa.schema(
         [
             required("step", pa.int64()),

@@ -6,7 +6,7 @@ from sgdline.tables.kind import Kind, required
 
 LINE_BATCH_SIZES = Kind(
     "line_batch_sizes",
-    rule="measure_batch_sizes",
+    rule="analyse_run",
     schema=pa.schema(
         [
             required("step", pa.int64()),

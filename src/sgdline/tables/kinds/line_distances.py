@@ -6,7 +6,7 @@ from sgdline.tables.kind import F64_LIST, Kind, required
 
 LINE_DISTANCES = Kind(
     "line_distances",
-    rule="measure_distances",
+    rule="analyse_run",
     schema=pa.schema(
         [
             required("panel", pa.string()),  # first | rest

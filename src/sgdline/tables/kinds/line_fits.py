@@ -6,7 +6,7 @@ from sgdline.tables.kind import F64_LIST, Kind, required
 
 LINE_FITS = Kind(
     "line_fits",
-    rule="fit_lines",
+    rule="analyse_run",
     schema=pa.schema(
         [
             required("step", pa.int64()),

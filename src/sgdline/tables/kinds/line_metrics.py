@@ -6,7 +6,7 @@ from sgdline.tables.kind import Kind, required
 
 LINE_METRICS = Kind(
     "line_metrics",
-    rule="measure_lines",
+    rule="analyse_run",
     schema=pa.schema(
         [
             required("step", pa.int64()),

@@ -9,7 +9,7 @@ from sgdline.tables.kind import Kind, required
 
 LINE_STRATEGIES = Kind(
     "line_strategies",
-    rule="measure_strategies",
+    rule="analyse_run",
     schema=pa.schema(
         [
             required("step", pa.int64()),

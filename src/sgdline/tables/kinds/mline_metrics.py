@@ -6,7 +6,7 @@ from sgdline.tables.kind import F64_LIST, Kind, required
 
 MLINE_METRICS = Kind(
     "mline_metrics",
-    rule="measure_same_position",
+    rule="analyse_run",
     schema=pa.schema(
         [
             required("step", pa.int64()),

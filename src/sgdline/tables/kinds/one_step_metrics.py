@@ -6,7 +6,7 @@ from sgdline.tables.kind import F64_LIST, Kind, required
 
 ONE_STEP_METRICS = Kind(
     "one_step_metrics",
-    rule="measure_one_step",
+    rule="analyse_run",
     schema=pa.schema(
         [
             required("step", pa.int64()),

@@ -9,7 +9,7 @@ from sgdline.tables.kind import Kind, required
 
 PREDICTED_GAINS = Kind(
     "predicted_gains",
-    rule="predict_gains",
+    rule="analyse_run",
     schema=pa.schema(
         [
             required("step", pa.int64()),  # t, updates done

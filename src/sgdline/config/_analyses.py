@@ -1,0 +1,55 @@
+"""Rules for the user's own analyses of a configuration that no schema can state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from sgdline.analysis.kinds.base import OF_THE_RUN, Analysis
+from sgdline.declare.build import build
+from sgdline.declare.faults import Faults, KeyPath, name_hint
+from sgdline.declare.registry import declaration, label, names
+
+Block = Mapping[str, Any]
+
+
+def check_analyses(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    """Note what is wrong with the analyses that an experiment adds.
+
+    Args:
+        experiment: Its resolved block.
+        path: Its key path.
+        faults: Takes the faults.
+    """
+    extra, probes = experiment.get("analysis", {}).get("extra", {}), experiment.get("probes", {})
+    if not extra or faults.under((*path, "analysis", "extra")) or faults.under((*path, "probes")):
+        return
+    known = [*(key for key in experiment["analysis"] if key != "extra"), *OF_THE_RUN]
+    settings = {label(probe): block for probe, block in probes.items()}
+    taken = {"trace", *settings, *names("analysis")}
+    for entry, options in extra.items():
+        here = (*path, "analysis", "extra", entry)
+        declared = cast(Analysis, build(declaration("analysis", entry), options))
+        if label(entry) in taken:
+            faults.add(here, f"must have a name of its own, got another table {label(entry)}. Rename the class.")
+        taken.add(label(entry))
+        for method in _undefined(type(declared)):
+            faults.add(here, f"must define {method}, got none. Define it.")
+        for key in declared.uses:
+            if key not in known:
+                faults.add(here, f"must use settings of a run, got {key!r}. {name_hint(key, known, kind='settings')}")
+        reads = declared.tables(settings)
+        for kind in declared.reads if reads is None else reads:
+            if kind not in taken or kind == label(entry):
+                text = f"must read tables of this experiment, got {kind!r}. {name_hint(kind, taken, kind='tables')}"
+                faults.add(here, text)
+        for fault in declared.faults():
+            faults.add((*path, *fault.path) if fault.of_experiment else (*here, *fault.path), fault.text)
+
+
+def _undefined(analysis: type[Analysis]) -> list[str]:
+    """Return the methods that an analysis of the user's still needs."""
+    missing = [] if analysis.table is not Analysis.table else ["table(self)"]
+    if analysis.analyse is Analysis.analyse and analysis.columns is Analysis.columns:
+        missing.append("columns(self, tables, settings)")
+    return missing
