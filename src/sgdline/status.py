@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from sgdline import figures
+from sgdline.declare.registry import label
 from sgdline.errors import SgdlineError
 from sgdline.expected import read_expected
 from sgdline.tables import provenance
@@ -188,7 +189,7 @@ class _Surveyor:
         asked = []
         looked_at: set[str] = set()
         for key in runs(self._config):
-            measured = self._config["experiments"][key.experiment]["probes"]
+            measured = map(label, self._config["experiments"][key.experiment]["probes"])
             probes = [probe for probe in measured if _BELOW.table(key, probe) in wanted]
             if probes or _BELOW.table(key, "trace") in wanted:
                 asked.append(key)
@@ -273,7 +274,7 @@ class _Surveyor:
             parent = parent_run(self._config, key)
             if parent is not None:
                 pairs.append((trace, _BELOW.checkpoints(parent)))
-        for probe in block["probes"]:
+        for probe in map(label, block["probes"]):
             whole = _BELOW.table(key, probe)
             beside = self._siblings.get(_BELOW.segment(key, probe, 0).rpartition("/")[0], ())
             segments = [path for path in beside if layout.is_segment(path)]

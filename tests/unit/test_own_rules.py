@@ -26,7 +26,7 @@ from sgdline.train.settings import TrainingSettings
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import rule_of
 from sgdline.workflow.slices import training_slice
-from sgdline.workflow.tables import joined_kinds
+from sgdline.workflow.tables import analyses
 
 CPU = torch.device("cpu")
 RUN = RunKey("own", "mlp", "0.01", 32, 5)
@@ -185,5 +185,5 @@ def test_there_is_no_theory_of_a_rule_that_declares_none() -> None:
     probes = {"averages": {}, "spectrum": {}}
     own = resolve_config(config(probes=probes, lr_unit="sharpness"))  # its lr is no length
     assert rule_of(own, RUN).stationary_theory() is None
-    assert "predicted_gains" not in joined_kinds(own, RUN)
-    assert "predicted_gains" in joined_kinds(resolve_config(config(probes=probes, optimizer={})), RUN)
+    assert "predicted_gains" not in analyses(own, RUN.experiment)
+    assert "predicted_gains" in analyses(resolve_config(config(probes=probes, optimizer={})), RUN.experiment)

@@ -26,6 +26,8 @@ from sgdline.digests import Parameters, names_in, parameters_of
 from sgdline.entries import where_words
 from sgdline.errors import cause_words
 from sgdline.losses.base import Loss
+from sgdline.probes.base import PlannedOptions
+from sgdline.table_modules import table_modules
 from sgdline.train.rules.base import UpdateRule
 from sgdline.train.settings import LabelNoiseOptions
 from sgdline.workflow.layout import format_lr
@@ -90,6 +92,7 @@ def resolve_config(
             _check_references(experiment, resolved, raw, path, faults)
             _number_batches(experiment, resolved, path, faults)
             _check_training(experiment, resolved, path, faults)
+            _check_probe_names(experiment, path, faults)
             _check_shared_options(experiment, path, faults)
             _check_import(experiment, path, faults)
             run = _ask_things(experiment, resolved, path, faults)
@@ -549,6 +552,22 @@ def _check_import(experiment: Block, path: KeyPath, faults: Faults) -> None:
                 (*path, key),
                 f"must hold one entry where lines are imported, got {len(entries)}. One folder holds one run.",
             )
+
+
+def _check_probe_names(experiment: Block, path: KeyPath, faults: Faults) -> None:
+    """Each probe has a table of its own, which has the name of the probe, or of an entry's declaration."""
+    called: dict[str, str] = {}
+    for name in _mapping(experiment, "probes"):
+        own = label(name)
+        twin = called.setdefault(own, name)
+        if is_entry(name) and (own in table_modules() or twin != name):
+            rule = (
+                f"must be called otherwise than the package's table {own}" if twin == name else f"is called as {twin}"
+            )
+            faults.add((*path, "probes", name), f"{rule}, got the declaration {own}. Rename it.")
+        elif is_entry(name) and issubclass(probe_options(name), PlannedOptions):
+            rule = "must not derive from PlannedOptions, whose plans are tried by modules of the package"
+            faults.add((*path, "probes", name), f"{rule}, got {own}. Derive it from EveryOptions.")
 
 
 def _check_shared_options(experiment: Block, path: KeyPath, faults: Faults) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sgdline.tables import concatenate, read_provenance
+from sgdline.tables import concatenate, kind_at, read_provenance
 
 
 def gather_segments(segments: Sequence[str | Path], *, output: str | Path, kind: str) -> None:
@@ -14,9 +14,10 @@ def gather_segments(segments: Sequence[str | Path], *, output: str | Path, kind:
     Args:
         segments: Tables in the order of their segments.
         output: Table to write.
-        kind: Their kind.
+        kind: Name of their kind.
     """
-    drifts = [read_provenance(path, kind).get("replay_drift") for path in segments]
+    declared = kind_at(segments[0], kind)
+    drifts = [read_provenance(path, declared).get("replay_drift") for path in segments]
     known = [drift for drift in drifts if drift is not None]
     facts = {"replay_drift": max(known) if known else None, "start_digest": None}
-    concatenate(segments, kind, output, facts=facts)
+    concatenate(segments, declared, output, facts=facts)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from sgdline.errors import SgdlineError
 from sgdline.runtime import machine_fault
-from sgdline.tables.kind import Kind, kind_of
+from sgdline.tables.kind import Kind, kind_names, kind_of
 from sgdline.tables.seals import (
     BatchSeal,
     NoSealError,
@@ -299,6 +299,22 @@ def read_table(path: str | Path, kind: Kind | str, *, columns: Sequence[str] | N
     parts = list(_stored_batches(path, kind, schema, seals, columns=columns, mapped=True))
     names = kind.schema.names if columns is None else columns
     return pa.Table.from_batches(parts, schema=pa.schema([schema.field(name) for name in names], schema.metadata))
+
+
+def kind_at(path: str | Path, name: str) -> Kind:
+    """Return the kind of table of a name; one that the package does not know has the columns of its file.
+
+    Args:
+        path: A table of that kind.
+        name: Of the kind: one of the package, or what a thing of the user's is called.
+
+    Raises:
+        SgdlineError: If the file is missing or damaged.
+    """
+    if name in kind_names():
+        return kind_of(name)
+    schema, _ = _read_schema(Path(path), Kind(name, rule="that makes it", schema=pa.schema([])))
+    return Kind(name, rule="that makes it", schema=schema.remove_metadata())
 
 
 def iterate_table(path: str | Path, kind: Kind | str, *, columns: Sequence[str]) -> Iterator[pa.Table]:

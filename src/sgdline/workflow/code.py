@@ -5,7 +5,7 @@ from __future__ import annotations
 from sgdline.declare.registry import code_of
 from sgdline.table_modules import table_modules
 from sgdline.workflow.layout import RunKey
-from sgdline.workflow.runs import Config, experiment_of
+from sgdline.workflow.runs import Config, experiment_of, probe_named
 
 # The update rule and the schedule of the trainer that measures the sharpness of a start.
 START = ("sgdline.train.rules.sgd", "sgdline.train.schedules.constant")
@@ -31,9 +31,9 @@ def training_modules(config: Config, run: RunKey) -> tuple[str, ...]:
     )
 
 
-def probe_module(probe: str) -> str:
-    """Return the module of a probe: its options, which import what measures."""
-    return f"sgdline.probes.{probe}.options"
+def probe_code(config: Config, experiment: str, probe: str) -> str:
+    """Return the module of a probe, that of its options, which import what measures; or its entry."""
+    return code_of("probe", probe_named(config, experiment, probe))
 
 
 def trial_module(probe: str) -> str:
@@ -44,6 +44,11 @@ def trial_module(probe: str) -> str:
 def table_module(kind: str) -> str:
     """Return the module of a kind of table."""
     return table_modules()[kind]
+
+
+def table_modules_of(kind: str) -> list[str]:
+    """Return the module of a kind of table; none for a kind of the user's, which the table itself tells."""
+    return [table_modules()[kind]] if kind in table_modules() else []
 
 
 def figure_module(figure: str) -> str:

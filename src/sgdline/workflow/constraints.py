@@ -31,7 +31,7 @@ def wildcard_constraints(config: Config) -> dict[str, str]:
         "batch_size": r"\d+",
         "seed": r"\d+",
         "segment": r"\d+",
-        "probe": one_of(probe for block in experiments.values() for probe in block["probes"]),
+        "probe": one_of(label(probe) for block in experiments.values() for probe in block["probes"]),
         "claim": one_of(map(label, config["claims"])),
         "analysis": one_of(_analyses(config)),
         "comparison": one_of(config["comparisons"]),

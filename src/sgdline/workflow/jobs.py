@@ -121,7 +121,7 @@ class Jobs:
         """Return a params function with the digest of a script that measures one probe."""
         return lambda wildcards: self.code(
             script,
-            code.probe_module(wildcards.probe),
+            code.probe_code(self.config, wildcards.experiment, wildcards.probe),
             *code.training_modules(self.config, run_key(wildcards)),
         )
 
@@ -135,7 +135,7 @@ class Jobs:
 
     def gathering_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that reads and writes the table of one probe."""
-        return lambda wildcards: self.code(script, code.table_module(wildcards.probe))
+        return lambda wildcards: self.code(script, *code.table_modules_of(wildcards.probe))
 
     def analysis_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that makes the table of one analysis."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from sgdline.declare.build import build_thing
 from sgdline.declare.faults import name_hint, value_words
-from sgdline.declare.registry import declaration
+from sgdline.declare.registry import declaration, label
 from sgdline.declare.schema import shared_fields
 from sgdline.errors import SgdlineError
 from sgdline.probes.base import PlannedOptions, ProbeOptions
@@ -110,11 +110,28 @@ def probe_segments(config: Config, experiment: str, probe: str) -> int:
         SgdlineError: If the configuration has no such experiment.
     """
     segments: int = named(config, "experiments", experiment, kind="experiments")["segments"]
-    return 1 if probe_options(probe).sequential else segments
+    return 1 if probe_options(probe_named(config, experiment, probe)).sequential else segments
+
+
+def probe_named(config: Config, experiment: str, probe: str) -> str:
+    """Return the name, or the entry, of a probe that an experiment measures.
+
+    Args:
+        config: A resolved configuration.
+        experiment: Name of the experiment.
+        probe: What the probe is called in names of files: its name, or that of an entry's declaration.
+
+    Raises:
+        SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
+    """
+    block = named(config, "experiments", experiment, kind="experiments")
+    called = {"probes": {label(name): name for name in block["probes"]}}
+    found: str = named(called, "probes", label(probe), kind=f"probes in {experiment}")
+    return found
 
 
 def probe_options(probe: str) -> type[ProbeOptions]:
-    """Return what a probe of the package declares."""
+    """Return the declaration of a probe's name or entry."""
     return cast(type[ProbeOptions], declaration("probe", probe))
 
 
@@ -126,10 +143,9 @@ def planned_by(config: Config, experiment: str, probe: str) -> str | None:
     Raises:
         SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
     """
-    probes = named(config, "experiments", experiment, kind="experiments")
-    named(probes, "probes", probe, kind=f"probes in {experiment}")
-    shared = shared_fields(probe_options(probe))
-    return next((name for name in (probe, *shared) if issubclass(probe_options(name), PlannedOptions)), None)
+    asked = probe_named(config, experiment, probe)
+    shared = shared_fields(probe_options(asked))
+    return next((label(name) for name in (asked, *shared) if issubclass(probe_options(name), PlannedOptions)), None)
 
 
 def probe_block(config: Config, experiment: str, probe: str) -> dict[str, Any]:
@@ -138,13 +154,14 @@ def probe_block(config: Config, experiment: str, probe: str) -> dict[str, Any]:
     Raises:
         SgdlineError: If the configuration has no such experiment, or the experiment no such probe.
     """
-    probes = named(config, "experiments", experiment, kind="experiments")
+    asked = probe_named(config, experiment, probe)
+    probes = config["experiments"][experiment]
 
     def block_of(name: str) -> dict[str, Any]:
         return copy.deepcopy(dict(named(probes, "probes", name, kind=f"probes in {experiment}")))
 
-    block = block_of(probe)
-    for other, mark in shared_fields(probe_options(probe)).items():
+    block = block_of(asked)
+    for other, mark in shared_fields(probe_options(asked)).items():
         block[other] = {key: entry for key, entry in block_of(other).items() if key not in mark.without}
     return block
 

@@ -13,7 +13,16 @@ from typing import Any
 from sgdline.declare.schema import shared_fields
 from sgdline.probes.base import PlannedOptions
 from sgdline.workflow.layout import RunKey
-from sgdline.workflow.runs import Config, experiment_of, named, parent_run, probe_block, probe_options, starting_point
+from sgdline.workflow.runs import (
+    Config,
+    experiment_of,
+    named,
+    parent_run,
+    probe_block,
+    probe_named,
+    probe_options,
+    starting_point,
+)
 from sgdline.workflow.segments import segment_bounds
 
 # Keys of an experiment that a training depends on as they are.
@@ -70,8 +79,8 @@ def probe_slice(config: Config, run: RunKey, probe: str) -> dict[str, Any]:
         probe: Name of a probe that its experiment measures.
 
     Returns:
-        dict: `training` (the training slice), `probe` (its name), `settings` (its block without the entries that
-            only the choice of a plan reads) and `replay_tolerance`.
+        dict: `training` (the training slice), `probe` (its name or entry), `settings` (its block without the entries
+            that only the choice of a plan reads) and `replay_tolerance`.
 
     Raises:
         SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
@@ -90,18 +99,18 @@ def plan_slice(config: Config, run: RunKey, probe: str) -> dict[str, Any]:
         probe: As for `probe_slice`.
 
     Returns:
-        dict: `training` (the training slice), `probe` (its name) and `settings` (its whole block without what does
-            not touch the measurement).
+        dict: `training` (the training slice), `probe` (its name or entry) and `settings` (its whole block without what
+            does not touch the measurement).
 
     Raises:
         SgdlineError: If the configuration has no such experiment or model, or the experiment no such probe.
     """
-    block = probe_block(config, run.experiment, probe)
-    for lines in (block, *(block[name] for name in shared_fields(probe_options(probe)))):
+    block, asked = probe_block(config, run.experiment, probe), probe_named(config, run.experiment, probe)
+    for lines in (block, *(block[name] for name in shared_fields(probe_options(asked)))):
         if "positions" in lines:
             # The spacing of a grid and the tolerance of adaptive positions do not touch each other's measurement.
             del lines["resolution" if lines["positions"] == "adaptive" else "tolerance"]
-    return {"training": training_slice(config, run), "probe": probe, "settings": block}
+    return {"training": training_slice(config, run), "probe": asked, "settings": block}
 
 
 def import_slice(config: Config, run: RunKey) -> dict[str, Any]:

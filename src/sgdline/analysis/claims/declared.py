@@ -11,7 +11,7 @@ from sgdline.analysis.claims.pages import JudgedRun, claim_matrix, write_claims
 from sgdline.claims.base import ClaimOptions
 from sgdline.declare.registry import label
 from sgdline.runtime import write_text
-from sgdline.tables import read_table
+from sgdline.tables import kind_at, read_table
 
 
 def judge_claim(
@@ -38,7 +38,8 @@ def judge_claim(
     statement = Statement("own", label(name), claim.number, claim.meaning, claim.relation, claim.threshold)
     judged = []
     for index, run in enumerate(runs):
-        value, rows = claim.value({kind: read_table(tables[kind][index], kind) for kind in claim.reads})
+        files = {kind: tables[kind][index] for kind in claim.reads}
+        value, rows = claim.value({kind: read_table(path, kind_at(path, kind)) for kind, path in files.items()})
         judged.append(JudgedRun(**run, claims=(judge(statement, value, observations=rows),)))
     write_claims(judged, claims_output=claims_output, pooled_output=pooled_output)
     claimed = f"{claim.meaning[:1].upper()}{claim.meaning[1:]}".rstrip(".")

@@ -70,9 +70,9 @@ class Analysis(Declared):
             provenance: Facts for the metadata; they join and override those of the first table.
         """
         from sgdline.analysis.columns import inherited_provenance
-        from sgdline.tables import read_table, write_table
+        from sgdline.tables import kind_at, read_table, write_table
 
-        tables = {kind: read_table(path, kind) for kind, path in files.items()}
+        tables = {kind: read_table(path, kind_at(path, kind)) for kind, path in files.items()}
         facts = inherited_provenance(next(iter(tables.values())), provenance)
         write_table(output, self.table(), self.columns(tables, settings), provenance=facts)
 
