@@ -281,7 +281,7 @@ def test_a_declaration_of_ones_own_is_described(own: str, capsys: pytest.Capture
     assert main(["describe", own]) == 0
     assert "draws: a whole number of at least 2 (default 8)" in capsys.readouterr().out
     assert main(["describe", "mine.py:Plain"]) == 1
-    assert "must be a declaration that derives from one of probes.base.ProbeOptions" in capsys.readouterr().err
+    assert "must name the declaration of a probe, a toy or the like" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sgdline.declare import registry
@@ -92,11 +92,15 @@ def with_tables(text: str, declarations: Mapping[str, type]) -> str:
 def _others(kind: str, shown: Collection[str]) -> str:
     """Return sections on the things of a kind whose declarations are not among those shown."""
     known = {name: registry.declaration(kind, name) for name in registry.names(kind)}
-    return "".join(
-        f"\n#### {name}\n\n{inspect.cleandoc(found.__doc__ or '')}\n\n{markdown(found)}\n\n"
-        for name, found in known.items()
-        if found.__name__ not in shown
-    )
+    base: Any = registry.base(kind)
+    sections: list[str] = []
+    found: Any
+    for name, found in known.items():
+        if found.__name__ in shown:
+            continue
+        said, own = inspect.cleandoc(found.__doc__ or "").partition("\n")[0], len(fields(found)) > len(fields(base))
+        sections.append(f"\n#### {name}\n\n{said}\n" + (f"\n{markdown(found, beyond=base)}\n" if own else ""))
+    return "".join([*sections, "\n"] if sections else [])
 
 
 def editor_schema(declaration: type) -> str:

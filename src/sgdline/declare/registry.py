@@ -21,10 +21,6 @@ class Declared:
     """Base of all declarations that the configuration calls by name; each kind has a base of its own."""
 
 
-class OtherKindError(EntryError):
-    """An entry that names no declaration of the kind that is asked for."""
-
-
 @dataclass(frozen=True)
 class KindOfThing:
     """Where the declarations of one kind are found.
@@ -106,28 +102,28 @@ def declaration(kind: str, name: str) -> type[Declared]:
         EntryError: If an entry cannot be imported, or names no declaration of this kind.
         TypeError: If a module of the package does not declare exactly one thing of the kind.
     """
-    base = _base(kind)
+    parent = base(kind)
     if is_entry(name):
-        return _named_by_entry(kind, name, base)
+        return _named_by_entry(kind, name, parent)
     if name not in names(kind):
         raise KeyError(f"{kind} must be one of {', '.join(names(kind))}, got {name!r}")
     module = import_module(f"sgdline.{_path(kind, name)}")
     found = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+        if isinstance(value, type) and issubclass(value, parent) and value.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise TypeError(f"{module.__name__} must declare one dataclass of {base.__name__}, got {len(found)}.")
+        raise TypeError(f"{module.__name__} must declare one dataclass of {parent.__name__}, got {len(found)}.")
     return found[0]
 
 
-def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declared]:
+def _named_by_entry(kind: str, entry: str, parent: type[Declared]) -> type[Declared]:
     place = KINDS[kind]
     subject = f"The {place.words} {entry!r}"
     with working_directory_importable(entry):
         found: Any = named_by(entry, subject=subject, thing=f"declaration of {_with_article(place.words)}")
-    declares: bool = isinstance(found, type) and issubclass(found, base) and is_dataclass(found)
+    declares: bool = isinstance(found, type) and issubclass(found, parent) and is_dataclass(found)
     if declares:
         undecorated = [
             part for part in found.__mro__ if get_annotations(part) and "__dataclass_fields__" not in vars(part)
@@ -142,8 +138,8 @@ def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declare
         declared: type[Declared] = found
         return declared
     got = found.__name__ if isinstance(found, type) else type(found).__name__
-    raise OtherKindError(
-        f"must name a frozen dataclass that derives from {base.__module__}.{base.__name__}, got {got}. "
+    raise EntryError(
+        f"must name a frozen dataclass that derives from {parent.__module__}.{parent.__name__}, got {got}. "
         "docs/extending.md shows one.",
         subject=subject,
     )
@@ -173,6 +169,7 @@ def _path(kind: str, name: str) -> str:
     return ".".join([place.package, name, *([place.module] if place.module else [])])
 
 
-def _base(kind: str) -> type[Declared]:
-    base: type[Declared] = getattr(import_module(f"sgdline.{KINDS[kind].package}.base"), KINDS[kind].base)
-    return base
+def base(kind: str) -> type[Declared]:
+    """Return the class that all declarations of a kind derive from."""
+    found: type[Declared] = getattr(import_module(f"sgdline.{KINDS[kind].package}.base"), KINDS[kind].base)
+    return found
