@@ -16,7 +16,7 @@ from sgdline.config._toys import check_toys
 from sgdline.config.declarations import ExperimentOptions, configuration_schema
 from sgdline.declare.build import build, build_thing
 from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
-from sgdline.declare.registry import called, declaration
+from sgdline.declare.registry import called, declaration, label
 from sgdline.declare.run_facts import RunFacts
 from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
@@ -57,6 +57,7 @@ def resolve_config(
     figure_probes: Mapping[str, Collection[str]] | None = None,
     comparing: Collection[str] = (),
     sample_figures: Collection[str] = (),
+    theory_figures: Collection[str] = (),
     toy_figures: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Fill in the defaults of a configuration and check all of it.
@@ -68,6 +69,7 @@ def resolve_config(
         figure_probes: Figure id -> probes that it draws; a figure without an entry needs none.
         comparing: Ids of the figures that compare runs: entries of `comparisons` draw them, and experiments do not.
         sample_figures: Ids of the figures that need the loss of every sample.
+        theory_figures: Ids of the figures that need a theory of the update rule's stationary state.
         toy_figures: Figure id -> kind of toy that it draws: entries of `toys` draw them, and experiments do not; None
             leaves unchecked whether a figure draws its toy.
 
@@ -110,7 +112,7 @@ def resolve_config(
             _check_import(experiment, path, faults)
             for probe, block in _mapping(experiment, "probes").items():
                 _check_plan(block, experiment, (*path, "probes", probe), faults)
-            _ask_things(experiment, resolved, path, faults)
+            run = _ask_things(experiment, resolved, path, faults)
             _check_figures(
                 experiment,
                 _entry(raw, "experiments", name, "figures"),
@@ -120,6 +122,7 @@ def resolve_config(
                 probes=figure_probes or {},
                 comparing=comparing,
                 samples=sample_figures,
+                theory=() if run.rule is None or run.rule.stationary_theory() is not None else theory_figures,
                 toys=toy_figures or {},
             )
         for name, experiment in _mapping(resolved, "experiments").items():  # once it is known which of them are sound
@@ -825,8 +828,12 @@ def _check_interp(experiment: Block, config: Block, path: KeyPath, faults: Fault
     faults.add((*here, "every"), f"{rule}, got {choice['every']} with {steps} steps. Lower it, or choose other epochs.")
 
 
-def _ask_things(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> None:
-    """Let what declares itself, as far as it is sound, say what is wrong with its options in this experiment."""
+def _ask_things(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> RunFacts:
+    """Let what declares itself, as far as it is sound, say what is wrong with its options in this experiment.
+
+    Returns:
+        RunFacts: What they were told of it.
+    """
     things: dict[KeyPath, Any] = {
         ("probes", probe): build(declaration("probe", probe), block)
         for probe, block in _mapping(experiment, "probes").items()
@@ -844,6 +851,7 @@ def _ask_things(experiment: Block, config: Block, path: KeyPath, faults: Faults)
             faults.add((*path, *(() if fault.of_experiment else place), *fault.path), fault.text)
     _check_lr_unit(experiment, run, path, faults)
     _check_mline_probe(experiment, run, path, faults)
+    return run
 
 
 def _run_facts(
@@ -975,6 +983,7 @@ def _check_figures(
     probes: Mapping[str, Collection[str]],
     comparing: Collection[str],
     samples: Collection[str],
+    theory: Collection[str],
     toys: Mapping[str, str],
 ) -> None:
     if not isinstance(raw_figures, list | tuple):
@@ -1007,6 +1016,13 @@ def _check_figures(
                 f"must have the loss of every sample, got {figure} with probes.line.sample_losses: false. Set it to "
                 "true, or remove the figure.",
             )
+        if figure in theory:
+            faults.add(
+                here,
+                f"must be of a run whose optimizer has a theory of its stationary state, got {figure} with "
+                f"{label(experiment['optimizer']['name'])}. Remove the figure, or use sgd.",
+            )
+            continue
         needed = probes.get(figure, ())
         missing = [probe for probe in needed if not _measures(experiment, probe)]
         if missing and not faults.under((*path, "probes")):

@@ -120,6 +120,12 @@ def _named_by_entry(kind: str, entry: str, base: type[Declared]) -> type[Declare
     with working_directory_importable(entry):
         found: Any = named_by(entry, subject=subject, thing=f"declaration of {article} {place.words}")
     declares: bool = isinstance(found, type) and issubclass(found, base) and is_dataclass(found)
+    missing = sorted(getattr(found, "__abstractmethods__", ())) if declares else []
+    if missing:
+        raise EntryError(
+            f"must define {', '.join(missing)}, got no such method. See {base.__module__}.{base.__name__}.",
+            subject=subject,
+        )
     if declares:
         declared: type[Declared] = found
         return declared

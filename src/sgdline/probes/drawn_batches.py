@@ -25,7 +25,7 @@ from sgdline.errors import SgdlineError
 from sgdline.probes.measuring_images import measuring_images
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.batch import Batch
-from sgdline.train.micro_batches import chunk_size, mask_seeds
+from sgdline.train.micro_batches import mask_seeds
 from sgdline.train.settings import TrainingSettings
 
 # Small networks pay for each pass rather than for its samples: several chunks share one, each with statistics of its
@@ -97,7 +97,7 @@ class BatchLosses:
 
         Cost: four forward passes over some chunks.
         """
-        self._batch_size, self._chunk_size = run.batch_size, chunk_size(run)
+        self._batch_size, self._chunk_size = run.batch_size, run.chunk_size
         measured = measuring_images(images, run, {"validation": validation, "augment": False})
         first = slice(0, _CHUNKS_PER_PASS * self._chunk_size)
         tried = ImageSet(measured.train.inputs[first], measured.train.targets[first])

@@ -9,7 +9,6 @@ from typing import Any
 from sgdline.data.augmentation import augment
 from sgdline.data.images import ImageData, ImageSet
 from sgdline.seeds import derive_seed, generator
-from sgdline.train.micro_batches import chunk_size
 from sgdline.train.settings import TrainingSettings
 
 
@@ -47,4 +46,4 @@ def measuring_images(images: ImageData, run: TrainingSettings, settings: Mapping
             draws = generator(seed, f"probe_augmentation_{name}")
             inputs = augment(part.inputs, **asdict(run.augmentation), fill=images.black, generator=draws)
             parts[name] = ImageSet(inputs, part.targets)
-    return MeasuringImages(parts["train"], parts["validation"], chunk_size(run), seed)
+    return MeasuringImages(parts["train"], parts["validation"], run.chunk_size, seed)

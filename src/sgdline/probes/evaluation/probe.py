@@ -24,7 +24,6 @@ from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, kept_generators, seed_masks
 from sgdline.tables.kinds.evaluation import EVALUATION
 from sgdline.train.loop import Trainer, Update
-from sgdline.train.micro_batches import chunk_size
 from sgdline.train.settings import TrainingSettings
 
 TABLE = EVALUATION
@@ -47,7 +46,7 @@ class Evaluator:
         self._model = model
         self._parts = parts
         self._seed = run.seed
-        self._samples_per_pass = _BATCHES_PER_PASS * chunk_size(run)
+        self._samples_per_pass = _BATCHES_PER_PASS * run.chunk_size
 
     def measure(self) -> dict[str, float]:
         """Return `<split>_loss` and `<split>_accuracy` of every split that has images.

@@ -34,7 +34,6 @@ from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.sparsity import active_share, effective_rank, numerical_rank, pattern_distance, sparsity_coefficient
 from sgdline.tables.kinds.feat import FEAT
 from sgdline.train.loop import Trainer, Update
-from sgdline.train.micro_batches import chunk_size
 from sgdline.train.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ class Probe:
         self._trainer = trainer
         self._steps, self._every = run.steps, int(settings["every"])
         self._seed = run.seed
-        self._samples_per_pass = _BATCHES_PER_PASS * chunk_size(run)
+        self._samples_per_pass = _BATCHES_PER_PASS * run.chunk_size
         self._inputs = _first(images.train.inputs, settings["samples"], probe="feat")
         self._threshold, self._tolerance = float(settings["threshold"]), float(settings["rank_tolerance"])
         self._units: dict[str, Tensor] = {}
