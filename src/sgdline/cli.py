@@ -98,7 +98,7 @@ def _add_check(commands: Commands) -> None:
 def _add_describe(commands: Commands) -> None:
     describe = commands.add_parser(
         "describe",
-        help="the options of a probe, a toy or a block of the configuration",
+        help="the options of a probe, a toy, an update rule, a schedule or a block of the configuration",
         description="Print the options of a probe, a toy, an experiment, a data set: key, default, what is allowed and "
         "what it means. Without a name: print all names.",
     )

@@ -832,7 +832,7 @@ def _ask_things(experiment: Block, config: Block, path: KeyPath, faults: Faults)
     """Let what declares itself, as far as it is sound, say what is wrong with its options in this experiment.
 
     Returns:
-        RunFacts: What they were told of it.
+        RunFacts: What they know of it.
     """
     things: dict[KeyPath, Any] = {
         ("probes", probe): build(declaration("probe", probe), block)

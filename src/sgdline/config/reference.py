@@ -36,7 +36,7 @@ def describe(name: str | None) -> str:
     """Return the options of a thing that declares itself, or all names.
 
     Args:
-        name: Of a probe, a toy or a block of the configuration; None for the names.
+        name: Of a probe, a toy, an update rule, a schedule or a block of the configuration; None for the names.
 
     Raises:
         SgdlineError: If there is no such thing.
@@ -52,7 +52,10 @@ def describe(name: str | None) -> str:
     everything = {name: part for things in reversed(named.values()) for name, part in things.items()}
     if name not in everything:
         hint = name_hint(name, everything, kind="names")
-        raise SgdlineError(f"NAME must be that of a probe, a toy or a block of the configuration, got {name!r}. {hint}")
+        raise SgdlineError(
+            "NAME must be that of a probe, a toy, an update rule, a schedule or a block of the configuration, got "
+            f"{name!r}. {hint}"
+        )
     found = everything[name]
     lines = [inspect.cleandoc(found.__doc__ or "").partition("\n")[0], ""]
     for option in options_of(found):
