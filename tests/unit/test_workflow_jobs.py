@@ -125,11 +125,15 @@ def test_intervals_come_from_interp_or_from_lines_of_every_update(probes: dict[s
 
 
 def test_gains_are_predicted_from_averages_and_spectrum_together() -> None:
-    def probing(*probes: str) -> dict[str, Any]:
-        return changed(lambda config: config["experiments"]["plain"].update(probes={probe: {} for probe in probes}))
+    def joined(run: RunKey, *probes: str) -> list[str]:
+        own = {probe: {} for probe in probes}
+        return tables.joined_kinds(
+            changed(lambda config: config["experiments"][run.experiment].update(probes=own)), run
+        )
 
-    assert tables.joined_kinds(probing("averages"), PLAIN) == tables.joined_kinds(probing("spectrum"), PLAIN) == []
-    assert tables.joined_kinds(probing("averages", "spectrum"), PLAIN) == ["predicted_gains"]
+    assert joined(FIRST, "averages") == joined(FIRST, "spectrum") == []
+    assert joined(FIRST, "averages", "spectrum") == ["predicted_gains"]
+    assert joined(PLAIN, "averages", "spectrum") == []  # there is no theory of pal
 
 
 def test_a_probes_segments_in_order_or_one_for_what_goes_along_with_a_run() -> None:
