@@ -110,7 +110,8 @@ def run_settings(**changes: Any) -> dict[str, Any]:
     """Return what a figure is told about a run."""
     block = {
         "experiment": "walk", "dataset": "digits", "model": "tiny_vgg", "lr": "0.1", "batch_size": 50, "seed": 1,
-        "steps": 60, "optimizer": SGD, "schedule": {"name": "constant", "milestones": [], "factor": 0.1},
+        "steps": 60, "optimizer": SGD, "schedule": {"name": "constant"}, "lr_is_length": False,
+        "theory": {"momentum": 0.0}, "label_noise": {"probability": 0.0, "schedule": "constant"},
         "start_from": None, "analysis": {"smoothing": 5}, "probes": {},
     }  # fmt: skip
     return block | changes

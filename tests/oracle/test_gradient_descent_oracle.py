@@ -260,7 +260,7 @@ def test_lines_are_measured_in_chunks_of_the_micro_batch(
 def test_rules_that_measure_do_so_in_micro_batches(images: ImageData, name: str) -> None:
     own = {"pal": {"beta": 0.0, "adaptation": 1.0, "max_step": 1e9}}
     own |= {"fbpal_sgd": {"every": 1, "average": 1, "reuse": "step_length"}}
-    block = settings("resnet", batch_size=50, micro_batch=16, optimizer=sgd(name=name, **{name: own[name]}))
+    block = settings("resnet", batch_size=50, micro_batch=16, optimizer={"name": name, **own[name]})
     trainer = trainer_in_float64(images, block)
     update = next(trainer.updates(0, 1))
     rows = update.batch.rows if name == "pal" else torch.arange(SAMPLES)

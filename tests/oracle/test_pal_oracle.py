@@ -212,7 +212,7 @@ def test_pal_is_the_naive_loop(
     dataset: Path, tmp_path: Path, mu: float, beta: float, adaptation: float, max_step: float, free: bool
 ) -> None:
     options = {"beta": beta, "adaptation": adaptation, "max_step": max_step}
-    block = settings({"name": "pal", "momentum": 0.0, "weight_decay": 0.0, "pal": options}, lr=mu)
+    block = settings({"name": "pal", **options}, lr=mu)
     train(dataset, tmp_path, block)
     run = Run(dataset, block, guide=None if free else tmp_path / "checkpoints")
     lengths = naive_pal(run, mu=mu, **options)
@@ -244,7 +244,7 @@ def test_fbpal_sgd_is_the_naive_loop(
 ) -> None:
     own = {"every": every, "average": average, "reuse": reuse}
     shared = {"momentum": momentum, "weight_decay": weight_decay}
-    block = settings({"name": "fbpal_sgd", **shared, "fbpal_sgd": own}, lr=mu)
+    block = settings({"name": "fbpal_sgd", **shared, **own}, lr=mu)
     train(dataset, tmp_path, block)
     run = Run(dataset, block, guide=None if free else tmp_path / "checkpoints")
     lengths = naive_fbpal(run, mu=mu, **own, **shared)

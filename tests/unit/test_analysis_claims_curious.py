@@ -128,7 +128,7 @@ def family(**schedule_losses: float) -> list[CuriousRun]:
     scheduled = [
         run(
             experiment="schedule",
-            schedule={"name": "equivalent", "equivalent": blocks[name]},
+            schedule={"name": "equivalent", **blocks[name]},
             start_from=START,
             averages=ends(loss),
         )

@@ -22,7 +22,7 @@ def run(
     coefficient = np.where(steps < decay, start + (end - start) * steps / max(decay, 1), end)
     losses = np.where(steps <= decay, level, 0.01)
     name = "constant" if share is None else "piecewise"
-    schedule: dict[str, Any] = {"name": name} | ({} if share is None else {"piecewise": {"large_phase": share}})
+    schedule: dict[str, Any] = {"name": name} | ({} if share is None else {"large_phase": share})
     trace = {"step": np.arange(STEPS), "batch_loss": np.full(STEPS, 0.5), "status": ["ok"] * STEPS}
     both = {"step": np.repeat(steps, 2), "sparsity": np.stack([coefficient - 0.1, coefficient + 0.1], axis=1).ravel()}
     block: dict[str, Any] = {
@@ -35,6 +35,7 @@ def run(
         "steps": STEPS,
         "optimizer": {"name": "sgd"},
         "schedule": schedule,
+        "label_noise": {"probability": 0.0},
         "trace": pa.table(trace),
         "evaluation": pa.table({"step": steps, "train_loss": losses, "test_accuracy": np.full(len(steps), 1 - error)}),
         "feat": pa.table(both),

@@ -80,9 +80,7 @@ def network(folder: Path, share: float | None, *, error: float, end: float, seed
         "seed": seed,
         "steps": STEPS,
         "optimizer": {"name": "sgd"},
-        "schedule": {"name": "constant"}
-        if share is None
-        else {"name": "piecewise", "piecewise": {"large_phase": share}},
+        "schedule": {"name": "constant"} if share is None else {"name": "piecewise", "large_phase": share},
         "label_noise": {"probability": 0.0},
     }
     return facts, files

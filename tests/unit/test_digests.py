@@ -57,6 +57,13 @@ def test_imports_are_followed_also_inside_functions(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_the_modules_of_the_training_import_one_another_one_way() -> None:
+    folder = ROOT / "src/sgdline/train"
+    for file in sorted(folder.rglob("*.py")):
+        imported = digests._imports(file, folder)
+        assert file not in (digests.covered_files(*imported) if imported else []), file
+
+
 def test_a_table_counts_for_those_who_write_or_read_it() -> None:
     """A new analysis with a table of its own must not train and measure again."""
     scripts = ROOT / "workflow" / "scripts"

@@ -65,7 +65,7 @@ def run(
 
 def equivalent(average: str, parameter: float, *, relative_lr: float = 0.1, spacing: int = 1) -> dict[str, Any]:
     own = {"average": average, "parameter": parameter, "spacing": spacing, "relative_lr": relative_lr}
-    return {"name": "equivalent", "milestones": [], "factor": 0.1, "equivalent": own}
+    return {"name": "equivalent", **own}
 
 
 def everything(seeds: tuple[int, ...] = (1, 2)) -> Runs:

@@ -73,6 +73,7 @@ def run_settings(**changes: Any) -> dict[str, Any]:
         "seed": 1,
         "steps": 240,
         "optimizer": {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0},
+        "lr_is_length": False,
     }
     analysis |= {key: value for key, value in changes.items() if key in analysis}
     line |= {key: value for key, value in changes.items() if key in line}
@@ -624,7 +625,7 @@ def test_fig5_marks_the_executed_step_where_momentum_made_it_another(run: dict[s
     (marked,) = [line for line in panel.lines if str(line.get_label()).startswith("plain SGD, lr 0.1: parabola")]
     assert marked.get_xdata()[marked.get_markevery()[0]] == pytest.approx(own)
     # Another update rule has no SGD parabola of its own.
-    rule = {"name": "pal", "momentum": 0.0, "weight_decay": 0.0}
+    rule = {"name": "pal", "beta": 0.4}
     panel = panels(draw("linesearch/fig5_lines_parabolas", run, optimizer=rule))[1]
     assert curve(panel, "executed step")[0][0] == own
     assert not [line for line in panel.lines if "original" in str(line.get_label())]

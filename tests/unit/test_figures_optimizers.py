@@ -17,9 +17,11 @@ from sgdline.figures.linesearch import ext_optimizers
 from sgdline.tables import kind_of, write_table
 
 ID = "linesearch/ext_optimizers"
-SGD = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0}
-PAL = {**SGD, "name": "pal", "pal": {"beta": 0.4, "adaptation": 1 / 0.6, "max_step": 3.16}}
-FBPAL = {**SGD, "name": "fbpal_sgd", "fbpal_sgd": {"every": 10, "average": 5, "reuse": "lr"}}
+SGD = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "gradient": "mean"}
+PAL = {"name": "pal", "beta": 0.4, "adaptation": 1 / 0.6, "max_step": 3.16}
+FBPAL = {
+    "name": "fbpal_sgd", "momentum": 0.0, "weight_decay": 0.0, "every": 10, "average": 5, "reuse": "lr",
+}  # fmt: skip
 FACTS = {"batch_norm": "eval", "samples": 1024, "validation_samples": 256, "test_samples": 517}
 Tables = dict[str, pa.Table]
 
@@ -58,6 +60,7 @@ def run_settings(optimizer: dict[str, Any] = SGD, **changes: Any) -> dict[str, A
     block = {
         "experiment": experiment, "dataset": "digits", "model": "mlp", "lr": "0.1", "batch_size": 64, "seed": 1,
         "steps": 60, "optimizer": optimizer, "analysis": {"smoothing": 5}, "probes": {"evaluation": {"every": 10}},
+        "lr_is_length": optimizer["name"] != "sgd",
     }  # fmt: skip
     return block | changes
 
@@ -161,7 +164,7 @@ def test_settings_have_a_look_and_a_name_each_and_models_a_column() -> None:
             (FBPAL, "0.1"),
             ({**SGD, "momentum": 0.9}, "0.1"),
         ):
-            name = {"experiment": "digits_momentum"} if optimizer["momentum"] else {}
+            name = {"experiment": "digits_momentum"} if optimizer.get("momentum") else {}
             for seed in (1, 2):
                 block = run_settings(optimizer, model=model, lr=lr, seed=seed, **name)
                 runs.append((make_run(rate=0.05 + 0.1 * float(lr), seed=seed), block))
@@ -185,7 +188,7 @@ def test_settings_have_a_look_and_a_name_each_and_models_a_column() -> None:
 
 
 def test_equal_names_get_their_experiment_and_their_options_apart() -> None:
-    other = {**PAL, "pal": {**PAL["pal"], "beta": 0.0}}
+    other = {**PAL, "beta": 0.0}
     runs = [(make_run(), run_settings(PAL)), (make_run(seed=2), run_settings(other, experiment="no_memory"))]
     figure = draw(runs)
     assert legend(figure) == ["PAL, μ 0.1 (digits_pal)", "PAL, μ 0.1 (no_memory)"]

@@ -33,7 +33,7 @@ Runs = list[tuple[dict[str, pa.Table], dict[str, Any]]]
 
 
 def phase(share: float, *, compat: bool = False, warmup: str = "none") -> dict[str, Any]:
-    return {"name": "piecewise", "piecewise": {"large_phase": share, "warmup": warmup, "compat": compat}}
+    return {"name": "piecewise", "large_phase": share, "warmup": warmup, "compat": compat}
 
 
 def feat_table(*, lost: int | None = None, shift: float = 0.0, facts: Mapping[str, Any] = FEATURES) -> pa.Table:
@@ -337,8 +337,8 @@ def valley(
         "trace": trace_table(steps=STEPS, lr=rates, lost=lost),
     }
     optimizer = {"name": "sgd", "momentum": momentum, "weight_decay": 0.0}
-    settings = run_settings(lr="0.05", steps=STEPS, schedule=phase(share), optimizer=optimizer, model="mlp_plain")
-    return tables, settings
+    trained = {"schedule": phase(share), "optimizer": optimizer, "theory": {"momentum": momentum}}
+    return tables, run_settings(lr="0.05", steps=STEPS, model="mlp_plain", **trained)
 
 
 def draw_valley(**changes: Any) -> tuple[Figure, dict[str, pa.Table]]:

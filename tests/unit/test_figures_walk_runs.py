@@ -401,8 +401,8 @@ def test_models_have_a_column_each() -> None:
 
 # -- schedules ---------------------------------------------------------------------------------------------------------
 
-CYCLICAL = {"name": "cyclical", "milestones": [], "factor": 0.1, "cyclical": {"lowest": 0.1, "period": 30}}
-TRAPEZOID = {"name": "trapezoid", "milestones": [], "factor": 0.1, "trapezoid": {"warmup": 10, "cooldown": 20}}
+CYCLICAL = {"name": "cyclical", "lowest": 0.1, "period": 30}
+TRAPEZOID = {"name": "trapezoid", "warmup": 10, "cooldown": 20}
 STEP = {"name": "step", "milestones": [30, 45], "factor": 0.1}
 
 

@@ -16,6 +16,7 @@ from sgdline.data.batches import BatchOrder
 from sgdline.data.images import load_images
 from sgdline.declare import registry
 from sgdline.declare.build import build
+from sgdline.figures import facts_for_config
 from sgdline.models import build_model
 from sgdline.probes.segment import probe_segment
 from sgdline.seeds import derive_seed
@@ -88,6 +89,11 @@ class Halving(Schedule):
     def faults(self, run: RunFacts) -> Iterator[Fault]:
         if run.steps is not None and self.every >= run.steps:
             yield Fault(("every",), f"must be below steps ({run.steps}), got {self.every}. Lower it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nothing(Schedule):
+    """No function of the update."""
 '''
 
 
@@ -121,7 +127,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def faults_of(**changes: Any) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config(**changes))
+        resolve_config(config(**changes), **facts_for_config())
     return [fault.removeprefix("experiments.own.") for fault in caught.value.faults]
 
 
@@ -164,11 +170,16 @@ def test_an_own_rule_and_schedule_train_as_a_loop_by_hand_does(here: Path) -> No
         ({"optimizer": {"name": "mine.py:Signs", "bow": 0.5}}, "optimizer.bow is not a known key. Did you mean 'now'?"),
         ({"optimizer": {"name": "mine.py:Sings"}}, "optimizer.name must name a declaration of an update rule"),
         ({"optimizer": {"name": "mine.py:Halving"}}, "optimizer.name must name a frozen dataclass that derives from"),
+        ({"schedule": {"name": "mine.py:Nothing"}}, "schedule.name must define rates, got no such method. "),
         ({"schedule": {"name": "mine.py:Halving", "every": 12}}, "schedule.every must be below steps (12), got 12."),
         ({"schedule": {"name": "yours.py:Halving"}}, "schedule.name must name a file that exists"),
         (
             {"probes": {"line": {}, "mline": {}}},
             "probes.mline must have an optimizer that declares linear_in_gradient, got Signs. ",
+        ),
+        (
+            {"probes": {"averages": {}, "spectrum": {}}, "figures": ["curious/ext_predicted_gains"]},
+            "figures[0] must be of a run whose optimizer has a theory of its stationary state, got curious/ext_",
         ),
         (
             {"label_noise": {"probability": 0.1}},

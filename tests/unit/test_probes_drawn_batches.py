@@ -265,7 +265,7 @@ def test_parameters_that_are_not_finite_give_rows_that_say_so(dataset: Path, kin
 
 
 def test_the_grid_lies_around_the_runs_rate_where_that_is_zero(dataset: Path) -> None:
-    schedule = {"name": "trapezoid", "trapezoid": {"warmup": 4, "cooldown": 0}}
+    schedule = {"name": "trapezoid", "warmup": 4}
     training = settings(schedule=schedule, lr=0.5)
     trainer, images = trainer_of(dataset, training)
     probe = made_probe("one_step", trainer, images, training, ONE_STEP, Plan())

@@ -187,8 +187,8 @@ def test_the_rate_is_a_multiple_of_the_inverse_to_the_bit(
     ("schedule", "factors"),
     [
         ({"name": "step", "milestones": [5, 9], "factor": 0.5}, [1.0] * 5 + [0.5] * 4 + [0.25] * 3),
-        ({"name": "cyclical", "cyclical": {"lowest": 0.0, "period": 4}}, [0.0, 0.5, 1.0, 0.5] * 3),
-        ({"name": "trapezoid", "trapezoid": {"warmup": 4, "cooldown": 2}}, [0.25, 0.5, 0.75] + [1.0] * 8 + [0.5]),
+        ({"name": "cyclical", "lowest": 0.0, "period": 4}, [0.0, 0.5, 1.0, 0.5] * 3),
+        ({"name": "trapezoid", "warmup": 4, "cooldown": 2}, [0.25, 0.5, 0.75] + [1.0] * 8 + [0.5]),
     ],
 )
 def test_a_schedule_multiplies(
@@ -200,7 +200,7 @@ def test_a_schedule_multiplies(
 
 def test_a_schedule_from_0_plans_its_first_interval_at_the_highest_rate(dataset: Path, largest: float) -> None:
     images = load_images(dataset, device=CPU)
-    block = sharp(schedule={"name": "cyclical", "cyclical": {"lowest": 0.0, "period": 4}})
+    block = sharp(schedule={"name": "cyclical", "lowest": 0.0, "period": 4})
     trainer = Trainer(block, images, device=CPU)
     trainer.set_sharpness(largest)
     update = next(trainer.updates(0, 1))

@@ -176,22 +176,13 @@ def fault(**changes: Any) -> str:
     return text
 
 
-def test_slices_without_the_new_options_are_what_they_were() -> None:
-    found = training_slice(resolved(), RUN)
-    assert "label_noise" not in found
-    assert found["schedule"] == {"name": "constant", "milestones": [], "factor": 0.1}
-    off = training_slice(resolved(label_noise={"probability": 0, "schedule": "piecewise"}), RUN)
-    assert off == found
-
-
 def test_slices_hold_the_options_in_use() -> None:
-    config = resolved(
-        label_noise={"probability": 0.2}, schedule={"name": "piecewise", "piecewise": {"large_phase": 0.1}}
-    )
+    config = resolved(label_noise={"probability": 0.2}, schedule={"name": "piecewise", "large_phase": 0.1})
     found = training_slice(config, RUN)
     assert found["label_noise"] == {"probability": 0.2, "schedule": "constant"}
-    assert found["schedule"]["piecewise"] == {
-        "large_phase": 0.1, "warmup": "none", "factor": 1.0, "exponent": 0.5, "base": 1.05, "compat": False,
+    assert found["schedule"] == {
+        "name": "piecewise", "large_phase": 0.1, "warmup": "none",
+        "factor": 1.0, "exponent": 0.5, "base": 1.05, "compat": False,
     }  # fmt: skip
 
 
@@ -209,8 +200,8 @@ def test_the_probes_have_a_default_for_every_key() -> None:
     [
         ({"label_noise": {"probability": 1.5}}, "label_noise.probability", "from 0 to 1"),
         ({"label_noise": {"probability": 0.1}, "optimizer": {"name": "pal"}}, "label_noise.probability", "pal"),
-        ({"schedule": {"piecewise": {"large_phase": 0.9}}}, "schedule.piecewise.large_phase", "below 0.9"),
-        ({"schedule": {"piecewise": {"warmup": "cubic"}}}, "schedule.piecewise.warmup", "exponential"),
+        ({"schedule": {"name": "piecewise", "large_phase": 0.9}}, "schedule.large_phase", "below 0.9"),
+        ({"schedule": {"name": "piecewise", "warmup": "cubic"}}, "schedule.warmup", "exponential"),
         ({"probes": {"feat": {"samples": 101}}}, "probes.feat.samples", "at most the training images of digits (100)"),
         ({"probes": {"jac": {"samples": 101}}}, "probes.jac.samples", "got 101"),
         ({"probes": {"feat": {"layers": []}}}, "probes.feat.layers", "at least"),

@@ -130,12 +130,14 @@ def test_intervals_come_from_interp_or_from_lines_of_every_update(
 
 
 def test_gains_are_predicted_from_averages_and_spectrum_together() -> None:
-    def analysed(*probes: str) -> list[str]:
-        found = changed(lambda config: config["experiments"]["plain"].update(probes={probe: {} for probe in probes}))
-        return list(tables.analyses(found, "plain"))
+    def analysed(run: RunKey, *probes: str) -> list[str]:
+        own = {probe: {} for probe in probes}
+        config = changed(lambda config: config["experiments"][run.experiment].update(probes=own))
+        return list(tables.analyses(config, run.experiment))
 
-    assert analysed("averages") == analysed("spectrum") == []
-    assert analysed("averages", "spectrum") == ["predicted_gains"]
+    assert analysed(FIRST, "averages") == analysed(FIRST, "spectrum") == []
+    assert analysed(FIRST, "averages", "spectrum") == ["predicted_gains"]
+    assert analysed(PLAIN, "averages", "spectrum") == []  # there is no theory of pal
 
 
 def test_a_probes_segments_in_order_or_one_for_what_goes_along_with_a_run() -> None:

@@ -51,6 +51,7 @@ def resolve_config(
     figure_probes: Mapping[str, Collection[str]] | None = None,
     comparing: Collection[str] = (),
     sample_figures: Collection[str] = (),
+    theory_figures: Collection[str] = (),
     toy_figures: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Fill in the defaults of a configuration and check all of it.
@@ -62,6 +63,7 @@ def resolve_config(
         figure_probes: Figure id -> probes that it draws; a figure without an entry needs none.
         comparing: Ids of the figures that compare runs: entries of `comparisons` draw them, and experiments do not.
         sample_figures: Ids of the figures that need the loss of every sample.
+        theory_figures: Ids of the figures that need a theory of the update rule's stationary state.
         toy_figures: Figure id -> kind of toy that it draws: entries of `toys` draw them, and experiments do not; None
             leaves unchecked whether a figure draws its toy.
 
@@ -108,6 +110,7 @@ def resolve_config(
                 probes=figure_probes or {},
                 comparing=comparing,
                 samples=sample_figures,
+                theory=() if run.rule is None or run.rule.stationary_theory() is not None else theory_figures,
                 toys=toy_figures or {},
             )
         for name, experiment in _mapping(resolved, "experiments").items():  # once it is known which of them are sound
@@ -583,7 +586,11 @@ def _check_shared_options(experiment: Block, path: KeyPath, faults: Faults) -> N
 
 
 def _ask_things(experiment: Block, config: Block, path: KeyPath, faults: Faults) -> RunFacts:
-    """Let what declares itself say, as far as it is sound, what is wrong with its options in this experiment."""
+    """Let what declares itself, as far as it is sound, say what is wrong with its options in this experiment.
+
+    Returns:
+        RunFacts: What they know of it.
+    """
     things: dict[KeyPath, Any] = {
         (key,): build_thing(kind, experiment[key], tag="name")
         for key, kind in (("optimizer", "update_rule"), ("schedule", "schedule"), ("loss", "loss"))
@@ -673,6 +680,7 @@ def _check_figures(
     probes: Mapping[str, Collection[str]],
     comparing: Collection[str],
     samples: Collection[str],
+    theory: Collection[str],
     toys: Mapping[str, str],
 ) -> None:
     if not isinstance(raw_figures, list | tuple):
@@ -705,6 +713,13 @@ def _check_figures(
                 f"must have the loss of every sample, got {figure} with probes.line.sample_losses: false. Set it to "
                 "true, or remove the figure.",
             )
+        if figure in theory:
+            faults.add(
+                here,
+                f"must be of a run whose optimizer has a theory of its stationary state, got {figure} with "
+                f"{label(experiment['optimizer']['name'])}. Remove the figure, or use sgd.",
+            )
+            continue
         needed = probes.get(figure, ())
         missing = [probe for probe in needed if not _measures(experiment, probe)]
         if missing and not faults.under((*path, "probes")):

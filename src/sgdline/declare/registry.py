@@ -124,6 +124,12 @@ def _named_by_entry(kind: str, entry: str, parent: type[Declared]) -> type[Decla
     with working_directory_importable(entry):
         found: Any = named_by(entry, subject=subject, thing=f"declaration of {_with_article(place.words)}")
     declares: bool = isinstance(found, type) and issubclass(found, parent) and is_dataclass(found)
+    missing = sorted(getattr(found, "__abstractmethods__", ())) if declares else []
+    if missing:
+        raise EntryError(
+            f"must define {', '.join(missing)}, got no such method. See {parent.__module__}.{parent.__name__}.",
+            subject=subject,
+        )
     if declares:
         undecorated = [
             part for part in found.__mro__ if get_annotations(part) and "__dataclass_fields__" not in vars(part)

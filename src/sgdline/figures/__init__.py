@@ -70,6 +70,7 @@ def facts_for_config() -> dict[str, Any]:
         "figure_probes": {figure: found.probes for figure, found in specs.items()},
         "comparing": [figure for figure, found in specs.items() if found.compares],
         "sample_figures": [figure for figure, found in specs.items() if found.samples],
+        "theory_figures": [figure for figure, found in specs.items() if found.theory],
         "toy_figures": {figure: found.toy for figure, found in specs.items() if found.toy},
     }
 

@@ -17,6 +17,7 @@ class FigureSpec:
     optional_tables: tuple[str, ...] = ()  # kinds that `draw` reads of runs whose experiment measures them
     compares: bool = False  # draws all runs of a comparison at once, not one run of an experiment
     samples: bool = False  # needs the loss of every sample: probes.line.sample_losses
+    theory: bool = False  # draws what the theory of the stationary state predicts: the update rule must have one
     toy: str | None = None  # draws a toy of this kind, a module of sgdline.toys, and no run
 
     @property

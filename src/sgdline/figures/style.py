@@ -300,12 +300,20 @@ def rule_name(name: str) -> str:
     return registry.label(name) if registry.is_entry(name) else name.replace("_sgd", "&SGD").upper()
 
 
-def describe_options(optimizer: Mapping[str, Any]) -> list[str]:
-    """Return the words for an update rule's options that do something; noise apart."""
+def describe_options(optimizer: Mapping[str, Any], *, zeros: bool = False) -> list[str]:
+    """Return the words for an update rule's options, noise apart.
+
+    Args:
+        optimizer: Its block, or a part of it.
+        zeros: Tell options that are zero as well.
+    """
     return [
         f"{key.replace('_', ' ')} {value if isinstance(value, str) else format(value, '.4g')}"
         for key, value in optimizer.items()
-        if isinstance(value, str | float | int) and value and (key, value) != ("gradient", "mean") and key != "name"
+        if isinstance(value, str | float | int)
+        and (value or zeros)
+        and key != "name"
+        and (key, value) != ("gradient", "mean")
     ]
 
 

@@ -25,7 +25,7 @@ from sgdline.probes.measuring_images import MeasuringImages, measuring_images
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.batch import Batch
 from sgdline.train.loop import Trainer
-from sgdline.train.micro_batches import chunk_size, mask_seeds
+from sgdline.train.micro_batches import mask_seeds
 from sgdline.train.settings import TrainingSettings
 
 # Small networks pay for each pass rather than for its samples: several chunks share one, each with statistics of its
@@ -93,7 +93,7 @@ class BatchLosses:
 
         Cost: four forward passes over some chunks.
         """
-        self._batch_size, self._chunk_size = run.batch_size, chunk_size(run)
+        self._batch_size, self._chunk_size = run.batch_size, run.chunk_size
         measured = measuring_images(images, run, augment=False, validation=validation)
         first = slice(0, _CHUNKS_PER_PASS * self._chunk_size)
         tried = replace(measured, train=ImageSet(measured.train.inputs[first], measured.train.targets[first]))

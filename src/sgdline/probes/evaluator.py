@@ -11,7 +11,6 @@ from sgdline.models.state import restored
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, kept_generators, seed_masks
 from sgdline.train.loop import Trainer
-from sgdline.train.micro_batches import chunk_size
 from sgdline.train.settings import TrainingSettings
 
 # Without gradients a pass keeps the activations of one layer at a time: less memory than a training step.
@@ -33,7 +32,7 @@ class Evaluator:
         self._loss = trainer.loss.of_samples()
         self._parts = parts
         self._seed = run.seed
-        self._samples_per_pass = BATCHES_PER_PASS * chunk_size(run)
+        self._samples_per_pass = BATCHES_PER_PASS * run.chunk_size
 
     def facts(self) -> dict[str, int]:
         """Return what a table's metadata has to say about the splits."""

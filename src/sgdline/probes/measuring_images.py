@@ -14,7 +14,6 @@ from sgdline.engine.network import MeasuringSet
 from sgdline.errors import SgdlineError
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.batch import Batch
-from sgdline.train.micro_batches import chunk_size
 from sgdline.train.settings import TrainingSettings
 
 
@@ -62,7 +61,7 @@ def measuring_images(
             draws = generator(seed, f"probe_augmentation_{name}")
             inputs = augmented(part.inputs, **asdict(run.augmentation), fill=images.black, generator=draws)
             parts[name] = ImageSet(inputs, part.targets)
-    return MeasuringImages(parts["train"], parts["validation"], chunk_size(run), seed)
+    return MeasuringImages(parts["train"], parts["validation"], run.chunk_size, seed)
 
 
 def first_samples(images: ImageData, asked: int | None, *, probe: str) -> int:

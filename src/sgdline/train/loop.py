@@ -30,7 +30,7 @@ from sgdline.train.checkpoints import Checkpoint
 from sgdline.train.convolutions import FragileConvolutions
 from sgdline.train.label_noise import LabelNoise
 from sgdline.train.landscape import Landscape, has_batch_norm
-from sgdline.train.micro_batches import chunk_size, micro_batches
+from sgdline.train.micro_batches import micro_batches
 from sgdline.train.noise import IsotropicNoise, largest_variance
 from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import norm
@@ -365,7 +365,7 @@ class Trainer:
     @cached_property
     def _chunks(self) -> list[Batch]:
         """The training set in chunks of a forward pass, as the line probe measures it without augmentation."""
-        inputs, targets, size = self._train.inputs, self._train.targets, chunk_size(self._settings)
+        inputs, targets, size = self._train.inputs, self._train.targets, self._settings.chunk_size
         return [
             Batch(
                 inputs[first : first + size],

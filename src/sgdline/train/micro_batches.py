@@ -11,12 +11,6 @@ from dataclasses import replace
 
 from sgdline.seeds import derive_seed
 from sgdline.train.batch import Batch
-from sgdline.train.settings import TrainingSettings
-
-
-def chunk_size(run: TrainingSettings) -> int:
-    """Return the samples of a forward pass of a run: its batch size, or its micro-batch where that is smaller."""
-    return run.batch_size if run.micro_batch is None else min(run.batch_size, run.micro_batch)
 
 
 def mask_seeds(batch: Batch, size: int) -> list[int]:

@@ -122,3 +122,8 @@ class TrainingSettings:
     def in_sharpness(self) -> bool:
         """Whether learning rates are multiples of the inverse of the sharpness where the run starts."""
         return self.lr_unit == "sharpness"
+
+    @property
+    def chunk_size(self) -> int:
+        """Samples that share a forward pass: those of a batch, or of a micro-batch where that is smaller."""
+        return self.batch_size if self.micro_batch is None else min(self.batch_size, self.micro_batch)

@@ -21,6 +21,7 @@ SPEC = FigureSpec(
     id="curious/ext_predicted_gains",
     title="Gains of averages of iterates: measured, and predicted from the network's spectrum",
     tables=("predicted_gains", "spectrum", "trace"),
+    theory=True,
     probes=("averages", "spectrum"),
 )
 

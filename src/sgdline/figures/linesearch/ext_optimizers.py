@@ -91,7 +91,9 @@ def _own_options(runs: Sequence[comparing.Run]) -> list[str]:
     experiments: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         optimizer = run.settings["optimizer"]
-        words = style.describe_options({key: entry for key, entry in optimizer.items() if key not in _SHARED})
+        words = style.describe_options(
+            {key: entry for key, entry in optimizer.items() if key not in _SHARED}, zeros=True
+        )
         if words:
             own = experiments.setdefault((optimizer["name"], ", ".join(words)), [])
             own += [run.settings["experiment"]] if run.settings["experiment"] not in own else []

@@ -35,7 +35,6 @@ from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed, generator, kept_generators, seed_masks
 from sgdline.sparsity import active_share, effective_rank, numerical_rank, pattern_distance, sparsity_coefficient
 from sgdline.train.loop import Update
-from sgdline.train.micro_batches import chunk_size
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class FeatProbe(Probe[FeatOptions]):
             SgdlineError: If there are too few images, or a pattern matches no layer with features.
         """
         self._seed = self.run.seed
-        self._samples_per_pass = BATCHES_PER_PASS * chunk_size(self.run)
+        self._samples_per_pass = BATCHES_PER_PASS * self.run.chunk_size
         samples = first_samples(self.images, self.options.samples, probe=self.table.name)
         self._inputs = self.images.train.inputs[:samples]
         self._units: dict[str, Tensor] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
@@ -96,7 +97,7 @@ class NoiseOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpdateRule(Declared):
+class UpdateRule(Declared, ABC):
     """Options of an update rule, and what other parts of a run may ask of it.
 
     Attributes:
@@ -110,9 +111,9 @@ class UpdateRule(Declared):
     takes_noise: ClassVar[bool] = False
     lr_is_length: ClassVar[bool] = False
 
+    @abstractmethod
     def rule(self) -> Rule:
         """Return a new rule with these options, before its first update."""
-        raise NotImplementedError(f"{type(self).__name__} must define rule().")
 
     def faults(self, run: RunFacts) -> Iterator[Fault]:
         """Yield what is wrong with the options in this experiment, and no bound can say.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,9 +17,10 @@ _LARGEST_RATE = 1e30  # within float32, in which networks are trained
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule(Declared):
+class Schedule(Declared, ABC):
     """Options of a schedule."""
 
+    @abstractmethod
     def rates(self, lr: float, *, steps: int) -> Rates:
         """Return the learning rate of each update.
 
@@ -26,7 +28,6 @@ class Schedule(Declared):
             lr: The run's learning rate.
             steps: Updates of the run.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define rates().")
 
     def faults(self, run: RunFacts) -> Iterator[Fault]:
         """Yield what is wrong with the options in this experiment, and no bound can say.
