@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import prepare_digits, training_settings
+from small_runs import RESNET, prepare_digits, training_settings
 from torch import Tensor, nn
 
 from sgdline.data.images import ImageData, ImageSet, load_images
@@ -24,7 +24,7 @@ from sgdline.train.run import train_run
 CPU = torch.device("cpu")
 MODELS = {
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.3}},
-    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
+    "resnet": RESNET,
     "no_batch_norm": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "batch_norm": False}},
 }
 
