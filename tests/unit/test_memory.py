@@ -56,6 +56,7 @@ def growth(folder: Path, *, plan: dict[str, object], leaks: bool = False) -> int
     dataset = prepare_digits(folder, train=500)
     training = training_settings(
         lr=0.01,
+        batch_size=250,  # the fewer passes the better: it is the rows that count
         steps=220,
         segments=[[0, 220]],
     )

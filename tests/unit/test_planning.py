@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import line_settings, plan_settings, prepare_digits, training_settings
+from small_runs import RESNET, line_settings, plan_settings, prepare_digits, training_settings
 
 from sgdline.engine import trial
 from sgdline.engine.plan import Plan, PlanReport, read_plan
@@ -25,7 +25,7 @@ from sgdline.train.settings import TrainingSettings
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}},
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.3}},
-    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
+    "resnet": RESNET,
 }
 COLUMNS = ("train_loss", "direction_batch_loss", "validation_loss", "chunk_loss")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from declared import made_probe
-from small_runs import prepare_digits, training_settings
+from small_runs import RESNET, prepare_digits, training_settings
 from torch import Tensor, nn
 
 from sgdline.data.images import ImageData, ImageSet, load_images
@@ -25,7 +25,7 @@ from sgdline.train.settings import TrainingSettings
 CPU = torch.device("cpu")
 MODELS = {
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "dropout": 0.3}},
-    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
+    "resnet": RESNET,
     "no_batch_norm": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16], "batch_norm": False}},
 }
 

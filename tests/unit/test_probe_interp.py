@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from declared import made_probe
-from small_runs import line_settings, prepare_digits, training_settings
+from small_runs import RESNET, line_settings, prepare_digits, training_settings
 
 from sgdline.analysis.intervals import average_intervals, measure_intervals
 from sgdline.data.images import load_images
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [12]}},
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [12], "dropout": 0.3}},
-    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
+    "resnet": RESNET,
     "plain": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [12], "batch_norm": False}},
     "smooth": {"entry": "networks:_Tied", "kwargs": {}},
     # A buffer of its own that moves with every forward pass in train mode, and that the next one reads.
@@ -207,14 +207,13 @@ def test_both_sources_give_the_same_intervals(dataset: Path, tmp_path: Path) -> 
 )
 def test_any_number_of_segments_and_any_plan_give_the_same_rows(dataset: Path, tmp_path: Path, plan: Plan) -> None:
     tables = []
-    for segments in (1, 4, 9):
+    for segments in (1, 4):
         training = settings("resnet", segments=segments)
         train(dataset, tmp_path / str(segments), training)
         whole = probe(dataset, tmp_path / str(segments), slice_of(training, accuracy=True), plan)
         tables.append(whole.replace_schema_metadata(None))
     assert tables[0].num_rows == 9
     assert tables[1].equals(tables[0])
-    assert tables[2].equals(tables[0])
     exact = probe(dataset, tmp_path / "1", slice_of(settings("resnet")), Plan(precision="float64", reseed=False))
     for ours, theirs in zip(tables[0]["train_loss"].to_pylist(), exact["train_loss"].to_pylist(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from declared import made_probe
-from small_runs import line_settings, prepare_digits, training_settings
+from small_runs import RESNET, line_settings, prepare_digits, training_settings
 from torch import Tensor
 
 from sgdline.data.images import load_images
@@ -37,7 +37,7 @@ from sgdline.train.vectors import inner, norm
 CPU = torch.device("cpu")
 MODELS: dict[str, dict[str, Any]] = {
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [12], "dropout": 0.3}},
-    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}},
+    "resnet": RESNET,
     # Buffers of their own that move with every forward pass in train mode, and that the next one reads.
     "spectral": {"entry": "networks:_spectral", "kwargs": {}},
     "averaging": {"entry": "networks:_Averaging", "kwargs": {}},
