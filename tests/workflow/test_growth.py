@@ -44,6 +44,7 @@ PLACES = {
     "own/lion.py": ("update_rule", "lion"),
     "own/inverse_root.py": ("schedule", "inverse_root"),
     "own/gradient_noise.py": ("probe", "gradient_noise"),
+    "own/rises.py": ("analysis", "rises"),
     "own/loss_falls.py": ("claim", "loss_falls"),
 }
 
@@ -67,11 +68,11 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
         workflow.folder.joinpath(name).parent.mkdir(exist_ok=True)
         workflow.folder.joinpath(name).write_text(text)
     assert workflow.planned("all_tables", "--configfile", "plain.yaml") == {}
-    both = yaml.safe_load(EXAMPLES["own/config.yaml"]) | {"run": ["plain", "own"]}
+    both = yaml.safe_load(EXAMPLES["own/config.yaml"]) | {"run": ["plain", "own", "walks"]}
     both["experiments"] |= yaml.safe_load(PLAIN)["experiments"]
     workflow.folder.joinpath("both.yaml").write_text(yaml.safe_dump(both))
     jobs = workflow.planned("all_tables", "--configfile", "both.yaml")
-    assert jobs["train_run"] == jobs["prepare_dataset"] == jobs["judge_claim"] == 1  # those of the run of one's own
+    assert jobs["train_run"] == jobs["prepare_dataset"] == jobs["judge_claim"] == jobs["simulate_toy"] == 1  # those of the run of one's own
     workflow.snakemake("all_tables", "--cores", "2", "--configfile", "both.yaml")
     return workflow
 
@@ -85,6 +86,13 @@ def test_things_by_entry_do_what_they_say(grown: Workflow) -> None:
     # Lion moves every parameter by the same amount, unless its gradient is 0.
     norms = np.array(trace["direction_norm"]) ** 2
     np.testing.assert_allclose(norms, np.round(norms), atol=1e-2)
+    rises = np.diff(np.array(trace["batch_loss"])) > 0
+    assert found["Rises.arrow"].to_pydict() == {
+        "step": [13, 26, 39],
+        "share": [rises[first : first + 13].mean() for first in (0, 13, 26)],
+    }
+    [walks] = tables(grown.folder / "results/own/toys").values()
+    np.testing.assert_allclose(walks["squared_distance"], walks["step"], rtol=0.2)
     noise = found["GradientNoise.arrow"]
     assert noise["step"].to_pylist() == [0, 20]
     assert min(noise["noise_trace"].to_pylist()) > 0.0
@@ -115,7 +123,7 @@ def test_inside_the_package_a_thing_has_a_name(grown: Workflow, tmp_path: Path) 
         folder = grown.folder.joinpath("src/sgdline", *place.package.split("."))
         target = folder / inside / f"{place.module}.py" if place.module else folder / f"{inside}.py"
         target.parent.mkdir(exist_ok=True)
-        text = EXAMPLES[name].replace('"GradientNoise"', '"gradient_noise"')
+        text = EXAMPLES[name].replace('"GradientNoise"', '"gradient_noise"').replace('"Rises"', '"rises"')
         target.write_text(text)
         if place.module:
             target.with_name("__init__.py").write_text("")
@@ -123,13 +131,16 @@ def test_inside_the_package_a_thing_has_a_name(grown: Workflow, tmp_path: Path) 
     text = EXAMPLES["own/config.yaml"]
     for name, (_, inside) in PLACES.items():
         text = re.sub(rf'"{re.escape(name)}:\w+"', inside, text)
-    text = text.replace("  own:\n", "  inside:\n").replace("[own]", "[inside]")
+    # An analysis of the package is made of every run, with its declared options.
+    text = text.replace("analysis: {extra: {rises: {window: 13}}}", "").replace("  own:\n", "  inside:\n")
+    text = text.replace("[own, walks]", "[inside]").replace("experiments: [own]", "experiments: [inside]")
     grown.folder.joinpath("inside.yaml").write_text(text)
     grown.snakemake("all_tables", "--cores", "2", "--configfile", "inside.yaml")
     by_entry, by_name = (
         tables(next(grown.folder.joinpath("results/own", name).iterdir())) for name in ("own", "inside")
     )
     by_entry["gradient_noise.arrow"] = by_entry.pop("GradientNoise.arrow")
+    assert by_entry.pop("Rises.arrow").num_rows == by_name.pop("rises.arrow").num_rows == 3
     assert by_entry.keys() == by_name.keys()
     for name, table in by_entry.items():
         assert table.cast(table.schema.remove_metadata()).equals(

@@ -111,7 +111,7 @@ class Jobs:
         """Return the digest of a script and of a thing that makes a table, which its name or an entry names."""
         if is_entry(name):
             return f"{self.code(script)} {entry_digest(name)}"
-        return self.code(script, code_of(kind, name), code.table_module(name))
+        return self.code(script, code_of(kind, name), *code.table_modules_of(name))
 
     def training_code(self, script: str) -> Callable[[Wildcards], str]:
         """Return a params function with the digest of a script that trains or repeats a training."""
