@@ -12,10 +12,10 @@ _HOMES = ("tables/kinds/[!_]*.py", "probes/*/table.py", "toys/*/table.py")
 
 @cache
 def table_modules() -> dict[str, str]:
-    """Return the modules of all kinds of tables by the names of the kinds, sorted."""
+    """Return the modules of all kinds of tables, below this package, by the names of the kinds, sorted."""
     found = {}
     for home in _HOMES:
         for file in _ROOT.glob(home):
             module = file.relative_to(_ROOT).with_suffix("").parts
-            found[module[-2] if module[-1] == "table" else module[-1]] = ".".join((_ROOT.name, *module))
+            found[module[-2] if module[-1] == "table" else module[-1]] = ".".join(module)
     return dict(sorted(found.items()))

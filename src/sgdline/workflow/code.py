@@ -19,7 +19,7 @@ def probe_module(probe: str) -> str:
 
 def table_module(kind: str) -> str:
     """Return the module of a kind of table."""
-    return table_modules()[kind]
+    return f"sgdline.{table_modules()[kind]}"
 
 
 def figure_module(figure: str) -> str:
