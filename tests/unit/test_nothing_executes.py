@@ -29,7 +29,6 @@ IMPORTERS = {
     "src/sgdline/figures/__init__.py",
     "src/sgdline/probes/segment.py",
     "src/sgdline/tables/kind.py",
-    "src/sgdline/toys/__init__.py",
     "src/sgdline/train/update_rules/__init__.py",
 }
 # The one that runs a file of the user's: an entry, by design.
