@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from sgdline import figures
+from sgdline.analysis.made import Analysed
 from sgdline.declare.registry import label
 from sgdline.errors import SgdlineError
 from sgdline.expected import read_expected
@@ -32,7 +33,7 @@ from sgdline.workflow.runs import parent_run, planned_by, probe_segments, runs, 
 from sgdline.workflow.segments import segment_bounds
 from sgdline.workflow.slices import probe_slice, training_slice
 from sgdline.workflow.starts import start_of
-from sgdline.workflow.tables import Analysed, analyses
+from sgdline.workflow.tables import analyses
 
 # Of a log, where its end says how a job ended; a traceback seldom has more.
 _LOG_TAIL = 1 << 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -11,10 +10,11 @@ _HOMES = ("tables/kinds/[!_]*.py", "probes/[!_]*/table.py", "toys/[!_]*/table.py
 
 
 @cache
-def table_modules() -> Mapping[str, str]:
-    """Return the module of each kind of table by the kind's name, sorted."""
-    files = [file for home in _HOMES for file in _ROOT.glob(home)]
-    named = {file.parent.name if file.stem == "table" else file.stem: file for file in files}
-    return {
-        name: ".".join(["sgdline", *named[name].relative_to(_ROOT).with_suffix("").parts]) for name in sorted(named)
-    }
+def table_modules() -> dict[str, str]:
+    """Return the modules of all kinds of tables, below this package, by the names of the kinds, sorted."""
+    found = {}
+    for home in _HOMES:
+        for file in _ROOT.glob(home):
+            module = file.relative_to(_ROOT).with_suffix("").parts
+            found[module[-2] if module[-1] == "table" else module[-1]] = ".".join(module)
+    return dict(sorted(found.items()))

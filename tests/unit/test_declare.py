@@ -155,6 +155,8 @@ def test_describe_prints_options_and_names(capsys: pytest.CaptureFixture[str]) -
     assert "steps: a whole number from 1 to 100000000 (required)" in capsys.readouterr().out
     assert main(["describe"]) == 0
     assert capsys.readouterr().out.startswith("probe: alignment, averages, ")
+    assert main(["describe", "line_fits"]) == 0
+    assert "reads: line\nuses: window, resolution, degrees\n" in capsys.readouterr().out
     assert main(["describe", "hpv"]) == 1
     assert capsys.readouterr().err.endswith("got 'hpv'. Did you mean 'hvp'?\n")
 

@@ -102,7 +102,7 @@ def folder(jobs: Jobs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def analyse(folder: Path, jobs: Jobs, facts: Any) -> None:
-    for kind, analysis in jobs.analyses(RUN.experiment).items():
+    for kind, analysis in jobs.analyses(RUN["experiment"]).items():
         wildcards = wildcards_of(RUN, analysis=kind)
         analyse_run(
             jobs.analysis_name(wildcards),

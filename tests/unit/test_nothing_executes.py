@@ -27,9 +27,8 @@ PICKLES = "src/sgdline/data/restricted_pickles.py"
 IMPORTERS = {
     "src/sgdline/declare/registry.py",
     "src/sgdline/figures/__init__.py",
-    "src/sgdline/probes/segment.py",
+    "src/sgdline/probes/planning.py",
     "src/sgdline/tables/kind.py",
-    "src/sgdline/toys/__init__.py",
 }
 # The one that runs a file of the user's: an entry, by design.
 ENTRIES = "src/sgdline/entries.py"

@@ -17,7 +17,8 @@ from sgdline.analysis.claims.curious import CuriousRun
 from sgdline.analysis.claims.linesearch_page import RunTables
 from sgdline.analysis.claims.sparse_networks import SparseRun
 from sgdline.analysis.claims.walk_page import WalkTables
-from sgdline.config import resolve_config
+from sgdline.config import ConfigError, resolve_config
+from sgdline.declare.registry import declaration
 from sgdline.figures.spec import FigureSpec
 from sgdline.workflow import claims, constraints, drawing, jobs, starts, tables
 from sgdline.workflow.jobs import Jobs
@@ -127,6 +128,115 @@ def test_intervals_come_from_interp_or_from_lines_of_every_update(
     found = tables.analyses(config, "plain")
     assert found["intervals"].reads == ("interp", "trace")
     assert list(found).index("intervals") < list(found).index("interval_epochs")
+
+
+OWN_ANALYSIS = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sgdline.analysis.kinds.base import Analysis
+from sgdline.declare.run_facts import Fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Highest(Analysis):
+    """The highest intervals."""
+
+    reads: ClassVar[tuple[str, ...]] = ("intervals", "trace")
+    uses: ClassVar[tuple[str, ...]] = ("smoothing", "steps")
+    last: int = 2
+
+    def faults(self):
+        if self.last == 13:
+            yield Fault(("last",), "must not be 13, got 13. Take 12.")
+
+    def columns(self, tables, settings):
+        return {}
+
+    def table(self):
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished(Analysis):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misspelt(Highest):
+    uses: ClassVar[tuple[str, ...]] = ("smothing",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost(Highest):
+    reads: ClassVar[tuple[str, ...]] = ("intrvals",)
+
+
+class line_fits(Highest):
+    pass
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Resolve a configuration whose child adds analyses of a file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN_ANALYSIS)
+    declaration.cache_clear()
+
+    def resolve(experiment: str = "child", **extra: dict[str, Any]) -> dict[str, Any]:
+        config = changed(lambda config: None)
+        block = {f"mine.py:{name}": options for name, options in extra.items()}
+        config["experiments"][experiment]["analysis"]["extra"] = block
+        return resolve_config(config)
+
+    return resolve
+
+
+def test_an_analysis_of_ones_own_is_a_job_like_any(own: Callable[..., dict[str, Any]]) -> None:
+    asked = Jobs(own(Highest={"last": 3}), figures=SPECS, folder=ROOT / "workflow")
+    of_own = wildcards(CHILD, analysis="Highest")
+    folder = f"out/{run_path(CHILD)}"
+    assert asked.analysed(of_own) == {kind: f"{folder}/{kind}.arrow" for kind in ("intervals", "trace")}
+    assert asked.analysis_options(of_own) == {"last": 3}
+    assert asked.analysis_settings(of_own) == {"smoothing": 25, "steps": 12}
+    assert f"{folder}/Highest.arrow" in asked.analysis_files()
+    assert re.fullmatch(constraints.wildcard_constraints(asked.config)["analysis"], "Highest")
+    of_file, of_package = (
+        asked.analysis_code("analyse_run.py")(wildcards(CHILD, analysis=kind)) for kind in ("Highest", "intervals")
+    )
+    assert re.fullmatch(r"[0-9a-f]{16} [0-9a-f]{16}", of_file)
+    assert re.fullmatch(r"[0-9a-f]{16}", of_package)
+    assert "Highest" not in asked.analyses("lines")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "extra", "key", "words"),
+    [
+        ("child", {"Highest": {"lsat": 3}}, "['mine.py:Highest'].lsat", ["Did you mean 'last'?"]),
+        ("child", {"Highest": {"last": 13}}, "['mine.py:Highest'].last", ["must not be 13"]),
+        ("plain", {"Highest": {}}, "['mine.py:Highest']", ["tables of this experiment, got 'intervals'"]),
+        ("child", {"Lost": {}}, "['mine.py:Lost']", ["Did you mean 'intervals'?"]),
+        ("child", {"Unfinished": {}}, "['mine.py:Unfinished']", ["must define table(self) and columns(self"]),
+        ("child", {"Misspelt": {}}, "['mine.py:Misspelt']", ["settings of a run, got 'smothing'", "mean 'smoothing'?"]),
+        ("child", {"line_fits": {}}, "['mine.py:line_fits']", ["must have a name of its own"]),
+        ("child", {"Nothing": {}}, "['mine.py:Nothing']", ["must name a declaration of an analysis"]),
+    ],
+)
+def test_what_is_wrong_with_an_analysis_of_ones_own_is_said(
+    own: Callable[..., dict[str, Any]], experiment: str, extra: dict[str, Any], key: str, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        own(experiment, **extra)
+    path = f"experiments.{experiment}.analysis.extra{key} "
+    for part in words:
+        assert any(fault.startswith(path) and part in fault for fault in caught.value.faults), caught.value.faults
+
+
+def test_only_entries_are_analyses_of_ones_own() -> None:
+    config = changed(lambda config: config["experiments"]["child"]["analysis"].update(extra={"line_fits": {}}))
+    with pytest.raises(ConfigError, match=r"extra\.line_fits must be an entry, folder/file\.py:Name, got 'line_fits'"):
+        resolve_config(config)
 
 
 def test_gains_are_predicted_from_averages_and_spectrum_together() -> None:

@@ -122,12 +122,6 @@ def test_an_analysis_of_ones_own_is_made_with_all_tables(made: Workflow) -> None
     made.edit("mine/highest.py", "sorted(", "sorted(0.0 + loss for loss in ")
     assert made.planned(*ARGUMENTS) == {"Highest": 1, "all_tables": 1}
     made.edit("mine/highest.py", "sorted(0.0 + loss for loss in ", "sorted(")
-    made.edit("config/own.yaml", "last: 3", "last: 4")
-    assert made.planned(*ARGUMENTS) == {"Highest": 1, "all_tables": 1}
-    made.edit("config/own.yaml", "last: 4", "lsat: 4")
-    words = made.snakemake(*ARGUMENTS, "--dry-run", check=False).stderr
-    assert "extra.mine/highest.py:Highest.lsat is not a known key. Did you mean 'last'?" in words
-    made.edit("config/own.yaml", "lsat: 4", "last: 3")
 
 
 def test_nothing_is_to_do_again_and_an_edited_analysis_measures_nothing(made: Workflow) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from sgdline.analysis.kinds.base import OF_THE_RUN, Analysis
+from sgdline.analysis.made import analyses_of
 from sgdline.declare.build import build
 from sgdline.declare.faults import Faults, KeyPath, name_hint
 from sgdline.declare.registry import declaration, label, names
@@ -22,27 +23,33 @@ def check_analyses(experiment: Block, path: KeyPath, faults: Faults) -> None:
         faults: Takes the faults.
     """
     extra, probes = experiment.get("analysis", {}).get("extra", {}), experiment.get("probes", {})
-    if not extra or faults.under((*path, "analysis", "extra")) or faults.under((*path, "probes")):
+    if (
+        not extra
+        or "optimizer" not in experiment
+        or faults.under((*path, "analysis", "extra"))
+        or faults.under((*path, "probes"))
+    ):
         return
     known = [*(key for key in experiment["analysis"] if key != "extra"), *OF_THE_RUN]
-    settings = {label(probe): block for probe, block in probes.items()}
-    taken = {"trace", *settings, *names("analysis")}
+    taken = {"trace", *map(label, probes), *names("analysis")}
+    made = analyses_of(probes, extra, optimizer=experiment["optimizer"])
     for entry, options in extra.items():
         here = (*path, "analysis", "extra", entry)
         declared = cast(Analysis, build(declaration("analysis", entry), options))
+        missing = _undefined(type(declared))
+        if missing:
+            faults.add(here, f"must define {' and '.join(missing)}, got an analysis without. Define it.")
         if label(entry) in taken:
             faults.add(here, f"must have a name of its own, got another table {label(entry)}. Rename the class.")
         taken.add(label(entry))
-        for method in _undefined(type(declared)):
-            faults.add(here, f"must define {method}, got none. Define it.")
         for key in declared.uses:
             if key not in known:
                 faults.add(here, f"must use settings of a run, got {key!r}. {name_hint(key, known, kind='settings')}")
-        reads = declared.tables(settings)
-        for kind in declared.reads if reads is None else reads:
-            if kind not in taken or kind == label(entry):
-                text = f"must read tables of this experiment, got {kind!r}. {name_hint(kind, taken, kind='tables')}"
-                faults.add(here, text)
+        existing = {"trace", *map(label, probes), *made} - {label(entry)}
+        for kind in declared.reads if label(entry) not in made else ():
+            if kind not in existing:
+                hint = name_hint(kind, existing, kind="tables")
+                faults.add(here, f"must read tables of this experiment, got {kind!r}. {hint}")
         for fault in declared.faults():
             faults.add((*path, *fault.path) if fault.of_experiment else (*here, *fault.path), fault.text)
 

@@ -46,5 +46,5 @@ def kind_of(name: str) -> Kind:
     """
     if name not in kind_names():
         raise KeyError(f"kind must be one of {', '.join(kind_names())}, got {name!r}")
-    found: Kind = getattr(import_module(table_modules()[name]), name.upper())
+    found: Kind = getattr(import_module(f"sgdline.{table_modules()[name]}"), name.upper())
     return found

@@ -43,12 +43,12 @@ def trial_module(probe: str) -> str:
 
 def table_module(kind: str) -> str:
     """Return the module of a kind of table."""
-    return table_modules()[kind]
+    return f"sgdline.{table_modules()[kind]}"
 
 
 def table_modules_of(kind: str) -> list[str]:
     """Return the module of a kind of table; none for a kind of the user's, which the table itself tells."""
-    return [table_modules()[kind]] if kind in table_modules() else []
+    return [f"sgdline.{table_modules()[kind]}"] if kind in table_modules() else []
 
 
 def figure_module(figure: str) -> str:

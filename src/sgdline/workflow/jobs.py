@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sgdline.analysis.made import Analysed
 from sgdline.declare.registry import code_of, is_entry, label
 from sgdline.digests import code_digest, entry_digest
 from sgdline.errors import SgdlineError
@@ -25,7 +26,6 @@ from sgdline.workflow.runs import (
     runs,
     toys,
 )
-from sgdline.workflow.tables import Analysed
 
 if TYPE_CHECKING:
     from sgdline.figures.spec import FigureSpec
