@@ -1,9 +1,9 @@
 """Digests of code: what a rule puts into its params so that a real edit of a kernel reruns what depends on it.
 
 A digest covers a script and everything of this package that it imports, directly or not, found from the import
-statements (those inside functions too). It is taken from syntax trees without docstrings and without what only checks
-options: methods called `faults`, and sgdline.declare but for what builds declarations from JSON. So comments, docstrings,
-formatting and checks do not change it.
+statements (those inside functions too; those for type checkers are left out). It is taken from syntax trees without
+docstrings and without what only checks options: methods called `faults`, and sgdline.declare but for what builds
+declarations from JSON. So comments, docstrings, formatting and checks do not change it.
 """
 
 from __future__ import annotations

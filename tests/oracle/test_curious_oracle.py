@@ -29,6 +29,7 @@ from sgdline.probes.fresh_batches import fresh_batches
 from sgdline.probes.measuring_images import measuring_chunks
 from sgdline.seeds import derive_seed
 from sgdline.train.loop import Batch, Trainer
+from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 SAMPLES = 90
@@ -48,7 +49,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare_digits(tmp_path_factory.mktemp("dataset"), train=SAMPLES, image_size=4)
 
 
-def run_of(dataset: Path, model: str, *, double: bool = True) -> tuple[Trainer, ImageData, dict[str, Any], Any]:
+def run_of(dataset: Path, model: str, *, double: bool = True) -> tuple[Trainer, ImageData, TrainingSettings, Any]:
     """A run in float64 (a ReLU's kink makes float32 gradients jump) at its update 5, and that update."""
     training = training_settings(model=MODELS[model], seed=3, lr=0.3)
     data = load_images(dataset, device=CPU)

@@ -82,7 +82,7 @@ def batch_chunks(batch: Batch, size: int) -> list[tuple[Tensor, Tensor, int]]:
     return chunks(batch.inputs, batch.targets, seeds, size)
 
 
-def split_chunks(part: ImageSet, run: dict[str, Any], purpose: str, size: int) -> list[tuple[Tensor, Tensor, int]]:
+def split_chunks(part: ImageSet, run: TrainingSettings, purpose: str, size: int) -> list[tuple[Tensor, Tensor, int]]:
     count = math.ceil(len(part.targets) / size)
     seeds = [derive_seed(run.seed, purpose, index) for index in range(count)]
     return chunks(part.inputs, part.targets, seeds, size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from sgdline.models.parameters import ParameterVector
 from sgdline.seeds import derive_seed, generator
 from sgdline.train.landscape import Landscape
 from sgdline.train.loop import Trainer
-from sgdline.train.settings import TrainingSettings
+from sgdline.train.settings import StartingPoint, TrainingSettings
 
 CPU = torch.device("cpu")
 SAMPLES, SEED, LR = 90, 3, 0.2
@@ -357,7 +358,7 @@ def test_a_continued_run_is_the_second_part_trained_by_hand(images: ImageData) -
     """With another batch size, learning rate and rule: momentum starts anew, the draws are the child's own."""
     parent = settings("resnet", optimizer=sgd(momentum=0.9), batch_size=32)
     child = settings("resnet", optimizer=sgd(momentum=0.5), batch_size=40, lr=0.05)
-    child |= {"start_from": {"training": parent, "step": 5}}
+    child = replace(child, start_from=StartingPoint(training=parent, step=5))
     first = trainer_in_float64(images, parent)
     for _ in first.updates(0, 5):
         pass

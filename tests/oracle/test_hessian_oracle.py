@@ -35,7 +35,7 @@ from sgdline.probes.sharpness import measure_sharpness
 from sgdline.seeds import derive_seed
 from sgdline.train.checkpoints import save_checkpoint
 from sgdline.train.loop import Trainer
-from sgdline.train.settings import AugmentationOptions, StartingPoint
+from sgdline.train.settings import AugmentationOptions, StartingPoint, TrainingSettings
 
 CPU = torch.device("cpu")
 SEED, SIZE, SAMPLES = 3, 32, 90
@@ -100,7 +100,7 @@ def differences(network: nn.Module, chunks: Sequence[Chunk], *, train_mode: bool
     return torch.stack(rows).numpy()
 
 
-def run_of(dataset: Path, model: str, *, double: bool = True) -> tuple[Trainer, ImageData, dict[str, Any], Any]:
+def run_of(dataset: Path, model: str, *, double: bool = True) -> tuple[Trainer, ImageData, TrainingSettings, Any]:
     """A run in float64 (a ReLU's kink makes float32 gradients jump) at its update 5, and that update."""
     training = training_settings(model=MODELS[model], seed=SEED, lr=0.3)
     data = load_images(dataset, device=CPU)

@@ -84,7 +84,7 @@ def step_by_parabola(c: float, slope: float, c_ahead: float, mu: float) -> tuple
 class Run:
     """The network at its start, in float64, and its batches."""
 
-    def __init__(self, dataset: Path, block: dict[str, Any], *, guide: Path | None) -> None:
+    def __init__(self, dataset: Path, block: TrainingSettings, *, guide: Path | None) -> None:
         self.images = load_images(dataset, device=CPU)
         self.network = (
             build_model(
