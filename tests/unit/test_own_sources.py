@@ -29,8 +29,34 @@ from sgdline.workflow.jobs import Jobs
 from sgdline.workflow.slices import dataset_slice
 
 ROOT = Path(__file__).parents[2]
-MANUAL = ROOT.joinpath("config/README.md").read_text(encoding="utf-8")
-[STRIPES] = [code for code in re.findall(r"```python\n(.*?)```", MANUAL, re.DOTALL) if "class Stripes(Source)" in code]
+STRIPES = """
+from dataclasses import dataclass
+from typing import Annotated
+
+from sgdline.data.sources.base import Source, SourceFacts
+from sgdline.declare.vocabulary import Ge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stripes(Source):
+    'Horizontal or vertical stripes.'
+
+    images: Annotated[int, Ge(2)] = 100
+    'Images to make.'
+
+    def facts(self):
+        return SourceFacts(train=self.images, test=0, channels=1, side=8)
+
+    def read(self, *, data_dir, download):
+        import numpy as np
+        from sgdline.data.raw_images import RawImages
+
+        rows = np.zeros((self.images, 1, 8, 8), dtype=np.uint8)
+        rows[:, :, ::2] = 255
+        labels = np.arange(self.images) % 2
+        rows[labels == 1] = rows[labels == 1].swapaxes(2, 3)
+        return RawImages.without_test_set(rows, labels, class_names=("horizontal", "vertical"))
+"""
 FAULTY = """
 class Odd(Stripes):
     def faults(self):
@@ -73,7 +99,7 @@ def resolved(block: dict[str, Any]) -> dict[str, Any]:
     return resolve_config({"datasets": {"own": block}, "models": models, "experiments": {"e": RUNS}})
 
 
-def test_the_source_of_the_manual_becomes_a_table(entry: str, tmp_path: Path) -> None:
+def test_a_source_of_ones_own_becomes_a_table(entry: str, tmp_path: Path) -> None:
     config = resolved({"source": entry, "train": "all", "test": 20, "images": 50})
     assert config["experiments"]["e"]["batch_size"] == [30], "what facts says is known before the images are read"
     source = build_thing("source", dataset_slice(config, "own"), tag="source")
