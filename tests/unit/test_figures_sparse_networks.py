@@ -86,12 +86,12 @@ def everything() -> Runs:
     return runs
 
 
-def draw(figure: str, runs: Runs, *, laid_out: bool = True) -> Figure:
+def draw(figure: str, runs: Runs, *, rendered: bool = True) -> Figure:
     with style.applied():
         module = import_module(f"sgdline.figures.sparse.{figure}")
         drawn: Figure = module.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
-        if laid_out:
-            drawn.draw_without_rendering()
+        if rendered:
+            render(drawn)
     return drawn
 
 
@@ -121,6 +121,7 @@ def curves(panel: Axes, **look: Any) -> list[tuple[list[float], list[float]]]:
 
 
 def assert_nothing_overlaps(figure: Figure) -> None:
+    figure.draw_without_rendering()
     boxes = [panel.get_tightbbox() for panel in figure.axes if panel.axison]
     boxes += [box.get_window_extent() for box in (*figure.legends, *figure.texts)]
     for place, one in enumerate(boxes):
@@ -154,8 +155,8 @@ def test_every_id_has_a_spec_and_a_caption(figure: str) -> None:
 @pytest.mark.parametrize("figure", DEEP)
 def test_panels_hold_losses_errors_and_coefficients(figure: str) -> None:
     runs = everything()
-    laid_out = figure == DEEP[0]  # most of the time, and the same for all of them
-    drawn = draw(figure, runs, laid_out=laid_out)
+    rendered = figure == DEEP[0]  # most of the time, and the same for all of them
+    drawn = draw(figure, runs, rendered=rendered)
     assert drawn.texts[0].get_text() == spec(f"sparse/{figure}").title
     used = [panel for panel in drawn.axes if panel.axison]
     assert len(used) == 2 + len(LAYERS)
@@ -195,7 +196,7 @@ def test_panels_hold_losses_errors_and_coefficients(figure: str) -> None:
     for part in ("N = 1,000 training and 500 test images", "N = 500 training images", "above 0.95 in size", "plain SGD",
                  "data set digits", "tiny_resnet", "seeds 1, 2, 3"):  # fmt: skip
         assert part in words(drawn), part
-    if laid_out:
+    if rendered:
         assert_nothing_overlaps(drawn)
 
 

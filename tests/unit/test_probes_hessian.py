@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from declared import made_probe
-from small_runs import prepare_digits, training_settings
+from small_runs import RESNET, prepare_digits, training_settings
 from torch import Tensor, nn
 
 from sgdline.config import ConfigError, resolve_config
@@ -41,7 +41,7 @@ PROBES = ("hvp", "hessian_covariance")
 MODELS: dict[str, dict[str, Any]] = {
     "plain": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [2], "batch_norm": False}},
     "mlp_dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [2], "dropout": 0.3}},
-    "resnet": {"entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 2}},
+    "resnet": RESNET | {"kwargs": {"width": 2}},
     # Buffers of their own that move with every forward pass in train mode, and that the next one reads.
     "averaging": {"entry": "networks:_Averaging", "kwargs": {}},
 }
@@ -133,14 +133,13 @@ def test_measuring_leaves_the_run_bit_for_bit(dataset: Path, kind: str, model: s
 @pytest.mark.parametrize(("kind", "model"), [("hvp", "resnet"), ("hessian_covariance", "mlp_dropout")])
 def test_any_number_of_segments_gives_the_same_rows(dataset: Path, tmp_path: Path, kind: str, model: str) -> None:
     tables = []
-    for segments in (1, 2, 4):
+    for segments in (1, 4):
         training = settings(model, segments=segments)
         train(dataset, tmp_path / str(segments), training)
         tables.append(probed(dataset, tmp_path / str(segments), kind, training))
     plain = [table.replace_schema_metadata(None) for table in tables]
     assert plain[0]["step"].to_pylist() == [0, 3, 6]
     assert plain[1].equals(plain[0])
-    assert plain[2].equals(plain[0])
     facts = provenance(tables[0])
     expected = {"hvp": ("train", 90, [32, 32, 26]), "hessian_covariance": ("eval", 40, [32, 8])}[kind]
     assert (facts["batch_norm"], facts["samples"], facts["chunk_sizes"]) == expected

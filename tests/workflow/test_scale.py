@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from workflow_copy import ROOT, Workflow
 
-RUNS, SEGMENTS, PROBES = 5, 10, 3
+RUNS, SEGMENTS, PROBES = 20, 3, 3
 
 
 @pytest.fixture(scope="module")
