@@ -12,7 +12,7 @@ import pytest
 from sgdline.config import ConfigError, resolve_config
 from sgdline.digests import entry_digest
 from sgdline.errors import SgdlineError
-from sgdline.figures import facts_for_config, plot_comparison, plot_figure, spec, specs, tables_by_run
+from sgdline.figures import facts_for_config, plot_comparison, plot_figure, specs, tables_by_run
 from sgdline.tables import Kind, write_table
 from sgdline.workflow.jobs import Jobs
 from sgdline.workflow.runs import runs
@@ -25,6 +25,7 @@ from typing import ClassVar
 
 from sgdline.figures.base import Figure
 from sgdline.probes.base import EveryOptions
+from sgdline.toys.base import ToyOptions
 
 @dataclass(frozen=True, kw_only=True)
 class Heights(EveryOptions):
@@ -62,6 +63,18 @@ class Bowl(Figure):
 
     def draw(self, tables, *, settings):
         return None
+
+@dataclass(frozen=True, kw_only=True)
+class Rain(Bowl):
+    toy: ClassVar = "walk/mine.py:Drops"
+
+@dataclass(frozen=True, kw_only=True)
+class Drops(ToyOptions):
+    def simulate(self):
+        raise NotImplementedError
+
+    def table(self):
+        raise NotImplementedError
 
 @dataclass(frozen=True, kw_only=True)
 class Undrawn(Figure):
@@ -194,7 +207,11 @@ def test_jobs_of_a_figure_depend_on_its_tables_and_its_file(here: Path) -> None:
     assert before.endswith(f" {entry_digest('walk/mine.py:Curve')}")
     compared: Any = SimpleNamespace(paper="own", figure="Curves", comparison="all")
     assert [len(files) for files in jobs.comparison_tables(compared).values()] == [2]
-    assert spec("walk/mine.py:Bowl").tables == ("quadratic_descent",)
+    rain = resolved(toys={"rain": {"toy": "walk/mine.py:Drops", "figures": ["walk/mine.py:Rain"]}})
+    assert {figure: found.tables for figure, found in specs(rain).items() if ":" in figure} == {
+        "walk/mine.py:Rain": ("Drops",),
+        "walk/mine.py:Curves": ("Heights",),
+    }
 
 
 def test_a_figure_reads_tables_of_ones_own_and_returns_a_picture(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
