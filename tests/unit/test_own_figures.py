@@ -139,6 +139,11 @@ def resolved(
 @pytest.mark.parametrize(
     ("figure", "words"),
     [
+        (
+            "walk/mine.py",
+            "got 'walk/mine.py'. A figure of your own is named by its file and its class: walk/mine.py:Name.",
+        ),
+        (f"{'x' * 300}.py:Curve", "must name a file that exists, got none at "),
         ("yours.py:Curve", "must name a file that exists, got none at "),
         ("walk/mine.py:Curv", "got no 'Curv' there. Did you mean 'Curve'?"),
         ("walk/mine.py:", "got another form. Write the place, a colon and the name of the declaration of a figure."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sgdline.declare.faults import Faults, KeyPath, name_hint
@@ -39,6 +39,19 @@ def own_figures(config: Block, faults: Faults) -> dict[str, FigureSpec]:
             continue
         found[figure] = spec
     return found
+
+
+def figure_hint(figure: str, known: Iterable[str], *, kind: str) -> str:
+    """Return the sentence that helps with an unknown figure.
+
+    Args:
+        figure: What the configuration names.
+        known: Ids of the figures that fit there.
+        kind: What they are.
+    """
+    if figure.endswith(".py"):
+        return f"A figure of your own is named by its file and its class: {figure}:Name."
+    return name_hint(figure, known, kind=kind)
 
 
 def draws(figure: FigureSpec, wanted: str, here: KeyPath, faults: Faults) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from sgdline.config._analyses import check_analyses
-from sgdline.config._figures import check_tables, draws, own_figures
+from sgdline.config._figures import check_tables, draws, figure_hint, own_figures
 from sgdline.config._files import ConfigFiles
 from sgdline.config._toys import check_toys
 from sgdline.config.declarations import AnalysisOptions, configuration_schema
@@ -705,8 +705,8 @@ def _check_figures(
             continue
         if known is not None and figure not in known:
             # Better than the schema's words about the form of an id.
-            text = f"must be the id of a figure, got {value_words(figure)}. {name_hint(figure, known, kind='figures')}"
-            faults.add(here, text, replace=True)
+            hint = figure_hint(figure, known, kind="figures")
+            faults.add(here, f"must be the id of a figure, got {value_words(figure)}. {hint}", replace=True)
             continue
         if figure in comparing:
             faults.add(
@@ -783,7 +783,7 @@ def _check_comparisons(
             if not draws(own[figure], "comparison", (*path, "figure"), faults):
                 continue
         elif isinstance(figure, str) and known is not None and figure not in comparing:
-            hint = name_hint(figure, comparing, kind="figures that compare runs")
+            hint = figure_hint(figure, comparing, kind="figures that compare runs")
             text = f"must be the id of a figure that compares runs, got {value_words(figure)}. {hint}"
             faults.add((*path, "figure"), text, replace=True)
             continue

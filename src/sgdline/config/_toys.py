@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sgdline.config._figures import draws
+from sgdline.config._figures import draws, figure_hint
 from sgdline.declare.build import build_thing
-from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
+from sgdline.declare.faults import Faults, Index, KeyPath, value_words
 from sgdline.declare.registry import is_entry
 from sgdline.figures.spec import FigureSpec
 from sgdline.toys.base import ToyOptions
@@ -82,7 +82,7 @@ def _check_figures(
     own = known if drawn is None else [figure for figure in known if drawn.get(figure) == kind]
     for position, figure in enumerate(raw_figures):
         if isinstance(figure, str) and not is_entry(figure) and figure not in own:
-            hint = name_hint(figure, own, kind=f"figures of the toy {kind}")
+            hint = figure_hint(figure, own, kind=f"figures of the toy {kind}")
             text = f"must be the id of a figure that draws the toy {kind}, got {value_words(figure)}. {hint}"
             # Better than the schema's words about the form of an id.
             faults.add((*path, "figures", Index(position)), text, replace=True)
