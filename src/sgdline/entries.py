@@ -119,7 +119,11 @@ def _import_failed(location: str, error: Exception | SystemExit, subject: str) -
 
 def _load_file(location: str, subject: str) -> ModuleType:
     path = Path(location).resolve()
-    if not path.is_file():
+    try:
+        exists = path.is_file()
+    except OSError:  # the name is too long for a file
+        exists = False
+    if not exists:
         raise EntryError(
             f"must name a file that exists, got none at {path}. Give the path from the working directory.",
             subject=subject,

@@ -286,9 +286,9 @@ class _Surveyor:
                 pairs += [(own, source) for own in segments or [whole] for source in sources]
         for kind, analysis in self._analyses(key.experiment).items():
             pairs += [(_BELOW.table(key, kind), _BELOW.table(key, source)) for source in analysis.reads]
-        for figure in set(block["figures"]) & set(figures.available()):
+        for figure in block["figures"]:
             picture = _BELOW.figure(figure, key, "png")
-            pairs += [(picture, _BELOW.table(key, kind)) for kind in figures.spec(figure).tables]
+            pairs += [(picture, _BELOW.table(key, kind)) for kind in _kinds_drawn(figure)]
         self._note_untimely(pairs)
 
     def _analyses(self, experiment: str) -> Mapping[str, Analysed]:
@@ -441,6 +441,14 @@ class _Surveyor:
     def _measure_disk(self) -> None:
         for path, file in self._files.items():
             self._found.disk[layout.contents(path)] += file.size
+
+
+def _kinds_drawn(figure: str) -> tuple[str, ...]:
+    """Return the kinds of tables that a figure needs; none of a figure that can no longer be found."""
+    try:
+        return figures.spec(figure).tables
+    except SgdlineError:
+        return ()
 
 
 def _read_facts(path: Path) -> tuple[int, dict[str, Any]]:

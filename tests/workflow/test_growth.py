@@ -71,11 +71,9 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     both = yaml.safe_load(EXAMPLES["own/config.yaml"]) | {"run": ["plain", "own", "walks"]}
     both["experiments"] |= yaml.safe_load(PLAIN)["experiments"]
     workflow.folder.joinpath("both.yaml").write_text(yaml.safe_dump(both))
-    jobs = workflow.planned("all_tables", "--configfile", "both.yaml")
-    assert (
-        jobs["train_run"] == jobs["prepare_dataset"] == jobs["judge_claim"] == jobs["simulate_toy"] == 1
-    )  # those of the run of one's own
-    workflow.snakemake("all_tables", "--cores", "2", "--configfile", "both.yaml")
+    jobs = workflow.planned("all_figures", "all_tables", "--configfile", "both.yaml")
+    assert {jobs[rule] for rule in ("prepare_dataset", "train_run", "judge_claim", "simulate_toy")} == {1}
+    workflow.snakemake("all_figures", "all_tables", "--cores", "2", "--configfile", "both.yaml")
     return workflow
 
 
@@ -100,6 +98,9 @@ def test_things_by_entry_do_what_they_say(grown: Workflow) -> None:
     assert min(noise["noise_trace"].to_pylist()) > 0.0
     # The line's loss at 0 is the focal loss of the network; at the start it is below the cross-entropy log 2.
     assert 0.2 < found["evaluation.arrow"]["train_loss"][0].as_py() < 0.6
+    [picture] = grown.folder.joinpath("results/own/figures/own/BatchAndNoise").glob("own_*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 10_000
     with grown.folder.joinpath("results/own/tables/claims.csv").open() as file:
         claims = [row for row in csv.DictReader(file) if row["claim"] == "LossFalls"]
     losses = np.array(trace["batch_loss"])
@@ -107,16 +108,25 @@ def test_things_by_entry_do_what_they_say(grown: Workflow) -> None:
     assert claims[0]["verdict"] == ("holds" if losses[-4:].mean() < losses[:4].mean() else "fails")
 
 
-def test_a_change_of_a_thing_makes_what_it_makes_again_and_nothing_else(grown: Workflow) -> None:
-    file = grown.folder / "own/gradient_noise.py"
+@pytest.mark.parametrize(
+    ("name", "old", "new", "made"),
+    [
+        ("own/gradient_noise.py", "len(gradients) - 1", "(len(gradients) - 1.0)", ["probe_run", "plot_figure"]),
+        ("own/batch_and_noise.py", 'marker="o"', 'marker="s"', ["plot_figure"]),
+    ],
+)
+def test_a_change_of_a_thing_makes_what_it_makes_again_and_nothing_else(
+    grown: Workflow, name: str, old: str, new: str, made: list[str]
+) -> None:
+    file = grown.folder / name
     text = file.read_text()
     try:
-        file.write_text(text.replace("len(gradients) - 1", "(len(gradients) - 1.0)"))
-        jobs = grown.planned("all_tables", "--configfile", "both.yaml")
+        file.write_text(text.replace(old, new))
+        jobs = grown.planned("all_figures", "all_tables", "--configfile", "both.yaml")
     finally:
         file.write_text(text)
     assert jobs.pop("all_tables", 1) == 1
-    assert set(jobs) == {"probe_run"}
+    assert jobs == dict.fromkeys(made, 1)
 
 
 def test_inside_the_package_a_thing_has_a_name(grown: Workflow, tmp_path: Path) -> None:
@@ -137,6 +147,7 @@ def test_inside_the_package_a_thing_has_a_name(grown: Workflow, tmp_path: Path) 
     # An analysis of the package is made of every run, with its declared options.
     text = text.replace("analysis: {extra: {rises: {window: 13}}}", "").replace("  own:\n", "  inside:\n")
     text = text.replace("[own, walks]", "[inside]").replace("experiments: [own]", "experiments: [inside]")
+    text = re.sub(r"\n    figures:.*", "", text)  # a figure of the package belongs to a paper
     grown.folder.joinpath("inside.yaml").write_text(text)
     grown.snakemake("all_tables", "--cores", "2", "--configfile", "inside.yaml")
     by_entry, by_name = (

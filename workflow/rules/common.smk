@@ -37,7 +37,7 @@ except SgdlineError as error:
 
 JOBS = Jobs(
     CONFIG,
-    figures={figure: figures.spec(figure) for figure in figures.available()},
+    figures=figures.specs(CONFIG),
     folder=FOLDER,
 )
 LAYOUT = JOBS.layout

@@ -20,6 +20,7 @@ rule plot_comparison:
     conda:
         "../../envs/sgdline.yaml"
     params:
+        figure=JOBS.figure,
         settings=JOBS.comparison_settings,
         caption=JOBS.caption,
         code=JOBS.drawing_code("plot_comparison.py"),
@@ -54,6 +55,7 @@ rule plot_figure:
     conda:
         "../../envs/sgdline.yaml"
     params:
+        figure=JOBS.figure,
         settings=JOBS.figure_settings,
         caption=JOBS.caption,
         code=JOBS.drawing_code("plot_figure.py"),
@@ -82,6 +84,7 @@ rule plot_toy:
     conda:
         "../../envs/sgdline.yaml"
     params:
+        figure=JOBS.figure,
         kind=JOBS.toy_kind,
         settings=JOBS.toy_settings,
         caption=JOBS.caption,

@@ -5,7 +5,7 @@ from sgdline.runtime import job
 
 if __name__ == "__main__":
     with job(log=snakemake.log[0]):
-        figure = f"{snakemake.wildcards.paper}/{snakemake.wildcards.figure}"
+        figure = snakemake.params.figure
         tables = {kind: [paths] if isinstance(paths, str) else list(paths) for kind, paths in snakemake.input.items()}
         plot_comparison(
             figure,

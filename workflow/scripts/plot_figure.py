@@ -6,7 +6,7 @@ from sgdline.runtime import job
 if __name__ == "__main__":
     with job(log=snakemake.log[0]):
         plot_figure(
-            f"{snakemake.wildcards.paper}/{snakemake.wildcards.figure}",
+            snakemake.params.figure,
             dict(snakemake.input.items()),
             settings=snakemake.params.settings,
             pdf=snakemake.output.pdf,

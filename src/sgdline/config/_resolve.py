@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from sgdline.config._analyses import check_analyses
+from sgdline.config._figures import check_tables, draws, figure_hint, own_figures
 from sgdline.config._files import ConfigFiles
 from sgdline.config._toys import check_toys
 from sgdline.config.declarations import AnalysisOptions, configuration_schema
@@ -25,12 +26,13 @@ from sgdline.declare.walker import Walker
 from sgdline.digests import Parameters, names_in, parameters_of
 from sgdline.entries import where_words
 from sgdline.errors import cause_words
+from sgdline.figures.spec import FigureSpec
 from sgdline.losses.base import Loss
 from sgdline.probes.base import PlannedOptions
 from sgdline.table_modules import table_modules
 from sgdline.train.rules.base import UpdateRule
 from sgdline.train.settings import LabelNoiseOptions
-from sgdline.workflow.layout import format_lr
+from sgdline.workflow.layout import figure_folder, format_lr
 from sgdline.workflow.runs import probe_options
 from sgdline.workflow.segments import measured_steps, segment_bounds
 
@@ -59,7 +61,7 @@ def resolve_config(
     Args:
         config: The merged YAML files, as Snakemake hands them over. Left as it is.
         files: The files that it was merged from; their own faults are reported as well, and all with file and line.
-        known_figures: Ids of the figures that can be drawn; None leaves the ids unchecked.
+        known_figures: Ids of the package's figures; None leaves ids unchecked. Figures by entry are always checked.
         figure_probes: Figure id -> probes that it draws; a figure without an entry needs none.
         comparing: Ids of the figures that compare runs: entries of `comparisons` draw them, and experiments do not.
         sample_figures: Ids of the figures that need the loss of every sample.
@@ -87,6 +89,7 @@ def resolve_config(
             _check_entry(model, ("models", name), faults)
         for name, dataset in _mapping(resolved, "datasets").items():
             _check_dataset(dataset, ("datasets", name), faults)
+        own = own_figures(resolved, faults)
         papers = sorted({figure.partition("/")[0] for figure in known_figures or ()})
         _check_run_names(resolved, raw, faults, papers)
         for name, experiment in _mapping(resolved, "experiments").items():
@@ -101,6 +104,7 @@ def resolve_config(
             _check_lr_unit(experiment, run, path, faults)
             _ask_analysis(experiment, run, path, faults)
             check_analyses(experiment, path, faults)
+            _check_own_figures(name, experiment, path, faults, own=own)
             _check_figures(
                 experiment,
                 _entry(raw, "experiments", name, "figures"),
@@ -115,7 +119,9 @@ def resolve_config(
             )
         for name, experiment in _mapping(resolved, "experiments").items():  # once it is known which of them are sound
             _check_start(name, experiment, resolved, raw, faults)
-        _check_comparisons(resolved, raw, faults, known=known_figures, probes=figure_probes or {}, comparing=comparing)
+        _check_comparisons(
+            resolved, raw, faults, known=known_figures, probes=figure_probes or {}, comparing=comparing, own=own
+        )
         _check_claims(resolved, raw, faults)
         check_toys(
             _mapping(resolved, "toys"),
@@ -124,6 +130,7 @@ def resolve_config(
             experiments=_names(raw, "experiments"),
             known=known_figures,
             drawn=toy_figures,
+            own=own,
         )
         _check_run(resolved, raw, faults, papers)
     faults.raise_if_any()
@@ -285,7 +292,11 @@ def _names_of_paper(config: Block, paper: str) -> list[str]:
     for block in config["comparisons"].values():
         for name in block["experiments"]:
             figures[name].append(block["figure"])
-    return [name for name, drawn in figures.items() if any(figure.startswith(f"{paper}/") for figure in drawn)]
+    return [
+        name
+        for name, drawn in figures.items()
+        if any(figure_folder(figure).startswith(f"{paper}/") for figure in drawn)
+    ]
 
 
 def _names_to_run(config: Block) -> list[str]:
@@ -670,6 +681,16 @@ def _measures(experiment: Block, probe: str) -> bool:
     return probe in probes or (probe == "interp" and _entry(probes, "line", "every") == 1)
 
 
+def _check_own_figures(
+    name: str, experiment: Block, path: KeyPath, faults: Faults, *, own: Mapping[str, FigureSpec]
+) -> None:
+    """A figure of the user's draws runs, and reads tables that the experiment makes."""
+    for position, figure in _sound(experiment.get("figures"), str):
+        here = (*path, "figures", Index(position))
+        if figure in own and not faults.under(here) and draws(own[figure], "run", here, faults):
+            check_tables(own[figure], experiment, name, here, faults)
+
+
 def _check_figures(
     experiment: Block,
     raw_figures: Any,
@@ -688,10 +709,12 @@ def _check_figures(
     steps, line = experiment.get("steps"), _entry(experiment, "probes", "line")
     for position, figure in _sound(raw_figures, str):
         here = (*path, "figures", Index(position))
+        if is_entry(figure):
+            continue
         if known is not None and figure not in known:
             # Better than the schema's words about the form of an id.
-            text = f"must be the id of a figure, got {value_words(figure)}. {name_hint(figure, known, kind='figures')}"
-            faults.add(here, text, replace=True)
+            hint = figure_hint(figure, known, kind="figures")
+            faults.add(here, f"must be the id of a figure, got {value_words(figure)}. {hint}", replace=True)
             continue
         if figure in comparing:
             faults.add(
@@ -763,13 +786,19 @@ def _check_comparisons(
     known: Collection[str] | None,
     probes: Mapping[str, Collection[str]],
     comparing: Collection[str],
+    own: Mapping[str, FigureSpec],
 ) -> None:
     experiments = _names(raw, "experiments")
     for name, block in _mapping(config, "comparisons").items():
         path: KeyPath = ("comparisons", name)
         figure = _entry(block, "figure")
-        if isinstance(figure, str) and known is not None and figure not in comparing:
-            hint = name_hint(figure, comparing, kind="figures that compare runs")
+        if is_entry(figure):
+            if figure not in own or faults.under((*path, "figure")):
+                continue
+            if not draws(own[figure], "comparison", (*path, "figure"), faults):
+                continue
+        elif isinstance(figure, str) and known is not None and figure not in comparing:
+            hint = figure_hint(figure, comparing, kind="figures that compare runs")
             text = f"must be the id of a figure that compares runs, got {value_words(figure)}. {hint}"
             faults.add((*path, "figure"), text, replace=True)
             continue
@@ -785,6 +814,8 @@ def _check_comparisons(
                 )
                 continue
             measured = _mapping(_mapping(config, "experiments"), experiment)
+            if is_entry(figure) and measured:
+                check_tables(own[figure], measured, experiment, here, faults)
             missing = [probe for probe in probes.get(str(figure), ()) if not _measures(measured, probe)]
             if missing and not faults.under(("experiments", experiment)):
                 faults.add(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from sgdline.config._figures import draws, figure_hint
 from sgdline.declare.build import build_thing
-from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
+from sgdline.declare.faults import Faults, Index, KeyPath, value_words
+from sgdline.declare.registry import is_entry
+from sgdline.figures.spec import FigureSpec
 from sgdline.toys.base import ToyOptions
 
 Block = Mapping[str, Any]
@@ -20,6 +23,7 @@ def check_toys(
     experiments: Collection[str],
     known: Collection[str] | None,
     drawn: Mapping[str, str] | None,
+    own: Mapping[str, FigureSpec],
 ) -> None:
     """Note what is wrong with names, figures and settings of toys.
 
@@ -30,6 +34,7 @@ def check_toys(
         experiments: Names of the experiments: `run` names both.
         known: Ids of the figures that can be drawn; None leaves the ids unchecked.
         drawn: Figure id -> kind of toy that it draws; None leaves unchecked whether a figure draws its toy.
+        own: What figures of the user's say about themselves, by their entries; faulty ones are left out.
     """
     folded = {name.casefold(): name for name in experiments}
     for name in raw:
@@ -49,6 +54,10 @@ def check_toys(
             for fault in options.faults():
                 faults.add((*path, *fault.path), fault.text)
         _check_figures(block, raw[name].get("figures"), path, faults, known=known, drawn=drawn)
+        for place, figure in enumerate(block.get("figures", ())):
+            here = (*path, "figures", Index(place))
+            if figure in own and not faults.under(here):
+                draws(own[figure], block["toy"], here, faults)
 
 
 def _undefined(toy: type) -> list[str]:
@@ -72,8 +81,8 @@ def _check_figures(
     kind = block["toy"]
     own = known if drawn is None else [figure for figure in known if drawn.get(figure) == kind]
     for position, figure in enumerate(raw_figures):
-        if isinstance(figure, str) and figure not in own:
-            hint = name_hint(figure, own, kind=f"figures of the toy {kind}")
+        if isinstance(figure, str) and not is_entry(figure) and figure not in own:
+            hint = figure_hint(figure, own, kind=f"figures of the toy {kind}")
             text = f"must be the id of a figure that draws the toy {kind}, got {value_words(figure)}. {hint}"
             # Better than the schema's words about the form of an id.
             faults.add((*path, "figures", Index(position)), text, replace=True)

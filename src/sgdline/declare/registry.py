@@ -104,7 +104,7 @@ def declaration(kind: str, name: str) -> type[Declared]:
     """
     parent = base(kind)
     if is_entry(name):
-        return _named_by_entry(kind, name, parent)
+        return declared_at(name, parent, words=KINDS[kind].words)
     if name not in names(kind):
         raise KeyError(f"{kind} must be one of {', '.join(names(kind))}, got {name!r}")
     module = import_module(f"sgdline.{_path(kind, name)}")
@@ -118,11 +118,20 @@ def declaration(kind: str, name: str) -> type[Declared]:
     return found[0]
 
 
-def _named_by_entry(kind: str, entry: str, parent: type[Declared]) -> type[Declared]:
-    place = KINDS[kind]
-    subject = f"The {place.words} {entry!r}"
+def declared_at(entry: str, parent: type[Declared], *, words: str) -> type[Declared]:
+    """Return the declaration that an entry names.
+
+    Args:
+        entry: Its module is imported.
+        parent: The class that all declarations of the kind derive from.
+        words: What a message calls a thing of the kind.
+
+    Raises:
+        EntryError: If the entry cannot be imported, or names no declaration of this kind.
+    """
+    subject = f"The {words} {entry!r}"
     with working_directory_importable(entry):
-        found: Any = named_by(entry, subject=subject, thing=f"declaration of {_with_article(place.words)}")
+        found: Any = named_by(entry, subject=subject, thing=f"declaration of {_with_article(words)}")
     declares: bool = isinstance(found, type) and issubclass(found, parent) and is_dataclass(found)
     missing = sorted(getattr(found, "__abstractmethods__", ())) if declares else []
     if missing:

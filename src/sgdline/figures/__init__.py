@@ -6,6 +6,8 @@ A figure ``paper/name`` lives in ``sgdline/figures/paper/name.py`` and holds
 - ``draw(tables, *, settings)``, which returns a matplotlib figure. Where the spec says `compares`, both are lists with
   one entry per run.
 
+A figure of the user's is named by an entry, see `sgdline.figures.base.Figure`; it works wherever an id does.
+
 Reading names and specs imports no matplotlib, so that a workflow can ask for all of them at its start.
 """
 
@@ -13,11 +15,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sgdline.declare.registry import is_entry
 from sgdline.errors import SgdlineError
+from sgdline.figures.base import draw_own, own_spec, own_specs
 from sgdline.figures.spec import FigureSpec
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-__all__ = ["FigureSpec", "available", "plot_comparison", "plot_figure", "spec", "tables_by_run"]
+__all__ = ["FigureSpec", "available", "plot_comparison", "plot_figure", "spec", "specs", "tables_by_run"]
 
 _ROOT = Path(__file__).parent
 
@@ -51,27 +55,41 @@ def spec(figure_id: str) -> FigureSpec:
     """Return what a figure says about itself, without importing matplotlib.
 
     Args:
-        figure_id: One of `available()`.
+        figure_id: One of `available()`, or the entry of a figure of the user's.
 
     Raises:
         SgdlineError: If there is no such figure; the message names the nearest one.
     """
+    if is_entry(figure_id):
+        return own_spec(figure_id)
     found = _module(figure_id).SPEC
     if not isinstance(found, FigureSpec) or found.id != figure_id:
         raise TypeError(f"SPEC of figure {figure_id!r} must be a FigureSpec of that id, got {found!r}")
     return found
 
 
+def specs(config: Mapping[str, Any]) -> dict[str, FigureSpec]:
+    """Return all figures by their ids: the package's, and those that a configuration names by entry.
+
+    Args:
+        config: A checked configuration.
+
+    Raises:
+        EntryError: If a figure of the user's can no longer be imported.
+    """
+    return {figure: spec(figure) for figure in available()} | own_specs(config)
+
+
 def facts_for_config() -> dict[str, Any]:
     """Return what `sgdline.config.resolve_config` has to know of the figures, as its keyword arguments."""
-    specs = {figure: spec(figure) for figure in available()}
+    known = {figure: spec(figure) for figure in available()}
     return {
-        "known_figures": list(specs),
-        "figure_probes": {figure: found.probes for figure, found in specs.items()},
-        "comparing": [figure for figure, found in specs.items() if found.compares],
-        "sample_figures": [figure for figure, found in specs.items() if found.samples],
-        "theory_figures": [figure for figure, found in specs.items() if found.theory],
-        "toy_figures": {figure: found.toy for figure, found in specs.items() if found.toy},
+        "known_figures": list(known),
+        "figure_probes": {figure: found.probes for figure, found in known.items()},
+        "comparing": [figure for figure, found in known.items() if found.compares],
+        "sample_figures": [figure for figure, found in known.items() if found.samples],
+        "theory_figures": [figure for figure, found in known.items() if found.theory],
+        "toy_figures": {figure: found.toy for figure, found in known.items() if found.toy},
     }
 
 
@@ -86,7 +104,7 @@ def plot_figure(
     """Read the tables of a run or of a toy, draw one figure and put its PDF and PNG in place.
 
     Args:
-        figure_id: One of `available()`.
+        figure_id: One of `available()`, or the entry of a figure of the user's.
         tables: Kind of table -> file; at least the kinds that the figure's spec names; optional ones may be left out.
         settings: The run: experiment, dataset, model, lr, batch_size, seed, steps, the config blocks
             `optimizer`, `schedule` and `start_from`, and of the blocks `analysis` and `probes` the entries that the
@@ -95,7 +113,7 @@ def plot_figure(
         png: The same picture as pixels, 200 dpi.
 
     Raises:
-        SgdlineError: If the figure is unknown, or a table is missing or damaged.
+        SgdlineError: If the figure is unknown, a table is missing or damaged, or a figure of the user's draws nothing.
         ValueError: If `tables` lacks a kind that the figure reads.
     """
     _plot(figure_id, _read(figure_id, tables), settings=settings, pdf=pdf, png=png)
@@ -112,7 +130,7 @@ def plot_comparison(
     """Read the tables of several runs, draw one figure that compares them and put its PDF and PNG in place.
 
     Args:
-        figure_id: One of `available()` whose spec says `compares`.
+        figure_id: As for `plot_figure`; its spec says `compares`.
         tables: As for `plot_figure`, one mapping per run.
         settings: As for `plot_figure`, one mapping per run.
         pdf: As for `plot_figure`.
@@ -131,7 +149,7 @@ def tables_by_run(figure_id: str, tables: Mapping[str, Sequence[str | Path]]) ->
     Tables of one run lie in one folder. Every run has those that the figure needs; some may have its optional ones.
 
     Args:
-        figure_id: One of `available()` whose spec says `compares`.
+        figure_id: As for `plot_figure`; its spec says `compares`.
         tables: Kind of table -> files, in the order of the runs; at least the kinds that the figure's spec names.
     """
     folders = [Path(path).parent for path in tables[spec(figure_id).tables[0]]]
@@ -141,7 +159,7 @@ def tables_by_run(figure_id: str, tables: Mapping[str, Sequence[str | Path]]) ->
 
 def _read(figure_id: str, tables: Mapping[str, str | Path]) -> dict[str, pa.Table]:
     # Imported lazily: naming and listing figures must stay free of pyarrow's and matplotlib's import time.
-    from sgdline.tables import kind_of, read_table
+    from sgdline.tables import kind_at, read_table
 
     entry = spec(figure_id)
     missing = [kind for kind in entry.tables if kind not in tables]
@@ -149,16 +167,23 @@ def _read(figure_id: str, tables: Mapping[str, str | Path]) -> dict[str, pa.Tabl
         raise ValueError(f"tables of figure {figure_id!r} must hold {list(entry.tables)}, got none for {missing}")
     wanted = [*entry.tables, *(kind for kind in entry.optional_tables if kind in tables)]
     # Sample losses can be larger than the memory, and no figure draws them as they are.
-    columns = {kind: [name for name in kind_of(kind).schema.names if name != "sample_loss"] for kind in wanted}
-    return {kind: read_table(tables[kind], kind, columns=columns[kind]) for kind in wanted}
+    kinds = [kind_at(tables[name], name) for name in wanted]
+    columns = {kind.name: [name for name in kind.schema.names if name != "sample_loss"] for kind in kinds}
+    return {kind.name: read_table(tables[kind.name], kind, columns=columns[kind.name]) for kind in kinds}
 
 
 def _plot(figure_id: str, tables: Any, *, settings: Any, pdf: str | Path, png: str | Path) -> None:
+    from matplotlib.figure import Figure as Picture
+
     from sgdline.figures import style
 
-    draw: Callable[..., Figure] = _module(figure_id).draw
+    draw: Callable[..., Figure] = partial(draw_own, figure_id) if is_entry(figure_id) else _module(figure_id).draw
     with style.applied():
         figure = draw(tables, settings=settings)
+        if not isinstance(figure, Picture):
+            raise SgdlineError(
+                f"draw of {figure_id} must return a matplotlib Figure, got {type(figure).__name__}. Return the figure."
+            )
         try:
             style.settle(figure)
             _save(figure, Path(pdf), Path(png))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class FigureSpec:
     """The contents-page entry of one figure; the module that holds it also holds `draw`."""
 
-    id: str  # "linesearch/fig2_lines", the module's place below sgdline.figures
+    id: str  # "linesearch/fig2_lines", the module's place below sgdline.figures; or the entry of a figure of the user's
     title: str  # one line, printed above the picture
     tables: tuple[str, ...]  # kinds of tables that `draw` reads (sgdline.table_modules)
     probes: tuple[str, ...] = ()  # probes that the experiment must have
@@ -18,7 +18,7 @@ class FigureSpec:
     compares: bool = False  # draws all runs of a comparison at once, not one run of an experiment
     samples: bool = False  # needs the loss of every sample: probes.line.sample_losses
     theory: bool = False  # draws what the theory of the stationary state predicts: the update rule must have one
-    toy: str | None = None  # draws a toy of this kind, a module of sgdline.toys, and no run
+    toy: str | None = None  # draws a toy of this kind, a name or an entry, and no run
 
     @property
     def subject(self) -> str:

@@ -14,7 +14,10 @@ from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Pattern, 
 if TYPE_CHECKING:
     from sgdline.tables import Kind
 
-FigureId = Annotated[str, Pattern("^[a-z0-9_]+/[a-z0-9_]+$")]
+# An id, or the entry of a figure of the user's.
+FigureId = Annotated[
+    str, Pattern("^([a-z0-9_]+/[a-z0-9_]+|.*:.*)$"), Words("an id, paper/figure, or an entry, folder/file.py:Name")
+]
 FigureIds = Annotated[tuple[FigureId, ...], Unique()]
 LearningRate = Annotated[float, Gt(0), Le(1e30)]
 Coordinate = Annotated[float, Ge(-1e6), Le(1e6)]

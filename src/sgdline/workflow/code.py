@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgdline.declare.registry import code_of
+from sgdline.declare.registry import code_of, is_entry
 from sgdline.table_modules import table_modules
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import Config, experiment_of, probe_named
@@ -51,6 +51,6 @@ def table_modules_of(kind: str) -> list[str]:
     return [f"sgdline.{table_modules()[kind]}"] if kind in table_modules() else []
 
 
-def figure_module(figure: str) -> str:
-    """Return the module of a figure, "paper/figure"."""
-    return f"sgdline.figures.{figure.replace('/', '.')}"
+def figure_code(figure: str) -> str:
+    """Return the module of a figure, or its entry."""
+    return figure if is_entry(figure) else f"sgdline.figures.{figure.replace('/', '.')}"

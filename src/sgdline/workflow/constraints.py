@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from sgdline.declare.registry import label, names
-from sgdline.workflow.layout import format_lr
+from sgdline.workflow.layout import figure_folder, format_lr
 from sgdline.workflow.runs import Config
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def wildcard_constraints(config: Config) -> dict[str, str]:
         "toy": one_of(config["toys"]),
         "start": r"[^/]+/[^/]+/[^/]+",
         "paper": "[a-z0-9]+",
-        "figure": "[a-z0-9_]+",
+        "figure": r"\w+",
     }
 
 
@@ -67,6 +67,6 @@ def figures_of(subject: str, *, specs: Mapping[str, FigureSpec]) -> str:
 
     Args:
         subject: "run", "comparison" or "toy".
-        specs: Figures by their id.
+        specs: Figures by their id or entry.
     """
-    return one_of(figure.partition("/")[2] for figure, spec in specs.items() if spec.subject == subject)
+    return one_of(figure_folder(figure).partition("/")[2] for figure, spec in specs.items() if spec.subject == subject)

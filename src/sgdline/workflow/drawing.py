@@ -6,12 +6,14 @@ import copy
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sgdline.declare.registry import label
 from sgdline.declare.schema import shared_fields
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import (
     Config,
     experiment_of,
     probe_block,
+    probe_named,
     probe_options,
     rule_of,
     run_labels,
@@ -37,6 +39,7 @@ def figure_settings(config: Config, run: RunKey, spec: FigureSpec) -> dict[str, 
     """Return the labels and settings of a run that a figure is drawn with."""
     block = experiment_of(config, run)
     rule = rule_of(config, run)
+    measured = set(map(label, block["probes"]))
     theory = rule.stationary_theory()
     return {
         **run_labels(config, run),
@@ -50,7 +53,7 @@ def figure_settings(config: Config, run: RunKey, spec: FigureSpec) -> dict[str, 
         "probes": {
             probe: _measured_as(config, run, probe)
             for probe in spec.probes
-            if probe in block["probes"]  # lines of every update are used instead of interp
+            if probe in measured  # lines of every update are used instead of interp
         },
     }
 
@@ -58,7 +61,8 @@ def figure_settings(config: Config, run: RunKey, spec: FigureSpec) -> dict[str, 
 def _measured_as(config: Config, run: RunKey, probe: str) -> dict[str, Any]:
     """Return how a probe measures a run, what it shares with other probes included."""
     block = measurement(probe_block(config, run.experiment, probe))
-    shared = [block.pop(name) for name in shared_fields(probe_options(probe))]
+    declared = probe_options(probe_named(config, run.experiment, probe))
+    shared = [block.pop(name) for name in shared_fields(declared)]
     return {key: entry for part in (*shared, block) for key, entry in part.items()}
 
 

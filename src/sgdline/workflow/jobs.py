@@ -12,8 +12,9 @@ from sgdline.analysis.made import Analysed
 from sgdline.declare.registry import code_of, is_entry, label
 from sgdline.digests import code_digest, entry_digest
 from sgdline.errors import SgdlineError
+from sgdline.figures.base import own_caption
 from sgdline.workflow import claims, code, constraints, drawing, slices, starts, tables
-from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, run_key
+from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, figure_folder, run_key
 from sgdline.workflow.runs import (
     Config,
     every_run,
@@ -56,7 +57,7 @@ class Jobs:
 
     Attributes:
         config: The checked configuration.
-        figures: All figures by their id.
+        figures: All figures by their id or entry.
         folder: Where the scripts and the captions of the workflow are.
     """
 
@@ -76,6 +77,10 @@ class Jobs:
     def runs(self) -> list[RunKey]:
         """All runs that are asked for."""
         return runs(self.config)
+
+    @cached_property
+    def _by_folder(self) -> Mapping[str, FigureSpec]:
+        return {figure_folder(figure): spec for figure, spec in self.figures.items()}
 
     @cached_property
     def starts(self) -> Mapping[str, RunKey]:
@@ -153,7 +158,8 @@ class Jobs:
             kinds: Iterable[str] = spec.tables
             if spec.optional_tables:
                 kinds = self.comparison_tables(wildcards) if spec.compares else self.figure_tables(wildcards)
-            return self.code(script, code.figure_module(spec.id), *map(code.table_module, kinds))
+            modules = [module for kind in kinds for module in code.table_modules_of(kind)]
+            return self.code(script, code.figure_code(spec.id), *modules)
 
         return digest
 
@@ -303,6 +309,10 @@ class Jobs:
 
     # --- figures ------------------------------------------------------------------------------------------------------
 
+    def figure(self, wildcards: Wildcards) -> str:
+        """Return the id or the entry of a figure."""
+        return self._spec(wildcards).id
+
     def figure_tables(self, wildcards: Wildcards) -> dict[str, str]:
         """Return the tables that a figure reads of a run, by kind."""
         run = run_key(wildcards)
@@ -329,6 +339,9 @@ class Jobs:
 
     def caption(self, wildcards: Wildcards) -> str:
         """Return the caption of a figure; the report knows no wildcards in the name of a caption's file."""
+        figure = self.figure(wildcards)
+        if is_entry(figure):
+            return own_caption(figure)
         path = self.folder / "report" / wildcards.paper / f"{wildcards.figure}.rst"
         return path.read_text(encoding="utf-8")
 
@@ -423,7 +436,7 @@ class Jobs:
     # --- of a run -----------------------------------------------------------------------------------------------------
 
     def _spec(self, wildcards: Wildcards) -> FigureSpec:
-        return self.figures[f"{wildcards.paper}/{wildcards.figure}"]
+        return self._by_folder[f"{wildcards.paper}/{wildcards.figure}"]
 
     def _analysis(self, wildcards: Wildcards) -> Analysed:
         analysis, experiment = wildcards.analysis, wildcards.experiment

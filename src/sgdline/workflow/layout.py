@@ -9,9 +9,13 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
+from sgdline.declare.registry import is_entry, label
+
 # What a results folder is going to hold, see sgdline.expected.
 RECORD = "expected.json"
 PICTURES = ("png", "pdf")
+# Where the pictures of figures by entry lie, beside those of the papers.
+OWN_FIGURES = "own"
 # What the claims of a paper, and of all papers together, are written to.
 CLAIM_FILES = {"claims": "claims.csv", "pooled": "claims_over_seeds.csv", "summary": "summary.md"}
 
@@ -91,6 +95,15 @@ def run_label(run: NamesRun) -> str:
     return f"{run.experiment}_{run.model}_lr{run.lr}_bs{run.batch_size}_seed{run.seed}"
 
 
+def figure_folder(figure: str) -> str:
+    """Return the folder of a figure's pictures, below that of all figures: its id, or `own/Name` of an entry.
+
+    Args:
+        figure: "paper/figure", or the entry of a figure of the user's.
+    """
+    return f"{OWN_FIGURES}/{label(figure)}" if is_entry(figure) else figure
+
+
 @dataclass(frozen=True)
 class Layout:
     """Files of one results folder.
@@ -137,11 +150,11 @@ class Layout:
         """Return a picture of a run, or of the comparison or toy of that name.
 
         Args:
-            figure: "paper/figure".
+            figure: "paper/figure", or the entry of a figure of the user's.
             subject: What it shows.
             suffix: One of `PICTURES`.
         """
-        return self._below(f"figures/{figure}/{_label(subject)}.{suffix}")
+        return self._below(f"figures/{figure_folder(figure)}/{_label(subject)}.{suffix}")
 
     def claims(self, name: str, paper: str | None = None) -> str:
         """Return a file of claims.

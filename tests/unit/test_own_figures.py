@@ -1,0 +1,233 @@
+"""Figures of one's own, by entry: checked with the configuration, drawn from tables of one's own too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from sgdline.config import ConfigError, resolve_config
+from sgdline.digests import entry_digest
+from sgdline.errors import SgdlineError
+from sgdline.figures import facts_for_config, plot_comparison, plot_figure, specs, tables_by_run
+from sgdline.tables import Kind, write_table
+from sgdline.workflow.jobs import Jobs
+from sgdline.workflow.runs import runs
+
+ROOT = Path(__file__).parents[2]
+FIGURES = '''
+"""The caption of the file."""
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sgdline.figures.base import Figure
+from sgdline.probes.base import EveryOptions
+from sgdline.toys.base import ToyOptions
+
+@dataclass(frozen=True, kw_only=True)
+class Heights(EveryOptions):
+    def measured_by(self):
+        raise NotImplementedError
+
+@dataclass(frozen=True, kw_only=True)
+class Curve(Figure):
+    """The caption
+    of the class."""
+    reads: ClassVar = ("Heights",)
+
+    def draw(self, tables, *, settings):
+        import heights_beside
+        return heights_beside.picture(tables["Heights"]["height"], settings["probes"]["Heights"]["every"])
+
+@dataclass(frozen=True, kw_only=True)
+class Curves(Curve):
+    compares: ClassVar = True
+
+    def draw(self, tables, *, settings):
+        return len(tables), len(settings)
+
+@dataclass(frozen=True, kw_only=True)
+class curve(Curve):
+    """Differs from Curve in one capital letter."""
+
+@dataclass(frozen=True, kw_only=True)
+class Fits(Curve):
+    reads: ClassVar = ("line_fits",)
+
+@dataclass(frozen=True, kw_only=True)
+class Bowl(Figure):
+    toy: ClassVar = "quadratic_descent"
+
+    def draw(self, tables, *, settings):
+        return None
+
+@dataclass(frozen=True, kw_only=True)
+class Rain(Bowl):
+    toy: ClassVar = "walk/mine.py:Drops"
+
+@dataclass(frozen=True, kw_only=True)
+class Drops(ToyOptions):
+    def simulate(self):
+        raise NotImplementedError
+
+    def table(self):
+        raise NotImplementedError
+
+@dataclass(frozen=True, kw_only=True)
+class Undrawn(Figure):
+    reads: ClassVar = ("trace",)
+
+@dataclass(frozen=True, kw_only=True)
+class Tableless(Curve):
+    reads: ClassVar = ()
+
+@dataclass(frozen=True, kw_only=True)
+class Text(Curve):
+    reads: ClassVar = ("trace")
+
+@dataclass(frozen=True, kw_only=True)
+class Both(Curve):
+    toy: ClassVar = "quadratic_descent"
+
+@dataclass(frozen=True, kw_only=True)
+class Needy(Curve):
+    window: int
+'''
+BESIDE = """
+from matplotlib.figure import Figure
+
+def picture(heights, every):
+    figure = Figure()
+    figure.subplots().plot(heights, label=str(every))
+    return figure
+"""
+RUN = {"dataset": "d", "models": ["m"], "lr": [0.1], "batch_size": [64], "seed": [0], "steps": 20}
+FACTS = facts_for_config()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "walk"  # called as a paper is
+    folder.mkdir()
+    folder.joinpath("mine.py").write_text(FIGURES)
+    folder.joinpath("heights_beside.py").write_text(BESIDE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def resolved(
+    *figures: str, compared: str = "walk/mine.py:Curves", toy: str = "walk/mine.py:Bowl", **changes: Any
+) -> dict[str, Any]:
+    experiment = RUN | {"probes": {"walk/mine.py:Heights": {"every": 5}}, "figures": list(figures)}
+    return resolve_config(
+        {
+            "results": "out",
+            "datasets": {"d": {"source": "digits", "train": 640}},
+            "models": {"m": {"entry": "sgdline.models:mlp"}},
+            "experiments": {"a": experiment, "b": experiment | {"figures": []}},
+            "comparisons": {"all": {"figure": compared, "experiments": ["a", "b"]}},
+            "toys": {"bowl": {"toy": "quadratic_descent", "figures": [toy]}},
+            **changes,
+        },
+        **FACTS,
+    )
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        (
+            "walk/mine.py",
+            "got 'walk/mine.py'. A figure of your own is named by its file and its class: walk/mine.py:Name.",
+        ),
+        (f"{'x' * 300}.py:Curve", "must name a file that exists, got none at "),
+        ("yours.py:Curve", "must name a file that exists, got none at "),
+        ("walk/mine.py:Curv", "got no 'Curv' there. Did you mean 'Curve'?"),
+        ("walk/mine.py:", "got another form. Write the place, a colon and the name of the declaration of a figure."),
+        (
+            "walk/mine.py:Heights",
+            "must name a frozen dataclass that derives from sgdline.figures.base.Figure, got Heig",
+        ),
+        ("walk/mine.py:Undrawn", "must define draw(self, tables, *, settings), got none. Define it."),
+        ("walk/mine.py:Tableless", "must read at least one table, got none."),
+        ("walk/mine.py:Text", "must read a tuple of kinds of tables, got 'trace'."),
+        ("walk/mine.py:Both", "must draw either a toy or runs, got both."),
+        ("walk/mine.py:Needy", "must have a default for every option, got none for window."),
+        ("walk/mine.py:Fits", "must read tables that experiments.a makes, got 'line_fits' in walk/mine.py:Fits. Known"),
+        ("walk/mine.py:Curves", "must be a figure of a single run, got walk/mine.py:Curves, which draws several runs."),
+        (
+            "walk/mine.py:Bowl",
+            "got walk/mine.py:Bowl, which draws the toy quadratic_descent. Move it to the figures of",
+        ),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_one_fault_before_any_job(figure: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolved("walk/mine.py:Curve", figure)
+    [fault] = caught.value.faults
+    assert fault.startswith("experiments.a.figures[1] ")
+    assert words in fault
+
+
+def test_a_figure_is_named_where_what_it_draws_is() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolved(compared="walk/mine.py:Curve", toy="walk/mine.py:Fits")
+    assert [fault.partition(", which")[0] for fault in caught.value.faults] == [
+        "comparisons.all.figure must be a figure that compares runs, got walk/mine.py:Curve",
+        "toys.bowl.figures[0] must be a figure of the toy quadratic_descent, got walk/mine.py:Fits",
+    ]
+    with pytest.raises(ConfigError, match=r"figures\[1\] must be called otherwise than walk/mine.py:Curve, got "):
+        resolved("walk/mine.py:Curve", "walk/mine.py:curve")
+    lines = RUN | {"probes": {"line": {"every": 5}}}
+    with pytest.raises(
+        ConfigError, match=r"comparisons.all.experiments\[0\] must read .* experiments.b makes, got 'He"
+    ):
+        resolved(
+            experiments={"b": lines},
+            comparisons={"all": {"figure": "walk/mine.py:Curves", "experiments": ["b"]}},
+        )
+
+
+def test_jobs_of_a_figure_depend_on_its_tables_and_its_file(here: Path) -> None:
+    config = resolved("walk/mine.py:Curve")
+    with pytest.raises(ConfigError, match=r"run\[0\] must be a paper that the configuration draws, got walk"):
+        resolved("walk/mine.py:Curve", run=["walk"])
+    jobs = Jobs(config, figures=specs(config), folder=ROOT / "workflow")
+    assert [file for file in jobs.figure_files() if file.endswith("png")] == [
+        "out/figures/own/Curve/a_m_lr0.1_bs64_seed0.png",
+        "out/figures/own/Curves/all.png",
+        "out/figures/own/Bowl/bowl.png",
+    ]
+    run = runs(config)[0]
+    labels = {name: str(getattr(run, name)) for name in ("experiment", "model", "lr", "batch_size", "seed")}
+    wildcards: Any = SimpleNamespace(**labels, paper="own", figure="Curve")
+    assert jobs.figure_tables(wildcards) == {"Heights": "out/a/m/lr0.1_bs64_seed0/Heights.arrow"}
+    assert jobs.figure_settings(wildcards)["probes"] == {"Heights": {"every": 5}}
+    assert (jobs.figure(wildcards), jobs.caption(wildcards)) == ("walk/mine.py:Curve", "The caption\nof the class.")
+    assert jobs.caption(SimpleNamespace(paper="own", figure="Curves")) == "The caption of the file."
+    before = jobs.drawing_code("plot_figure.py")(wildcards)
+    assert before.endswith(f" {entry_digest('walk/mine.py:Curve')}")
+    compared: Any = SimpleNamespace(paper="own", figure="Curves", comparison="all")
+    assert [len(files) for files in jobs.comparison_tables(compared).values()] == [2]
+    rain = resolved(toys={"rain": {"toy": "walk/mine.py:Drops", "figures": ["walk/mine.py:Rain"]}})
+    assert {figure: found.tables for figure, found in specs(rain).items() if ":" in figure} == {
+        "walk/mine.py:Rain": ("Drops",),
+        "walk/mine.py:Curves": ("Heights",),
+    }
+
+
+def test_a_figure_reads_tables_of_ones_own_and_returns_a_picture(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heights = Kind("Heights", rule="", schema=pa.schema([pa.field("height", pa.float64(), nullable=False)]))
+    write_table("Heights.arrow", heights, {"height": [1.0, 2.0]}, provenance={"code": ""})
+    drawn: list[Any] = []
+    monkeypatch.setattr("sgdline.figures._save", lambda figure, pdf, png: drawn.extend(figure.axes[0].lines))
+    monkeypatch.setattr("sgdline.figures.style.settle", lambda figure: None)
+    tables, settings = {"Heights": "Heights.arrow"}, {"probes": {"Heights": {"every": 5}}}
+    plot_figure("walk/mine.py:Curve", tables, settings=settings, pdf="a.pdf", png="a.png")
+    assert [(list(line.get_ydata()), line.get_label()) for line in drawn] == [([1.0, 2.0], "5")]
+    by_run = tables_by_run("walk/mine.py:Curves", {"Heights": ["Heights.arrow"]})
+    with pytest.raises(SgdlineError, match=r"draw of walk/mine.py:Curves must return a matplotlib Figure, got tuple\."):
+        plot_comparison("walk/mine.py:Curves", by_run, settings=[settings], pdf="a.pdf", png="a.png")
