@@ -53,7 +53,7 @@ def describe(name: str | None) -> str:
     own = {_block_name(part): part for part in parts if not issubclass(part, registry.Declared)}
     named["block"] = own
     if name is None:
-        return "\n".join(f"{kind}: {', '.join(things)}" for kind, things in named.items())
+        return "\n".join(f"{kind}: {', '.join(things) or 'none of the package'}" for kind, things in named.items())
     everything = {name: part for things in reversed(named.values()) for name, part in things.items()}
     if not registry.is_entry(name) and name not in everything:
         hint = name_hint(name, everything, kind="names")
