@@ -220,6 +220,11 @@ def _imports(path: Path, here: Path) -> list[Path]:
     return [file.resolve() for file in found if file is not None]
 
 
+def _only_checks(path: Path) -> bool:
+    """Return whether a file helps to declare and to check options: results depend on the options alone."""
+    return path.parent == _ROOT / "declare" and path.name != "build.py"
+
+
 def covered_files(*roots: str | Path) -> list[Path]:
     """Return the source files that a digest of `roots` covers, sorted.
 
@@ -242,7 +247,7 @@ def covered_files(*roots: str | Path) -> list[Path]:
     covered: set[Path] = set()
     while waiting:
         path = waiting.pop()
-        if path not in covered:
+        if path not in covered and not _only_checks(path):
             covered.add(path)
             waiting.extend(_imports(path, Path.cwd()))
     return sorted(covered)

@@ -313,6 +313,7 @@ def test_a_slice_holds_every_setting_of_a_training() -> None:
         "drop_last": True,
         "lr_unit": "absolute",
         "micro_batch": None,
+        "loss": {"name": "cross_entropy"},
         "optimizer": {
             "name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "gradient": "mean",
             "noise": {"factor": 0.0, "reading": "variance", "batch_size": "auto"},

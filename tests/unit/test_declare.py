@@ -177,12 +177,11 @@ from typing import Annotated
 
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge
-from sgdline.probes.base import ProbeOptions
+from sgdline.probes.base import EveryOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientNoise(ProbeOptions):
-    every: Annotated[int, Ge(1)] = 100
+class GradientNoise(EveryOptions):
     draws: Annotated[int, Ge(2)] = 8
 
     def faults(self, run: RunFacts) -> Iterator[Fault]:
@@ -191,10 +190,16 @@ class GradientNoise(ProbeOptions):
         if 1 in run.batch_sizes.values():
             yield Fault(("batch_size",), "must be above 1, got 1. Raise it.", of_experiment=True)
 
+    def measured_by(self):
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, kw_only=True)
-class Odd(ProbeOptions):
+class Odd(EveryOptions):
     every: complex = 1j
+
+    def measured_by(self):
+        raise NotImplementedError
 
 
 class Plain:

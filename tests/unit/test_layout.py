@@ -15,6 +15,7 @@ from small_runs import prepare_digits, training_settings
 from torch import nn
 
 from sgdline.data.images import load_images
+from sgdline.declare.schema import as_json
 from sgdline.train.convolutions import FragileConvolutions
 from sgdline.train.loop import Trainer
 
@@ -22,10 +23,12 @@ from sgdline.train.loop import Trainer
 PROGRAM = """
 import json, sys
 from pathlib import Path
+from sgdline.declare.build import build
 from sgdline.train.run import train_run
+from sgdline.train.settings import TrainingSettings
 
 folder, block = Path(sys.argv[1]), json.loads(sys.argv[2])
-train_run(folder / "digits.arrow", trace=folder / "trace.arrow", checkpoints=folder / "c", settings=block, facts={})
+train_run(folder / "digits.arrow", trace=folder / "trace.arrow", checkpoints=folder / "c", settings=build(TrainingSettings, block), facts={})
 assert "torch._dynamo" not in sys.modules  # two seconds in every job
 """
 
@@ -46,7 +49,7 @@ def model(entry: str, **kwargs: Any) -> dict[str, Any]:
 
 def test_a_narrow_residual_net_can_be_trained(dataset: Path) -> None:
     narrow = training_settings(model=model("resnet18_plain", width=4), steps=3, segments=[[0, 3]])
-    arguments = [str(dataset.parent), json.dumps(narrow)]
+    arguments = [str(dataset.parent), json.dumps(as_json(narrow, complete=True))]
     ended = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 

@@ -18,13 +18,13 @@ from small_runs import RESNET, line_settings, prepare_digits, training_settings
 from sgdline.analysis.intervals import average_intervals, measure_intervals
 from sgdline.data.images import load_images
 from sgdline.engine import trial
+from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.plan import Plan, PlanReport, read_plan, write_plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
 from sgdline.probes import planning
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.interp import probe as interp
-from sgdline.probes.line import probe as line
 from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
@@ -272,14 +272,15 @@ def test_the_sign_of_a_loss_says_whether_the_answer_was_right() -> None:
     nan, inf = math.nan, math.inf
     outputs = torch.tensor([[2.0, 0.0], [2.0, 0.0], [500.0, 0.0], [0.0, 500.0], [1.0, 1.0], [nan, 0.0], [0.0, nan]])
     targets = torch.tensor([0, 1, 0, 1, 1, 0, 1])
-    signed = interp.signed_cross_entropy(outputs, targets)
-    assert torch.equal(signed.abs().nan_to_num(-1), line.cross_entropy(outputs, targets).abs().nan_to_num(-1))
+    signed_loss = interp.signed(cross_entropy)
+    signed = signed_loss(outputs, targets)
+    assert torch.equal(signed.abs().nan_to_num(-1), cross_entropy(outputs, targets).abs().nan_to_num(-1))
     assert (signed[2], signed[3]) == (0.0, 0.0)  # right, and without any loss
     loss, accuracy = interp._summary(signed[None, :5])[0]
-    assert loss == pytest.approx(float(line.cross_entropy(outputs, targets)[:5].double().mean()), rel=1e-12)
+    assert loss == pytest.approx(float(cross_entropy(outputs, targets)[:5].double().mean()), rel=1e-12)
     assert accuracy == pytest.approx(3 / 5)
     assert interp._summary(signed[None])[0][1] == pytest.approx(3 / 7)
-    worst = interp.signed_cross_entropy(torch.tensor([[-inf, 0.0]]), torch.tensor([0]))
+    worst = signed_loss(torch.tensor([[-inf, 0.0]]), torch.tensor([0]))
     assert interp._summary(worst[None]).tolist() == [[inf, 0.0]]
 
 

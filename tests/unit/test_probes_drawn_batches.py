@@ -125,15 +125,16 @@ def test_others_share_no_image(dataset: Path) -> None:
 def test_chunks_share_a_pass_where_that_changes_nothing(dataset: Path, model: str, together: bool) -> None:
     training = settings(model)
     trainer, images = trainer_of(dataset, training)
-    plan = BatchLosses(trainer.model, images, training, validation=True).engine.network.plan
+    plan = BatchLosses(trainer, images, training, validation=True).engine.network.plan
     assert plan.chunks_per_pass == (8 if together else 1)
     assert plan.in_place == (model == "uncopyable")
 
 
 def test_statistics_that_nobody_knows_of_keep_chunks_apart(dataset: Path) -> None:
     training = settings()
-    _, images = trainer_of(dataset, training)
-    engine = BatchLosses(OwnNormalisation(), images, training, validation=False).engine
+    trainer, images = trainer_of(dataset, training)
+    trainer.model = OwnNormalisation()
+    engine = BatchLosses(trainer, images, training, validation=False).engine
     assert engine.network.plan.chunks_per_pass == 1
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,7 @@ def test_a_start_without_finite_products_is_one_sentence(
 def test_an_eigenvalue_that_does_not_converge_is_no_unit(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sharpness._SETTINGS, "tolerance", 1e-12)
-    monkeypatch.setitem(sharpness._SETTINGS, "max_products", 80)
+    monkeypatch.setattr(sharpness, "_OPTIONS", replace(sharpness._OPTIONS, tolerance=1e-12, max_products=80))
     with pytest.raises(SgdlineError, match=r"lr_unit must be .*\([\d.]+, not converged after \d+ products\)"):
         measure(dataset, tmp_path / "none.json", sharp())
     assert not list(tmp_path.glob("none*"))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sgdline.data.images import load_images
 from sgdline.declare.build import build_thing
 from sgdline.errors import SgdlineError
+from sgdline.losses.cross_entropy import CrossEntropy
 from sgdline.models import mlp
 from sgdline.models.parameters import ParameterVector, buffers_of
 from sgdline.probes.segment import probe_segment
@@ -131,7 +132,12 @@ def quadratic_moves(block: dict[str, Any], *, updates: int, mu: float) -> tuple[
         loss = model.loss()
         loss.backward()
         landscape = Landscape(
-            model, vector, batch_of(4), float(loss.detach()), chunks=lambda: [batch_of(4), batch_of(3)]
+            model,
+            vector,
+            batch_of(4),
+            float(loss.detach()),
+            loss=CrossEntropy(),
+            chunks=lambda: [batch_of(4), batch_of(3)],
         )
         visited.append(vector.value.clone())
         moves.append(rule.move(vector.value, vector.gradient.clone(), step=step, lr=mu, landscape=landscape))
@@ -342,7 +348,7 @@ def test_a_landscape_measures_batch_and_training_set_and_puts_everything_back() 
     start = nn.utils.parameters_to_vector(reference.parameters()).detach()
     vector = ParameterVector(model)
     batch, chunks = random_batch(9, seed=1), [random_batch(8, seed=2), random_batch(8, seed=3), random_batch(3, seed=4)]
-    landscape = Landscape(model, vector, batch, 1.0, chunks=lambda: chunks)
+    landscape = Landscape(model, vector, batch, 1.0, loss=CrossEntropy(), chunks=lambda: chunks)
     away = 0.3 * torch.randn(len(start), dtype=torch.float64, generator=torch.Generator().manual_seed(9))
 
     before = (vector.value.clone(), buffers_of(model), torch.get_rng_state())
@@ -366,7 +372,7 @@ def test_a_failing_measurement_puts_everything_back_too() -> None:
     good = random_batch(4, seed=1)
     bad = Batch(torch.zeros(4, 1, 3, 3), good.targets, good.rows, 0)
     before = (vector.value.clone(), buffers_of(model), torch.get_rng_state())
-    landscape = Landscape(model, vector, bad, 1.0, chunks=lambda: [good, bad])
+    landscape = Landscape(model, vector, bad, 1.0, loss=CrossEntropy(), chunks=lambda: [good, bad])
     for measure in (landscape.batch_loss_at, landscape.full_loss_at, lambda _: landscape.full_gradient()):
         with pytest.raises(RuntimeError):
             measure(torch.ones(vector.size))
@@ -382,8 +388,8 @@ def test_every_chunk_finds_the_same_buffers() -> None:
     vector = ParameterVector(model)
     chunk = random_batch(6, seed=1)
     zero = torch.zeros(vector.size)
-    one = Landscape(model, vector, chunk, 1.0, chunks=lambda: [chunk])
-    three = Landscape(model, vector, chunk, 1.0, chunks=lambda: [chunk] * 3)
+    one = Landscape(model, vector, chunk, 1.0, loss=CrossEntropy(), chunks=lambda: [chunk])
+    three = Landscape(model, vector, chunk, 1.0, loss=CrossEntropy(), chunks=lambda: [chunk] * 3)
     assert three.full_loss_at(zero) == pytest.approx(one.full_loss_at(zero), rel=1e-12)
     assert three.full_gradient()[0] == pytest.approx(one.full_gradient()[0], rel=1e-12)
 

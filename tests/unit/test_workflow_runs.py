@@ -236,6 +236,7 @@ def test_options_say_where_a_probe_measures_and_in_how_many_jobs() -> None:
     assert due == [[0, 5, 10], [0, 1, 5, 10], [3, 7, 11], [6, 9]]
     config = copy.deepcopy(CONFIG)
     config["experiments"]["digits"]["segments"] = 3
+    config["experiments"]["digits"]["probes"] |= {probe: {} for probe in ("hvp", "stationarity", "feat")}
     jobs = {probe: probe_segments(config, "digits", probe) for probe in ("hvp", "mline", "stationarity", "feat")}
     assert jobs == {"hvp": 3, "mline": 3, "stationarity": 1, "feat": 1}
 
