@@ -28,7 +28,8 @@ from sgdline.train.run import train_run
 from sgdline.train.settings import TrainingSettings
 
 folder, block = Path(sys.argv[1]), json.loads(sys.argv[2])
-train_run(folder / "digits.arrow", trace=folder / "trace.arrow", checkpoints=folder / "c", settings=build(TrainingSettings, block), facts={})
+settings = build(TrainingSettings, block)
+train_run(folder / "digits.arrow", trace=folder / "trace.arrow", checkpoints=folder / "c", settings=settings, facts={})
 assert "torch._dynamo" not in sys.modules  # two seconds in every job
 """
 
