@@ -70,7 +70,7 @@ CONFIG = {
         },
         "covered": COMMON | {"probes": {"line": LINE}},
         # Lines at every second update say nothing of the updates between.
-        "sparse": COMMON | {"probes": {"line": LINE | {"every": 2}}},
+        "thinned": COMMON | {"probes": {"line": LINE | {"every": 2}}},
     },
 }
 ARGUMENTS = ("all_tables", "--configfile", "config/own.yaml")
@@ -105,9 +105,9 @@ def test_either_source_gives_both_tables(made: Workflow) -> None:
         ours, theirs = (found[name][column].to_numpy(zero_copy_only=False) for name in ("measured", "covered"))
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
     assert provenance(read_table(run_folder(made, "measured") / "interp.arrow", "interp"))["replay_drift"] == 0.0
-    sparse = made.planned(*ARGUMENTS, "--config", "run=[sparse]")
-    assert (sparse["probe_run"], sparse["line_metrics"]) == (1, 1)
-    assert "intervals" not in sparse
+    thinned = made.planned(*ARGUMENTS, "--config", "run=[thinned]")
+    assert (thinned["probe_run"], thinned["line_metrics"]) == (1, 1)
+    assert "intervals" not in thinned
 
 
 def test_an_analysis_of_ones_own_is_made_with_all_tables(made: Workflow) -> None:
