@@ -211,7 +211,7 @@ class TestReruns:
         )
         jobs = edited.planned(*SMOKE)
         assert "train_run" not in jobs
-        assert probing(jobs) == 6  # line, mline, interp
+        assert probing(jobs) == 4  # line, mline
         assert set(jobs) >= ANALYSIS
 
     def test_an_edited_model_makes_its_own_run_only(self, edited: Workflow) -> None:
