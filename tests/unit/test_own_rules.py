@@ -94,6 +94,21 @@ class Halving(Schedule):
 @dataclass(frozen=True, kw_only=True)
 class Nothing(Schedule):
     """No function of the update."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failing(Halving):
+    """Its checks and its making fail."""
+
+    fails: bool = False
+    """Whether it cannot be made."""
+
+    def __post_init__(self):
+        if self.fails:
+            raise ValueError("no such thing")
+
+    def faults(self, run: RunFacts) -> Iterator[Fault]:
+        yield from run.nothing
 '''
 
 
@@ -173,6 +188,14 @@ def test_an_own_rule_and_schedule_train_as_a_loop_by_hand_does(here: Path) -> No
         ({"schedule": {"name": "mine.py:Nothing"}}, "schedule.name must define rates, got no such method. "),
         ({"schedule": {"name": "mine.py:Halving", "every": 12}}, "schedule.every must be below steps (12), got 12."),
         ({"schedule": {"name": "yours.py:Halving"}}, "schedule.name must name a file that exists"),
+        (
+            {"schedule": {"name": "mine.py:Failing"}},
+            "schedule must check its options without an error, got AttributeErr",
+        ),
+        (
+            {"schedule": {"name": "mine.py:Failing", "fails": True}},
+            "schedule.name must take its options without an err",
+        ),
         (
             {"probes": {"line": {}, "mline": {}}},
             "probes.mline must have an optimizer that declares linear_in_gradient, got Signs. ",

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from sgdline.analysis.kinds.base import OF_THE_RUN, Analysis
 from sgdline.analysis.made import analyses_of
+from sgdline.config._asked import faults_of
 from sgdline.declare.build import build
 from sgdline.declare.faults import Faults, KeyPath, name_hint
 from sgdline.declare.registry import declaration, label, names
@@ -50,7 +51,7 @@ def check_analyses(experiment: Block, path: KeyPath, faults: Faults) -> None:
             if kind not in existing:
                 hint = name_hint(kind, existing, kind="tables")
                 faults.add(here, f"must read tables of this experiment, got {kind!r}. {hint}")
-        for fault in declared.faults():
+        for fault in faults_of(declared):
             faults.add((*path, *fault.path) if fault.of_experiment else (*here, *fault.path), fault.text)
 
 

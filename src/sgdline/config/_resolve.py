@@ -7,9 +7,11 @@ import posixpath
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from sgdline.config._analyses import check_analyses
+from sgdline.config._asked import faults_of, made_soundly
 from sgdline.config._figures import check_tables, draws, figure_hint, own_figures
 from sgdline.config._files import ConfigFiles
 from sgdline.config._toys import check_toys
@@ -602,23 +604,28 @@ def _ask_things(experiment: Block, config: Block, path: KeyPath, faults: Faults)
     Returns:
         RunFacts: What they know of it.
     """
-    things: dict[KeyPath, Any] = {
-        (key,): build_thing(kind, experiment[key], tag="name")
-        for key, kind in (("optimizer", "update_rule"), ("schedule", "schedule"), ("loss", "loss"))
-        if key in experiment and not faults.under((*path, key))
-    }
+    things: dict[KeyPath, Any] = {}
+    for key, kind in (("optimizer", "update_rule"), ("schedule", "schedule"), ("loss", "loss")):
+        if key in experiment and not faults.under((*path, key)):
+            block = experiment[key]
+            make = partial(build_thing, kind, block, tag="name")
+            things[(key,)] = made_soundly(make, block["name"], (*path, key, "name"), faults)
     if "label_noise" in experiment and not faults.under((*path, "label_noise")):
         things[("label_noise",)] = build(LabelNoiseOptions, experiment["label_noise"])
     probes: dict[str, Any] = {
-        probe: build(declaration("probe", probe), options)
+        probe: made_soundly(
+            partial(build, declaration("probe", probe), options), probe, (*path, "probes", probe), faults
+        )
         for probe, options in _mapping(experiment, "probes").items()
         if not faults.under((*path, "probes", probe))
     }
+    probes = {probe: options for probe, options in probes.items() if options is not None}
+    things = {place: thing for place, thing in things.items() if thing is not None}
     run = _run_facts(
         experiment, config, path, faults, rule=things.get(("optimizer",)), loss=things.get(("loss",)), probes=probes
     )
     for place, thing in (things | {("probes", probe): options for probe, options in probes.items()}).items():
-        for fault in thing.faults(run):
+        for fault in faults_of(thing, run):
             faults.add((*path, *(() if fault.of_experiment else place), *fault.path), fault.text)
     return run
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
+from sgdline.config._asked import faults_of, made_soundly
 from sgdline.config._figures import draws, figure_hint
 from sgdline.declare.build import build_thing
 from sgdline.declare.faults import Faults, Index, KeyPath, value_words
@@ -48,10 +50,13 @@ def check_toys(
     for name, block in toys.items():
         path: KeyPath = ("toys", name)
         if not faults.under(path):
-            options = build_thing("toy", block, tag="toy")
+            make = partial(build_thing, "toy", block, tag="toy")
+            options = made_soundly(make, block["toy"], (*path, "toy"), faults)
+            if options is None:
+                continue
             for method in _undefined(type(options)):
                 faults.add((*path, "toy"), f"must name a toy that defines {method}(self), got none. Define it.")
-            for fault in options.faults():
+            for fault in faults_of(options):
                 faults.add((*path, *fault.path), fault.text)
         _check_figures(block, raw[name].get("figures"), path, faults, known=known, drawn=drawn)
         for place, figure in enumerate(block.get("figures", ())):

@@ -1,0 +1,48 @@
+"""Ask things what is wrong with them; what the code of the user's raises meanwhile is a fault as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sgdline.declare.faults import Faults, KeyPath
+from sgdline.declare.registry import is_entry
+from sgdline.declare.run_facts import Fault
+from sgdline.entries import where_words
+from sgdline.errors import cause_words
+
+
+def made_soundly(make: Callable[[], Any], name: str, path: KeyPath, faults: Faults) -> Any:
+    """Return a declaration filled with its options; None, and a fault, if that of the user's raises.
+
+    Args:
+        make: Fills it.
+        name: Its name or entry.
+        path: The key that names it.
+        faults: Takes the fault.
+    """
+    try:
+        return make()
+    except Exception as error:
+        if not is_entry(name):
+            raise
+        got = f"{cause_words(error)}{where_words(error)}"
+        faults.add(path, f"must take its options without an error, got {got}. Correct {name}.")
+        return None
+
+
+def faults_of(thing: Any, *facts: Any) -> list[Fault]:
+    """Return what a thing says is wrong with it.
+
+    Args:
+        thing: A declaration with a method `faults`.
+        facts: What the method takes.
+    """
+    try:
+        return list(thing.faults(*facts))
+    except Exception as error:
+        declared = type(thing)
+        if declared.__module__.partition(".")[0] == "sgdline":
+            raise
+        got = f"{cause_words(error)}{where_words(error)}"
+        return [Fault((), f"must check its options without an error, got {got}. Correct {declared.__name__}.faults.")]
