@@ -34,14 +34,18 @@ class EntryError(SgdlineError):
         self.rule = rule
 
 
-@contextmanager
-def working_directory_importable(entry: str) -> Iterator[None]:
-    """Let imports find the working directory and, for a file entry, the file's folder, after all other places."""
+def _folders(entry: str) -> list[str]:
     folders = [str(Path.cwd())]
     location = entry.rpartition(":")[0]
     if location.endswith(".py"):
         folders.append(str(Path(location).resolve().parent))
-    added = [folder for folder in dict.fromkeys(folders) if folder not in sys.path]
+    return list(dict.fromkeys(folders))
+
+
+@contextmanager
+def working_directory_importable(entry: str) -> Iterator[None]:
+    """Let imports find the working directory and, for a file entry, the file's folder, after all other places."""
+    added = [folder for folder in _folders(entry) if folder not in sys.path]
     # At the end: a folder of the user's named like an installed package must not hide it.
     sys.path.extend(added)
     importlib.invalidate_caches()
@@ -51,6 +55,11 @@ def working_directory_importable(entry: str) -> Iterator[None]:
         for folder in added:
             if folder in sys.path:
                 sys.path.remove(folder)
+
+
+def keep_importable(entry: str) -> None:
+    """Let later imports find what `working_directory_importable` finds: those inside methods of the user's."""
+    sys.path.extend(folder for folder in _folders(entry) if folder not in sys.path)
 
 
 def named_by(entry: str, *, subject: str, thing: str) -> Any:
@@ -65,10 +74,10 @@ def named_by(entry: str, *, subject: str, thing: str) -> Any:
         EntryError: If there is no such module or name, or the module cannot be imported.
     """
     location, separator, name = entry.rpartition(":")
-    if not separator or not location or not name.isidentifier():
+    if not separator or not location or not name.isidentifier() or ":" in location or not entry.isprintable():
         raise EntryError(
-            f"must be package.module:{thing} or folder/file.py:{thing}, got another form. "
-            f"Write the place, a colon and the name of the {thing}.",
+            f"must be package.module:Name or folder/file.py:Name, got another form. Write the place, one colon and the "
+            f"name of the {thing}.",
             subject=subject,
         )
     module = _load_file(location, subject) if location.endswith(".py") else _import_module(location, subject)

@@ -173,7 +173,7 @@ def test_the_manual_shows_things_that_it_does_not_mention() -> None:
 OWN_PROBE = """
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge
@@ -197,6 +197,14 @@ class GradientNoise(EveryOptions):
 @dataclass(frozen=True, kw_only=True)
 class Odd(EveryOptions):
     every: complex = 1j
+
+    def measured_by(self):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unready(EveryOptions):
+    what: Any = object()
 
     def measured_by(self):
         raise NotImplementedError
@@ -246,15 +254,21 @@ def test_an_entry_works_where_a_name_does(own: str) -> None:
             "must name a frozen dataclass that derives from sgdline.probes.base.ProbeOptions",
         ),
         ("yours.py:Any", "must name a file that exists, got none at "),
-        ("mine.py:Odd", "must declare options of known types, got 'mine.py:Odd'. "),
-        ("mine:", "must be package.module:declaration of a probe or folder/file.py:"),
+        ("mine.py:Odd", "must declare options of known types, got 'mine.py:Odd': TypeError: A declaration's field"),
+        (
+            "mine.py:Unready",
+            "must declare options of known types, got 'mine.py:Unready': TypeError: Object of type obj",
+        ),
+        ("mine:", "must be package.module:Name or folder/file.py:Name, got another form. "),
+        ("mine.py:Odd:Odd", "must be package.module:Name or folder/file.py:Name, got another form. "),
+        ("mi\0ne.py:Odd", "must be a text on one line, without control characters."),
     ],
 )
 def test_an_entry_that_is_no_declaration_is_refused(own: str, entry: str, text: str) -> None:
     _, faults = walked({"probes": {entry: {}}}, Things)
     with pytest.raises(Exception, match=re.escape(text)) as caught:
         faults.raise_if_any()
-    assert str(caught.value).splitlines()[1].startswith(f"  probes['{entry}'] ")
+    assert str(caught.value).splitlines()[1].startswith(f"  probes[{entry!r}] ")
     assert str(caught.value).count("\n") == 1
 
 
@@ -292,3 +306,21 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -m sgdline describe | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert (len(done.stdout), done.stderr) == (1, "")
+
+
+def test_methods_may_import_what_is_beside_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The docs ask to import large packages inside methods; helpers of one's own are imported there as well."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    tmp_path.joinpath("beside").mkdir()
+    tmp_path.joinpath("beside/lazy_helper_of_a_loss.py").write_text("ANSWER = 42\n")
+    tmp_path.joinpath("beside/loss.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from sgdline.losses.base import Loss\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Lazy(Loss):\n"
+        "    def of_samples(self):\n"
+        "        from lazy_helper_of_a_loss import ANSWER\n"
+        "        return ANSWER\n"
+    )
+    assert registry.declaration("loss", "beside/loss.py:Lazy")().of_samples() == 42

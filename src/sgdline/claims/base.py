@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClaimOptions(Declared):
+class ClaimOptions(Declared, ABC):
     """A claim: one number of each run, held against a threshold.
 
     A claim derives its own class in `sgdline.claims.<name>`, or in a file of the user's. Its module imports neither
@@ -30,10 +31,10 @@ class ClaimOptions(Declared):
     relation: ClassVar[Literal["<", "<=", ">", ">=", "from"]]
     threshold: ClassVar[float | tuple[float, float]]  # two for "from"; may be a field, which makes it an option
 
+    @abstractmethod
     def value(self, tables: Mapping[str, pa.Table]) -> tuple[float, int]:
         """Return the number of one run, NaN where it does not exist, and how many rows it rests on.
 
         Args:
             tables: The kinds that `reads` names -> table of the run.
         """
-        raise NotImplementedError

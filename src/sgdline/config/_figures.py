@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sgdline.declare.faults import Faults, KeyPath, name_hint
@@ -78,21 +78,24 @@ def draws(figure: FigureSpec, wanted: str, here: KeyPath, faults: Faults) -> boo
     return False
 
 
-def check_tables(figure: FigureSpec, experiment: Block, name: str, here: KeyPath, faults: Faults) -> None:
-    """Note a table that a figure of the user's reads and an experiment does not make.
+def check_tables(
+    kinds: Sequence[str], reader: str, experiment: Block, name: str, here: KeyPath, faults: Faults
+) -> None:
+    """Note a table that a thing of the user's reads and an experiment does not make.
 
     Args:
-        figure: A figure of runs, named by an entry.
+        kinds: Kinds of tables that it reads.
+        reader: The entry of a figure of runs, or of a claim.
         experiment: The resolved block of the experiment.
         name: Of the experiment.
-        here: Where the figure, or the experiment that it compares, is named.
+        here: Where it, or the experiment that it is about, is named.
         faults: Takes the faults.
     """
     if any(faults.under(("experiments", name, key)) for key in ("probes", "analysis", "optimizer")):
         return
     made = ["trace", *kinds_made({"experiments": {name: experiment}}, name)]
-    for kind in figure.tables:
+    for kind in kinds:
         if kind not in made:
-            text = f"must read tables that experiments.{name} makes, got {kind!r} in {figure.id}."
+            text = f"must read tables that experiments.{name} makes, got {kind!r} in {reader}."
             hint = name_hint(kind, made, kind="tables of it")
             faults.add(here, f"{text} {hint} Add the probe that measures it, or correct reads.")

@@ -695,7 +695,7 @@ def _check_own_figures(
     for position, figure in _sound(experiment.get("figures"), str):
         here = (*path, "figures", Index(position))
         if figure in own and not faults.under(here) and draws(own[figure], "run", here, faults):
-            check_tables(own[figure], experiment, name, here, faults)
+            check_tables(own[figure].tables, own[figure].id, experiment, name, here, faults)
 
 
 def _check_figures(
@@ -774,15 +774,27 @@ def _check_claims(config: Block, raw: Block, faults: Faults) -> None:
     known = _names(raw, "experiments")
     labels: dict[str, str] = {}
     for name, block in _mapping(config, "claims").items():
-        twin = labels.setdefault(label(name), name)
+        twin = labels.setdefault(label(name).casefold(), name)
         if twin != name:
-            rule = f"must have another name than {twin}: both are called {label(name)}. Rename it."
+            rule = (
+                f"must have another name than {twin} in more than upper and lower case, got {label(name)}. Rename it."
+            )
             faults.add(("claims", name), rule)
+        claim: Any = declaration("claim", name)
+        said, options = ("reads", "number", "meaning", "relation", "threshold"), {field.name for field in fields(claim)}
+        missing = [key for key in said if not hasattr(claim, key) and key not in options]
+        if missing or not isinstance(claim.reads, tuple):
+            what = f"{', '.join(missing)}" if missing else "reads as a tuple of kinds of tables"
+            faults.add(("claims", name), f"must declare {what}, got a claim without. Add it as a ClassVar.")
+            continue
         for position, experiment in _sound(block.get("experiments"), str):
             if experiment not in known and _are_named(raw, "experiments"):
                 hint = name_hint(experiment, known, kind="experiments")
                 text = f"must be the name of an experiment, got {value_words(experiment)}. {hint}"
                 faults.add(("claims", name, "experiments", Index(position)), text)
+            elif isinstance(_entry(config, "experiments", experiment), Mapping):
+                here: KeyPath = ("claims", name, "experiments", Index(position))
+                check_tables(claim.reads, name, config["experiments"][experiment], experiment, here, faults)
 
 
 def _check_comparisons(
@@ -822,7 +834,7 @@ def _check_comparisons(
                 continue
             measured = _mapping(_mapping(config, "experiments"), experiment)
             if is_entry(figure) and measured:
-                check_tables(own[figure], measured, experiment, here, faults)
+                check_tables(own[figure].tables, own[figure].id, measured, experiment, here, faults)
             missing = [probe for probe in probes.get(str(figure), ()) if not _measures(measured, probe)]
             if missing and not faults.under(("experiments", experiment)):
                 faults.add(

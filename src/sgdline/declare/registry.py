@@ -14,7 +14,7 @@ from inspect import get_annotations
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from sgdline.entries import EntryError, named_by, working_directory_importable
+from sgdline.entries import EntryError, keep_importable, named_by, working_directory_importable
 
 
 class Declared:
@@ -130,8 +130,11 @@ def declared_at(entry: str, parent: type[Declared], *, words: str) -> type[Decla
         EntryError: If the entry cannot be imported, or names no declaration of this kind.
     """
     subject = f"The {words} {entry!r}"
+    if not entry.isprintable():  # no path can be made of it
+        raise EntryError("must be a text on one line, without control characters.", subject=f"The {words}")
     with working_directory_importable(entry):
         found: Any = named_by(entry, subject=subject, thing=f"declaration of {_with_article(words)}")
+    keep_importable(entry)
     declares: bool = isinstance(found, type) and issubclass(found, parent) and is_dataclass(found)
     missing = sorted(getattr(found, "__abstractmethods__", ())) if declares else []
     if missing:

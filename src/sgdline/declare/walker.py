@@ -7,6 +7,7 @@ a whole number must not be written as a float, numbers must be finite, and texts
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from sgdline.declare.faults import (
 from sgdline.declare.registry import declaration, is_entry
 from sgdline.declare.schema import schema_of
 from sgdline.entries import EntryError
+from sgdline.errors import cause_words
 
 Schema = Mapping[str, Any]
 
@@ -125,11 +127,18 @@ class Walker:
         here = path if key is None else (*path, key)
         try:
             schema = schema_of(declaration(kind, entry))
+            json.dumps(schema)  # defaults too: they go into the params of jobs
         except EntryError as error:
-            self._faults.add(here, f"{error.rule}")
+            self._faults.add(here, error.rule)
             return False, None
-        except TypeError as error:
-            self._faults.add(here, f"must declare options of known types, got {entry!r}. {error}")
+        except Exception as error:  # what an annotation or a default of the user's can raise is open
+            got = f"{value_words(entry)}: {cause_words(error)}"
+            self._faults.add(here, f"must declare options of known types, got {got}. Correct its fields.")
+            return False, None
+        if key is not None and key in schema["properties"]:
+            self._faults.add(
+                here, f"must not declare an option called {key}, which names the thing. Rename the option."
+            )
             return False, None
         if key is not None:
             schema = {**schema, "properties": {key: {"type": "string"}, **schema["properties"]}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
@@ -16,7 +17,7 @@ LossFunction: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loss(Declared):
+class Loss(Declared, ABC):
     """Options of a loss; each loss derives its own in `sgdline.losses.<name>`, or in a file of the user's.
 
     The module of a loss imports no torch at its top: the check of a configuration reads it.
@@ -38,12 +39,12 @@ class Loss(Declared):
         """
         yield from ()
 
+    @abstractmethod
     def of_samples(self) -> LossFunction:
         """Return the function from outputs (n, classes) and targets (n,), int64, to the loss of each sample (n,).
 
         It is differentiable twice, draws no random numbers, and gives each sample a loss that no other one changes.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define of_samples().")
 
     def of_batch(self) -> LossFunction:
         """Return the function from outputs and targets to their mean loss, a scalar; one call may be faster."""
