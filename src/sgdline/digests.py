@@ -62,7 +62,10 @@ class _WithoutChecks(ast.NodeTransformer):
     """Takes out what no result depends on: the methods `faults` of declarations, and imports for type checkers."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
-        node.body = [part for part in node.body if not (isinstance(part, ast.FunctionDef) and part.name == "faults")]
+        if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            node.body = [
+                part for part in node.body if not (isinstance(part, ast.FunctionDef) and part.name == "faults")
+            ]
         return node
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
@@ -95,17 +98,21 @@ def _read_source(tree: ast.Module) -> _Source:
     return _Source(_code_without_docstrings(tree), tuple(imports), exports, public)
 
 
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
 def _code_without_docstrings(tree: ast.Module) -> str:
     """Return a digest of a syntax tree; its docstrings are taken out."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
+            # Of a class also the meanings below its fields.
+            last = len(node.body) if isinstance(node, ast.ClassDef) else 1
+            node.body = [part for place, part in enumerate(node.body) if place >= last or not _is_text(part)]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:32]
 
 
@@ -197,11 +204,12 @@ def _local_file(module: str, folders: Iterable[Path]) -> Path | None:
 def _imports(path: Path, here: Path) -> list[Path]:
     """Return the source files that a file imports: of this package, beside it, or in the working directory `here`."""
     inside = path.is_relative_to(_ROOT)
+    beside = [path.parent, _above_packages(path), here]
     found: list[Path | None] = []
     for level, module, names in _source(path).imports:
         wanted: list[tuple[str, list[Path]]]
         if level < 0:
-            wanted = [(name, [path.parent, here]) for name in names]
+            wanted = [(name, beside) for name in names]
         elif level > 0:
             folder = path.parents[level - 1]
             base = f"{module}." if module else ""
@@ -210,14 +218,22 @@ def _imports(path: Path, here: Path) -> list[Path]:
         elif module and module.split(".")[0] == _PACKAGE:
             wanted = [(_home_of(module, name), []) for name in names]
         else:
-            wanted = [(f"{module}.{name}", [path.parent, here]) for name in names]
-            wanted += [(module, [path.parent, here])] if module else []
+            wanted = [(f"{module}.{name}", beside) for name in names]
+            wanted += [(module, beside)] if module else []
         for name, folders in wanted:
             if name.split(".")[0] == _PACKAGE:
                 found.append(_module_file(name))
             elif not inside:
                 found.append(_local_file(name, folders))
     return [file.resolve() for file in found if file is not None]
+
+
+def _above_packages(path: Path) -> Path:
+    """Return the folder from which a file's own package is imported: its folder, unless that is a package."""
+    folder = path.parent
+    while (folder / "__init__.py").is_file() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _only_checks(path: Path) -> bool:
@@ -348,16 +364,17 @@ def _edition(package: str) -> str:
 def entry_digest(entry: str) -> str:
     """Return a digest of the code behind a model's entry string.
 
-    Code of this package and of files in the working directory is digested, with what it imports from there; an
-    installed package is named with its version, without importing it (that could cost seconds). Code that cannot be
-    read gives a digest all the same: the job that loads it says what is wrong.
+    Code of this package, of files in the working directory and of modules on Python's path is digested, with what it
+    imports from there; an installed package is named with its version, without importing it (that could cost seconds).
+    Code that cannot be read gives a digest all the same: the job that loads it says what is wrong.
 
     Args:
         entry: "package.module:factory" or "folder/file.py:factory".
     """
     module, _, _ = entry.rpartition(":")
     top = module.split(".")[0]
-    local = Path(module) if module.endswith(".py") else _local_file(module, [Path.cwd()])
+    own = [Path(folder) for folder in sys.path if not folder.endswith(("site-packages", "dist-packages"))]
+    local = Path(module) if module.endswith(".py") else _local_file(module, [Path.cwd(), *own])
     try:
         if top == _PACKAGE:
             return code_digest(entry)

@@ -37,12 +37,16 @@ def test_only_code_changes_a_digest(tmp_path: Path) -> None:
 
 
 def test_checks_of_a_declaration_are_no_part_of_what_it_does(tmp_path: Path) -> None:
-    path, options = tmp_path / "options.py", "class Options:\n    every: int = 1\n"
+    path, options = tmp_path / "options.py", "@dataclass(frozen=True)\nclass Options:\n    every: int = 1\n"
     plain = digest_of(path, options)
     check = "    def faults(self):\n        from sgdline.train import run\n        yield from ()\n"
     assert digest_of(path, options + check) == plain
     assert "train/run.py" not in names(path)
     assert digest_of(path, options + check.replace("faults", "steps")) != plain
+    assert digest_of(path, f'{options}    """Updates."""\n') == plain
+    assert digest_of(path, options.replace("1", "2")) != plain
+    helper = options.removeprefix("@dataclass(frozen=True)\n")
+    assert digest_of(path, helper + check) != digest_of(path, helper)  # what is no declaration may compute faults
 
 
 def test_imports_are_followed_also_inside_functions(tmp_path: Path) -> None:
@@ -133,6 +137,29 @@ def test_entries_outside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert digests.entry_digest("nets/mine.py:net") != first
     assert digests.entry_digest("torchvision.models:resnet18").startswith("torchvision 0.")
     assert digests.entry_digest("nowhere.models:net") == "nowhere.models not found"
+
+
+def test_a_module_on_pythons_path_is_digested_with_what_its_package_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, elsewhere = tmp_path / "path" / "own_rules", tmp_path / "here"
+    for folder in (package, elsewhere):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.syspath_prepend(str(package.parent))
+    package.joinpath("__init__.py").write_text("")
+    package.joinpath("helper.py").write_text("x = 1\n")
+    package.joinpath("rules.py").write_text("from own_rules.helper import x\n")
+
+    def digest() -> str:
+        for cached in (digests.code_digest, digests._imports, digests._source):
+            cached.cache_clear()
+        return digests.entry_digest("own_rules.rules:Rule")
+
+    before = digest()
+    assert "not found" not in before
+    package.joinpath("helper.py").write_text("x = 2\n")
+    assert digest() != before
 
 
 def test_what_an_own_model_imports_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
