@@ -146,7 +146,7 @@ def resolved(
         (f"{'x' * 300}.py:Curve", "must name a file that exists, got none at "),
         ("yours.py:Curve", "must name a file that exists, got none at "),
         ("walk/mine.py:Curv", "got no 'Curv' there. Did you mean 'Curve'?"),
-        ("walk/mine.py:", "got another form. Write the place, a colon and the name of the declaration of a figure."),
+        ("walk/mine.py:", "got another form. Write the place, one colon and the name of the declaration of a figure."),
         (
             "walk/mine.py:Heights",
             "must name a frozen dataclass that derives from sgdline.figures.base.Figure, got Heig",
