@@ -68,7 +68,7 @@ def named_by(entry: str, *, subject: str, thing: str) -> Any:
     Args:
         entry: package.module:Name or folder/file.py:Name.
         subject: What a message is about, such as "Model entry 'a.py:Net'".
-        thing: What the name stands for, in a word.
+        thing: What the name names, in a word.
 
     Raises:
         EntryError: If there is no such module or name, or the module cannot be imported.

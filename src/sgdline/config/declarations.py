@@ -218,7 +218,7 @@ class Configuration:
     download: bool = False
     """Fetch missing data sets from their official sites."""
     run: Literal["all"] | Annotated[tuple[Name, ...], MinLen(1), Unique()] = "all"
-    """The experiments and toys to run, by their names; the name of a paper stands for all that its figures draw."""
+    """The experiments and toys to run, by their names; the name of a paper runs all that its figures draw."""
     datasets: Annotated[
         dict[
             str,

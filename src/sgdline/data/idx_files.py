@@ -88,7 +88,7 @@ def _read_idx(path: Path, *, dimensions: int) -> Pixels:
     Raises:
         SgdlineError: If the file is not such a file, or is cut off, too long or fails gzip's checksum.
     """
-    mend = "Delete the file and fetch it again"
+    fix = "Delete the file and fetch it again"
     length = 4 + 4 * dimensions
     packed = path.suffix == ".gz"
     try:
@@ -98,22 +98,22 @@ def _read_idx(path: Path, *, dimensions: int) -> Pixels:
             if len(header) < length or header[:4] != bytes((0, 0, 8, dimensions)):
                 raise SgdlineError(
                     f"File {path} must be an idx file of bytes with {dimensions} dimension(s), "
-                    f"got one that begins {header[:4].hex() or 'and ends at once'}. {mend}."
+                    f"got one that begins {header[:4].hex() or 'and ends at once'}. {fix}."
                 )
             shape = tuple(int.from_bytes(header[start : start + 4], "big") for start in range(4, length, 4))
             expected = int(np.prod(shape, dtype=object))
             if expected > MOST_PIXELS:
                 raise SgdlineError(
-                    f"File {path} must hold at most {MOST_PIXELS} numbers, got one that says {expected}. {mend}."
+                    f"File {path} must hold at most {MOST_PIXELS} numbers, got one that says {expected}. {fix}."
                 )
             # One byte more than there should be: a small packed file can hold more than any memory.
             content = file.read(expected + 1)
     except (OSError, EOFError, zlib.error) as error:
         kind = "a whole gzip file" if packed else "a file that can be read"
-        raise SgdlineError(f"File {path} must be {kind}, got a damaged one ({error}). {mend}.") from error
+        raise SgdlineError(f"File {path} must be {kind}, got a damaged one ({error}). {fix}.") from error
     if len(content) != expected:
         found = length + len(content) if len(content) < expected else "more" if packed else path.stat().st_size
-        raise SgdlineError(f"File {path} must be {length + expected} bytes long, got {found}. {mend}.")
+        raise SgdlineError(f"File {path} must be {length + expected} bytes long, got {found}. {fix}.")
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 

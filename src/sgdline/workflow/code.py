@@ -41,11 +41,6 @@ def trial_module(probe: str) -> str:
     return f"sgdline.probes.{probe}.trial"
 
 
-def table_module(kind: str) -> str:
-    """Return the module of a kind of table."""
-    return f"sgdline.{table_modules()[kind]}"
-
-
 def table_modules_of(kind: str) -> list[str]:
     """Return the module of a kind of table; none for a kind of the user's, which the table itself tells."""
     return [f"sgdline.{table_modules()[kind]}"] if kind in table_modules() else []
