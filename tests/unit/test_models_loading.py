@@ -182,7 +182,7 @@ def test_the_default_config_models_fit_the_digits():
         ("sgdline.models:mlp", {"hiden": [3]}, ["got 'hiden'", "Did you mean 'hidden'?"]),
         ("sgdline.models:tiny_resnet", {"width": 0}, ["width must be a whole number of at least 1, got 0"]),
         ("torch.nn:Linear", {}, ["TypeError", "in_features"]),
-        ("net", {}, ["package.module:factory or folder/file.py:factory"]),
+        ("net", {}, ["package.module:Name or folder/file.py:Name", "the name of the factory"]),
     ],
 )
 def test_every_failure_of_building_is_one_line_that_names_the_entry(model_folder, entry, kwargs, words):
