@@ -37,7 +37,7 @@ def check_configuration(overlays: Iterable[str | Path]) -> str:
             "The configuration must be plain YAML, got a template (__use_yte__: true), which only Snakemake runs. "
             "Remove that line, or check with snakemake --dry-run."
         )
-    config = settings.resolve_config(files.merged, files=files, **figures.facts_for_config())
+    config = settings.resolve_config(files.merged, files=files, figures=figures.package_specs())
     runs, toys = runs_named(config), toys_named(config)
     experiments = {run.experiment for run in runs}
     updates = sum(config["experiments"][run.experiment]["steps"] for run in runs)

@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,15 @@ from sgdline.config.declarations import configuration_schema
 from sgdline.declare import registry
 from sgdline.engine.plan import PRECISIONS, Plan
 from sgdline.errors import SgdlineError
-from sgdline.figures import available, spec
+from sgdline.figures import package_specs
 from sgdline.workflow.layout import run_path
 from sgdline.workflow.runs import runs, toys
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = configuration_schema()
 OVERLAYS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")
-FIGURES = frozenset(available())
-COMPARING = frozenset(figure for figure in FIGURES if spec(figure).compares)
+FIGURES = package_specs()
 VARIATIONS = ("fashion_mnist_walk", "sparse_networks")  # of the default's experiments: they say nothing without it
-PROBES = {figure: spec(figure).probes for figure in FIGURES}
-TOY_FIGURES = {figure: kind for figure in FIGURES if (kind := spec(figure).toy) is not None}
 
 with (ROOT / "config/config.yaml").open(encoding="utf-8") as _file:
     DEFAULT: dict[str, Any] = yaml.safe_load(_file)
@@ -60,13 +57,7 @@ def faults_of(overlay: str) -> tuple[str, ...]:
     """Return the faults of the default configuration with an overlay in YAML on top."""
     config = merged(SINGLE, yaml.load(overlay, Loader=yaml.FullLoader))
     with pytest.raises(ConfigError) as caught:
-        resolve_config(
-            config,
-            known_figures=FIGURES,
-            figure_probes=PROBES,
-            comparing=COMPARING,
-            toy_figures=TOY_FIGURES,
-        )
+        resolve_config(config, figures=FIGURES)
     return caught.value.faults
 
 
@@ -90,23 +81,23 @@ def experiment_overlay(text: str) -> str:
 
 
 def test_a_resolved_configuration_is_complete() -> None:
-    resolved = resolve_config(DEFAULT, known_figures=FIGURES, comparing=COMPARING)
+    resolved = resolve_config(DEFAULT, figures=FIGURES)
     assert resolved["run"] == [*DEFAULT["experiments"], *DEFAULT["toys"]]
     jsonschema.Draft202012Validator(SCHEMA).validate(resolved)
-    assert resolve_config(resolved, known_figures=FIGURES, comparing=COMPARING) == resolved
+    assert resolve_config(resolved, figures=FIGURES) == resolved
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
 def test_overlays_merge_and_resolve(path: Path) -> None:
     overlay = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.FullLoader)
-    resolved = resolve_config(merged(DEFAULT, overlay), known_figures=FIGURES, comparing=COMPARING)
+    resolved = resolve_config(merged(DEFAULT, overlay), figures=FIGURES)
     assert resolved["run"] == [*overlay["experiments"], *overlay.get("toys", {})]
     if path.stem in VARIATIONS:
         return
     assert resolved["results"] not in ("results", "")
     assert "digits" not in {key.experiment for key in runs(resolved)}
     # Started in a folder without config/config.yaml, Snakemake reads the overlay alone: it must give the same runs.
-    alone = resolve_config(overlay, known_figures=FIGURES, comparing=COMPARING)
+    alone = resolve_config(overlay, figures=FIGURES)
     assert runs(alone) == runs(resolved)
     assert alone["experiments"] == {name: resolved["experiments"][name] for name in alone["experiments"]}
 
@@ -636,13 +627,12 @@ def test_figures_need_their_probes() -> None:
     drawn = config["experiments"]["digits"]["figures"]
     config["experiments"]["digits"]["probes"] = {}
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, known_figures=FIGURES, figure_probes=PROBES, comparing=COMPARING)
+        resolve_config(config, figures=FIGURES)
     assert len(caught.value.faults) == len(drawn)
     assert all("no probes.line in this experiment" in fault for fault in caught.value.faults)
-    free = {figure: () for figure in FIGURES}
-    resolve_config(config, known_figures=FIGURES, figure_probes=free, comparing=COMPARING)
+    more = replace(FIGURES["linesearch/fig2_lines"], probes=("line", "interp"))
     with pytest.raises(ConfigError, match=r"no probes\.interp"):
-        resolve_config(DEFAULT, figure_probes={"linesearch/fig2_lines": ["line", "interp"]})
+        resolve_config(DEFAULT, figures={**FIGURES, "linesearch/fig2_lines": more})
 
 
 PINS = [
@@ -730,7 +720,7 @@ def test_toys_alone_are_enough_to_run() -> None:
 def test_a_paper_that_nothing_is_drawn_for_cannot_be_run() -> None:
     changed = {**SINGLE, "toys": {}, "run": ["curious"]}
     with pytest.raises(ConfigError, match=r"run\[0\] must be a paper that the configuration draws, got curious. Add"):
-        resolve_config(changed, known_figures=FIGURES)
+        resolve_config(changed, figures=FIGURES)
 
 
 def test_a_paper_stands_for_all_that_its_figures_draw() -> None:
@@ -739,7 +729,10 @@ def test_a_paper_stands_for_all_that_its_figures_draw() -> None:
     for block in changed["experiments"].values():
         block.pop("figures", None)
     changed["toys"] = {name: block for name, block in changed["toys"].items() if name in ("quadratic", "diagonal_gd")}
-    resolved = resolve_config(changed, known_figures=FIGURES, comparing=COMPARING)
+    drawing = {
+        figure: replace(spec, probes=()) for figure, spec in FIGURES.items()
+    }  # of runs that measure nothing of it
+    resolved = resolve_config(changed, figures=drawing)
     experiments = [name for name in changed["experiments"] if name in ("sparse_valley", "walk_gd")]
     assert resolved["run"] == ["digits", *experiments, "diagonal_gd"]
 
@@ -813,7 +806,7 @@ def test_any_yaml_resolves_or_raises_a_config_error(path: tuple[Any, ...], actio
     faults: tuple[str, ...] = ()
     lines = 0
     try:
-        resolved = resolve_config(config, known_figures=FIGURES, comparing=COMPARING)
+        resolved = resolve_config(config, figures=FIGURES)
     except ConfigError as error:
         faults, lines = error.faults, str(error).count("\n")
     assert (resolved is None) == bool(faults)
@@ -897,17 +890,17 @@ def test_intervals_that_the_config_lets_pass_are_measured(
     block: dict[str, Any] = {"every": every, "epochs": epochs, "updates": updates}
     config["experiments"]["digits"] |= {"probes": {"interp": block}, "figures": [], "drop_last": drop_last}
     if any(is_chosen(step, **block, updates_per_epoch=15 if drop_last else 16) for step in range(240)):
-        resolve_config(config, known_figures=FIGURES, comparing=COMPARING)
+        resolve_config(config, figures=FIGURES)
     else:
         with pytest.raises(ConfigError, match=r"interp\.every must leave an update to measure"):
-            resolve_config(config, known_figures=FIGURES, comparing=COMPARING)
+            resolve_config(config, figures=FIGURES)
 
 
 def test_an_epoch_may_be_reached_with_some_batch_sizes_only() -> None:
     config = copy.deepcopy(SINGLE)
     probes = {"interp": {"epochs": [15, 60]}}
     config["experiments"]["digits"] |= {"probes": probes, "figures": [], "batch_size": [64, 256]}
-    resolve_config(config, known_figures=FIGURES, comparing=COMPARING)
+    resolve_config(config, figures=FIGURES)
     config["experiments"]["digits"]["batch_size"] = [64]
     with pytest.raises(ConfigError, match=r"interp\.epochs\[1\] must be at most the epochs of the run \(15\), got 60"):
-        resolve_config(config, known_figures=FIGURES, comparing=COMPARING)
+        resolve_config(config, figures=FIGURES)

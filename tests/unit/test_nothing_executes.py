@@ -14,7 +14,7 @@ import yaml
 
 from sgdline.config import ConfigError, resolve_config
 from sgdline.declare.walker import SAFE_LOADER
-from sgdline.figures import facts_for_config
+from sgdline.figures import package_specs
 from sgdline.workflow.layout import run_path
 from sgdline.workflow.runs import runs
 
@@ -208,11 +208,11 @@ BASE: dict[str, Any] = {
     "comparisons": {"pair": {"figure": "walk/table1_barriers", "experiments": ["one"]}},
     "toys": {"toy": {"toy": "quadratic_descent", "figures": ["walk/fig36_quadratic"]}},
 }
-FIGURES = facts_for_config()
+FIGURES = package_specs()
 
 
 def resolved(config: Any) -> dict[str, Any]:
-    return resolve_config(config, **FIGURES)
+    return resolve_config(config, figures=FIGURES)
 
 
 def renamed(config: dict[str, Any], section: str, name: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sgdline.config import ConfigError, resolve_config
 from sgdline.digests import entry_digest
 from sgdline.errors import SgdlineError
-from sgdline.figures import facts_for_config, plot_comparison, plot_figure, specs, tables_by_run
+from sgdline.figures import package_specs, plot_comparison, plot_figure, specs, tables_by_run
 from sgdline.tables import Kind, write_table
 from sgdline.workflow.jobs import Jobs
 from sgdline.workflow.runs import runs
@@ -105,7 +105,7 @@ def picture(heights, every):
     return figure
 """
 RUN = {"dataset": "d", "models": ["m"], "lr": [0.1], "batch_size": [64], "seed": [0], "steps": 20}
-FACTS = facts_for_config()
+FACTS = package_specs()
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,7 @@ def resolved(
             "toys": {"bowl": {"toy": "quadratic_descent", "figures": [toy]}},
             **changes,
         },
-        **FACTS,
+        figures=FACTS,
     )
 
 

@@ -16,7 +16,7 @@ from sgdline.data.batches import BatchOrder
 from sgdline.data.images import load_images
 from sgdline.declare import registry
 from sgdline.declare.build import build
-from sgdline.figures import facts_for_config
+from sgdline.figures import package_specs
 from sgdline.models import build_model
 from sgdline.probes.segment import probe_segment
 from sgdline.seeds import derive_seed
@@ -142,7 +142,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def faults_of(**changes: Any) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config(**changes), **facts_for_config())
+        resolve_config(config(**changes), figures=package_specs())
     return [fault.removeprefix("experiments.own.") for fault in caught.value.faults]
 
 

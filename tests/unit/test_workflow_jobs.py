@@ -66,12 +66,7 @@ def resolved() -> dict[str, Any]:
         "experiments": experiments,
         "comparisons": {"both": {"figure": "walk/several", "experiments": ["child", "lines"]}},
     }
-    return resolve_config(
-        whole,
-        known_figures=list(SPECS),
-        figure_probes={figure: spec.probes for figure, spec in SPECS.items()},
-        comparing=[figure for figure, spec in SPECS.items() if spec.compares],
-    )
+    return resolve_config(whole, figures=SPECS)
 
 
 CONFIG = resolved()

@@ -26,7 +26,7 @@ try:
             + OVERLAYS,
             command_line=workflow.config_settings.config,
         ),
-        **figures.facts_for_config(),
+        figures=figures.package_specs(),
     )
 except settings.ConfigError as error:
     again = ["To check a change without Snakemake: sgdline check", *map(str, OVERLAYS)]

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from sgdline.declare.registry import Declared
-from sgdline.declare.vocabulary import MinLen, Unique
+from sgdline.declare.vocabulary import MinLen, NameOf, Unique
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Relation = Literal["<", "<=", ">", ">=", "from"]
+ExperimentName = Annotated[str, NameOf("experiments", "an experiment", "experiments")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +25,13 @@ class ClaimOptions(Declared, ABC):
     torch nor pyarrow at its top: the check of a configuration reads it.
     """
 
-    experiments: Annotated[tuple[str, ...], MinLen(1), Unique()]
+    experiments: Annotated[tuple[ExperimentName, ...], MinLen(1), Unique()]
     """Names of the experiments whose runs are judged."""
 
     reads: ClassVar[tuple[str, ...]]  # kinds of tables of a run, such as trace or line_metrics
     number: ClassVar[str]  # what is computed, in words
     meaning: ClassVar[str]  # what holds where the number is within the threshold; a sentence of the summary
-    relation: ClassVar[Literal["<", "<=", ">", ">=", "from"]]
+    relation: ClassVar[Relation]
     threshold: ClassVar[float | tuple[float, float]]  # two for "from"; may be a field, which makes it an option
 
     @abstractmethod

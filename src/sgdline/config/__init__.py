@@ -5,7 +5,7 @@ any job. Nothing here imports torch or numpy, so that a dry run stays quick.
 """
 
 from sgdline.config._files import ConfigFiles, check_files
-from sgdline.config._resolve import resolve_config, training_images
+from sgdline.config.resolve import resolve_config, training_images
 from sgdline.declare.faults import ConfigError
 
 __all__ = [

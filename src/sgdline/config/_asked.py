@@ -31,12 +31,13 @@ def made_soundly(make: Callable[[], Any], name: str, path: KeyPath, faults: Faul
         return None
 
 
-def faults_of(thing: Any, *facts: Any) -> list[Fault]:
+def faults_of(thing: Any, *facts: Any, named_at: KeyPath = ()) -> list[Fault]:
     """Return what a thing says is wrong with it.
 
     Args:
         thing: A declaration with a method `faults`.
         facts: What the method takes.
+        named_at: Key of the block that names it.
     """
     try:
         return list(thing.faults(*facts))
@@ -45,4 +46,6 @@ def faults_of(thing: Any, *facts: Any) -> list[Fault]:
         if declared.__module__.partition(".")[0] == "sgdline":
             raise
         got = f"{cause_words(error)}{where_words(error)}"
-        return [Fault((), f"must check its options without an error, got {got}. Correct {declared.__name__}.faults.")]
+        return [
+            Fault(named_at, f"must check its options without an error, got {got}. Correct {declared.__name__}.faults.")
+        ]

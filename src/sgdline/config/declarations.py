@@ -1,7 +1,7 @@
 """What a configuration holds, key by key: its defaults, bounds and meanings (no torch).
 
 Things with names declare their own options, see `sgdline.declare.registry`. What no bound can say is checked by methods
-`faults` of declarations and by `sgdline.config._resolve`.
+`faults` of declarations, what holds between blocks by `sgdline.config.resolve`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from functools import cache
 from typing import Annotated, Literal
 
 from sgdline.analysis.kinds.base import Analysis
-from sgdline.claims.base import ClaimOptions
+from sgdline.claims.base import ClaimOptions, ExperimentName
 from sgdline.data.sources.base import Source
 from sgdline.declare.faults import Index
-from sgdline.declare.run_facts import ROUNDING, Fault
+from sgdline.declare.run_facts import ROUNDING, Fault, RunFacts
 from sgdline.declare.schema import JsonSchema, schema_of
-from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, MaxLen, MinLen, OfKind, Pattern, Unique, Words
+from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, MaxLen, MinLen, NameOf, OfKind, Pattern, Unique, Words
 from sgdline.losses.base import Loss
 from sgdline.losses.cross_entropy import CrossEntropy
 from sgdline.probes.base import ProbeOptions
@@ -44,7 +44,7 @@ BatchSize = Annotated[Annotated[int, Ge(1)] | Literal["all"], Words("a number of
 class StartOptions:
     """The run of another experiment, with the same model and seed, that a run continues."""
 
-    experiment: str
+    experiment: ExperimentName
     """Whose run."""
     lr: LearningRate
     """Learning rate of that run."""
@@ -105,13 +105,11 @@ class AnalysisOptions:
     ] = field(default_factory=dict)
     """Analyses of your own, by entry, with their options; their tables are made with all others."""
 
-    def faults(self, line: LineOptions, *, same_position: bool) -> Iterator[Fault]:
-        """Yield what is wrong: the window must fit the lines, and the degrees of the polynomials the window.
-
-        Args:
-            line: How the lines are measured.
-            same_position: Whether lines of `mline` are measured, too.
-        """
+    def faults(self, run: RunFacts) -> Iterator[Fault]:
+        """Yield what is wrong: the window must fit the lines, and the degrees of the polynomials the window."""
+        line: LineOptions | None = run.probes.get("line")
+        if line is None:
+            return
         interval, resolution = line.interval, line.resolution
         if self.window > interval * (1 + ROUNDING):
             yield Fault(
@@ -130,7 +128,7 @@ class AnalysisOptions:
         points = 2 * math.floor(self.window / resolution * (1 + ROUNDING)) + 1
         degrees = {
             "degrees": self.degrees,
-            "same_position_degrees": self.same_position_degrees if same_position else (),
+            "same_position_degrees": self.same_position_degrees if "mline" in run.probes else (),
         }
         for key, entries in degrees.items():
             for position, degree in enumerate(entries):
@@ -146,9 +144,9 @@ class AnalysisOptions:
 class ExperimentOptions:
     """Runs of each network with each learning rate, batch size and seed, and what is measured along them."""
 
-    dataset: str
+    dataset: Annotated[str, NameOf("datasets", "a data set", "data sets")]
     """Name of the data set."""
-    models: Annotated[tuple[str, ...], MinLen(1), Unique()]
+    models: Annotated[tuple[Annotated[str, NameOf("models", "a model", "models")], ...], MinLen(1), Unique()]
     """Names of the networks."""
     lr: Annotated[tuple[LearningRate, ...], MinLen(1)]
     """Learning rates."""
@@ -203,7 +201,7 @@ class ComparisonOptions:
 
     figure: FigureId
     """What is drawn."""
-    experiments: Annotated[tuple[str, ...], MinLen(1), Unique()]
+    experiments: Annotated[tuple[ExperimentName, ...], MinLen(1), Unique()]
     """Names of the experiments."""
 
 

@@ -13,7 +13,21 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sgdline.declare import registry
-from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, Lt, MaxLen, MinLen, OfKind, Pattern, Shared, Unique, Words
+from sgdline.declare.vocabulary import (
+    Ge,
+    Gt,
+    Keys,
+    Le,
+    Lt,
+    MaxLen,
+    MinLen,
+    NameOf,
+    OfKind,
+    Pattern,
+    Shared,
+    Unique,
+    Words,
+)
 
 JsonSchema = dict[str, Any]
 
@@ -193,6 +207,8 @@ def _marked(schema: JsonSchema, marks: list[Any], of: Callable[[Any], JsonSchema
                 found["pattern"] = expression
             case Words(text=text):
                 found["x-words"] = text
+            case NameOf(section=section, one=one, many=many):
+                found["x-names"], found["x-called"], found["x-words"] = section, many, f"the name of {one}"
             case Keys(of=names):
                 found["propertyNames"] = of(names)
             case _:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 
-__all__ = ["Ge", "Gt", "Keys", "Le", "Lt", "MaxLen", "MinLen", "OfKind", "Pattern", "Shared", "Unique", "Words"]
+__all__ = [
+    "Ge", "Gt", "Keys", "Le", "Lt", "MaxLen", "MinLen", "NameOf", "OfKind", "Pattern", "Shared", "Unique", "Words",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,21 @@ class Keys:
     """Names in a mapping are values of a type of text."""
 
     of: object
+
+
+@dataclass(frozen=True)
+class NameOf:
+    """A text is the name of a block in a section of the configuration.
+
+    Attributes:
+        section: Key of the section.
+        one: What a message calls one of its blocks, with its article.
+        many: What a message calls several of them.
+    """
+
+    section: str
+    one: str
+    many: str
 
 
 @dataclass(frozen=True)

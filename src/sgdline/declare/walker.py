@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
@@ -66,9 +66,17 @@ class Walker:
     values.
     """
 
-    def __init__(self, document: Schema, faults: Faults) -> None:
+    def __init__(self, document: Schema, faults: Faults, *, names: Mapping[str, Collection[str]] | None = None) -> None:
+        """Take the schema.
+
+        Args:
+            document: The whole of it.
+            faults: Takes the faults.
+            names: Section of the configuration -> names of its blocks; those of other sections are not checked.
+        """
         self._document = document
         self._faults = faults
+        self._names = names or {}
         self._entries_left = 0  # of the free mapping that is being copied
 
     def walk(self, value: Any, schema: Schema, path: KeyPath) -> tuple[bool, Any]:
@@ -142,7 +150,7 @@ class Walker:
             return False, None
         if key is not None:
             schema = {**schema, "properties": {key: {"type": "string"}, **schema["properties"]}}
-        return Walker(schema, self._faults).walk(value, schema, path)
+        return Walker(schema, self._faults, names=self._names).walk(value, schema, path)
 
     def _words(self, schema: Schema) -> str:
         return rule_words(schema, self._document)
@@ -293,12 +301,23 @@ class Walker:
             return False, None
         printable = value.isprintable()
         if printable and len(value) >= schema.get("minLength", 0) and re.search(schema.get("pattern", ""), value):
-            return True, value
+            return self._check_reference(value, schema, path)
         rule = self._words(schema) if printable else "a text on one line, without control characters"
         mended = re.sub(r"[^A-Za-z0-9_-]+", "_", value).strip("_-")
         fits = "pattern" in schema and bool(mended) and re.search(schema["pattern"], mended)
         hint = f" Did you mean {mended!r}?" if fits else ""
         self._faults.add(path, f"must be {rule}, got {value_words(value)}.{hint}")
+        return False, None
+
+    def _check_reference(self, value: str, schema: Schema, path: KeyPath) -> tuple[bool, Any]:
+        """Check a text that names a block of another section, if it does."""
+        section = schema.get("x-names")
+        known = self._names.get(section) if isinstance(section, str) else None
+        if known is None or value in known:
+            return True, value
+        others = [name for name in known if path[:2] != (section, name)]  # a block does not name itself
+        hint = name_hint(value, others, kind=schema["x-called"])
+        self._faults.add(path, f"must be {self._words(schema)}, got {value_words(value)}. {hint}")
         return False, None
 
     def _check_number(self, value: int | float, schema: Schema, path: KeyPath) -> tuple[bool, Any]:

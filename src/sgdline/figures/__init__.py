@@ -77,20 +77,12 @@ def specs(config: Mapping[str, Any]) -> dict[str, FigureSpec]:
     Raises:
         EntryError: If a figure of the user's can no longer be imported.
     """
-    return {figure: spec(figure) for figure in available()} | own_specs(config)
+    return package_specs() | own_specs(config)
 
 
-def facts_for_config() -> dict[str, Any]:
-    """Return what `sgdline.config.resolve_config` has to know of the figures, as its keyword arguments."""
-    known = {figure: spec(figure) for figure in available()}
-    return {
-        "known_figures": list(known),
-        "figure_probes": {figure: found.probes for figure, found in known.items()},
-        "comparing": [figure for figure, found in known.items() if found.compares],
-        "sample_figures": [figure for figure, found in known.items() if found.samples],
-        "theory_figures": [figure for figure, found in known.items() if found.theory],
-        "toy_figures": {figure: found.toy for figure, found in known.items() if found.toy},
-    }
+def package_specs() -> dict[str, FigureSpec]:
+    """Return all figures of the package by their ids."""
+    return {figure: spec(figure) for figure in available()}
 
 
 def plot_figure(

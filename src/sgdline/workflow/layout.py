@@ -14,6 +14,10 @@ from sgdline.declare.registry import is_entry, label
 # What a results folder is going to hold, see sgdline.expected.
 RECORD = "expected.json"
 PICTURES = ("png", "pdf")
+# Beside the folders of the experiments: no experiment is called so.
+FOLDERS = ("benchmarks", "datasets", "figures", "logs", "sharpness", "tables", "toys")
+# Beside the tables of a run: no probe is called so.
+FOLDERS_OF_A_RUN = ("checkpoints",)
 # Where the pictures of figures by entry lie, beside those of the papers.
 OWN_FIGURES = "own"
 # What the claims of a paper, and of all papers together, are written to.
