@@ -73,7 +73,6 @@ _SETTINGS: Any = {  # Any: newer matplotlibs type every key, older ones none
     "axes.linewidth": 0.7,
     "axes.formatter.useoffset": False,
     "axes.formatter.limits": (-7, 7),  # a multiplier above the axis would run into the notes there
-    "axes.formatter.use_mathtext": True,
     "xtick.labelsize": 8.0,
     "ytick.labelsize": 8.0,
     "legend.fontsize": 8.0,
@@ -119,6 +118,7 @@ def new_figure(title: str, *, footer: Sequence[str], width: float, height: float
         height: Inches, title and footer included; the legend's room is added to it.
         legend_entries: Entries to keep room for, see `shared_legend`.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -129,6 +129,7 @@ def new_figure(title: str, *, footer: Sequence[str], width: float, height: float
     top = 1 - _TITLE_INCHES / height
     engine = ConstrainedLayoutEngine(rect=(0, bottom, 1, top - bottom), w_pad=0.08, h_pad=0.06, wspace=0.03)
     figure = Figure(figsize=(width, height), layout=engine)
+    FigureCanvasAgg(figure)  # keeps its renderer: without one, each look at a text's size sets all formulas again
     left = _EDGE_INCHES / width
     figure.text(left, 1 - 0.12 / height, title, fontsize=11, fontweight="bold", va="top")
     figure.text(
@@ -203,7 +204,14 @@ def settle(figure: Figure) -> None:
     The solver behind the constrained layout leaves last bits to chance, and a label half-way between two roundings of
     the PDF's digits would show them.
     """
-    figure.draw_without_rendering()
+    from sgdline.figures.powers import plain_powers
+
+    for panel in figure.axes:
+        plain_powers(panel.xaxis)
+        plain_powers(panel.yaxis)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
     figure.set_layout_engine(None)  # without a placeholder, for which each file would be laid out once more
     for panel in figure.axes:

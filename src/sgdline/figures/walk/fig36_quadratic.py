@@ -150,7 +150,7 @@ def _footer(settings: Mapping[str, Any]) -> list[str]:
 
 def _label(descent: _Descent) -> str:
     name = _NAMES.get(descent.regime, descent.regime)
-    return rf"lr = {descent.relative_lr:.4g}/λ$_\mathrm{{max}}$, {name}"
+    return f"lr = {descent.relative_lr:.4g}/λₘₐₓ, {name}"
 
 
 def _draw_contours(panel: Axes, descent: _Descent, *, settings: Mapping[str, Any]) -> None:
