@@ -407,8 +407,7 @@ class Follower:
         grid = chosen("window", "resolution")
         fit_lines(line, output, **grid, degrees=settings["degrees"], **facts)
         measure_lines(line, metrics, **grid, **facts)
-        distances = {"first": settings["distance_first"], "every": settings["distance_every"]}
-        measure_distances(line, output, **grid, **distances, **facts)
+        measure_distances(line, output, **grid, **chosen("distance_first", "distance_every"), **facts)
         keys = ("interval", "resolution", "sgd_lr", "pal_measuring_step", "fbpal_every", "fbpal_average", "compat")
         measure_strategies(line, metrics, output, **chosen(*keys), **facts)
         keys = ("interval", "resolution", "pal_measuring_step", "batch_sizes", "batch_draws", "compat")

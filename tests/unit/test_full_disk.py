@@ -88,7 +88,7 @@ def an_analysis(target: Path) -> None:
     folder = target.parent / "lines"
     if not folder.exists():
         raise AssertionError("lines are written without the limit")
-    settings = {"window": 0.2, "resolution": 0.02, "first": 60, "every": 1}
+    settings = {"window": 0.2, "resolution": 0.02, "distance_first": 60, "distance_every": 1}
     measure_distances(folder / "line.arrow", target, **settings, provenance={})
 
 

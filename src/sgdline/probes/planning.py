@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -63,15 +62,10 @@ def plan_probe(
         precision_tolerance=options.precision_tolerance,
         memory_gb=None if options.memory_gb == "auto" else options.memory_gb,
         threads=threads,
-        pinned=_pinned(options),
+        pinned=options.plan,
     )
     report = choose_plan(subject, wishes, work)
     write_plan(output, PlanReport(report.plan, report.precision_error))
-
-
-def _pinned(options: PlannedOptions) -> dict[str, Any]:
-    """Return the entries of the plan that the configuration names."""
-    return {key: entry for key, entry in asdict(options.plan).items() if entry is not None}
 
 
 def _simplest(trainer: Trainer, images: ImageData, options: PlannedOptions) -> Plan:
@@ -79,4 +73,4 @@ def _simplest(trainer: Trainer, images: ImageData, options: PlannedOptions) -> P
     some = images.train.inputs[:2]
     reseed = draws_random_numbers(trainer.model, some, train_mode=options.batch_norm == "train")
     forced = {} if options.precision == "auto" else {"precision": options.precision}
-    return Plan(**{"reseed": reseed, **forced, **_pinned(options)})
+    return Plan(**{"reseed": reseed, **forced, **options.plan.pinned()})

@@ -17,7 +17,7 @@ from sgdline.engine.plan import Plan, PlanReport, read_plan
 from sgdline.errors import SgdlineError
 from sgdline.probes.base import options_of
 from sgdline.runtime import file_digest, progress, set_up_torch
-from sgdline.tables import TableWriter
+from sgdline.tables import Facts, TableWriter
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, saved_steps
 from sgdline.train.loop import Trainer
 from sgdline.train.run import run_facts
@@ -34,7 +34,7 @@ def probe_segment(
     output: str | Path,
     settings: Mapping[str, Any],
     segment: int,
-    facts: Mapping[str, Any],
+    facts: Facts,
     threads: int = 1,
 ) -> None:
     """Replay the updates of one segment from its checkpoint and measure a probe where it is due.
