@@ -144,7 +144,7 @@ def test_a_scripts_digest_covers_all_that_it_loads(script: Path) -> None:
 
 
 def test_what_checks_options_changes_no_digest_and_what_builds_them_does() -> None:
-    covered = names("sgdline.probes.hvp.options")
+    covered = names("sgdline.probes.settings", "sgdline.probes.hvp.options")
     assert "declare/build.py" in covered
     assert not {"declare/faults.py", "declare/run_facts.py", "declare/registry.py", "declare/vocabulary.py"} & covered
 

@@ -17,13 +17,12 @@ import numpy as np
 import pytest
 import torch
 from sample_lines import polynomials, sample_line, write_sample_lines
-from small_runs import line_settings, prepare_digits, training_settings
+from small_runs import line_settings, prepare_digits, probe_segment, training_settings
 
 from sgdline import runtime
 from sgdline.analysis.distances import measure_distances
 from sgdline.errors import SgdlineError
 from sgdline.figures import plot_figure
-from sgdline.probes.segment import probe_segment
 from sgdline.runtime import job, write_text
 from sgdline.tables import TableWriter, write_table
 from sgdline.toys import simulate_toy
