@@ -61,7 +61,7 @@ class Analysis(Declared):
         Those that need parts of tables only, or rows one after the other, do all of it themselves.
 
         Args:
-            files: The tables that it reads, by kind, in the order of `tables`.
+            files: The tables that it reads, by kind.
             output: The table to write.
             settings: The values of `uses`.
             provenance: Facts for the metadata; they join and override those of the first table.
@@ -91,7 +91,7 @@ class Analysis(Declared):
 class MadeByFunction(Analysis, ABC):
     """An analysis that one function makes, from files to a file.
 
-    The function is called with the files in the order of `tables`, with the output, and by keyword with the settings
+    The function is called with the files in the order of `reads`, with the output, and by keyword with the settings
     that the analysis uses and with `provenance`.
     """
 
@@ -101,4 +101,4 @@ class MadeByFunction(Analysis, ABC):
 
     def analyse(self, files: Files, output: str | Path, *, settings: Settings, provenance: Facts) -> None:
         """Make the table."""
-        self.function()(*files.values(), output, **settings, provenance=provenance)
+        self.function()(*(files[kind] for kind in self.reads), output, **settings, provenance=provenance)
