@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sgdline.data.images import load_images
 from sgdline.data.prepare import prepare_dataset
-from sgdline.declare.build import build_thing
+from sgdline.declare.build import build, build_thing
 from sgdline.engine.hessian import cross_entropy
 from sgdline.engine.lines import LineEngine
 from sgdline.engine.network import MeasuringSet, Network
@@ -32,6 +32,7 @@ from sgdline.probes.line.options import LineOptions
 from sgdline.probes.line.probe import LineProbe
 from sgdline.probes.planning import plan_probe
 from sgdline.probes.segment import probe_segment
+from sgdline.probes.settings import PlanSettings, ProbeSettings
 from sgdline.runtime import keep_freed_memory, restore_tf32, set_tf32, set_threads, use_deterministic_kernels
 from sgdline.train.checkpoints import load_checkpoint, save_checkpoint
 from sgdline.train.loop import Trainer, Update
@@ -134,11 +135,8 @@ def _plan(case: Case, folder: Path, *, threads: int) -> dict[str, Any]:
     block = line_block(case, resolution=None)
     block |= {"precision": "auto", "precision_tolerance": 3e-5, "check_slope": True, "memory_gb": "auto", "plan": {}}
     segments = [(0, case.lines_per_job * case.every)]
-    settings = {
-        "training": training_settings(case, segments=segments, threads=threads),
-        "probe": "line",
-        "settings": block,
-    }
+    training = training_settings(case, segments=segments, threads=threads)
+    settings = PlanSettings(training=training, options=build(LineOptions, block))
     notes: list[str] = []
 
     class Listener(logging.Handler):
@@ -462,12 +460,8 @@ def run_job(case: Case, folder: Path, *, threads: int, started: float) -> dict[s
 
     stop = case.first + case.every * case.job_lines
     run = training_settings(case, segments=[(0, case.first), (case.first, stop)], threads=threads)
-    settings = {
-        "training": run,
-        "probe": "line",
-        "settings": line_block(case, resolution=None),
-        "replay_tolerance": 0.0,
-    }
+    options = build(LineOptions, line_block(case, resolution=None))
+    settings = ProbeSettings(training=run, options=options, replay_tolerance=0.0)
     try:
         Network.losses, LineProbe.measure = losses, measure  # type: ignore[method-assign]
         probe_segment(

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sgdline.declare import registry
-from sgdline.declare.build import build_thing
+from sgdline.declare.build import build, build_thing
 from sgdline.declare.schema import as_json
-from sgdline.probes.base import options_of
 
 if TYPE_CHECKING:
     from sgdline.probes.probe import Probe
@@ -23,7 +22,7 @@ def default_settings(kind: str, name: str) -> dict[str, Any]:
 
 def made_probe(name: str, trainer: Any, images: Any, run: Any, settings: Mapping[str, Any], plan: Any) -> Probe[Any]:
     """Return a probe as a job makes it from its slice of the configuration."""
-    return options_of({"probe": name, "settings": settings}).probe(trainer, images, run, plan)
+    return build(registry.declaration("probe", name), settings).probe(trainer, images, run, plan)
 
 
 def toy_of(name: str, settings: Mapping[str, Any]) -> Any:

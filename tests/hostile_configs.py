@@ -29,7 +29,7 @@ from sgdline.declare.build import build, build_thing
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.figures import available, spec
-from sgdline.probes.base import options_of
+from sgdline.probes.settings import ProbeSettings
 from sgdline.train.loop import Trainer
 from sgdline.train.settings import TrainingSettings
 from sgdline.workflow.claims import JUDGED
@@ -376,7 +376,7 @@ class Follower:
         # As a trial would choose it; nothing is compiled here.
         fixed = {"reseed": False, "compiled": False, "cuda_graphs": False}
         plan = Plan(**(pinned | fixed if pinned.get("reseed") is not True else pinned))
-        measuring = options_of(sliced).probe(trainer, images, training, plan)
+        measuring = ProbeSettings.from_json(sliced).options.probe(trainer, images, training, plan)
         measuring.facts()
         measuring.due(0)
         self.count("probes made")
@@ -407,8 +407,7 @@ class Follower:
         grid = chosen("window", "resolution")
         fit_lines(line, output, **grid, degrees=settings["degrees"], **facts)
         measure_lines(line, metrics, **grid, **facts)
-        distances = {"first": settings["distance_first"], "every": settings["distance_every"]}
-        measure_distances(line, output, **grid, **distances, **facts)
+        measure_distances(line, output, **grid, **chosen("distance_first", "distance_every"), **facts)
         keys = ("interval", "resolution", "sgd_lr", "pal_measuring_step", "fbpal_every", "fbpal_average", "compat")
         measure_strategies(line, metrics, output, **chosen(*keys), **facts)
         keys = ("interval", "resolution", "pal_measuring_step", "batch_sizes", "batch_draws", "compat")

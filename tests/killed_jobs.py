@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import line_settings, training_settings
+from small_runs import line_settings, probe_segment, training_settings
 from tqdm import tqdm
 
 from sgdline.train.settings import TrainingSettings
@@ -46,7 +46,6 @@ def train(dataset: Path, folder: Path, work: Path) -> None:
 def probe(dataset: Path, folder: Path, work: Path) -> None:
     """Measure lines of the run's second segment; write down every one that is measured."""
     from sgdline.probes.line.probe import LineProbe
-    from sgdline.probes.segment import probe_segment
 
     _note_calls(LineProbe, "measure", work, lambda update: update.step)
     probe_segment(

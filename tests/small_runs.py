@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from sgdline.data.prepare import prepare_dataset
 from sgdline.data.sources.digits import Digits
 from sgdline.declare.build import build
+from sgdline.probes import segment
+from sgdline.probes.settings import ProbeSettings
 from sgdline.train.settings import TrainingSettings
 
 MLP = {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [16]}}
@@ -60,6 +62,11 @@ def training_settings(*, momentum: float = 0.9, weight_decay: float = 0.01, **ch
         "augmentation": {"crop_padding": 0, "flip": False},
     }
     return build(TrainingSettings, block | changes)
+
+
+def probe_segment(*files: str | Path, settings: dict[str, Any], **others: Any) -> None:
+    """Measure a segment as its script does, from the probe slice of the configuration."""
+    segment.probe_segment(*files, settings=ProbeSettings.from_json(settings), **others)
 
 
 def line_settings(training: TrainingSettings, **changes: Any) -> dict[str, Any]:

@@ -7,11 +7,14 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sgdline.errors import SgdlineError
 from sgdline.runtime import write_text
 from sgdline.workflow.layout import RECORD
+
+if TYPE_CHECKING:
+    from sgdline.workflow.runs import Config
 
 _AGAIN = "Delete it and start Snakemake."
 
@@ -26,7 +29,7 @@ class Expected:
 
 
 def write_expected(
-    results: str | Path, *, config: Mapping[str, Any], files: Mapping[str, Sequence[str]], asked: Collection[str]
+    results: str | Path, *, config: Config, files: Mapping[str, Sequence[str]], asked: Collection[str]
 ) -> None:
     """Write down what a results folder is going to hold.
 

@@ -32,6 +32,7 @@ from sgdline.analysis.fits import fit_polynomial
 from sgdline.engine.lines import LineEngine
 from sgdline.engine.network import DrawsError, MeasuringSet, Network, PlanFaultError
 from sgdline.engine.plan import Plan, PlanReport
+from sgdline.engine.plan_options import PlanOptions
 from sgdline.engine.positions import measure_adaptively, measure_grid
 from sgdline.engine.trial import (
     Subject,
@@ -586,7 +587,7 @@ class LineMeter:
                     Wishes(
                         threads=torch.get_num_threads(),
                         memory_gb=self._memory_gb,
-                        pinned={"reseed": True} if self._reseeds else None,
+                        pinned=PlanOptions(reseed=self._reseeds or None),
                     ),
                     Work(lines=self._lines, positions=18, samples=len(self._targets)),
                 )
@@ -740,7 +741,7 @@ def _check_samples(model: nn.Module, loss: Any, inputs: Any, targets: Any) -> No
             )
 
 
-def _check_numbers(lengths: Mapping[str, Any], positive: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+def _check_numbers(lengths: Mapping[str, object], positive: Mapping[str, object], whole: Mapping[str, object]) -> None:
     for name, value in lengths.items():
         if not (isinstance(value, str) and value == "auto") and not _is_positive(value):
             raise SgdlineError(f'{name} must be a finite number above 0 or "auto", got {value!r}.')

@@ -25,11 +25,11 @@ from sgdline.analysis.made import Analysed
 from sgdline.declare.registry import label
 from sgdline.errors import SgdlineError
 from sgdline.expected import read_expected
-from sgdline.tables import provenance
+from sgdline.tables import Json, provenance
 from sgdline.tables.seals import check_head, read_seal
 from sgdline.workflow import layout
 from sgdline.workflow.layout import Layout, RunKey, run_label, run_path
-from sgdline.workflow.runs import parent_run, planned_by, probe_segments, runs, toys
+from sgdline.workflow.runs import Config, parent_run, planned_by, probe_segments, runs, toys
 from sgdline.workflow.segments import segment_bounds
 from sgdline.workflow.slices import probe_slice, training_slice
 from sgdline.workflow.starts import start_of
@@ -90,7 +90,7 @@ class _Job:
     table: str  # path below the results folder, as all of these
     log: str
     outputs: tuple[str, ...]
-    slice: Mapping[str, Any] | None = None  # of the config, as the table's metadata has it; None leaves it unchecked
+    slice: Mapping[str, Json] | None = None  # of the config, as the table's metadata has it; None leaves it unchecked
     end: int | None = None  # the update after its last one
 
 
@@ -176,7 +176,7 @@ def _walk(root: Path, found: Survey) -> dict[str, _File]:
 class _Surveyor:
     """Compares what is there with what is expected, run by run."""
 
-    def __init__(self, found: Survey, files: Mapping[str, _File], config: Mapping[str, Any]) -> None:
+    def __init__(self, found: Survey, files: Mapping[str, _File], config: Config) -> None:
         self._found = found
         self._files = files
         self._config = config

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import line_settings, prepare_digits, training_settings
+from small_runs import line_settings, prepare_digits, probe_segment, training_settings
 
 from sgdline.models.vgg import vgg11_tiny_imagenet
-from sgdline.probes.segment import probe_segment
 from sgdline.runtime import use_deterministic_kernels
 from sgdline.tables import provenance, read_table
 from sgdline.train.run import train_run

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_runs import prepare_digits, training_settings
+from small_runs import prepare_digits, probe_segment, training_settings
 
 from sgdline.data.images import load_images
 from sgdline.probes.averages import probe as averages
 from sgdline.probes.averages.probe import AveragesProbe
-from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from small_runs import RESNET, line_settings, prepare_digits, training_settings
+from small_runs import RESNET, line_settings, prepare_digits, probe_segment, training_settings
 from torch import nn
 
 from sgdline.data.augmentation import augment
@@ -25,7 +25,6 @@ from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.models.loading import build_model
 from sgdline.probes.gather import gather_segments
-from sgdline.probes.segment import probe_segment
 from sgdline.seeds import derive_seed, generator
 from sgdline.tables import provenance, read_table
 from sgdline.train.run import train_run

@@ -272,8 +272,9 @@ def mline_table(functions: Sequence[Callable[[Any], Any]], steps: Sequence[int],
 def analysed(folder: Path, table: pa.Table, **changes: Any) -> list[dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "mline.arrow", "mline", table, provenance={"batch_norm": "train", "samples": 7, "seed": 1})
-    options = {"window": 0.2, "resolution": 0.006, "degrees": [1, 2, 3], "provenance": {"experiment": "x"}, **changes}
-    measure_same_position(folder / "mline.arrow", folder / "mline_metrics.arrow", **options)
+    options = {"window": 0.2, "resolution": 0.006, "same_position_degrees": [1, 2, 3], **changes}
+    written = folder / "mline_metrics.arrow"
+    measure_same_position(folder / "mline.arrow", written, **options, provenance={"experiment": "x"})
     found = read_table(folder / "mline_metrics.arrow", "mline_metrics")
     facts = provenance(found)
     assert (facts["experiment"], facts["batch_norm"], facts["samples"]) == ("x", "train", 7)
@@ -355,10 +356,10 @@ def test_a_window_beyond_what_was_measured_leaves_no_number(tmp_path: Path) -> N
 
 def test_empty_tables_and_degrees_that_do_not_fit(tmp_path: Path) -> None:
     assert analysed(tmp_path / "empty", mline_table([], [])) == []
-    [row] = analysed(tmp_path / "one", mline_table([wavy(0)], [5]), degrees=[2, 1, 2])
+    [row] = analysed(tmp_path / "one", mline_table([wavy(0)], [5]), same_position_degrees=[2, 1, 2])
     assert (row["other_directions"], row["distances"], row["degrees"]) == ([0], [0.0], [1, 2])
     with pytest.raises(SgdlineError, match=r"same_position_degrees must be below .* \(5\), got 5"):
-        analysed(tmp_path / "steep", mline_table([wavy(0)], [5]), degrees=[1, 5], resolution=0.1)
+        analysed(tmp_path / "steep", mline_table([wavy(0)], [5]), same_position_degrees=[1, 5], resolution=0.1)
 
 
 # -- power laws --------------------------------------------------------------------------------------------------------

@@ -41,9 +41,8 @@ def measure(tmp_path, functions, **options):
 
 def compare(tmp_path, functions, *, first=50, every=10, **options):
     line = write_line_table(tmp_path / "line.arrow", functions, **options)
-    measure_distances(
-        line, tmp_path / "d.arrow", window=WINDOW, resolution=R, first=first, every=every, provenance=FACTS
-    )
+    panels = {"distance_first": first, "distance_every": every}
+    measure_distances(line, tmp_path / "d.arrow", window=WINDOW, resolution=R, **panels, provenance=FACTS)
     return read_table(tmp_path / "d.arrow", "line_distances")
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import line_settings, prepare_digits, training_settings
+from small_runs import line_settings, prepare_digits, probe_segment, training_settings
 
 from sgdline.data.images import load_images
 from sgdline.errors import SgdlineError
-from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train import run as training_run
 from sgdline.train.checkpoints import load_checkpoint, saved_steps

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from warm_python import PROGRAM
 
 from sgdline import digests
+from sgdline.declare import registry
 from sgdline.table_modules import table_modules
 
 ROOT = Path(digests.__file__).parents[2]
@@ -81,6 +83,29 @@ def test_a_table_counts_for_those_who_write_or_read_it() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("module", "stale"),
+    [
+        ("strategies", {"line_strategies", "line_batch_sizes"}),  # the second one uses a step of the first
+        ("intervals", {"intervals", "interval_epochs"}),
+        ("one_step", {"one_step_metrics"}),
+    ],
+)
+def test_a_change_of_the_module_that_a_declaration_calls_changes_its_analysis_only(
+    monkeypatch: pytest.MonkeyPatch, module: str, stale: set[str]
+) -> None:
+    def codes() -> dict[str, str]:
+        digests.code_digest.cache_clear()
+        return {name: digests.code_digest(f"sgdline.analysis.kinds.{name}") for name in registry.names("analysis")}
+
+    before, edited, read = codes(), ROOT / f"src/sgdline/analysis/{module}.py", digests._source
+    monkeypatch.setattr(
+        digests, "_source", lambda path: replace(read(path), code="edited") if path == edited else read(path)
+    )
+    assert {name for name, code in codes().items() if code != before[name]} == stale
+    digests.code_digest.cache_clear()
+
+
 def test_the_options_of_a_probe_cover_what_measures_and_not_how_plans_are_chosen() -> None:
     covered = names("sgdline.probes.interp.options")
     assert {"probes/interp/probe.py", "probes/interp/table.py", "probes/probe.py", "engine/lines.py"} <= covered
@@ -119,7 +144,7 @@ def test_a_scripts_digest_covers_all_that_it_loads(script: Path) -> None:
 
 
 def test_what_checks_options_changes_no_digest_and_what_builds_them_does() -> None:
-    covered = names("sgdline.probes.hvp.options")
+    covered = names("sgdline.probes.settings", "sgdline.probes.hvp.options")
     assert "declare/build.py" in covered
     assert not {"declare/faults.py", "declare/run_facts.py", "declare/registry.py", "declare/vocabulary.py"} & covered
 

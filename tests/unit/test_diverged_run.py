@@ -11,6 +11,7 @@ import pytest
 from drawn_figures import render
 from hostile_configs import FIGURES as ALL_FIGURES
 from hostile_configs import ROOT
+from small_runs import probe_segment
 
 from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
 from sgdline.analysis.run import analyse_run
@@ -20,7 +21,6 @@ from sgdline.declare.build import build, build_thing
 from sgdline.errors import SgdlineError
 from sgdline.figures import style
 from sgdline.probes.gather import gather_segments
-from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.run import train_run
 from sgdline.train.settings import TrainingSettings

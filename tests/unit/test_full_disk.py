@@ -17,13 +17,12 @@ import numpy as np
 import pytest
 import torch
 from sample_lines import polynomials, sample_line, write_sample_lines
-from small_runs import line_settings, prepare_digits, training_settings
+from small_runs import line_settings, prepare_digits, probe_segment, training_settings
 
 from sgdline import runtime
 from sgdline.analysis.distances import measure_distances
 from sgdline.errors import SgdlineError
 from sgdline.figures import plot_figure
-from sgdline.probes.segment import probe_segment
 from sgdline.runtime import job, write_text
 from sgdline.tables import TableWriter, write_table
 from sgdline.toys import simulate_toy
@@ -88,7 +87,7 @@ def an_analysis(target: Path) -> None:
     folder = target.parent / "lines"
     if not folder.exists():
         raise AssertionError("lines are written without the limit")
-    settings = {"window": 0.2, "resolution": 0.02, "first": 60, "every": 1}
+    settings = {"window": 0.2, "resolution": 0.02, "distance_first": 60, "distance_every": 1}
     measure_distances(folder / "line.arrow", target, **settings, provenance={})
 
 

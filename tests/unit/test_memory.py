@@ -17,12 +17,10 @@ import json, sys
 from pathlib import Path
 from sgdline.data.images import load_images
 from sgdline.engine.plan import Plan
-from sgdline.probes.base import options_of
+from sgdline.probes.settings import ProbeSettings
 from sgdline.runtime import keep_freed_memory, use_deterministic_kernels
 from sgdline.tables import TableWriter
 from sgdline.train.loop import Trainer
-from sgdline.train.settings import TrainingSettings
-from sgdline.declare.build import build
 import torch
 
 def resident():
@@ -33,9 +31,10 @@ dataset, output, settings, plan, leaks = sys.argv[1], sys.argv[2], *map(json.loa
 keep_freed_memory()
 use_deterministic_kernels()
 images = load_images(dataset, device="cpu")
-training = build(TrainingSettings, settings["training"])
+settings = ProbeSettings.from_json(settings)
+training = settings.training
 trainer = Trainer(training, images, device=torch.device("cpu"))
-probe = options_of(settings).probe(trainer, images, training, Plan.from_json(plan))
+probe = settings.options.probe(trainer, images, training, Plan.from_json(plan))
 kept = []
 with TableWriter(output, "line", provenance={}) as writer:
     for update in trainer.updates(0, 220):

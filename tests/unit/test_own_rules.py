@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import MLP, line_settings, prepare_digits
+from small_runs import MLP, line_settings, prepare_digits, probe_segment
 from torch import nn
 
 from sgdline.config import ConfigError, resolve_config
@@ -18,7 +18,6 @@ from sgdline.declare import registry
 from sgdline.declare.build import build
 from sgdline.figures import package_specs
 from sgdline.models import build_model
-from sgdline.probes.segment import probe_segment
 from sgdline.seeds import derive_seed
 from sgdline.tables import provenance, read_table
 from sgdline.train.checkpoints import load_checkpoint

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import RESNET, line_settings, plan_settings, prepare_digits, training_settings
+from small_runs import RESNET, line_settings, plan_settings, prepare_digits, probe_segment, training_settings
 
 from sgdline.engine import trial
 from sgdline.engine.plan import Plan, PlanReport, read_plan
+from sgdline.engine.plan_options import PlanOptions
 from sgdline.errors import SgdlineError
 from sgdline.probes import planning
 from sgdline.probes.planning import plan_probe
-from sgdline.probes.segment import probe_segment
+from sgdline.probes.settings import PlanSettings
 from sgdline.tables import provenance, read_table
 from sgdline.train.checkpoints import checkpoint_path, load_checkpoint, save_checkpoint
 from sgdline.train.run import train_run
@@ -52,7 +53,7 @@ def training(model: str, **changes: Any) -> TrainingSettings:
 
 
 def planned(dataset: Path, checkpoints: Path, output: Path, settings: dict[str, Any], **options: Any) -> PlanReport:
-    plan_probe(dataset, checkpoints, output=output, settings=settings, **options)
+    plan_probe(dataset, checkpoints, output=output, settings=PlanSettings.from_json(settings), **options)
     return read_plan(output)
 
 
@@ -155,7 +156,7 @@ def test_the_trial_knows_the_work_of_the_largest_segment_and_the_wishes(
     validation = 40 if line.get("validation", True) else 0
     assert asdict(work) == {"lines": lines, "positions": positions, "samples": 150 + validation + 32}
     assert (wishes.precision, wishes.precision_tolerance, wishes.memory_gb) == ("float32", 1e-4, 2.5)
-    assert (wishes.threads, wishes.pinned) == (1, {"threads": 1})
+    assert (wishes.threads, wishes.pinned) == (1, PlanOptions(threads=1))
     assert sum(float((part.double() ** 2).sum()) for part in subject.direction.values()) == pytest.approx(1.0)
     assert (len(subject.targets), subject.chunk_size, len(subject.mask_seeds)) == (150, 32, 5)
     assert (report.samples_per_second, report.notes) == (None, ())

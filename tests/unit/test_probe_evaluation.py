@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 from declared import made_probe
-from small_runs import RESNET, prepare_digits, training_settings
+from small_runs import RESNET, prepare_digits, probe_segment, training_settings
 from torch import Tensor, nn
 
 from sgdline.data.images import ImageData, ImageSet, load_images
 from sgdline.engine.plan import Plan
 from sgdline.models.parameters import buffers_of
-from sgdline.probes.segment import probe_segment
 from sgdline.tables import kind_of, provenance, read_table
 from sgdline.train.loop import Trainer
 from sgdline.train.run import train_run

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from declared import made_probe
-from small_runs import RESNET, line_settings, prepare_digits, training_settings
+from small_runs import RESNET, line_settings, prepare_digits, probe_segment, training_settings
 
 from sgdline.analysis.intervals import average_intervals, measure_intervals
 from sgdline.data.images import load_images
@@ -25,7 +25,7 @@ from sgdline.models.parameters import buffers_of
 from sgdline.probes import planning
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.interp import probe as interp
-from sgdline.probes.segment import probe_segment
+from sgdline.probes.settings import PlanSettings
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run
@@ -392,7 +392,7 @@ def test_a_plan_is_chosen_and_gives_the_losses_of_the_simplest(dataset: Path, tm
     schedule = {"name": "step", "milestones": [0], "factor": factor}
     training = settings("resnet", schedule=schedule)
     train(dataset, tmp_path, training)
-    whole = plan_slice(training)
+    whole = PlanSettings.from_json(plan_slice(training))
     planning.plan_probe(dataset, tmp_path / "checkpoints", output=tmp_path / "chosen.json", settings=whole)
     report = read_plan(tmp_path / "chosen.json")
     assert report.precision_error is not None
@@ -416,7 +416,7 @@ def test_the_trial_knows_the_work_of_the_largest_segment(
     monkeypatch.setattr(planning, "choose_plan", choose)
     training = settings("resnet", segments=2)
     train(dataset, tmp_path, training)
-    whole = plan_slice(training, **options)
+    whole = PlanSettings.from_json(plan_slice(training, **options))
     planning.plan_probe(dataset, tmp_path / "checkpoints", output=tmp_path / "plan.json", settings=whole)
     subject, wishes, work = seen
     # Segments of four and five updates.

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from declared import made_probe
-from small_runs import prepare_digits, training_settings
+from small_runs import prepare_digits, probe_segment, training_settings
 
 from sgdline.config import ConfigError, resolve_config
 from sgdline.config.declarations import configuration_schema
@@ -25,7 +25,6 @@ from sgdline.errors import SgdlineError
 from sgdline.models.parameters import buffers_of
 from sgdline.probes.alignment import probe as alignment
 from sgdline.probes.gather import gather_segments
-from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run

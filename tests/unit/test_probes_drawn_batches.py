@@ -13,7 +13,7 @@ import torch
 import yaml
 from declared import made_probe
 from networks import OwnNormalisation, Uncopyable
-from small_runs import prepare_digits, training_settings
+from small_runs import prepare_digits, probe_segment, training_settings
 from torch import Tensor, nn
 
 from sgdline.config import ConfigError, resolve_config
@@ -24,7 +24,6 @@ from sgdline.models.parameters import ParameterVector, buffers_of
 from sgdline.probes.drawn_batches import BatchLosses, DrawnBatches
 from sgdline.probes.fixed_batches.probe import FixedBatchesProbe
 from sgdline.probes.one_step.probe import OneStepProbe
-from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run

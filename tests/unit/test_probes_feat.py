@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from declared import made_probe
-from small_runs import prepare_digits, training_settings
+from small_runs import prepare_digits, probe_segment, training_settings
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
@@ -22,7 +22,6 @@ from sgdline.models.parameters import buffers_of
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.jac import probe as jac
 from sgdline.probes.layer_outputs import layers_of, listening
-from sgdline.probes.segment import probe_segment
 from sgdline.sparsity import pattern_distance, sparsity_coefficient
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update

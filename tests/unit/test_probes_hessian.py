@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from declared import made_probe
-from small_runs import RESNET, prepare_digits, training_settings
+from small_runs import RESNET, prepare_digits, probe_segment, training_settings
 from torch import Tensor, nn
 
 from sgdline.config import ConfigError, resolve_config
@@ -25,7 +25,6 @@ from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, buffers_of
 from sgdline.probes.gather import gather_segments
-from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.loop import Trainer, Update
 from sgdline.train.run import train_run

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from declared import made_probe
-from small_runs import RESNET, line_settings, prepare_digits, training_settings
+from small_runs import RESNET, line_settings, prepare_digits, probe_segment, training_settings
 from torch import Tensor
 
 from sgdline.data.images import load_images
@@ -23,7 +23,6 @@ from sgdline.models.parameters import buffers_of
 from sgdline.probes.gather import gather_segments
 from sgdline.probes.mline import probe as mline
 from sgdline.probes.own_direction import probe as own_direction
-from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train.batch import Batch
 from sgdline.train.loop import Trainer, Update

@@ -869,7 +869,7 @@ class TestAnalysis:
 
     def test_distances(self, run: tuple[Path, list[SyntheticLine]]) -> None:
         folder, lines = run
-        options = {"window": self.WINDOW, "resolution": self.RESOLUTION, "first": 5, "every": 2}
+        options = {"window": self.WINDOW, "resolution": self.RESOLUTION, "distance_first": 5, "distance_every": 2}
         measure_distances(folder / "line.arrow", folder / "distances.arrow", provenance={}, **options)
         nodes = np.sort(np.concatenate([-0.5 + 0.006 * np.arange(84), 0.006 * np.arange(84)]))
         points = np.arange(-33, 34) * 0.006

@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from small_runs import prepare_digits, training_settings
+from small_runs import prepare_digits, probe_segment, training_settings
 
 from sgdline.data.images import load_images
 from sgdline.errors import SgdlineError
-from sgdline.probes import base
+from sgdline.probes import settings as probe_settings
 from sgdline.probes.base import EveryOptions
 from sgdline.probes.evaluation.table import EVALUATION
 from sgdline.probes.probe import Probe
-from sgdline.probes.segment import _drift, probe_segment
+from sgdline.probes.segment import _drift
 from sgdline.tables import read_table
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint
 from sgdline.train.loop import Trainer, Update
@@ -86,7 +86,7 @@ class Remembering(Probe[RememberingOptions]):
 
 
 def test_a_sequential_probe_sees_every_update_and_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "declaration", lambda kind, name: RememberingOptions)
+    monkeypatch.setattr(probe_settings, "declaration", lambda kind, name: RememberingOptions)
     dataset = prepare_digits(tmp_path, train=100)
     training = training_settings()
     checkpoints = tmp_path / "checkpoints"

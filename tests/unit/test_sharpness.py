@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from small_runs import line_settings, prepare_digits, training_settings
+from small_runs import line_settings, prepare_digits, probe_segment, training_settings
 
 from sgdline.data.images import ImageData, load_images
 from sgdline.errors import SgdlineError
@@ -22,7 +22,6 @@ from sgdline.figures import style
 from sgdline.probes import sharpness
 from sgdline.probes.interp.options import InterpOptions
 from sgdline.probes.interp.trial import trial
-from sgdline.probes.segment import probe_segment
 from sgdline.probes.sharpness import measure_sharpness
 from sgdline.tables import provenance, read_table
 from sgdline.train import run as training_run

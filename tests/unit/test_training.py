@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import small_runs
 import torch
-from small_runs import prepare_digits, training_settings
+from small_runs import prepare_digits, probe_segment, training_settings
 from torch import nn
 
 from sgdline.data.batches import BatchOrder
 from sgdline.data.images import load_images
 from sgdline.errors import SgdlineError
 from sgdline.models.loading import build_model
-from sgdline.probes.segment import probe_segment
 from sgdline.seeds import derive_seed
 from sgdline.tables import provenance, read_table, write_table
 from sgdline.train import run as training_run

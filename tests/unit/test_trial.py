@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sgdline.engine.lines import LineEngine, mean_losses
 from sgdline.engine.plan import Plan, PlanReport
+from sgdline.engine.plan_options import PlanOptions
 from sgdline.engine.trial import Subject, Wishes, Work, activation_bytes, choose_plan
 from sgdline.errors import SgdlineError
 
@@ -31,7 +32,9 @@ class _Closure(nn.Module):
         return self.compute(pictures)
 
 
-def chosen(network: nn.Module, *, interval: float = 0.5, count: int = 72, **wishes: Any) -> PlanReport:
+def chosen(
+    network: nn.Module, *, interval: float = 0.5, count: int = 72, pinned: Mapping[str, Any] | None = None, **asked: Any
+) -> PlanReport:
     inputs, targets = images(count)
     subject = Subject(
         model=network,
@@ -44,7 +47,8 @@ def chosen(network: nn.Module, *, interval: float = 0.5, count: int = 72, **wish
         direction=unit_direction(network),
         interval=interval,
     )
-    return choose_plan(subject, Wishes(**wishes), Work(lines=10, positions=20, samples=count))
+    wishes = Wishes(pinned=PlanOptions(**(pinned or {})), **asked)
+    return choose_plan(subject, wishes, Work(lines=10, positions=20, samples=count))
 
 
 @pytest.mark.parametrize("name", ["mlp", "resnet", "batch_norm_3d_and_1d", "group_norm", "tied", "frozen"])

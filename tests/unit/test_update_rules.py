@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import prepare_digits, training_settings
+from small_runs import prepare_digits, probe_segment, training_settings
 from torch import Tensor, nn
 
 from sgdline.data.images import load_images
@@ -20,7 +20,6 @@ from sgdline.errors import SgdlineError
 from sgdline.losses.cross_entropy import CrossEntropy
 from sgdline.models import mlp
 from sgdline.models.parameters import ParameterVector, buffers_of
-from sgdline.probes.segment import probe_segment
 from sgdline.tables import provenance, read_table
 from sgdline.train import run as training_run
 from sgdline.train.batch import Batch

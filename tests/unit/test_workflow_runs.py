@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from sgdline.config import resolve_config
 from sgdline.errors import SgdlineError
-from sgdline.probes.base import options_of
 from sgdline.probes.fixed_batches.options import FixedBatchesOptions
 from sgdline.probes.hvp.options import HvpOptions
 from sgdline.probes.interp.options import InterpOptions
 from sgdline.probes.mline.options import MlineOptions
+from sgdline.probes.settings import ProbeSettings
 from sgdline.probes.stationarity.options import StationarityOptions
 from sgdline.workflow.layout import RunKey, format_lr, run_path
 from sgdline.workflow.runs import planned_by, probe_segments, runs, toys
@@ -223,7 +223,7 @@ def test_many_lines_are_measured_as_single_ones() -> None:
     sliced = probe_slice(CONFIG, RUN, "mline")
     shared = {key: entry for key, entry in line.items() if key not in ("every", "validation", "sample_losses")}
     assert sliced["settings"] == {"every": 60, "directions": "all", "line": shared}
-    options = options_of(sliced)
+    options = ProbeSettings.from_json(sliced).options
     assert isinstance(options, MlineOptions)
     assert (options.every, options.line.every, options.line.tolerance) == (60, 1, line["tolerance"])
 

@@ -14,11 +14,12 @@ from sgdline.runtime import job
 if __name__ == "__main__":
     with job(log=snakemake.log[0], threads=snakemake.threads):
         from sgdline.probes.planning import plan_probe
+        from sgdline.probes.settings import PlanSettings
 
         plan_probe(
             snakemake.input.dataset,
             snakemake.input.checkpoints,
             output=snakemake.output[0],
-            settings=snakemake.params.settings,
+            settings=PlanSettings.from_json(snakemake.params.settings),
             threads=snakemake.threads,
         )

@@ -9,13 +9,14 @@ from sgdline.runtime import job
 if __name__ == "__main__":
     with job(log=snakemake.log[0], threads=snakemake.threads):
         from sgdline.probes.segment import probe_segment
+        from sgdline.probes.settings import ProbeSettings
 
         probe_segment(
             snakemake.input.dataset,
             snakemake.input.checkpoints,
             plan=snakemake.input.get("plan"),
             output=snakemake.output[0],
-            settings=snakemake.params.settings,
+            settings=ProbeSettings.from_json(snakemake.params.settings),
             segment=int(snakemake.wildcards.get("segment", 0)),  # rule probe_run: all of the run
             facts={
                 **snakemake.params.labels,

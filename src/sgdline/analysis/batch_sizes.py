@@ -7,7 +7,7 @@ falls like 1/B as long as the rest is flat along the line (papers.md 2.3, the re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from sgdline.errors import SgdlineError
 from sgdline.probes.line.table import LINE
 from sgdline.runtime import inner_progress
 from sgdline.seeds import derive_seed
-from sgdline.tables import iterate_table, read_table, write_table
+from sgdline.tables import Columns, Facts, Json, iterate_table, read_table, write_table
 from sgdline.tables.kinds.line_batch_sizes import LINE_BATCH_SIZES
 from sgdline.tables.kinds.line_metrics import LINE_METRICS
 
@@ -147,7 +147,7 @@ def measure_batch_sizes(
     batch_sizes: Sequence[int] | Literal["auto"],
     batch_draws: int,
     compat: bool,
-    provenance: Mapping[str, Any],
+    provenance: Facts,
 ) -> None:
     """Emulate batches of other sizes on every line of a run and write a table `line_batch_sizes`.
 
@@ -234,7 +234,7 @@ def measure_batch_sizes(
         parts.append(part)
         if np.isfinite(batch_slope) and np.isfinite(line.exact_slope) and line.exact_slope != 0:
             deviations.append(abs(batch_slope / line.exact_slope - 1))
-    facts = {
+    facts: dict[str, Json] = {
         "batch_size": batch_size,
         "batch_sizes": sizes,
         "skipped_batch_sizes": sorted(skipped),
@@ -468,7 +468,7 @@ def _emulate(
     return rows, float(batch[_SLOPE].mean())
 
 
-def _as_table(parts: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _as_table(parts: Sequence[Columns]) -> pa.Table:
     """Join the rows of all lines; columns that a line does not have are null."""
     schema = LINE_BATCH_SIZES.schema
     columns = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sgdline import tables
+from sgdline.tables import Facts
 
 MEASURABLE = ("ok", "edge")  # status of a line that is resolved, finite and has a direction
 _REPEATED = (
@@ -34,7 +34,7 @@ def nullable(values: NDArray[np.float64]) -> pa.Array:
     return pa.array(values, type=pa.float64(), mask=~np.isfinite(values))
 
 
-def inherited_provenance(source: pa.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
+def inherited_provenance(source: pa.Table, facts: Facts) -> dict[str, Any]:
     """Return the facts of an analysis with those of the table that it read under `source`.
 
     How the lines were measured is repeated above them, because figures name the BatchNorm mode, the data set and N from

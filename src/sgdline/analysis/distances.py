@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +12,7 @@ from scipy.spatial.distance import cdist
 from sgdline.analysis.columns import inherited_provenance
 from sgdline.analysis.curves import FloatArray, IntArray, LineCurves, common_grid
 from sgdline.probes.line.table import LINE
-from sgdline.tables import read_table, write_table
+from sgdline.tables import Facts, read_table, write_table
 from sgdline.tables.kinds.line_distances import LINE_DISTANCES
 
 
@@ -81,37 +79,39 @@ def measure_distances(
     *,
     window: float,
     resolution: float,
-    first: int,
-    every: int,
-    provenance: Mapping[str, Any],
+    distance_first: int,
+    distance_every: int,
+    provenance: Facts,
 ) -> None:
     """Compare the shapes of the lines of a run with one another and write a table `line_distances`.
 
     Args:
         line_path: Table of kind `line`.
-        output: Table of kind `line_distances`. Panel `first` holds the first `first` lines, panel `rest` every
-            `every`-th of the later ones; each is compared within its panel. A distance to a line whose shape is
-            not finite or not measured in the whole window is NaN.
+        output: Table of kind `line_distances`. Panel `first` holds the first `distance_first` lines, panel `rest`
+            every `distance_every`-th of the later ones; each is compared within its panel. A distance to a line whose
+            shape is not finite or not measured in the whole window is NaN.
         window: Half-width of the compared interval, Euclidean length.
         resolution: Spacing of the compared positions, Euclidean length.
-        first: Number of lines of the first panel, at least 1.
-        every: Stride of the second panel, at least 1.
+        distance_first: Number of lines of the first panel, at least 1.
+        distance_every: Stride of the second panel, at least 1.
         provenance: Facts for the metadata; they join and override those of the line table.
 
     Raises:
         SgdlineError: If the line table is missing or damaged.
-        ValueError: If `first` or `every` is below 1.
+        ValueError: If `distance_first` or `distance_every` is below 1.
 
     Source: linesearch M11, fig. 3.
     """
-    if first < 1 or every < 1:
-        raise ValueError(f"first and every must be at least 1, got {first} and {every}")
+    if distance_first < 1 or distance_every < 1:
+        raise ValueError(
+            f"distance_first and distance_every must be at least 1, got {distance_first} and {distance_every}"
+        )
     lines = read_table(line_path, LINE, columns=["step", "panel_edges", "positions", "train_loss"])
     curves = LineCurves.from_table(lines)
     shapes = line_shapes(curves, window=window, resolution=resolution)
     parts = [
-        _panel_table("first", curves.steps[:first], shapes[:first]),
-        _panel_table("rest", curves.steps[first::every], shapes[first::every]),
+        _panel_table("first", curves.steps[:distance_first], shapes[:distance_first]),
+        _panel_table("rest", curves.steps[distance_first::distance_every], shapes[distance_first::distance_every]),
     ]
     write_table(output, LINE_DISTANCES, pa.concat_tables(parts), provenance=inherited_provenance(lines, provenance))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ from sgdline.analysis.columns import inherited_provenance, nullable
 from sgdline.analysis.curves import FloatArray, LineCurves, common_grid
 from sgdline.errors import SgdlineError
 from sgdline.probes.line.table import LINE
-from sgdline.tables import read_table, write_table
+from sgdline.tables import Facts, read_table, write_table
 from sgdline.tables.kinds.line_fits import LINE_FITS
 
 
@@ -124,7 +123,7 @@ def fit_lines(
     window: float,
     resolution: float,
     degrees: Sequence[int],
-    provenance: Mapping[str, Any],
+    provenance: Facts,
 ) -> None:
     """Fit polynomials of several degrees to the full-batch loss of every line and write a table `line_fits`.
 

@@ -8,7 +8,6 @@ Source: papers.md 5.2, W-M1, W-M2, W-M5, W-M6; the cosine W-M3 and the distance 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from sgdline.analysis.curves import BoolArray, FloatArray, LineCurves
 from sgdline.errors import SgdlineError
 from sgdline.probes.interp.table import INTERP
 from sgdline.probes.line.table import LINE
-from sgdline.tables import read_table, write_table
+from sgdline.tables import Facts, read_table, write_table
 from sgdline.tables.kinds.interval_epochs import INTERVAL_EPOCHS
 from sgdline.tables.kinds.intervals import INTERVALS
 from sgdline.tables.kinds.trace import TRACE
@@ -122,7 +121,7 @@ def measure_intervals(
     output: str | Path,
     *,
     source: str,
-    provenance: Mapping[str, Any],
+    provenance: Facts,
 ) -> None:
     """Measure every interval of a run and write a table `intervals`, one row each.
 
@@ -158,7 +157,7 @@ def measure_intervals(
 
 
 def average_intervals(
-    intervals_path: str | Path, trace_path: str | Path, output: str | Path, *, provenance: Mapping[str, Any]
+    intervals_path: str | Path, trace_path: str | Path, output: str | Path, *, provenance: Facts
 ) -> None:
     """Write a table `interval_epochs`, one row per epoch of a table `intervals`.
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +12,7 @@ from sgdline.analysis.columns import as_floats, inherited_provenance, measurable
 from sgdline.analysis.curves import FloatArray, LineCurves
 from sgdline.analysis.distances import consecutive_distances, line_shapes
 from sgdline.probes.line.table import LINE
-from sgdline.tables import read_table, write_table
+from sgdline.tables import Facts, read_table, write_table
 from sgdline.tables.kinds.line_metrics import LINE_METRICS
 
 _COPIED = ("step", "epoch", "lr", "step_length", "direction_norm", "direction_batch_slope", "status")
@@ -49,7 +47,7 @@ def measure_lines(
     *,
     window: float,
     resolution: float,
-    provenance: Mapping[str, Any],
+    provenance: Facts,
 ) -> None:
     """Measure every line of a run and write a table `line_metrics`, one row per line.
 

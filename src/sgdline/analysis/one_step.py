@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,13 @@ import pyarrow as pa
 from sgdline.analysis.batch_curves import GridMinimum, convexity_rate, fit_parabola, grid_minimum
 from sgdline.analysis.columns import inherited_provenance
 from sgdline.probes.one_step.table import ONE_STEP
-from sgdline.tables import read_table, write_table
+from sgdline.tables import Facts, Row, read_table, write_table
 from sgdline.tables.kinds.one_step_metrics import ONE_STEP_METRICS
 
 _COPIED = ("step", "epoch", "lr", "batch", "train_loss", "status")
 
 
-def measure_one_step(
-    one_step_path: str | Path, output: str | Path, *, steps: int, provenance: Mapping[str, Any]
-) -> None:
+def measure_one_step(one_step_path: str | Path, output: str | Path, *, steps: int, provenance: Facts) -> None:
     """Write a table `one_step_metrics`, one row per row of the table `one_step`.
 
     Args:
@@ -42,7 +39,7 @@ def measure_one_step(
     write_table(output, ONE_STEP_METRICS, table, provenance=inherited_provenance(source, provenance))
 
 
-def step_metrics(row: Mapping[str, Any]) -> dict[str, Any]:
+def step_metrics(row: Row) -> dict[str, Any]:
     """Return what a row of `one_step` says of its curves, by the columns of `one_step_metrics`.
 
     Args:

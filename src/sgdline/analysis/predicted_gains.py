@@ -14,7 +14,6 @@ Source: papers.md 3.2, F2 to F5, F10, F11 and the caveat on sampling; 3.3, C-M6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ from sgdline.quadratic_model import (
     swa_variance,
     two_point_variance,
 )
-from sgdline.tables import read_table, write_table
+from sgdline.tables import Facts, read_table, write_table
 from sgdline.tables.kinds.predicted_gains import PREDICTED_GAINS
 
 FloatArray = npt.NDArray[np.float64]
@@ -209,7 +208,7 @@ def directions_of(spectrum: pa.Table) -> list[Directions]:
 
 
 def predict_gains(
-    averages_path: str | Path, spectrum_path: str | Path, output: str | Path, *, provenance: Mapping[str, Any]
+    averages_path: str | Path, spectrum_path: str | Path, output: str | Path, *, provenance: Facts
 ) -> None:
     """Set measured and predicted gains of a run side by side and write a table `predicted_gains`.
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from sgdline.analysis.kinds.base import Analysis
+from sgdline.analysis.kinds.base import Analysis, Files, Settings
 from sgdline.declare.build import build
 from sgdline.declare.registry import declaration
 from sgdline.entries import working_directory_importable
 
+if TYPE_CHECKING:
+    from sgdline.tables import Facts
+
 
 def analyse_run(
     analysis: str,
-    files: Mapping[str, str | Path],
+    files: Files,
     output: str | Path,
     *,
-    options: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, Any],
+    options: Settings,
+    settings: Settings,
+    provenance: Facts,
 ) -> None:
     """Make the table of one analysis.
 

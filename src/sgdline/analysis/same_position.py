@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sgdline.analysis.distances import curve_distances, line_shapes
 from sgdline.analysis.fits import fit_curves
 from sgdline.analysis.metrics import line_search_ratio
 from sgdline.probes.mline.table import MLINE
-from sgdline.tables import read_table, write_table
+from sgdline.tables import Facts, read_table, write_table
 from sgdline.tables.kinds.mline_metrics import MLINE_METRICS
 
 _COPIED = ("step", "direction", "direction_norm", "status")
@@ -27,8 +27,8 @@ def measure_same_position(
     *,
     window: float,
     resolution: float,
-    degrees: Sequence[int],
-    provenance: Mapping[str, Any],
+    same_position_degrees: Sequence[int],
+    provenance: Facts,
 ) -> None:
     """Compare the lines of each position with one another and write a table `mline_metrics`, one row per line.
 
@@ -39,7 +39,7 @@ def measure_same_position(
         output: Table of kind `mline_metrics`. Each line is compared with all lines of its position, itself included.
         window: Half-width of the interval in which lines are compared (excluded itself) and fitted, Euclidean length.
         resolution: Spacing of the compared and fitted positions and of the search for minima, Euclidean length.
-        degrees: Polynomial degrees, each at least 1.
+        same_position_degrees: Polynomial degrees, each at least 1.
         provenance: Facts for the metadata; they join and override those of the mline table.
 
     Raises:
@@ -50,7 +50,7 @@ def measure_same_position(
     lines = read_table(mline_path, MLINE, columns=[*_COPIED, "panel_edges", "positions", "train_loss"])
     measured = measurable(lines)
     curves = LineCurves.from_table(lines)
-    ordered, key = sorted(set(degrees)), "analysis.same_position_degrees"
+    ordered, key = sorted(set(same_position_degrees)), "analysis.same_position_degrees"
     fits = fit_curves(curves, window=window, resolution=resolution, degrees=ordered, key=key)
     minimum = curves.minimum(resolution)
     ratio = line_search_ratio(minimum.vertex, as_floats(lines, "direction_norm"))

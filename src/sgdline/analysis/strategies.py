@@ -22,7 +22,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +34,7 @@ from sgdline.analysis.rates import constant_rate
 from sgdline.analysis.released import derivative_at_zero, nearest, released_positions
 from sgdline.errors import SgdlineError
 from sgdline.probes.line.table import LINE
-from sgdline.tables import read_table, write_table
+from sgdline.tables import Facts, read_table, write_table
 from sgdline.tables.kinds.line_metrics import LINE_METRICS
 from sgdline.tables.kinds.line_strategies import LINE_STRATEGIES
 
@@ -203,7 +202,7 @@ def measure_strategies(
     fbpal_every: int,
     fbpal_average: int,
     compat: bool,
-    provenance: Mapping[str, Any],
+    provenance: Facts,
 ) -> None:
     """Find the step of every strategy on every line and write a table `line_strategies`, one row per line and strategy.
 
@@ -399,7 +398,7 @@ def _clean_readings(lines: pa.Table, metrics: pa.Table, *, mu: float) -> _Readin
 
 
 def _released_readings(
-    lines: pa.Table, measured: BoolArray, *, interval: float, resolution: float, mu: float, facts: Mapping[str, Any]
+    lines: pa.Table, measured: BoolArray, *, interval: float, resolution: float, mu: float, facts: Facts
 ) -> _Readings:
     """Read the lines as the released code does.
 
@@ -479,7 +478,7 @@ def _least(values: FloatArray) -> float:
     return float(np.min(values)) if values.size else np.nan
 
 
-def _sample_counts(lines: pa.Table, facts: Mapping[str, Any]) -> tuple[int, int]:
+def _sample_counts(lines: pa.Table, facts: Facts) -> tuple[int, int]:
     """Return how many samples the full-batch loss and the direction batch's loss are means of."""
     # ASSUME: every batch is full. The last one of an epoch may be smaller, where the config keeps it.
     measured = tables.provenance(lines)

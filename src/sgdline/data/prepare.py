@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from sgdline.data.sources.base import Source
 from sgdline.declare.registry import name_of
 from sgdline.errors import SgdlineError
 from sgdline.seeds import derive_seed
-from sgdline.tables import write_table
+from sgdline.tables import Facts, write_table
 from sgdline.tables.kinds.dataset import DATASET
 
 _LOG = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def prepare_dataset(
     *,
     data_dir: str | Path,
     download: bool,
-    provenance: Mapping[str, Any],
+    provenance: Facts,
 ) -> None:
     """Load a source, split it and write one table of kind "dataset".
 

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from sgdline.data.restricted_pickles import RefusedError, StoredArray, load_rest
 from sgdline.errors import SgdlineError
 from sgdline.probes.line.table import LINE
 from sgdline.runtime import progress
-from sgdline.tables import TableWriter, write_table
+from sgdline.tables import Facts, Row, TableWriter, write_table
 from sgdline.tables.kinds.trace import TRACE
 
 logger = logging.getLogger(__name__)
@@ -212,7 +211,7 @@ def import_lines(
     sample_losses: bool = False,
     batch_size: int | None = None,
     lr: float | None = None,
-    provenance: Mapping[str, Any],
+    provenance: Facts,
 ) -> None:
     """Turn a folder of the published sampler's pickles into a table of lines and a trace.
 
@@ -418,7 +417,7 @@ def _status(line: PublishedLine, curves: list[Array]) -> str:
     return "edge" if 0 in lowest or curves[0].size - 1 in lowest else "ok"
 
 
-def _trace_row(row: Mapping[str, Any]) -> dict[str, Any]:
+def _trace_row(row: Row) -> dict[str, Any]:
     batch_loss = float(row["direction_batch_loss"][int(np.searchsorted(row["positions"], 0.0))])
     finite = math.isfinite(batch_loss) and math.isfinite(row["direction_norm"])
     kept = {name: row[name] for name in ("step", "epoch", "lr", "direction_norm")}

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sgdline.declare.faults import KeyPath
+
+if TYPE_CHECKING:
+    from sgdline.losses.base import Loss
+    from sgdline.probes.base import ProbeOptions
+    from sgdline.train.rules.base import UpdateRule
 
 ROUNDING = 1e-9  # relative; 0.3 / 3 must count as 0.1
 
@@ -59,9 +64,9 @@ class RunFacts:
     drop_last: bool | None = None
     augments: bool | None = None
     imports_lines: bool = False
-    rule: Any = None
-    loss: Any = None
-    probes: Mapping[str, Any] = field(default_factory=dict)
+    rule: UpdateRule | None = None
+    loss: Loss | None = None
+    probes: Mapping[str, ProbeOptions] = field(default_factory=dict)
     incomplete: frozenset[str] = frozenset()
 
     @property

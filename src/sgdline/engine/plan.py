@@ -9,25 +9,30 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sgdline.errors import SgdlineError
 from sgdline.runtime import write_text
+
+if TYPE_CHECKING:
+    from sgdline.engine.plan_options import PlanOptions
 
 PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
 STATISTICS = ("split", "view")
 _AT_MOST = {"threads": 1024, "chunks_per_pass": 100_000, "positions_per_pass": 100_000}
 
 
-def conflicts(entries: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def conflicts(plan: Plan | PlanOptions, *, precision: str) -> Iterator[tuple[str, str, str]]:
     """Yield what in a plan excludes each other: a switch, the entries that ask for it to be false, and the reason.
 
     Args:
-        entries: Entries of a plan; what is left out excludes nothing.
+        plan: A plan, or entries of one; those that are None exclude nothing.
+        precision: That of the plan.
     """
-    several = [f"{key}: {entries[key]}" for key in ("chunks_per_pass", "positions_per_pass") if entries.get(key, 1) > 1]
-    on = {key: [f"{key}: true"] if entries.get(key) else [] for key in ("compiled", "cuda_graphs", "channels_last")}
-    exact = ["precision: float64"] if entries.get("precision") == "float64" else []
+    counts = {"chunks_per_pass": plan.chunks_per_pass, "positions_per_pass": plan.positions_per_pass}
+    several = [f"{key}: {count}" for key, count in counts.items() if count is not None and count > 1]
+    on = {key: [f"{key}: true"] if getattr(plan, key) else [] for key in ("compiled", "cuda_graphs", "channels_last")}
+    exact = ["precision: float64"] if precision == "float64" else []
     excluding = {
         "reseed": ([*several, *on["compiled"], *on["cuda_graphs"]], "Random masks are drawn chunk by chunk"),
         "in_place": (
@@ -36,7 +41,7 @@ def conflicts(entries: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         ),
     }
     for switch, (others, reason) in excluding.items():
-        if entries.get(switch) and others:
+        if getattr(plan, switch) and others:
             yield switch, ", ".join(others), reason
 
 
@@ -73,7 +78,7 @@ class Plan:
         for switch in ("channels_last", "compiled", "cuda_graphs", "reseed", "in_place", "hooks"):
             if type(getattr(self, switch)) is not bool:
                 raise SgdlineError(f"A plan's {switch} must be true or false, got {getattr(self, switch)!r}.")
-        for key, others, reason in conflicts(vars(self)):
+        for key, others, reason in conflicts(self, precision=self.precision):
             advice = "Set it to false if the network draws none" if key == "reseed" else "Set it to false"
             raise SgdlineError(
                 f"A plan's {key} must be false beside {others}, got true. {reason}. {advice}, or leave the others out."

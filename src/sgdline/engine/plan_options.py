@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Le
@@ -36,6 +36,10 @@ class PlanOptions:
     hooks: bool | None = None
     """Let the network's own forward hooks fire, because they change what it computes."""
 
+    def pinned(self) -> dict[str, Any]:
+        """Return the entries that are not null."""
+        return {key: entry for key, entry in vars(self).items() if entry is not None}
+
     def faults(self, run: RunFacts, *, precision: str) -> Iterator[Fault]:
         """Yield what is wrong with the pinned entries; paths are from the block of the probe.
 
@@ -43,8 +47,7 @@ class PlanOptions:
             run: The experiment.
             precision: That of the probe.
         """
-        pinned = {key: entry for key, entry in vars(self).items() if entry is not None}
-        if not pinned:
+        if not self.pinned():
             return
         from sgdline.engine.plan import conflicts
 
@@ -54,5 +57,5 @@ class PlanOptions:
                 f"must be at most the experiment's threads ({run.threads}), got {self.threads}. Raise threads of the "
                 "experiment, which is what a job gets.",
             )
-        for key, others, reason in conflicts({**pinned, "precision": precision}):
+        for key, others, reason in conflicts(self, precision=precision):
             yield Fault(("plan", key), f"must be false beside {others}, got true. {reason}.")

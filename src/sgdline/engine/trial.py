@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from sgdline.engine.network import (
     tried_out,
 )
 from sgdline.engine.plan import Plan, PlanReport
+from sgdline.engine.plan_options import PlanOptions
 from sgdline.engine.selfcheck import NarrowingCasts, check_loss, check_slope
 from sgdline.errors import SgdlineError, cause_words
 from sgdline.models.state import copied, has_own_hooks
@@ -72,7 +73,7 @@ class Wishes:
     precision_tolerance: float = 3e-5  # nats per max(1, loss), of a mean loss against float64
     memory_gb: float | None = None  # for activations; None: from the device
     threads: int = 1  # at most
-    pinned: Mapping[str, Any] | None = None  # entries of the plan that are not searched
+    pinned: PlanOptions = field(default_factory=PlanOptions)  # entries of the plan that are not searched
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class _Trial:
     def __init__(self, subject: Subject, wishes: Wishes, work: Work, count: Callable[..., None]) -> None:
         self._count = count
         self._wishes = wishes
-        self._pinned = dict(wishes.pinned or {})
+        self._pinned = wishes.pinned.pinned()
         self._notes: list[str] = []
         self._chunks = -(-len(subject.targets) // subject.chunk_size)
         self._settle_hooks(subject)
@@ -180,7 +181,7 @@ class _Trial:
         check_subject(self._subject, hooks=self._hooks)
         # Compiling costs seconds per candidate: a pinned compilation joins at the end.
         self._compiles = self._pinned.pop("compiled", None)
-        self._forced = self._pinned.pop("precision", None) or (None if wishes.precision == "auto" else wishes.precision)
+        self._forced = None if wishes.precision == "auto" else wishes.precision
         self._searched = "float64" if self._forced == "float64" else "float32"
         self._on_gpu = subject.inputs.device.type == "cuda"
         self._plain: dict[int, Tensor] = {}

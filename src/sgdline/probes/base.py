@@ -7,12 +7,11 @@ A probe is a folder of this package: `options.py` declares what the config calls
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from sgdline.declare.build import build
-from sgdline.declare.registry import Declared, declaration, name_of
+from sgdline.declare.registry import Declared, name_of
 from sgdline.declare.run_facts import Fault, RunFacts
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt
 
@@ -238,10 +237,3 @@ class EigenpairOptions(HessianOptions):
                 f"must be at least {smallest_budget(count)} for {count} {self.searched}, got {self.max_products}. "
                 f"Raise it, or ask for fewer {self.searched}.",
             )
-
-
-def options_of(settings: Mapping[str, Any]) -> ProbeOptions:
-    """Return the options in a slice of the configuration (`sgdline.workflow.slices.probe_slice` or `plan_slice`)."""
-    declared = cast(type[ProbeOptions], declaration("probe", settings["probe"]))
-    options: ProbeOptions = build(declared, settings["settings"])
-    return options

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from sgdline.data.images import ImageData, load_images
-from sgdline.declare.build import build
 from sgdline.engine.network import draws_random_numbers
 from sgdline.engine.plan import Plan, PlanReport, write_plan
 from sgdline.engine.trial import Wishes, choose_plan
-from sgdline.probes.base import PlannedOptions, options_of
+from sgdline.probes.base import PlannedOptions
+from sgdline.probes.settings import PlanSettings
 from sgdline.runtime import set_up_torch
 from sgdline.train.checkpoints import load_checkpoint
 from sgdline.train.loop import Trainer
-from sgdline.train.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
 
 def plan_probe(
-    dataset: str | Path, checkpoints: str | Path, *, output: str | Path, settings: Mapping[str, Any], threads: int = 1
+    dataset: str | Path, checkpoints: str | Path, *, output: str | Path, settings: PlanSettings, threads: int = 1
 ) -> None:
     """Choose a plan by a trial on the run's first line and write it.
 
@@ -36,7 +33,7 @@ def plan_probe(
         dataset: Prepared data set.
         checkpoints: The run's folder of checkpoints.
         output: Plan to write, JSON.
-        settings: The slice of the config (sgdline.workflow.slices.plan_slice).
+        settings: What the choice depends on; the options of the probe are `PlannedOptions`.
         threads: CPU threads to use.
 
     Raises:
@@ -46,8 +43,7 @@ def plan_probe(
     """
     device = set_up_torch(threads)
     images = load_images(dataset, device=device)
-    training = build(TrainingSettings, settings["training"])
-    options = cast(PlannedOptions, options_of(settings))
+    training, options = settings.training, cast(PlannedOptions, settings.options)
     trainer = Trainer(training, images, device=device)
     trainer.load(load_checkpoint(checkpoints, 0, device=device))
     update = next(trainer.updates(0, 1))
@@ -56,22 +52,17 @@ def plan_probe(
         logger.warning("Plan: %s.", note)
         write_plan(output, PlanReport(_simplest(trainer, images, options), notes=(note,)))
         return
-    tried_on = import_module(f"sgdline.probes.{settings['probe']}.trial")
+    tried_on = import_module(f"sgdline.probes.{settings.probe}.trial")
     subject, work = tried_on.trial(trainer, images, training, options, update)
     wishes = Wishes(
         precision=options.precision,
         precision_tolerance=options.precision_tolerance,
         memory_gb=None if options.memory_gb == "auto" else options.memory_gb,
         threads=threads,
-        pinned=_pinned(options),
+        pinned=options.plan,
     )
     report = choose_plan(subject, wishes, work)
     write_plan(output, PlanReport(report.plan, report.precision_error))
-
-
-def _pinned(options: PlannedOptions) -> dict[str, Any]:
-    """Return the entries of the plan that the configuration names."""
-    return {key: entry for key, entry in asdict(options.plan).items() if entry is not None}
 
 
 def _simplest(trainer: Trainer, images: ImageData, options: PlannedOptions) -> Plan:
@@ -79,4 +70,4 @@ def _simplest(trainer: Trainer, images: ImageData, options: PlannedOptions) -> P
     some = images.train.inputs[:2]
     reseed = draws_random_numbers(trainer.model, some, train_mode=options.batch_norm == "train")
     forced = {} if options.precision == "auto" else {"precision": options.precision}
-    return Plan(**{"reseed": reseed, **forced, **_pinned(options)})
+    return Plan(**{"reseed": reseed, **forced, **options.plan.pinned()})

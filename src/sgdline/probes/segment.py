@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sgdline.data.images import load_images
-from sgdline.declare.build import build
 from sgdline.engine.plan import Plan, PlanReport, read_plan
 from sgdline.errors import SgdlineError
-from sgdline.probes.base import options_of
+from sgdline.probes.settings import ProbeSettings
 from sgdline.runtime import file_digest, progress, set_up_torch
-from sgdline.tables import TableWriter
+from sgdline.tables import Facts, TableWriter
 from sgdline.train.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, saved_steps
 from sgdline.train.loop import Trainer
 from sgdline.train.run import run_facts
-from sgdline.train.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +28,9 @@ def probe_segment(
     *,
     plan: str | Path | None = None,
     output: str | Path,
-    settings: Mapping[str, Any],
+    settings: ProbeSettings,
     segment: int,
-    facts: Mapping[str, Any],
+    facts: Facts,
     threads: int = 1,
 ) -> None:
     """Replay the updates of one segment from its checkpoint and measure a probe where it is due.
@@ -47,7 +43,7 @@ def probe_segment(
         checkpoints: The run's folder of checkpoints.
         plan: How to make forward passes (rule plan_probe); the simplest way if None.
         output: Table to write.
-        settings: The probe's slice of the config (sgdline.workflow.slices.probe_slice).
+        settings: What the measurement depends on.
         segment: Number of the segment, from 0; a sequential probe has the whole run in one.
         facts: Provenance for the table's metadata.
         threads: CPU threads to use.
@@ -57,10 +53,8 @@ def probe_segment(
     """
     device = set_up_torch(threads)
     images = load_images(dataset, device=device)
-    training = build(TrainingSettings, settings["training"])
-    probe, tolerance = settings["probe"], settings["replay_tolerance"]
+    training, options, tolerance = settings.training, settings.options, settings.replay_tolerance
     trainer = Trainer(training, images, device=device)
-    options = options_of(settings)
     start, stop = (0, training.steps) if options.sequential else training.segments[segment]
     report = PlanReport(Plan()) if plan is None else read_plan(plan)
     measuring = options.probe(trainer, images, training, report.plan)
@@ -81,7 +75,7 @@ def probe_segment(
         known = set(writer.recovered["step"].to_pylist())
         if known:
             logger.info("Keeping %d rows of an interrupted job.", len(known))
-        label = f"{probe} {start} to {stop}"
+        label = f"{settings.probe} {start} to {stop}"
         diverged = False
         for update in progress(trainer.updates(start, stop), total=stop - start, label=label):
             if not update.finite:

@@ -1,5 +1,6 @@
 """Arrow tables: what their kinds are, and how they are written and read."""
 
+from sgdline.tables.content import Columns, Facts, Json, Row
 from sgdline.tables.kind import Kind, kind_names, kind_of
 from sgdline.tables.store import (
     TableWriter,
@@ -13,7 +14,11 @@ from sgdline.tables.store import (
 )
 
 __all__ = [
+    "Columns",
+    "Facts",
+    "Json",
     "Kind",
+    "Row",
     "TableWriter",
     "concatenate",
     "iterate_table",

@@ -13,7 +13,7 @@ joining them goes record batch by record batch; no more than a few batches are h
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from sgdline.errors import SgdlineError
 from sgdline.runtime import machine_fault
+from sgdline.tables.content import Columns, Facts, Row
 from sgdline.tables.kind import Kind, kind_names, kind_of
 from sgdline.tables.seals import (
     BatchSeal,
@@ -49,7 +50,7 @@ def _kind(kind: Kind | str) -> Kind:
     return kind if isinstance(kind, Kind) else kind_of(kind)
 
 
-def _full_schema(kind: Kind, provenance: Mapping[str, Any]) -> pa.Schema:
+def _full_schema(kind: Kind, provenance: Facts) -> pa.Schema:
     document = {"kind": kind.name, **provenance}
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return kind.schema.with_metadata({_METADATA_KEY: text.encode()})
@@ -160,16 +161,14 @@ def _write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
     unfinished.replace(path)
 
 
-def write_table(
-    path: str | Path, kind: Kind | str, columns: Mapping[str, Any] | pa.Table, *, provenance: Mapping[str, Any]
-) -> None:
+def write_table(path: str | Path, kind: Kind | str, columns: Columns | pa.Table, *, provenance: Facts) -> None:
     """Write a whole table at once, atomically.
 
     Args:
         path: Target file.
         kind: What the table is, a `Kind` or its name.
         columns: Column name -> sequence, or an Arrow table; missing nullable columns become null.
-        provenance: JSON-able facts for the metadata: config slice, code digest, seed, device...
+        provenance: Facts for the metadata.
 
     Raises:
         ValueError: If a required column is missing or holds nulls.
@@ -190,7 +189,7 @@ def write_table(
     _write_file(Path(path), schema, batches)
 
 
-def _column_batches(columns: Mapping[str, Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _column_batches(columns: Columns, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield the rows of columns of equal length, converted batch by batch."""
     lengths = {name: len(columns[name]) for name in schema.names if name in columns}
     count = next(iter(lengths.values()))
@@ -223,7 +222,7 @@ class TableWriter:
             writer.finish()
     """
 
-    def __init__(self, path: str | Path, kind: Kind | str, *, provenance: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, kind: Kind | str, *, provenance: Facts) -> None:
         """Take up what there is of a table, or begin it.
 
         Raises:
@@ -239,7 +238,7 @@ class TableWriter:
         kept = [_joined([batch.select(small_schema.names)], small_schema) for batch in self._stream.batches()]
         self.recovered: pa.Table = pa.Table.from_batches(kept, schema=small_schema).combine_chunks()
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def append(self, rows: Sequence[Row]) -> None:
         """Append rows and hand them to the operating system: after a kill all of them are there, or none.
 
         Args:
@@ -252,12 +251,12 @@ class TableWriter:
         columns = [_to_array([row.get(field.name) for row in rows], field.type) for field in self._schema]
         self._stream.append(_to_batch(self._schema, columns))
 
-    def finish(self, facts: Mapping[str, Any] | None = None) -> None:
+    def finish(self, facts: Facts | None = None) -> None:
         """Put the final file in place and remove the stream; `facts` found on the way join the metadata."""
         self.put_in_place(facts)
         self.discard()
 
-    def put_in_place(self, facts: Mapping[str, Any] | None = None) -> None:
+    def put_in_place(self, facts: Facts | None = None) -> None:
         """Put the final file in place as `finish` does, and keep the stream until `discard`."""
         schema = self._schema
         if facts:
@@ -446,7 +445,7 @@ def provenance(table: pa.Table | pa.Schema) -> dict[str, Any]:
     return json.loads(text) if text else {}
 
 
-def concatenate(paths: Sequence[str | Path], kind: Kind | str, target: str | Path, *, facts: Mapping[str, Any]) -> None:
+def concatenate(paths: Sequence[str | Path], kind: Kind | str, target: str | Path, *, facts: Facts) -> None:
     """Join tables of one kind, in the given order, into `target`.
 
     Args:

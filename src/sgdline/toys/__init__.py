@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sgdline.tables import Facts, Json
 
 __all__ = ["simulate_toy"]
 
 
-def simulate_toy(toy: str, output: str | Path, *, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+def simulate_toy(toy: str, output: str | Path, *, settings: Mapping[str, Json], provenance: Facts) -> None:
     """Run one toy and write its table.
 
     Args:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sgdline.declare.faults import Index
 from sgdline.declare.registry import Declared
@@ -12,7 +12,7 @@ from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Pattern, Unique, Words
 
 if TYPE_CHECKING:
-    from sgdline.tables import Kind
+    from sgdline.tables import Columns, Kind
 
 # An id, or the entry of a figure of the user's.
 FigureId = Annotated[
@@ -39,7 +39,7 @@ class ToyOptions(Declared):
         """Yield what is wrong with the options together, and no bound can say."""
         yield from ()
 
-    def simulate(self) -> Mapping[str, Any]:
+    def simulate(self) -> Columns:
         """Return the columns of the toy's table. Every draw comes from generators that the options seed."""
         raise NotImplementedError(f"{type(self).__name__} must define simulate(self)")
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sgdline import __version__
 from sgdline.data.images import load_images
 from sgdline.errors import SgdlineError
 from sgdline.runtime import device_name, file_digest, progress, set_up_torch
-from sgdline.tables import TableWriter
+from sgdline.tables import Facts, TableWriter
 from sgdline.tables.kinds.trace import TRACE
 from sgdline.train.checkpoints import checkpoint_path, has_checkpoint, load_checkpoint, save_checkpoint, saved_steps
 from sgdline.train.loop import Trainer, Update
@@ -35,7 +35,7 @@ def train_run(
     trace: str | Path,
     checkpoints: str | Path,
     settings: TrainingSettings,
-    facts: Mapping[str, Any],
+    facts: Facts,
     start: str | Path | None = None,
     sharpness: str | Path | None = None,
     threads: int = 1,
@@ -69,8 +69,9 @@ def train_run(
         if sharpness is None:
             raise ValueError("sharpness must be the file of rule measure_sharpness, got None")
         # Rows of an interrupted job belong to the rates that they were made with.
-        facts["sharpness"] = json.loads(Path(sharpness).read_text(encoding="utf-8"))["largest_eigenvalue"]
-        trainer.set_sharpness(facts["sharpness"])
+        largest: float = json.loads(Path(sharpness).read_text(encoding="utf-8"))["largest_eigenvalue"]
+        facts["sharpness"] = largest
+        trainer.set_sharpness(largest)
     origin = origin_of(start, settings)
     if origin is not None:
         facts["parent_digest"] = file_digest(origin)

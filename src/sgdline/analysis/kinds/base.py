@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from sgdline.declare.registry import Declared
 from sgdline.declare.run_facts import Fault
@@ -13,12 +14,15 @@ from sgdline.declare.run_facts import Fault
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sgdline.tables import Kind
+    from sgdline.tables import Columns, Facts, Json, Kind
 
 # What an analysis may use beside the keys of the experiment's `analysis`.
 OF_THE_RUN = ("interval", "resolution", "steps", "batch_size", "seed")
 
 Probes = Mapping[str, Mapping[str, Any]]
+Files: TypeAlias = Mapping[str, str | Path]  # tables by their kinds
+Settings: TypeAlias = "Mapping[str, Json]"
+TableMaker: TypeAlias = Callable[..., None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +55,7 @@ class Analysis(Declared):
         """Yield what is wrong with the options together, and no bound can say."""
         yield from ()
 
-    def analyse(
-        self,
-        files: Mapping[str, str | Path],
-        output: str | Path,
-        *,
-        settings: Mapping[str, Any],
-        provenance: Mapping[str, Any],
-    ) -> None:
+    def analyse(self, files: Files, output: str | Path, *, settings: Settings, provenance: Facts) -> None:
         """Make the table: read the others whole, ask `columns` for its content, and write it.
 
         Those that need parts of tables only, or rows one after the other, do all of it themselves.
@@ -76,7 +73,7 @@ class Analysis(Declared):
         facts = inherited_provenance(next(iter(tables.values())), provenance)
         write_table(output, self.table(), self.columns(tables, settings), provenance=facts)
 
-    def columns(self, tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> pa.Table | Mapping[str, Any]:
+    def columns(self, tables: Mapping[str, pa.Table], settings: Settings) -> pa.Table | Columns:
         """Return the content of the table; see `analyse`."""
         raise NotImplementedError(f"{type(self).__name__} must define columns(self, tables, settings), or analyse")
 
@@ -88,3 +85,20 @@ class Analysis(Declared):
         if package != "sgdline.analysis.kinds":
             raise NotImplementedError(f"{type(self).__name__} must define table(self)")
         return kind_of(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeByFunction(Analysis, ABC):
+    """An analysis that one function makes, from files to a file.
+
+    The function is called with the files in the order of `reads`, with the output, and by keyword with the settings
+    that the analysis uses and with `provenance`.
+    """
+
+    @abstractmethod
+    def function(self) -> TableMaker:
+        """Return what makes the table; imports its module lazily, as that needs numpy and pyarrow."""
+
+    def analyse(self, files: Files, output: str | Path, *, settings: Settings, provenance: Facts) -> None:
+        """Make the table."""
+        self.function()(*(files[kind] for kind in self.reads), output, **settings, provenance=provenance)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from sgdline.analysis.kinds.base import Analysis, Probes
+from sgdline.analysis.kinds.base import Analysis, Files, Probes, Settings
+
+if TYPE_CHECKING:
+    from sgdline.tables import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +24,8 @@ class Intervals(Analysis):
             return self.reads
         return ("line", "trace") if probes.get("line", {}).get("every") == 1 else None
 
-    def analyse(
-        self,
-        files: Mapping[str, str | Path],
-        output: str | Path,
-        *,
-        settings: Mapping[str, Any],
-        provenance: Mapping[str, Any],
-    ) -> None:
-        """Make the table."""
+    def analyse(self, files: Files, output: str | Path, *, settings: Settings, provenance: Facts) -> None:
+        """Make the table of whichever it reads."""
         from sgdline.analysis.intervals import measure_intervals
 
         source = "interp" if "interp" in files else "line"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from sgdline.analysis.kinds.base import Analysis
+from sgdline.analysis.kinds.base import MadeByFunction, TableMaker
 
 
 @dataclass(frozen=True, kw_only=True)
-class LineStrategies(Analysis):
+class LineStrategies(MadeByFunction):
     """What line-search strategies would have done on every line of a run (linesearch M4 to M9)."""
 
     reads: ClassVar[tuple[str, ...]] = ("line", "line_metrics")
@@ -25,15 +23,8 @@ class LineStrategies(Analysis):
         "compat",
     )
 
-    def analyse(
-        self,
-        files: Mapping[str, str | Path],
-        output: str | Path,
-        *,
-        settings: Mapping[str, Any],
-        provenance: Mapping[str, Any],
-    ) -> None:
-        """Make the table."""
+    def function(self) -> TableMaker:
+        """Return what makes the table."""
         from sgdline.analysis.strategies import measure_strategies
 
-        measure_strategies(files["line"], files["line_metrics"], output, **settings, provenance=provenance)
+        return measure_strategies

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from sgdline.declare.faults import Index
 from sgdline.declare.run_facts import Fault
@@ -17,6 +17,9 @@ from sgdline.toys.base import (
     LearningRate,
     decay_faults,
 )
+
+if TYPE_CHECKING:
+    from sgdline.tables import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,7 @@ class DiagonalExtrasOptions(DiagonalOptions):
                     "one_sam.",
                 )
 
-    def simulate(self) -> Mapping[str, Any]:
+    def simulate(self) -> Columns:
         """Return the columns of the table `diagonal_extras`."""
         from sgdline.toys.diagonal_extras.simulate import simulate
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Le
 from sgdline.toys.base import Descent, DescentSettings, DiagonalOptions, IndexSeeds, decay_faults
+
+if TYPE_CHECKING:
+    from sgdline.tables import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,7 @@ class DiagonalNetworksOptions(DiagonalOptions):
         yield from super().faults()
         yield from decay_faults("settings", self.settings)
 
-    def simulate(self) -> Mapping[str, Any]:
+    def simulate(self) -> Columns:
         """Return the columns of the table `diagonal_networks`."""
         from sgdline.toys.diagonal_networks.simulate import simulate
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen, Unique
 from sgdline.toys.base import EmaDecays, RelativeLr, ToyOptions, UpdateCounts
+
+if TYPE_CHECKING:
+    from sgdline.tables import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class EpochSamplingOptions(ToyOptions):
     seed: Annotated[int, Ge(0)] = 0
     """Of all draws."""
 
-    def simulate(self) -> Mapping[str, Any]:
+    def simulate(self) -> Columns:
         """Return the columns of the table `epoch_sampling`."""
         from sgdline.toys.epoch_sampling.simulate import simulate
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from sgdline.declare.faults import Index
 from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen, Unique
 from sgdline.toys.base import Coordinate, EmaDecays, RelativeLr, ToyOptions, UpdateCounts
+
+if TYPE_CHECKING:
+    from sgdline.tables import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class EquivalentScheduleOptions(ToyOptions):
                     "Raise updates, or lower this.",
                 )
 
-    def simulate(self) -> Mapping[str, Any]:
+    def simulate(self) -> Columns:
         """Return the columns of the table `equivalent_schedule`."""
         from sgdline.toys.equivalent_schedule.simulate import simulate
 

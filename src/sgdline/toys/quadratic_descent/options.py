@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from sgdline.declare.faults import Index
 from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Le, MaxLen, MinLen, Unique
 from sgdline.toys.base import Coordinate, ToyOptions
+
+if TYPE_CHECKING:
+    from sgdline.tables import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class QuadraticDescentOptions(ToyOptions):
                 "must not be 0 along the largest eigenvalue, got 0. Every learning rate looks over-damped from there.",
             )
 
-    def simulate(self) -> Mapping[str, Any]:
+    def simulate(self) -> Columns:
         """Return the columns of the table `quadratic_descent`."""
         from sgdline.toys.quadratic_descent.simulate import simulate
 

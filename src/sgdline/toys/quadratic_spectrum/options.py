@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt
 from sgdline.toys.base import Coordinate, ToyOptions
+
+if TYPE_CHECKING:
+    from sgdline.tables import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ class QuadraticSpectrumOptions(ToyOptions):
                 "this.",
             )
 
-    def simulate(self) -> Mapping[str, Any]:
+    def simulate(self) -> Columns:
         """Return the columns of the table `quadratic_spectrum`."""
         from sgdline.toys.quadratic_spectrum.simulate import simulate
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Unique
 from sgdline.toys.base import StepSizes, ToyOptions, decay_faults
+
+if TYPE_CHECKING:
+    from sgdline.tables import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ class ReluRegressionOptions(ToyOptions):
         """Yield what is wrong with the options together."""
         yield from decay_faults("runs", self.runs)
 
-    def simulate(self) -> Mapping[str, Any]:
+    def simulate(self) -> Columns:
         """Return the columns of the table `relu_regression`."""
         from sgdline.toys.relu_regression.simulate import simulate
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sgdline.declare.faults import Index
 from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Unique, Words
 from sgdline.toys.base import StepSizes, ToyOptions, decay_faults
+
+if TYPE_CHECKING:
+    from sgdline.tables import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,7 @@ class TeacherStudentOptions(ToyOptions):
                     "network.",
                 )
 
-    def simulate(self) -> Mapping[str, Any]:
+    def simulate(self) -> Columns:
         """Return the columns of the table `teacher_student`."""
         from sgdline.toys.teacher_student.simulate import simulate
 
