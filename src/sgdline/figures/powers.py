@@ -7,7 +7,7 @@ import re
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogFormatterSciNotation
 
-_RAISED = str.maketrans("0123456789-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻")
+_RAISED = str.maketrans("0123456789-\N{MINUS SIGN}", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻")
 
 
 class Powers(LogFormatterSciNotation):
@@ -15,7 +15,7 @@ class Powers(LogFormatterSciNotation):
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         """Return the label of a tick."""
-        text = super().__call__(x, pos).replace("$\\mathdefault{", "").replace("}$", "").replace("\\times", "×")
+        text = super().__call__(x, pos).replace("$\\mathdefault{", "").replace("}$", "").replace("\\times", "\N{MULTIPLICATION SIGN}")
         return re.sub(r"\^{(.*?)}", lambda power: power[1].translate(_RAISED), text)
 
 
