@@ -15,7 +15,8 @@ class Powers(LogFormatterSciNotation):
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         """Return the label of a tick."""
-        text = super().__call__(x, pos).replace("$\\mathdefault{", "").replace("}$", "").replace("\\times", "\N{MULTIPLICATION SIGN}")
+        text = super().__call__(x, pos).replace("$\\mathdefault{", "").replace("}$", "")
+        text = text.replace("\\times", "\N{MULTIPLICATION SIGN}")
         return re.sub(r"\^{(.*?)}", lambda power: power[1].translate(_RAISED), text)
 
 
