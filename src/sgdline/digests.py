@@ -25,6 +25,7 @@ _PACKAGE = "sgdline"
 _ROOT = Path(__file__).parent
 
 
+@cache
 def _module_file(module: str) -> Path | None:
     """Return the source file of a module of this package, None if there is no such module."""
     parts = module.split(".")
@@ -180,6 +181,7 @@ _MOST_KNOWN = 2000  # entries; edited files leave theirs behind
 _KNOWN = _Known(_known_file())
 
 
+@cache
 def _home_of(module: str, name: str) -> str:
     """Return the module that a name imported from `module` comes from, following re-exports of packages."""
     if _module_file(f"{module}.{name}"):
@@ -260,13 +262,13 @@ def covered_files(*roots: str | Path) -> list[Path]:
         if path is None or not path.is_file():
             raise FileNotFoundError(f"code to digest must exist, got {root}")
         waiting.append(path.resolve())
-    covered: set[Path] = set()
+    covered, here = set[Path](), Path.cwd()
     while waiting:
         path = waiting.pop()
         if path not in covered and not _only_checks(path):
             covered.add(path)
-            waiting.extend(_imports(path, Path.cwd()))
-    return sorted(covered)
+            waiting.extend(_imports(path, here))
+    return sorted(covered, key=str)
 
 
 def names_in(module: str) -> list[str] | None:
