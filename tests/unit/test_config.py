@@ -229,6 +229,7 @@ BROKEN = [
     (experiment_overlay("{drop_last: 1}"), "experiments.digits.drop_last", ["true or false", "got 1"]),
     # whole blocks of the wrong kind
     ("datasets:", "datasets", ["a mapping", "got null"]),
+    ("datasets: {digits: null}", "datasets.digits", ["got null. Write its keys below it, source among them."]),
     ("models: []", "models", ["a mapping", "got the list []"]),
     ("experiments: {digits: 3}", "experiments.digits", ["a mapping", "got 3"]),
     ("experiments: {new: {}}", "experiments.new.steps", ["is missing", "a whole number"]),
@@ -698,7 +699,8 @@ def test_a_toy_is_of_the_kind_that_it_names() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve_config({**SINGLE, "toys": blocks})
     assert caught.value.faults == (
-        "toys.a.chains is not a known key. Known keys here: eigenvalues, figures, relative_lr, start, steps, toy.",
+        "toys.a.chains is not a known key of quadratic_descent. Known keys here: eigenvalues, figures, relative_lr, "
+        "start, steps, toy.",
         "toys.b.chains must be a whole number from 1 to 1000000, got 0.",
         f"toys.c.toy must be one of {listed}, got 'diagonal_network'. Did you mean 'diagonal_networks'?",
         f"toys.d.toy is missing. It must be one of {listed}.",

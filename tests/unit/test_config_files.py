@@ -165,6 +165,20 @@ def test_check_lists_all_faults_with_file_and_line(here: Path, capsys: pytest.Ca
     assert "  later.yaml:2: run[0] must be the name of an experiment" in capsys.readouterr().err
 
 
+def test_keys_that_an_overlay_leaves_in_a_renamed_block_are_explained(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.yaml").write_text("experiments: {small_resnet18_momentum: {optimizer: {name: pal}}}\n")
+    assert main(["check", "mine.yaml"]) == 1
+    [_, fault] = capsys.readouterr().err.splitlines()
+    place, _, text = fault.partition(": ")
+    assert place.startswith("  config/config.yaml:")
+    assert text == (
+        "experiments.small_resnet18_momentum.optimizer.momentum is not a known key of pal. It is an option of fbpal_sgd "
+        "or sgd. mine.yaml:1 changes name only, so the block's other keys stay. Write it under a new name in experiments."
+    )
+
+
 def test_a_list_of_models_is_one_fault(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind, entry in (
         ("models", "entry: sgdline.models:mlp"),

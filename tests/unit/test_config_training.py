@@ -135,7 +135,7 @@ LINE: dict[str, Any] = {"line": {}}
             "child",
             {"optimizer": {"gradient": "sum", "name": "pal"}, "micro_batch": 32},
             "optimizer.gradient",
-            ["is not a known key. It is an option of sgd."],
+            ["is not a known key of pal. It is an option of sgd."],
         ),
         (
             "child",
@@ -162,7 +162,7 @@ LINE: dict[str, Any] = {"line": {}}
             "noisy",
             {"optimizer": {"name": "pal", "noise": {"factor": 0.01}}},
             "optimizer.noise",
-            ["is not a known key. It is an option of sgd."],
+            ["is not a known key of pal. It is an option of sgd."],
         ),
         (
             "noisy",
@@ -202,7 +202,7 @@ LINE: dict[str, Any] = {"line": {}}
             "child",
             {"schedule": {"name": "cyclical", "period": 9, "milestones": [3]}},
             "schedule.milestones",
-            ["is not a known key. It is an option of step."],
+            ["is not a known key of cyclical. It is an option of step."],
         ),
         ("child", {"schedule": {"name": "cyclical"}}, "schedule.period", ["at most steps (40), got 100"]),
         ("child", {"schedule": {"name": "cyclical", "period": 1}}, "schedule.period", ["at least 2"]),

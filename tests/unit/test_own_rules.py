@@ -96,6 +96,24 @@ class Nothing(Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Zero(Halving):
+    """Its own default is at fault, and one of its options takes any number."""
+
+    after: Annotated[int, Ge(1)] = 0
+    """Updates."""
+    scale: int | float = 2
+    """A number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncertain(Signs):
+    """Fails to say whether it has a theory."""
+
+    def stationary_theory(self):
+        raise ValueError("no theory")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failing(Halving):
     """Its checks and its making fail."""
 
@@ -187,6 +205,23 @@ def test_an_own_rule_and_schedule_train_as_a_loop_by_hand_does(here: Path) -> No
         ({"schedule": {"name": "mine.py:Nothing"}}, "schedule.name must define rates, got no such method. "),
         ({"schedule": {"name": "mine.py:Halving", "every": 12}}, "schedule.every must be below steps (12), got 12."),
         ({"schedule": {"name": "yours.py:Halving"}}, "schedule.name must name a file that exists"),
+        (
+            {"schedule": {"name": "mine.py:Zero", "scale": 3}},
+            "schedule.after must have a default that keeps its own rule, got 0, which is not a whole number of at",
+        ),
+        (
+            {"schedule": {"name": "mine.py"}},
+            "schedule.name must be one of constant, cosine, cyclical, equivalent, inverted_cosine, piecewise, step or "
+            "trapezoid, got 'mine.py'. A thing of your own is named by its file and its class: mine.py:Name.",
+        ),
+        (
+            {"probes": {"mine.py": {}}},
+            "probes['mine.py'] is not a known key. A thing of your own is named by its file and its class: mine.py:N",
+        ),
+        (
+            {"optimizer": {"name": "mine.py:Uncertain"}},
+            "optimizer.name must take its options without an error, got ValueError: no theory",
+        ),
         (
             {"schedule": {"name": "mine.py:Failing"}},
             "schedule must check its options without an error, got ",

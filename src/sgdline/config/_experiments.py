@@ -216,10 +216,9 @@ class _Experiment:
 
     def theory(self, run: RunFacts) -> bool:
         """Return whether a theory of the stationary state covers the update rule, or may do so once it is sound."""
-        if run.rule is None:
+        rule = run.rule
+        if rule is None:
             return True
-        name = self.block["optimizer"]["name"]
-        said = made_soundly(
-            lambda: (run.rule.stationary_theory(),), name, (*self.path, "optimizer", "name"), self.faults
-        )
+        name, here = self.block["optimizer"]["name"], (*self.path, "optimizer", "name")
+        said = made_soundly(lambda: (rule.stationary_theory(),), name, here, self.faults)
         return said is None or said[0] is not None

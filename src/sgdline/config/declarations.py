@@ -107,8 +107,8 @@ class AnalysisOptions:
 
     def faults(self, run: RunFacts) -> Iterator[Fault]:
         """Yield what is wrong: the window must fit the lines, and the degrees of the polynomials the window."""
-        line: LineOptions | None = run.probes.get("line")
-        if line is None:
+        line = run.probes.get("line")
+        if not isinstance(line, LineOptions):
             return
         interval, resolution = line.interval, line.resolution
         if self.window > interval * (1 + ROUNDING):

@@ -14,7 +14,7 @@ from sgdline.declare import registry
 from sgdline.declare.faults import name_hint
 from sgdline.declare.manual import editor_schema, options_of, with_tables
 from sgdline.declare.schema import parts_of
-from sgdline.errors import SgdlineError
+from sgdline.errors import SgdlineError, cause_words
 
 _ROOT = Path(__file__).parents[3]
 _MANUAL = Path("config/README.md")
@@ -60,6 +60,16 @@ def describe(name: str | None) -> str:
         rule = "NAME must be that of a thing that declares itself, or of a block of the configuration"
         raise SgdlineError(f"{rule}, got {name!r}. {hint}")
     found = registry.declared_by(name) if registry.is_entry(name) else everything[name]
+    try:
+        return _described(found)
+    except Exception as error:
+        if not registry.is_entry(name):
+            raise
+        rule = f"{name} must declare options of known types, got {cause_words(error)}"
+        raise SgdlineError(f"{rule}. Correct its fields.") from error
+
+
+def _described(found: type[registry.Declared]) -> str:
     lines = [inspect.cleandoc(found.__doc__ or "").partition("\n")[0], ""]
     if issubclass(found, Analysis):
         lines += [f"reads: {', '.join(found.reads)}", f"uses: {', '.join(found.uses) or 'no settings of the run'}"]

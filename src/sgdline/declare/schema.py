@@ -140,12 +140,16 @@ class _Export:
 
     def _union(self, arguments: tuple[Any, ...]) -> JsonSchema:
         branches = [self.of(argument) for argument in arguments]
+        if {"type": "number"} in branches:  # every whole number is one
+            branches = [branch for branch in branches if branch != {"type": "integer"}]
         nullable = {"type": "null"} in branches
         others = [branch for branch in branches if branch != {"type": "null"}]
         if nullable and len(others) == 1 and others[0].get("type") in ("integer", "number", "string", "boolean"):
             return {**others[0], "type": [others[0]["type"], "null"]}
         if nullable and len(others) == 1 and others[0].keys() <= {"enum", "const"}:
             return {"enum": [None, *others[0].get("enum", [others[0].get("const")])]}
+        if len(others) == 1 and not nullable:
+            return others[0]
         return {"oneOf": [*([{"type": "null"}] if nullable else []), *others]}
 
     def _of_kind(self, mark: OfKind) -> JsonSchema:

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -59,6 +60,26 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, Loader=SAFE_LOADER)  # a safe loader
 
 
+@dataclass(frozen=True)
+class _Variants:
+    """What a block with a tag is, and what it might have been.
+
+    Attributes:
+        chosen: The variant that it is of.
+        others: Schemas of the other variants, by their names.
+        key: The tag.
+    """
+
+    chosen: str
+    others: Mapping[str, Schema]
+    key: str
+
+    def having(self, key: Any) -> str:
+        """Return which other variants have a key that this one has not, in words, unless they are many or none."""
+        having = [name for name, branch in self.others.items() if key in branch["properties"]]
+        return f"It is an option of {listed(having)}." if 1 <= len(having) <= 3 else ""
+
+
 class Walker:
     """Fills in and checks values against one schema document; faults go to `faults`.
 
@@ -66,17 +87,26 @@ class Walker:
     values.
     """
 
-    def __init__(self, document: Schema, faults: Faults, *, names: Mapping[str, Collection[str]] | None = None) -> None:
+    def __init__(
+        self,
+        document: Schema,
+        faults: Faults,
+        *,
+        names: Mapping[str, Collection[str]] | None = None,
+        own: str | None = None,
+    ) -> None:
         """Take the schema.
 
         Args:
             document: The whole of it.
             faults: Takes the faults.
             names: Section of the configuration -> names of its blocks; those of other sections are not checked.
+            own: Entry of the user's declaration that the document is the schema of, whose defaults may be at fault.
         """
         self._document = document
         self._faults = faults
         self._names = names or {}
+        self._own = own
         self._entries_left = 0  # of the free mapping that is being copied
 
     def walk(self, value: Any, schema: Schema, path: KeyPath) -> tuple[bool, Any]:
@@ -119,7 +149,7 @@ class Walker:
         elif not _fits_kind(chosen, rule):
             self._refuse(chosen, rule, (*path, key))
         else:
-            others = {name: branch for name, branch in known.items() if name != chosen}
+            others = _Variants(chosen, {name: branch for name, branch in known.items() if name != chosen}, key)
             return True, self._walk_mapping({key: chosen, **value}, known[chosen], path, others=others)
         return False, None
 
@@ -150,7 +180,7 @@ class Walker:
             return False, None
         if key is not None:
             schema = {**schema, "properties": {key: {"type": "string"}, **schema["properties"]}}
-        return Walker(schema, self._faults, names=self._names).walk(value, schema, path)
+        return Walker(schema, self._faults, names=self._names, own=entry).walk(value, schema, path)
 
     def _words(self, schema: Schema) -> str:
         return rule_words(schema, self._document)
@@ -159,7 +189,7 @@ class Walker:
         return dereferenced(schema, self._document)
 
     def _walk_mapping(
-        self, value: Mapping[Any, Any], schema: Schema, path: KeyPath, *, others: Mapping[str, Schema] | None = None
+        self, value: Mapping[Any, Any], schema: Schema, path: KeyPath, *, others: _Variants | None = None
     ) -> dict[str, Any]:
         """Walk a mapping; `others` are the variants that it is not, for hints."""
         known = schema.get("properties", {})
@@ -174,7 +204,7 @@ class Walker:
                 if sound:
                     resolved[key] = entry
             elif "default" in part:
-                resolved[key] = self.walk(part["default"], part, (*path, key))[1]
+                resolved[key] = self._default(part, (*path, key))
             elif key in schema.get("required", []):
                 self._faults.add((*path, key), f"is missing. It must be {self._words(part)}.")
         for key, raw in value.items():
@@ -189,8 +219,7 @@ class Walker:
                 if "x-kind" in schema and not known:
                     self._faults.add((*path, key), f"must be an entry, folder/file.py:Name, got {value_words(key)}.")
                     continue
-                hint = _variant_hint(key, known, others or {}) or self._key_hint(key, known)
-                self._faults.add((*path, key), f"is not a known key. {hint}")
+                self._faults.add((*path, key), self._unknown_key(key, known, others, path))
                 continue
             self._check_name(key, schema, path)
             sound, entry = self.walk(raw, free, (*path, key))
@@ -199,6 +228,29 @@ class Walker:
         if len(value) < schema.get("minProperties", 0):
             self._faults.add(path, "must have at least one entry, got an empty mapping.")
         return resolved
+
+    def _default(self, part: Schema, path: KeyPath) -> Any:
+        if self._own is None:
+            return self.walk(part["default"], part, path)[1]
+        found = Faults()
+        value = Walker(self._document, found, names=self._names).walk(part["default"], part, path)[1]
+        if found.any():
+            got = f"got {value_words(part['default'])}, which is not {self._words(part)}"
+            self._faults.add(path, f"must have a default that keeps its own rule, {got}. Correct {self._own}.")
+        return value
+
+    def _unknown_key(self, key: Any, known: Mapping[str, Schema], others: _Variants | None, path: KeyPath) -> str:
+        if others is None:
+            return f"is not a known key. {self._own_hint(key) or self._key_hint(key, known)}"
+        hint = ("" if nearest(key, known) else others.having(key)) or self._key_hint(key, known)
+        here, named = self._faults.place_of((*path, key)), self._faults.place_of((*path, others.key))
+        if here is not None and named is not None and here.source != named.source:
+            stays = f"{named} changes {others.key} only, so the block's other keys stay."
+            hint += f" {stays} Write it under a new name in {path[0]}."
+        return f"is not a known key of {others.chosen}. {hint}"
+
+    def _own_hint(self, key: Any) -> str:
+        return f"A thing of your own is named by its file and its class: {key}:Name." if _is_file(key) else ""
 
     def _check_name(self, key: Any, schema: Schema, path: KeyPath) -> None:
         rule = self._dereferenced(schema.get("propertyNames", {}))
@@ -356,11 +408,15 @@ class Walker:
                     hint = "YAML takes a number with an exponent for a text unless it has a dot and a signed exponent."
                 else:
                     hint = "Without quotes."
+        if not hint and allowed:
+            hint = self._own_hint(value)
         if not hint and isinstance(value, str):
             near = nearest(value, [entry for entry in allowed if isinstance(entry, str)])
             hint = f"Did you mean {near!r}?" if near is not None else ""
         if not hint and isinstance(value, float) and value.is_integer() and "integer" in kinds | _kinds_of(allowed):
             hint = f"Write {int(value)}." if abs(value) < 2**63 else ""
+        if not hint and "x-tag" in schema and value is None and "x-default" not in schema:
+            hint = f"Write its keys below it, {schema['x-tag']} among them."
         if not hint and "x-tag" in schema and self._is_tag(value, schema):
             hint = f"Write {{{schema['x-tag']}: {value}}}."
         if not hint and "array" in kinds and isinstance(value, str | int | float) and not isinstance(value, bool):
@@ -376,12 +432,6 @@ class Walker:
         return False, None
 
 
-def _variant_hint(key: Any, known: Mapping[str, Schema], others: Mapping[str, Schema]) -> str:
-    """Return which other variants of a tagged union have a key that this one has not, unless they are many."""
-    having = [name for name, branch in others.items() if key in branch["properties"]]
-    return f"It is an option of {listed(having)}." if 1 <= len(having) <= 3 and nearest(key, known) is None else ""
-
-
 def dereferenced(schema: Schema, document: Schema) -> Schema:
     """Return a part of a schema with what its `$ref` names in the place of it."""
     reference = schema.get("$ref")
@@ -392,6 +442,10 @@ def dereferenced(schema: Schema, document: Schema) -> Schema:
         target = target[part]
     siblings = {key: entry for key, entry in schema.items() if key != "$ref"}
     return {**dereferenced(target, document), **siblings}
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and value.endswith(".py")
 
 
 def rule_words(schema: Schema, document: Schema) -> str:
