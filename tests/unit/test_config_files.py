@@ -174,8 +174,9 @@ def test_keys_that_an_overlay_leaves_in_a_renamed_block_are_explained(
     place, _, text = fault.partition(": ")
     assert place.startswith("  config/config.yaml:")
     assert text == (
-        "experiments.small_resnet18_momentum.optimizer.momentum is not a known key of pal. It is an option of fbpal_sgd "
-        "or sgd. mine.yaml:1 changes name only, so the block's other keys stay. Write it under a new name in experiments."
+        "experiments.small_resnet18_momentum.optimizer.momentum is not a known key of pal. It is an option of "
+        "fbpal_sgd or sgd. mine.yaml:1 changes name only, so the block's other keys stay. Write it under a new name in "
+        "experiments."
     )
 
 
