@@ -224,7 +224,7 @@ def test_top_eigenpairs_within_a_budget_and_without_a_value() -> None:
 def test_spectrum_is_that_of_dense_hessian_and_covariance(dataset: Path, model: str) -> None:
     trainer, images, training, update = run_of(dataset, model)
     count, epochs = 6, 3
-    settings = {"every": 5, "eigenvalues": count, "epochs": epochs, "trace_draws": 100} | HESSIAN
+    settings = {"every": 5, "eigenvalues": count, "epochs": epochs, "trace_draws": 400} | HESSIAN
     [row] = made_probe("spectrum", trainer, images, training, settings, Plan()).measure(update)
     chunks = measuring_chunks(
         images, training, probe="spectrum", samples=settings["samples"], augment=settings["augment"]
@@ -235,7 +235,7 @@ def test_spectrum_is_that_of_dense_hessian_and_covariance(dataset: Path, model: 
     np.testing.assert_allclose(row["eigenvalues"], values, rtol=1e-5, atol=1e-6)
     assert row["status"] == "ok"
     assert abs(row["hessian_trace"] - np.trace(hessian)) < 4 * row["hessian_trace_error"]
-    assert row["hessian_trace_error"] < 0.2 * abs(np.trace(hessian))
+    assert row["hessian_trace_error"] < 0.1 * abs(np.trace(hessian))
     # Two whole batches of an epoch: 32 and 32 of 90 samples.
     covariances, means = [], []
     for epoch in range(epochs):

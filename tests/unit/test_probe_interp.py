@@ -168,7 +168,7 @@ def test_the_losses_are_those_of_a_line_through_the_same_points(dataset: Path, m
 
 def test_both_sources_give_the_same_intervals(dataset: Path, tmp_path: Path) -> None:
     # tanh and float64: the interpolant converges, so that what is read off a line is what is measured.
-    training, plan = settings("smooth", lr=0.4, steps=6, segments=[[0, 6]]), Plan(precision="float64", reseed=False)
+    training, plan = settings("smooth", lr=0.4), Plan(precision="float64", reseed=False)
     train(dataset, tmp_path, training)
     probe(dataset, tmp_path, slice_of(training, alphas=11), plan)
     lines = {"every": 1, "positions": "adaptive", "interval": 0.6, "tolerance": 1e-9, "max_rings": 3}
