@@ -111,6 +111,7 @@ sys.exit(bench.main(arguments))
 """
 
 
+@pytest.mark.slow
 def test_a_quick_run_gives_results_and_a_page_with_all_sections(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     command = [os.environ[PROGRAM], "-c", PROGRAM_OF_FORKS, str(ROOT / "benchmarks"), sys.executable]

@@ -52,6 +52,7 @@ def model(entry: str, **kwargs: Any) -> dict[str, Any]:
     return {"entry": f"sgdline.models:{entry}", "kwargs": kwargs}
 
 
+@pytest.mark.slow
 def test_a_narrow_residual_net_can_be_trained(dataset: Path) -> None:
     narrow = training_settings(model=model("resnet18_plain", width=4), steps=3, segments=[[0, 3]])
     arguments = [str(dataset.parent), json.dumps(as_json(narrow, complete=True))]

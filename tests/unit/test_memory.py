@@ -52,6 +52,7 @@ for plan in sys.argv[4:]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.slow
 def test_fifty_lines_need_no_more_memory_than_ten(tmp_path: Path) -> None:
     dataset = prepare_digits(tmp_path, train=1500, image_size=4)
     training = training_settings(

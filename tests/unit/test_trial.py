@@ -121,6 +121,7 @@ def test_randomness_of_other_kinds_is_told(caplog: pytest.LogCaptureFixture) -> 
     assert "no seed determines" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_pinned_compilation_is_tried_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     assert chosen(make_network("mlp"), pinned={"compiled": True, "positions_per_pass": 1}).plan.compiled
@@ -169,7 +170,7 @@ def test_pinned_entries_are_taken_as_they_stand() -> None:
 
 
 def test_precision_is_shown_or_forced() -> None:
-    network = make_network("resnet")
+    network = make_network("mlp")
     report = chosen(network)
     assert any(note.startswith("bfloat16 left out: differs from float64") for note in report.notes)
     assert chosen(network, precision="float64").plan.precision == "float64"
