@@ -28,7 +28,7 @@ from sgdline.train.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 SAMPLES, SIZE, LR, STEPS = 90, 20, 0.3, 5
-SWEEP: dict[str, Any] = {"every": 4, "batches": 2, "other_batches": 2, "step_sizes": 5, "lowest": 1e-1}
+SWEEP: dict[str, Any] = {"every": 4, "batches": 3, "other_batches": 2, "step_sizes": 7, "lowest": 1e-1}
 SWEEP |= {"highest": 1e2, "quadratic_points": 5, "validation": True}
 FIXED: dict[str, Any] = {"every": 2, "first": 0, "batches": 3, "alphas": 5}
 MODELS: dict[str, dict[str, Any]] = {
