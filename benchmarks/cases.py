@@ -80,8 +80,8 @@ _QUICK = {"train": 40, "validation": 24, "batch_size": 16, "lines_per_job": 2, "
 
 
 def quick(case: Case) -> Case:
-    """Return a case that takes seconds: a few small images, the first lines of the run."""
-    size = {"image_size": 8, "kwargs": {"width": 4}} if case.image_size else {}
+    """Return a case that takes seconds: a small network, a few small images, the first lines of the run."""
+    size = {"image_size": 8, "entry": "sgdline.models:tiny_resnet", "kwargs": {"width": 4}} if case.image_size else {}
     return replace(case, **_QUICK | size, first=2 * case.every, adaptive_lines=2, job_lines=min(case.job_lines, 2))
 
 

@@ -571,7 +571,7 @@ def checks(*, repeats: int, small: bool, threads: int) -> list[dict[str, Any]]:
     ]
     rows = []
     for name, network, chunk, samples, plan in networks:
-        samples = 2 * chunk if small else samples
+        chunk, samples = (8, 16) if small else (chunk, samples)
         engine, direction, measured = _noise_line(network, samples=samples, chunk_size=chunk, plan=plan)
         where = np.linspace(-INTERVAL, INTERVAL, 3 if small else 17).tolist()
         times: dict[str, list[float]] = {"line": [], "check": []}

@@ -16,6 +16,7 @@ import torch
 import yaml
 from hypothesis import strategies as st
 from sample_lines import polynomials, sample_line, write_sample_lines
+from small_configs import part_of
 from snakemake.utils import update_config
 
 from sgdline.analysis.batch_sizes import measure_batch_sizes
@@ -43,12 +44,14 @@ ROOT = Path(__file__).parents[1]
 FILES = [None, *sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")]
 FIGURES = {figure: spec(figure) for figure in available()}
 
+DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+
 Place = tuple[Any, ...]
 
 
 def whole_config(overlay: Path | None) -> dict[str, Any]:
     """Return the default configuration with a file on top, merged by Snakemake itself."""
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    config = copy.deepcopy(DEFAULT)
     if overlay is not None:
         update_config(config, yaml.safe_load(overlay.read_text(encoding="utf-8")))
     return config if config.get("run", "all") == "all" else _without_idle(config)
@@ -180,10 +183,10 @@ class Changed:
 def hostile_configs(draw: Any) -> Changed:
     """Return a whole configuration with one to three changes."""
     name = draw(st.sampled_from(sorted(CONFIGS)))
-    config = copy.deepcopy(CONFIGS[name])
+    paths = [draw(st.sampled_from(PLACES[name])) for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3])))]
+    config = copy.deepcopy(part_of(CONFIGS[name], paths))
     touched = []
-    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
-        path = draw(st.sampled_from(PLACES[name]))
+    for path in paths:
         kind = draw(st.sampled_from(KINDS))
         try:
             parent, value = at(config, path[:-1]), at(config, path)

@@ -14,6 +14,7 @@ import hashlib
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -311,11 +312,22 @@ def parameters_of(entry: str) -> Parameters | None:
     path = Path(module) if module.endswith(".py") else _module_file(_home_of(module, factory))
     if path is None or not path.is_file():
         return None
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == factory]
-    if len(found) != 1 or found[0].decorator_list or _is_bound_again(tree, found[0]):
-        return None
-    arguments = found[0].args
+    return _plain_functions(path.read_text(encoding="utf-8")).get(factory)
+
+
+@cache  # all models of a configuration lie in a few files, and each configuration asks for them again
+def _plain_functions(text: str) -> dict[str, Parameters]:
+    """Return what the functions of a source take that have no decorator and whose names have no other meaning there."""
+    tree = ast.parse(text)
+    meanings = Counter(name for statement in tree.body for name in _names_bound_in(statement))
+    return {
+        node.name: _taken_by(node.args)
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and not node.decorator_list and meanings[node.name] == 1
+    }
+
+
+def _taken_by(arguments: ast.arguments) -> Parameters:
     positional = arguments.args
     needed = [argument.arg for argument in positional[: len(positional) - len(arguments.defaults)]]
     needed += [
@@ -327,18 +339,14 @@ def parameters_of(entry: str) -> Parameters | None:
     return Parameters(names, tuple(needed), arguments.kwarg is not None)
 
 
-def _is_bound_again(tree: ast.Module, function: ast.FunctionDef) -> bool:
-    """Return whether another statement at the top level may give the function's name to something else."""
-    for statement in tree.body:
-        if statement is function:
-            continue
-        for node in ast.walk(statement):
-            names = {getattr(node, "name", None), getattr(node, "asname", None)}
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                names.add(node.id)
-            if function.name in names:
-                return True
-    return False
+def _names_bound_in(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement at the top level may give a meaning to, and some more."""
+    names: set[str] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        names.update(name for name in (getattr(node, "name", None), getattr(node, "asname", None)) if name)
+    return names
 
 
 @cache

@@ -43,9 +43,9 @@ HVP: dict[str, Any] = {"every": 4, "samples": None, "batch_norm": "train", "augm
 HVP |= {"tolerance": 1e-6, "max_products": 2000}
 COVARIANCE: dict[str, Any] = {"every": 4, "samples": None, "batch_norm": "train", "augment": False, "top": 4}
 MODELS: dict[str, dict[str, Any]] = {
-    "plain": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [3], "batch_norm": False}},
-    "batch_norm": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [3]}},
-    "dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [3], "batch_norm": False, "dropout": 0.4}},
+    "plain": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [2], "batch_norm": False}},
+    "batch_norm": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [2]}},
+    "dropout": {"entry": "sgdline.models:mlp", "kwargs": {"hidden": [2], "batch_norm": False, "dropout": 0.4}},
 }
 Matrix = npt.NDArray[np.float64]
 
@@ -269,9 +269,14 @@ def test_an_operator_that_is_zero_has_the_eigenvalue_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "batch_norm"), [("plain", "train"), ("batch_norm", "train"), ("batch_norm", "eval"), ("dropout", "train")]
+    ("model", "batch_norm", "samples"),
+    [
+        ("plain", "train", None),
+        ("batch_norm", "train", 45),
+        ("batch_norm", "eval", None),
+        ("dropout", "train", 45),
+    ],
 )
-@pytest.mark.parametrize("samples", [None, 45])
 def test_rows_have_the_ends_of_the_dense_hessian(
     dataset: Path, model: str, batch_norm: str, samples: int | None
 ) -> None:

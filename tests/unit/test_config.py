@@ -18,6 +18,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_configs import part_of
 
 from sgdline.chosen_updates import is_chosen
 from sgdline.config import ConfigError, resolve_config
@@ -778,7 +779,7 @@ VALUES = st.recursive(
 
 
 def mutated(path: tuple[Any, ...], action: str, key: Any, value: Any) -> Any:
-    config = copy.deepcopy(DEFAULT)
+    config = copy.deepcopy(part_of(DEFAULT, [path]))
     if not path:
         return {**config, key: value} if action == "insert" else value
     parent: Any = config

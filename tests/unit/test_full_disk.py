@@ -149,8 +149,8 @@ def test_pictures_come_both_or_not_at_all(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_training_and_a_probe_go_on_to_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = prepare_digits(tmp_path, train=64)
-    settings = training_settings(steps=120, segments=[[0, 60], [60, 120]])
-    size = 60_000
+    settings = training_settings(steps=60, segments=[[0, 30], [30, 60]])
+    size = 30_000
 
     def train(folder: Path) -> None:
         train_run(dataset, trace=folder / "trace", checkpoints=folder / "checkpoints", settings=settings, facts={})
@@ -160,7 +160,7 @@ def test_a_training_and_a_probe_go_on_to_the_same_bytes(tmp_path: Path, capsys: 
         checkpoints = tmp_path / "whole" / "checkpoints"
         probe_segment(dataset, checkpoints, output=folder / "line", settings=block, segment=0, facts={})
 
-    for work, name, limit in ((train, "trace", 8192), (probe, "line", size)):
+    for work, name, limit in ((train, "trace", 6000), (probe, "line", size)):
         work(tmp_path / "whole")
         target = tmp_path / "torn" / name
         ended(lambda work=work: work(tmp_path / "torn"), log=tmp_path / "rule.log", size=limit, capsys=capsys)

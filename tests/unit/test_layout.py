@@ -23,13 +23,17 @@ from sgdline.train.loop import Trainer
 PROGRAM = """
 import json, sys
 from pathlib import Path
+import torch
 from sgdline.declare.build import build
+from sgdline.engine.draws import DrawsIn
 from sgdline.train.run import train_run
 from sgdline.train.settings import TrainingSettings
 
 folder, block = Path(sys.argv[1]), json.loads(sys.argv[2])
 settings = build(TrainingSettings, block)
 train_run(folder / "digits.arrow", trace=folder / "trace.arrow", checkpoints=folder / "c", settings=settings, facts={})
+with DrawsIn(torch.float64):
+    assert torch.zeros(2).sum() == 0
 assert "torch._dynamo" not in sys.modules  # two seconds in every job
 """
 
@@ -48,6 +52,7 @@ def model(entry: str, **kwargs: Any) -> dict[str, Any]:
     return {"entry": f"sgdline.models:{entry}", "kwargs": kwargs}
 
 
+@pytest.mark.slow
 def test_a_narrow_residual_net_can_be_trained(dataset: Path) -> None:
     narrow = training_settings(model=model("resnet18_plain", width=4), steps=3, segments=[[0, 3]])
     arguments = [str(dataset.parent), json.dumps(as_json(narrow, complete=True))]

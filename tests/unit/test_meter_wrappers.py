@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 import torch
 from networks import cross_entropy, unit_direction
 from torch import Tensor, nn
+from warm_python import PROGRAM
 
 from sgdline.engine.plan import Plan
 from sgdline.lines import LineMeter
@@ -75,7 +76,7 @@ print("all the same")
 def test_one_process_measures_and_the_group_trains_on(tmp_path: Path) -> None:
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(rank), str(tmp_path / "store")],
+            [os.environ[PROGRAM], "-c", PROCESS, str(rank), str(tmp_path / "store")],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -33,7 +33,7 @@ from sgdline.train.settings import ModelOptions, TrainingSettings
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 HVP: dict[str, Any] = {"every": 3, "samples": None, "batch_norm": "train", "augment": False}
-HVP |= {"tolerance": 1e-3, "max_products": 300}
+HVP |= {"tolerance": 1e-2, "max_products": 300}
 COVARIANCE: dict[str, Any] = {"every": 3, "samples": 40, "batch_norm": "eval", "augment": False, "top": 3}
 BLOCKS = {"hvp": HVP, "hessian_covariance": COVARIANCE}
 PROBES = ("hvp", "hessian_covariance")
@@ -49,8 +49,8 @@ AUGMENTATION = {"crop_padding": 1, "flip": True}
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """90 training images in chunks of 32, 32 and 26."""
-    return prepare_digits(tmp_path_factory.mktemp("dataset"), train=90)
+    """50 training images in chunks of 32 and 18."""
+    return prepare_digits(tmp_path_factory.mktemp("dataset"), train=50)
 
 
 def settings(model: str = "plain", *, segments: int = 1, **changes: Any) -> TrainingSettings:
@@ -129,18 +129,18 @@ def test_measuring_leaves_the_run_bit_for_bit(dataset: Path, kind: str, model: s
     assert following.batch_loss == unmeasured.batch_loss
 
 
-@pytest.mark.parametrize(("kind", "model"), [("hvp", "resnet"), ("hessian_covariance", "mlp_dropout")])
-def test_any_number_of_segments_gives_the_same_rows(dataset: Path, tmp_path: Path, kind: str, model: str) -> None:
+@pytest.mark.parametrize("kind", sorted(PROBES))
+def test_any_number_of_segments_gives_the_same_rows(dataset: Path, tmp_path: Path, kind: str) -> None:
     tables = []
     for segments in (1, 4):
-        training = settings(model, segments=segments)
+        training = settings("mlp_dropout", segments=segments)
         train(dataset, tmp_path / str(segments), training)
         tables.append(probed(dataset, tmp_path / str(segments), kind, training))
     plain = [table.replace_schema_metadata(None) for table in tables]
     assert plain[0]["step"].to_pylist() == [0, 3, 6]
     assert plain[1].equals(plain[0])
     facts = provenance(tables[0])
-    expected = {"hvp": ("train", 90, [32, 32, 26]), "hessian_covariance": ("eval", 40, [32, 8])}[kind]
+    expected = {"hvp": ("train", 50, [32, 18]), "hessian_covariance": ("eval", 40, [32, 8])}[kind]
     assert (facts["batch_norm"], facts["samples"], facts["chunk_sizes"]) == expected
 
 
@@ -259,8 +259,8 @@ def test_parameters_without_effect_have_zeros(dataset: Path, kind: str) -> None:
 def test_what_cannot_be_measured_is_told(dataset: Path, kind: str) -> None:
     training = settings()
     trainer, images = trainer_of(dataset, training)
-    with pytest.raises(SgdlineError, match=rf"{kind}\.samples must be at most the 90 training images, got 91\."):
-        made_probe(kind, trainer, images, training, BLOCKS[kind] | {"samples": 91}, Plan())
+    with pytest.raises(SgdlineError, match=rf"{kind}\.samples must be at most the 50 training images, got 51\."):
+        made_probe(kind, trainer, images, training, BLOCKS[kind] | {"samples": 51}, Plan())
     update = update_at(trainer, 0)
     trainer.model = Once()
     trainer.vector = ParameterVector(trainer.model)
@@ -333,11 +333,11 @@ def test_validation_is_that_of_the_evaluation_probe(dataset: Path) -> None:
 
 
 def test_an_eigenvalue_that_did_not_converge_is_stored_as_such(dataset: Path, tmp_path: Path) -> None:
-    training = settings("resnet")
+    training = settings("mlp_dropout")
     train(dataset, tmp_path, training)
-    tight = probed(dataset, tmp_path, "hvp", training, tolerance=1e-12, max_products=75).to_pylist()
-    loose = probed(dataset, tmp_path, "hvp", training).to_pylist()
-    assert len(tight) == 3
+    tight = probed(dataset, tmp_path, "hvp", training, every=6, tolerance=1e-12, max_products=75).to_pylist()
+    loose = probed(dataset, tmp_path, "hvp", training, every=6).to_pylist()
+    assert len(tight) == 2
     for row, good in zip(tight, loose, strict=True):
         # float32 does not get to 1e-12, whatever the budget.
         assert (row["status"], row["converged"], row["largest_converged"]) == ("not_converged", False, False)
@@ -345,16 +345,16 @@ def test_an_eigenvalue_that_did_not_converge_is_stored_as_such(dataset: Path, tm
         assert row["largest_residual"] > 1e-12
         assert (good["status"], good["converged"]) == ("ok", True)
         # Rayleigh quotients lie inside of the spectrum.
-        assert row["largest_eigenvalue"] <= good["largest_eigenvalue"] * (1 + 1e-3)
-        assert row["smallest_eigenvalue"] >= good["smallest_eigenvalue"] - 1e-3 * good["spectral_norm"]
+        assert row["largest_eigenvalue"] <= good["largest_eigenvalue"] * (1 + 1e-2)
+        assert row["smallest_eigenvalue"] >= good["smallest_eigenvalue"] - 1e-2 * good["spectral_norm"]
 
 
 def test_a_chunk_of_one_sample_is_refused_where_batch_norm_needs_more(dataset: Path) -> None:
     training = settings("mlp_dropout")
     trainer, images = trainer_of(dataset, training)
-    block = HVP | {"samples": 65}
+    block = HVP | {"samples": 33}
     with pytest.raises(
-        SgdlineError, match=r"at least two samples for BatchNorm in train mode, got 1 \(65 in chunks of 32"
+        SgdlineError, match=r"at least two samples for BatchNorm in train mode, got 1 \(33 in chunks of 32"
     ):
         made_probe("hvp", trainer, images, training, block, Plan())
     made_probe("hvp", trainer, images, training, block | {"batch_norm": "eval"}, Plan())

@@ -223,7 +223,7 @@ def write_lines(path: Path, rows: list[dict[str, Any]], appends: list[int], kill
                 return path
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 5), st.booleans()), max_size=14),
     appends=st.lists(st.integers(1, 6), min_size=1, max_size=4),

@@ -234,7 +234,7 @@ def test_a_chain_is_that_of_a_network_of_torch(network: str) -> None:
 
 
 def test_chains_do_not_depend_on_what_runs_beside_them() -> None:
-    block = settings("teacher_student", network="three_layer", **QUICK)
+    block = settings("teacher_student", network="three_layer", runs=[step_sizes(0.05), step_sizes(0.02)], **QUICK)
     together = last_rows(toy_of("teacher_student", block).simulate(), chain="published")
     alone = last_rows(toy_of("teacher_student", {**block, "other_seeds": 0, "perturbed_starts": 0}).simulate())
     assert [row["parameters"] for row in together] == [row["parameters"] for row in alone]

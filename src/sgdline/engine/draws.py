@@ -22,6 +22,11 @@ class DrawsIn(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._dtype = dtype
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say no: to keep its compiler away from this mode torch would import it, three seconds in every job."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
