@@ -194,6 +194,23 @@ def test_both_sources_give_the_same_intervals(dataset: Path, tmp_path: Path) -> 
     assert [row["start_loss"] for row in read[1:]] == [row["end_loss"] for row in read[:-1]]
 
 
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run, cut into 1 and into 4 segments."""
+    folder = tmp_path_factory.mktemp("trained")
+    for segments in (1, 4):
+        train(dataset, folder / str(segments), settings("resnet", segments=segments))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exact(dataset: Path, trained: Path) -> list[float]:
+    """Losses of the run's intervals in float64."""
+    plan = Plan(precision="float64", reseed=False)
+    losses: list[float] = probe(dataset, trained / "1", slice_of(settings("resnet")), plan)["train_loss"].to_pylist()
+    return losses
+
+
 @pytest.mark.parametrize(
     "plan",
     [
@@ -205,17 +222,17 @@ def test_both_sources_give_the_same_intervals(dataset: Path, tmp_path: Path) -> 
     ],
     ids=["simplest", "in_place", "together", "view", "positions"],
 )
-def test_any_number_of_segments_and_any_plan_give_the_same_rows(dataset: Path, tmp_path: Path, plan: Plan) -> None:
+def test_any_number_of_segments_and_any_plan_give_the_same_rows(
+    dataset: Path, trained: Path, exact: list[float], plan: Plan
+) -> None:
     tables = []
     for segments in (1, 4):
         training = settings("resnet", segments=segments)
-        train(dataset, tmp_path / str(segments), training)
-        whole = probe(dataset, tmp_path / str(segments), slice_of(training, accuracy=True), plan)
+        whole = probe(dataset, trained / str(segments), slice_of(training, accuracy=True), plan)
         tables.append(whole.replace_schema_metadata(None))
     assert tables[0].num_rows == 9
     assert tables[1].equals(tables[0])
-    exact = probe(dataset, tmp_path / "1", slice_of(settings("resnet")), Plan(precision="float64", reseed=False))
-    for ours, theirs in zip(tables[0]["train_loss"].to_pylist(), exact["train_loss"].to_pylist(), strict=True):
+    for ours, theirs in zip(tables[0]["train_loss"].to_pylist(), exact, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
