@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from declared import default_settings, toy_of
+from drawn_figures import assert_nothing_overlaps, render
 from matplotlib.figure import Figure
 
 from sgdline.figures import plot_figure, spec, style
@@ -55,25 +56,7 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     table = pa.table(columns, schema=kind_of(toy).schema)
     with style.applied():
         drawn = import_module(f"sgdline.figures.sparse.{figure}").draw({toy: table}, settings=settings)
-        drawn.draw_without_rendering()
     return drawn, table
-
-
-def assert_nothing_overlaps(figure: Figure) -> None:
-    boxes = [panel.get_tightbbox() for panel in figure.axes]
-    boxes += [legend.get_window_extent() for legend in figure.legends]
-    boxes += [text.get_window_extent() for text in figure.texts]
-    sheet = figure.bbox
-    for box in boxes:
-        assert box is not None
-        assert box.x0 >= sheet.x0 - 1
-        assert box.x1 <= sheet.x1 + 1
-        assert box.y0 >= sheet.y0 - 1
-        assert box.y1 <= sheet.y1 + 1
-    for place, one in enumerate(boxes):
-        for other in boxes[place + 1 :]:
-            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
-            assert apart, (one, other)
 
 
 @pytest.mark.parametrize("figure", FIGURES)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from declared import toy_of
+from drawn_figures import assert_nothing_overlaps, render
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -33,7 +34,6 @@ def draw(**changes: Any) -> tuple[Figure, pa.Table]:
     table = pa.table(toy_of("quadratic_descent", settings).simulate(), schema=QUADRATIC_DESCENT.schema)
     with style.applied():
         figure = fig36_quadratic.draw({"quadratic_descent": table}, settings={"toy": "q", **settings})
-        figure.draw_without_rendering()
     return figure, table
 
 
@@ -123,21 +123,7 @@ def test_looks_keep_apart_in_colour_in_grey_and_in_shape() -> None:
 )
 def test_nothing_overlaps_or_leaves_the_sheet(changes: dict[str, Any]) -> None:
     figure, _ = draw(**changes)
-    boxes = [panel.get_tightbbox() for panel in figure.axes]
-    [legend] = figure.legends
-    title, footer = (text.get_window_extent() for text in figure.texts)
-    boxes += [legend.get_window_extent(), title, footer]
-    sheet = figure.bbox
-    for box in boxes:
-        assert box is not None
-        assert box.x0 >= sheet.x0 - 1
-        assert box.x1 <= sheet.x1 + 1
-        assert box.y0 >= sheet.y0 - 1
-        assert box.y1 <= sheet.y1 + 1
-    for place, one in enumerate(boxes):
-        for other in boxes[place + 1 :]:
-            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
-            assert apart, (one, other)
+    assert_nothing_overlaps(figure)
 
 
 def test_what_cannot_be_drawn_is_counted() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from declared import default_settings, toy_of
+from drawn_figures import assert_nothing_overlaps, render
 from matplotlib.figure import Figure
 
 from sgdline.figures import spec, style
@@ -47,7 +48,6 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
         drawn = import_module(f"sgdline.figures.sparse.{figure}").draw(
             {toy: table}, settings={**settings, "toy": "a_name"}
         )
-        drawn.draw_without_rendering()
     return drawn, table
 
 
@@ -80,19 +80,7 @@ def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
 )
 def test_nothing_overlaps_or_leaves_the_sheet(figure: str, changes: dict[str, Any]) -> None:
     drawn, _ = draw(figure, **changes)
-    boxes = [panel.get_tightbbox() for panel in drawn.axes]
-    boxes += [legend.get_window_extent() for legend in drawn.legends]
-    boxes += [text.get_window_extent() for text in drawn.texts]
-    for place, one in enumerate(boxes):
-        assert one is not None
-        assert one.x0 >= -1
-        assert one.y0 >= -1
-        assert one.x1 <= drawn.bbox.x1 + 1
-        assert one.y1 <= drawn.bbox.y1 + 1
-        for other in boxes[place + 1 :]:
-            assert other is not None
-            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
-            assert apart, (one, other)
+    assert_nothing_overlaps(drawn)
     assert "a_name" in words(drawn)
     assert "no BatchNorm" in words(drawn)
     for panel in drawn.axes:  # none empty
