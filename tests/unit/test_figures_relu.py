@@ -81,6 +81,7 @@ def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
 def test_nothing_overlaps_or_leaves_the_sheet(figure: str, changes: dict[str, Any]) -> None:
     drawn, _ = draw(figure, **changes)
     assert_nothing_overlaps(drawn)
+    render(drawn)
     assert "a_name" in words(drawn)
     assert "no BatchNorm" in words(drawn)
     for panel in drawn.axes:  # none empty
