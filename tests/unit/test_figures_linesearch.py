@@ -817,7 +817,7 @@ def test_the_tables_of_the_analysis_are_drawn(tmp_path: Path, diverged_at: int |
     for kind, measure, options in (
         ("line_metrics", measure_lines, {}),
         ("line_fits", fit_lines, {"degrees": [1, 2, 3, 4]}),
-        ("line_distances", measure_distances, {"first": 8, "every": 1}),
+        ("line_distances", measure_distances, {"distance_first": 8, "distance_every": 1}),
     ):
         paths[kind] = tmp_path / f"{kind}.arrow"
         measure(paths["line"], paths[kind], **shared, **options)
