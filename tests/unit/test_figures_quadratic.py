@@ -110,14 +110,13 @@ def test_looks_keep_apart_in_colour_in_grey_and_in_shape() -> None:
     "changes",
     [
         {},
-        {"relative_lr": [0.7]},
         {"relative_lr": [0.1, 0.5, 1.0, 1.2, 1.5, 1.9, 2.0, 2.1, 10.0], "steps": 400, "start": [-2.0, 0.0]},
         {"relative_lr": [1.0, 2.5], "steps": 1, "start": [1.0, -0.01]},
         {"relative_lr": [1e200], "steps": 3, "start": [-3.0, 1.0], "eigenvalues": [0.1, 2.0]},
         {"start": [1.0, 0.0], "relative_lr": [1.0]},
-        {"eigenvalues": [1.0, 1.0], "start": [-1.0, -1.0]},
+        {"eigenvalues": [1.0, 1.0], "start": [-1.0, -1.0], "relative_lr": [0.7]},
     ],
-    ids=["default", "one", "nine", "one step", "overflow", "critical", "round"],
+    ids=["default", "nine", "one step", "overflow", "critical", "round"],
 )
 def test_nothing_overlaps_or_leaves_the_sheet(changes: dict[str, Any]) -> None:
     figure, _ = draw(**changes)

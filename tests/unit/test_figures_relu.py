@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,11 @@ def step_sizes(lr: float, **changes: Any) -> dict[str, Any]:
     return {"lr": lr, "decay_at": None, "decay_factor": 1.0, "warm_up": 1.0, "warm_up_exponent": 1.0, **changes}
 
 
+@cache  # several figures show one toy
+def simulated(toy: str, settings: str) -> pa.Table:
+    return pa.table(toy_of(toy, json.loads(settings)).simulate(), schema=kind_of(toy).schema)
+
+
 def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     toy = FIGURES[figure]
     settings = default_settings("toy", toy)
@@ -43,7 +50,7 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     settings |= changes
     if settings["runs"] is not None:
         settings["runs"] = [step_sizes(**run) for run in settings["runs"]]
-    table = pa.table(toy_of(toy, settings).simulate(), schema=kind_of(toy).schema)
+    table = simulated(toy, json.dumps(settings))
     with style.applied():
         drawn = import_module(f"sgdline.figures.sparse.{figure}").draw(
             {toy: table}, settings={**settings, "toy": "a_name"}
