@@ -46,7 +46,7 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     settings = default_settings("toy", toy)
     settings |= {"other_seeds": 2, "perturbed_starts": 1, "log10_iterations": 2.2, "rank_every": 60}
     if figure == "fig_three_layer":
-        settings["network"] = "three_layer"
+        settings |= {"network": "three_layer", "log10_iterations": 1.8, "rank_every": 30}
     settings |= changes
     if settings["runs"] is not None:
         settings["runs"] = [step_sizes(**run) for run in settings["runs"]]
