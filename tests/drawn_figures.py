@@ -1,41 +1,71 @@
-"""Figures drawn as far as most of their tests need it, from texts that are parsed once."""
+"""Figures as far as their tests need them: a test that reads curves or words needs a figure's `draw` and no more."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
+import pytest
 from matplotlib.figure import Figure
-from matplotlib.mathtext import MathTextParser
+from matplotlib.transforms import Bbox
+
+import sgdline.figures
+from sgdline.figures import style
+from sgdline.figures.powers import plain_powers
 
 
-def render(figure: Figure) -> None:
-    """Draw a figure where its parts are, so that nothing is left to fail when it is saved.
+def render(figure: Figure) -> Figure:
+    """Draw a figure where its parts are, so that nothing is left to fail when it is saved, and return it.
 
-    Laying it out takes half of the time. Tests that read places do so: `figure.draw_without_rendering()`.
+    Cheaper than a layout, and a tenth of what two files take. For each figure once, and for what is hard to draw.
     """
     engine = figure.get_layout_engine()
-    figure.set_layout_engine("none")
-    figure.draw_without_rendering()
+    with style.applied():
+        for panel in figure.axes:
+            plain_powers(panel.xaxis)
+            plain_powers(panel.yaxis)
+        figure.set_layout_engine("none")
+        figure.draw_without_rendering()
     figure.set_layout_engine(engine)
+    return figure
 
 
-def _keep_parsed_texts() -> None:
-    """Let all drawings share what matplotlib has parsed, half of the time without a layout.
+def settle(figure: Figure) -> None:
+    """Put the parts of a figure where they are in its files, for tests that read places."""
+    with style.applied():
+        style.settle(figure)
 
-    Its own cache belongs to a parser, and each canvas has a new one.
+
+def assert_nothing_overlaps(figure: Figure) -> None:
+    """Lay a figure out; panels, legends, title and footer lie on the sheet, and apart from one another."""
+    settle(figure)
+    boxes = [(panel.get_position().bounds, panel.get_tightbbox()) for panel in figure.axes if panel.axison]
+    boxes += [((), entry.get_window_extent()) for entry in (*figure.legends, *figure.texts)]
+    for place, (own_place, one) in enumerate(boxes):
+        assert one is not None
+        assert min(one.x0, one.y0) >= -1, one
+        assert max(one.x1 - figure.bbox.x1, one.y1 - figure.bbox.y1) <= 1, one
+        for other_place, other in boxes[place + 1 :]:
+            assert other is not None
+            twins = own_place and own_place == other_place  # two scales of one panel
+            assert twins or _apart(one, other), (one, other)
+
+
+def _apart(one: Bbox, other: Bbox) -> bool:
+    across = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1
+    return across or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
+
+
+def render_instead_of_saving(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
+    """Let `plot_figure` and `plot_comparison` do all but the layout and the files; return the files' names.
+
+    All figures are saved by the same lines, which test_figures_linesearch.py runs.
     """
-    cached: Any = getattr(MathTextParser, "_parse_cached", None)
-    if not hasattr(cached, "__wrapped__"):  # another matplotlib; the tests only take longer
-        return
-    parse, known = cached.__wrapped__, {}
+    saved: list[tuple[Path, Path]] = []
 
-    def parse_once(parser: Any, *words: Any) -> Any:
-        key = (parser._output_type, *words)
-        if key not in known:
-            known[key] = parse(parser, *words)
-        return known[key]
+    def render_only(figure: Figure, pdf: Path, png: Path) -> None:
+        render(figure)
+        saved.append((pdf, png))
 
-    MathTextParser._parse_cached = parse_once  # type: ignore[attr-defined]
-
-
-_keep_parsed_texts()
+    monkeypatch.setattr(style, "settle", lambda figure: None)
+    monkeypatch.setattr(sgdline.figures, "_save", render_only)
+    return saved

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import as_table, run_settings, trace_table
@@ -89,7 +89,6 @@ def everything(seeds: tuple[int, ...] = (1, 2)) -> Runs:
 def draw(module: ModuleType, runs: Runs) -> Figure:
     with style.applied():
         figure: Figure = module.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
-        render(figure)
     return figure
 
 
@@ -315,9 +314,9 @@ def test_runs_of_which_nothing_is_left_still_have_a_sheet(module: ModuleType) ->
     alone = run({ITERATE: (0.2, 0.9)}, lr=0.4, schedule=equivalent("ema", 0.9))  # no baseline at all
     lost = [run({ITERATE: (0.2, 0.9), EMA: (0.1, 0.9)}, lr=0.4, lost=5), run({ITERATE: (0.2, 0.9)}, lr=0.1, lost=5)]
     stepped = run({ITERATE: (0.2, 0.9)}, lr=0.4, schedule={"name": "step", "milestones": [20], "factor": 0.1})
-    assert "tiny_vgg" in words(draw(module, [alone]))
-    assert "seed 1 at update 5" in words(draw(module, lost))
-    assert "tiny_vgg" in words(draw(module, [stepped]))
+    assert "tiny_vgg" in words(render(draw(module, [alone])))
+    assert "seed 1 at update 5" in words(render(draw(module, lost)))
+    assert "tiny_vgg" in words(render(draw(module, [stepped])))
 
 
 # -- all of them -------------------------------------------------------------------------------------------------------
@@ -330,21 +329,11 @@ def test_several_networks_stand_below_each_other_and_nothing_leaves_the_sheet(mo
     assert len(figure.axes) == 8
     titles = [panel.get_title(loc="left") for panel in figure.axes]
     assert sum(title.startswith("a_network_with_a_longer_name on digits: ") for title in titles) == 4
-    figure.draw_without_rendering()
-    sheet = figure.bbox
-    boxes = [panel.get_tightbbox() for panel in figure.axes] + [text.get_window_extent() for text in figure.texts]
-    for box in boxes:
-        assert box.x0 >= 0
-        assert box.x1 <= sheet.x1
-        assert box.y0 >= 0
-        assert box.y1 <= sheet.y1
-    legend = figure.legends[0].get_window_extent()
-    assert legend.y1 <= min(panel.get_tightbbox().y0 for panel in figure.axes) + 1
-    assert max(text.get_window_extent().y1 for text in figure.texts if text.get_position()[1] < 0.5) <= legend.y0
+    assert_nothing_overlaps(figure)
 
 
 @pytest.mark.parametrize("figure_id", ["curious/fig_swa_vs_lr", "curious/table_accuracy"])
-def test_pictures_are_written_from_files(figure_id: str, tmp_path: Path) -> None:
+def test_pictures_are_written_from_files(figure_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, settings = [], []
     for place, (tables, block) in enumerate(everything((1,))):
         paths = {kind: tmp_path / f"run{place}" / f"{kind}.arrow" for kind in tables}
@@ -353,6 +342,6 @@ def test_pictures_are_written_from_files(figure_id: str, tmp_path: Path) -> None
         files.append(paths)
         settings.append(block)
     pdf, png = tmp_path / "figure.pdf", tmp_path / "figure.png"
+    saved = render_instead_of_saving(monkeypatch)
     plot_comparison(figure_id, files, settings=settings, pdf=pdf, png=png)
-    assert pdf.read_bytes().startswith(b"%PDF")
-    assert png.stat().st_size > 20_000
+    assert saved == [(pdf, png)]

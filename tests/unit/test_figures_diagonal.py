@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from declared import default_settings, toy_of
+from drawn_figures import assert_nothing_overlaps, render
 from matplotlib.figure import Figure
 
-from sgdline.figures import plot_figure, spec, style
+from sgdline.figures import spec, style
 from sgdline.tables.kind import kind_of
-from sgdline.toys import simulate_toy
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {
@@ -55,25 +55,7 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     table = pa.table(columns, schema=kind_of(toy).schema)
     with style.applied():
         drawn = import_module(f"sgdline.figures.sparse.{figure}").draw({toy: table}, settings=settings)
-        drawn.draw_without_rendering()
     return drawn, table
-
-
-def assert_nothing_overlaps(figure: Figure) -> None:
-    boxes = [panel.get_tightbbox() for panel in figure.axes]
-    boxes += [legend.get_window_extent() for legend in figure.legends]
-    boxes += [text.get_window_extent() for text in figure.texts]
-    sheet = figure.bbox
-    for box in boxes:
-        assert box is not None
-        assert box.x0 >= sheet.x0 - 1
-        assert box.x1 <= sheet.x1 + 1
-        assert box.y0 >= sheet.y0 - 1
-        assert box.y1 <= sheet.y1 + 1
-    for place, one in enumerate(boxes):
-        for other in boxes[place + 1 :]:
-            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
-            assert apart, (one, other)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -96,6 +78,7 @@ def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
 def test_nothing_overlaps_or_leaves_the_sheet(figure: str, settings: list[dict[str, Any]]) -> None:
     drawn, _ = draw(figure, settings=settings)
     assert_nothing_overlaps(drawn)
+    render(drawn)
     footer = drawn.texts[1].get_text().replace("\n", " ")
     assert "a_name" in footer
     assert "no BatchNorm" in footer
@@ -162,15 +145,3 @@ def test_the_plane_draws_signed_and_mirrored_descents() -> None:
         for line, row in zip(drawn, rows, strict=True):
             np.testing.assert_array_equal(line.get_xdata(), row[f"{prefix}first_coordinate"])
             np.testing.assert_array_equal(line.get_ydata(), row[f"{prefix}second_coordinate"])
-
-
-def test_equal_tables_give_equal_files(tmp_path: Path) -> None:
-    settings = settings_of("fig_diag_sgd")
-    simulate_toy("diagonal_networks", tmp_path / "s.arrow", settings=settings, provenance={})
-    for name in ("one", "two"):
-        plot_figure(
-            "sparse/fig_diag_sgd", {"diagonal_networks": tmp_path / "s.arrow"}, settings=settings,
-            pdf=tmp_path / f"{name}.pdf", png=tmp_path / f"{name}.png",
-        )  # fmt: skip
-    assert (tmp_path / "one.pdf").read_bytes() == (tmp_path / "two.pdf").read_bytes()
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()

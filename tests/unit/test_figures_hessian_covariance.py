@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import UPDATES_PER_EPOCH, as_table, run_settings, trace_table
@@ -43,7 +43,6 @@ def drawn(rows: Sequence[dict[str, Any]], *, facts: Any = FACTS, lost: int | Non
     tables = {"hessian_covariance": as_table(sheet.SPEC.tables[0], rows, facts), "trace": trace_table(lost=lost)}
     with style.applied():
         figure = sheet.draw(tables, settings=run_settings(**settings))
-        render(figure)
     return figure
 
 
@@ -60,25 +59,6 @@ def labels(figure: Figure) -> list[str]:
 def curve(panel: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
     [found] = [line for line in panel.lines if str(line.get_label()).startswith(label)]
     return np.asarray(found.get_xdata(), dtype=float), np.asarray(found.get_ydata(), dtype=float)
-
-
-def nothing_overlaps(figure: Figure) -> None:
-    figure.draw_without_rendering()
-    sheet_box = figure.bbox
-    [legend] = figure.legends
-    boxes = [panel.get_tightbbox() for panel in figure.axes]
-    below = legend.get_window_extent()
-    texts = [text.get_window_extent() for text in figure.texts]
-    for box in (*boxes, below, *texts):
-        assert box.x0 >= 0
-        assert box.x1 <= sheet_box.x1
-        assert box.y0 >= 0
-        assert box.y1 <= sheet_box.y1
-    assert max(box.y1 for box in texts if box.y0 < sheet_box.y1 / 2) <= below.y0
-    assert below.y1 <= min(box.y0 for box in boxes) + 1
-    assert max(box.y1 for box in boxes) <= max(box.y0 for box in texts) + 1
-    for place, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
 
 
 def test_it_has_a_spec_a_caption_and_a_place_in_the_manuals() -> None:
@@ -128,7 +108,7 @@ def test_all_quantities_stand_over_the_updates_in_any_order_of_rows() -> None:
         assert part in text, part
     assert "not drawn" not in text
     assert len(labels(figure)) == 10
-    nothing_overlaps(figure)
+    assert_nothing_overlaps(figure)
 
 
 def test_chance_is_what_random_directions_have() -> None:
@@ -152,7 +132,7 @@ def test_a_table_that_does_not_tell_the_parameters_has_no_chance_lines() -> None
 
 def test_a_single_row_of_a_single_eigenvector() -> None:
     only = covariance_row(0, hessian_eigenvalues=[4.0], covariance_eigenvalues=[1.0], cosine=0.5, subspace_overlap=0.25)
-    figure = drawn([only])
+    figure = render(drawn([only]))
     assert curve(figure.axes[2], "the cosine's square")[1].tolist() == [0.25]
     assert all(line.get_marker() not in ("", "None") for line in figure.axes[1].lines)
     assert "thin" not in words(figure)
@@ -160,7 +140,7 @@ def test_a_single_row_of_a_single_eigenvector() -> None:
         low, high = panel.get_xlim()
         assert low < 0
         assert high > 60
-    nothing_overlaps(figure)
+    assert_nothing_overlaps(figure)
 
 
 def test_values_that_a_logarithm_cannot_show_are_counted() -> None:
@@ -170,7 +150,7 @@ def test_values_that_a_logarithm_cannot_show_are_counted() -> None:
         covariance_row(20, covariance_eigenvalues=[0.0, 0.0, 0.0], cosine=None, subspace_overlap=None),
         covariance_row(30, hessian_eigenvalues=[-1.0, -2.0, -3.0]),
     ]
-    figure = drawn(rows)
+    figure = render(drawn(rows))
     text = words(figure)
     for part in (
         "1 error of 0 not drawn", "1 gradient norm of 0 not drawn", "4 eigenvalues of H not positive, not drawn",
@@ -181,19 +161,19 @@ def test_values_that_a_logarithm_cannot_show_are_counted() -> None:
         curve(figure.axes[1], "eigenvalues of H")[1], [4.0, 5 - math.exp(-0.5), 5 - 1 / math.e, np.nan]
     )
     assert np.isnan(curve(figure.axes[2], "|cosine|")[1]).tolist() == [False, False, True, False]
-    nothing_overlaps(figure)
+    assert_nothing_overlaps(figure)
 
 
 def test_a_covariance_of_zero_throughout_says_so() -> None:
     nothing = {"covariance_eigenvalues": [0.0, 0.0, 0.0], "cosine": None, "subspace_overlap": None}
-    figure = drawn([covariance_row(0, **nothing), covariance_row(10, **nothing)])
+    figure = render(drawn([covariance_row(0, **nothing), covariance_row(10, **nothing)]))
     assert "C is 0: it has no eigenvectors" in words(figure)
     flat = {**nothing, "hessian_eigenvalues": [0.0, -1.0, -2.0]}
-    assert "no eigenvalue is positive" in words(drawn([covariance_row(0, **flat)]))
+    assert "no eigenvalue is positive" in words(render(drawn([covariance_row(0, **flat)])))
 
 
 def test_a_run_that_diverged_is_drawn_to_its_end_and_marked() -> None:
-    figure = drawn([covariance_row(0), covariance_row(10), lost_row(20)], lost=25)
+    figure = render(drawn([covariance_row(0), covariance_row(10), lost_row(20)], lost=25))
     text = words(figure)
     assert "THE RUN DIVERGED AT UPDATE 25" in text
     assert "1 row not finite, not drawn" in text
@@ -202,26 +182,27 @@ def test_a_run_that_diverged_is_drawn_to_its_end_and_marked() -> None:
     for panel in figure.axes:
         assert curve(panel, "run diverged")[0].tolist() == [25, 25]
     assert len(labels(figure)) == 11
-    nothing_overlaps(figure)
+    assert_nothing_overlaps(figure)
 
 
 @pytest.mark.parametrize("rows", [[], [lost_row(0)]])
 def test_a_run_without_any_finite_matrix_gives_a_sheet_that_says_so(rows: list[dict[str, Any]]) -> None:
-    figure = drawn(rows, lost=0)
+    figure = render(drawn(rows, lost=0))
     text = words(figure)
     assert text.count("no Hessian was measured: the run diverged at update 0") == 3
     assert "no loss was measured: the run diverged at update 0" in text
-    assert "no Hessian was measured" in words(drawn(rows))
+    assert "no Hessian was measured" in words(render(drawn(rows)))
 
 
-def test_files_are_written_from_whole_tables(tmp_path: Path) -> None:
+def test_files_are_written_from_whole_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = {kind: tmp_path / f"{kind}.arrow" for kind in sheet.SPEC.tables}
     rows = [covariance_row(step) for step in (0, 10)]
     tables: dict[str, pa.Table] = {"hessian_covariance": as_table("hessian_covariance", rows), "trace": trace_table()}
     for kind, path in paths.items():
         write_table(path, kind, tables[kind], provenance=FACTS)
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
+    saved = render_instead_of_saving(monkeypatch)
     plot_figure(FIGURE, paths, settings=run_settings(), pdf=pdf, png=png)
-    assert min(path.stat().st_size for path in (pdf, png)) > 10_000
+    assert saved == [(pdf, png)]
     with pytest.raises(ValueError, match="got none for"):
         plot_figure(FIGURE, {"trace": paths["trace"]}, settings=run_settings(), pdf=pdf, png=png)

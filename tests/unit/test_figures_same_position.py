@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render
+from drawn_figures import render, render_instead_of_saving
 from matplotlib.figure import Figure
 
 from sgdline.analysis.power_law import fit_power_law
@@ -137,8 +137,7 @@ def draw(figure_id: str, tables: Mapping[str, pa.Table], **analysis: Any) -> Fig
     """Draw as `plot_figure` does."""
     with style.applied():
         figure = MODULES[figure_id].draw(tables, settings=run_settings(**analysis))
-        assert isinstance(figure, Figure)
-        render(figure)
+    assert isinstance(figure, Figure)
     return figure
 
 
@@ -245,14 +244,14 @@ def test_only_the_degrees_that_were_asked_for_are_drawn() -> None:
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("steps", [(0,), (0, 100)])
 def test_one_or_two_directions_draw(directions: int, steps: tuple[int, ...]) -> None:
-    figure = draw(FIG8, run(mline_metrics=mline_metrics(steps=steps, directions=directions)))
+    figure = render(draw(FIG8, run(mline_metrics=mline_metrics(steps=steps, directions=directions))))
     assert ("one direction only" in words(figure)) == (directions == 1)
     meshes = [panel for panel in panels(figure) if any("QuadMesh" in str(type(c)) for c in panel.collections)]
     assert len(meshes) == (0 if directions == 1 else len(steps))
 
 
 def test_a_run_without_positions_says_so() -> None:
-    figure = draw(FIG8, empty_run(trace=trace(diverged_at=3)))
+    figure = render(draw(FIG8, empty_run(trace=trace(diverged_at=3))))
     text = words(figure)
     assert "no position was measured: the run diverged at update 3" in text
     assert text.count("the run diverged at update 3") == 4
@@ -261,7 +260,7 @@ def test_a_run_without_positions_says_so() -> None:
 
 def test_lines_without_any_number_say_so() -> None:
     lost = tuple((step, direction) for step in (0, 60) for direction in range(3))
-    figure = draw(FIG8, run(mline_metrics=mline_metrics(steps=(0, 60), directions=3, lost=lost)))
+    figure = render(draw(FIG8, run(mline_metrics=mline_metrics(steps=(0, 60), directions=3, lost=lost))))
     for sentence in ("no distance is finite and above 0", "no line could be fitted", "no line has a minimum"):
         assert sentence in words(figure)
 
@@ -328,7 +327,7 @@ def test_gradients_that_are_not_finite_are_left_out_and_counted() -> None:
         if row["step"] == 60 or ((row["step"], row["batch_size"]) == (0, 4) and row["draw"] < 3):
             row |= {"gradient_norm": math.nan, "cosine": None, "status": "non_finite"}
     table = as_table("own_direction", rows).replace_schema_metadata(facts("own_direction"))
-    figure = draw(EXT, run(own_direction=table))
+    figure = render(draw(EXT, run(own_direction=table)))
     left, _ = panels(figure)
     assert "51 gradients not finite" in words(figure)
     assert not [line for line in left.lines if str(line.get_label()).startswith("update 60:")]
@@ -344,13 +343,13 @@ def test_six_positions_of_many_stand_for_their_own_gradients() -> None:
 
 
 def test_runs_without_gradients_or_lines_say_so() -> None:
-    text = words(draw(EXT, empty_run(trace=trace(diverged_at=3))))
+    text = words(render(draw(EXT, empty_run(trace=trace(diverged_at=3)))))
     assert "no gradient was measured: the run diverged at update 3" in text
     assert "no line was measured: the run diverged at update 3" in text
     lost = batch_sizes(lines=2).to_pylist()
     rows = [{**row, "slope": None, "status": "non_finite"} for row in lost if row["selection"] == "all"]
     table = as_table("line_batch_sizes", rows).replace_schema_metadata(facts("line_batch_sizes"))
-    text = words(draw(EXT, run(line_batch_sizes=table, own_direction=own_direction(sizes=(8,)))))
+    text = words(render(draw(EXT, run(line_batch_sizes=table, own_direction=own_direction(sizes=(8,))))))
     assert "no slope is finite and above 0" in text
     assert "too few gradients are finite and above 0" in text
 
@@ -359,12 +358,15 @@ def test_runs_without_gradients_or_lines_say_so() -> None:
 
 
 @pytest.mark.parametrize("figure_id", [FIG8, EXT])
-def test_files_are_written_and_the_settings_of_matplotlib_stay(tmp_path: Path, figure_id: str) -> None:
+def test_files_are_written_and_the_settings_of_matplotlib_stay(
+    tmp_path: Path, figure_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tables = run()
     paths = {kind: tmp_path / f"{kind}.arrow" for kind in spec(figure_id).tables}
     for kind, path in paths.items():
         write_table(path, kind, tables[kind], provenance={} if kind == "trace" else FACTS)
     before = dict(matplotlib.rcParams)
+    saved = render_instead_of_saving(monkeypatch)
     plot_figure(figure_id, paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
-    assert min((tmp_path / name).stat().st_size for name in ("a.pdf", "a.png")) > 10_000
+    assert saved == [(tmp_path / "a.pdf", tmp_path / "a.png")]
     assert dict(matplotlib.rcParams) == before

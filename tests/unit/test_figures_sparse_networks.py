@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render
+from drawn_figures import assert_nothing_overlaps, render
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import UPDATES_PER_EPOCH, as_table, evaluation_table, hvp_table, run_settings, trace_table
@@ -118,18 +118,6 @@ def curves(panel: Axes, **look: Any) -> list[tuple[list[float], list[float]]]:
         for line in panel.lines
         if len(line.get_xdata()) and all(getattr(line, f"get_{key}")() == value for key, value in look.items())
     ]
-
-
-def assert_nothing_overlaps(figure: Figure) -> None:
-    figure.draw_without_rendering()
-    boxes = [panel.get_tightbbox() for panel in figure.axes if panel.axison]
-    boxes += [box.get_window_extent() for box in (*figure.legends, *figure.texts)]
-    for place, one in enumerate(boxes):
-        assert min(one.x0, one.y0) >= -1, one
-        assert max(one.x1 - figure.bbox.x1, one.y1 - figure.bbox.y1) <= 1, one
-        for other in boxes[place + 1 :]:
-            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
-            assert apart, (one, other)
 
 
 def column(table: pa.Table, name: str) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, settle
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_tables import ALPHAS, FACTS, Tables, as_table, epoch_rows, make_walk, measured_row
@@ -49,7 +49,6 @@ def run_settings(*, figure_updates: int = 50, **changes: Any) -> dict[str, Any]:
 def drawn(draw: Callable[..., Figure], tables: Any, *, settings: Any = None, **options: Any) -> Figure:
     with style.applied():
         figure = draw(tables, settings=settings or run_settings(), **options)
-        render(figure)
     return figure
 
 
@@ -228,7 +227,7 @@ def test_a_leap_is_cut_and_told_but_the_floor_and_barriers_stay() -> None:
     _, losses = curve(panel, "full-batch loss")
     assert panel.get_ylim()[0] < losses.min() < losses.max() < panel.get_ylim()[1]
     wild = make_walk(steps=60, updates_per_epoch=60, noise=0.5, barriers={30: 40.0})
-    figure = walk_figure(wild, figure_updates=60)
+    figure = render(walk_figure(wild, figure_updates=60))
     low, high = figure.axes[0].get_ylim()
     _, floor = curve(figure.axes[0], "valley floor")
     assert low < floor.min() < floor.max() < high < 10
@@ -240,7 +239,7 @@ def test_a_leap_is_cut_and_told_but_the_floor_and_barriers_stay() -> None:
 
 def test_valleys_too_shallow_to_be_seen_are_enlarged() -> None:
     shallow = make_walk(steps=50, updates_per_epoch=60, noise=0.05, curvatures=(18.0, 1.0, 1.0, 1.0))
-    figure = walk_figure(shallow)
+    figure = render(walk_figure(shallow))
     [inset] = figure.axes[0].child_axes
     assert "inset: the last intervals, enlarged" in words(figure)
     x = np.asarray(inset.lines[0].get_xdata())
@@ -260,7 +259,7 @@ def test_full_batch_descent_runs_on_over_epochs() -> None:
 
 
 def test_a_stretch_may_be_a_single_update() -> None:
-    figure = walk_figure(make_walk(), figure_updates=1)
+    figure = render(walk_figure(make_walk(), figure_updates=1))
     assert title(figure).endswith(": epoch 1, update 0")
     assert "no cosine is known" in words(figure)
     only = make_walk(steps=1, updates_per_epoch=1)
@@ -309,7 +308,7 @@ def test_an_eigenvalue_that_did_not_converge_says_so() -> None:
 
 
 def test_a_run_that_diverges_is_drawn_up_to_its_end() -> None:
-    figure = walk_figure(make_walk(lost=33, updates_per_epoch=50))
+    figure = render(walk_figure(make_walk(lost=33, updates_per_epoch=50)))
     _, losses = curve(figure.axes[0], "full-batch loss")
     assert np.isnan(losses[-ALPHAS.size :]).all()
     assert np.isfinite(losses[: -ALPHAS.size]).all()
@@ -321,7 +320,7 @@ def test_a_run_that_diverges_is_drawn_up_to_its_end() -> None:
 
 
 def test_a_run_lost_at_once_says_so() -> None:
-    figure = walk_figure(make_walk(lost=0))
+    figure = render(walk_figure(make_walk(lost=0)))
     text = words(figure)
     for part in (
         "no two losses in a row are finite: the run diverged at update 0",
@@ -339,16 +338,16 @@ def test_one_finite_loss_and_a_huge_distance_leave_no_empty_panel() -> None:
     tables["trace"] = replaced(tables["trace"], "distance_from_start", [0.0, 2e30])
     figure = walk_figure(tables)
     assert "no two losses in a row are finite: the run diverged at update 1" in words(figure)
-    figure.draw_without_rendering()
+    settle(figure)
     assert figure.axes[2].yaxis.get_offset_text().get_text() == ""
-    assert "2e+30" in [label.get_text() for label in figure.axes[2].get_yticklabels()]
+    assert "2×10³⁰" in [label.get_text() for label in figure.axes[2].get_yticklabels()]  # noqa: RUF001
 
 
 def test_an_epoch_that_was_not_measured_says_so() -> None:
-    [panel] = walk_figure(make_walk(lost=33), place=4).axes
+    [panel] = render(walk_figure(make_walk(lost=33), place=4)).axes
     assert "no fourth epoch was measured, only 2: the run diverged at update 33" in words(panel.figure)
     tables = make_walk(measured=lambda step: False)
-    assert "no update was measured" in words(walk_figure(tables))
+    assert "no update was measured" in words(render(walk_figure(tables)))
 
 
 def test_intervals_of_another_status_are_drawn_and_not_counted() -> None:
@@ -359,7 +358,7 @@ def test_intervals_of_another_status_are_drawn_and_not_counted() -> None:
     for name in ("floor_loss", "height", "interior_minimum", "barrier", "floor_alpha"):
         values = [None if row in (4, 5) else value for row, value in enumerate(intervals[name].to_pylist())]
         intervals = replaced(intervals, name, values)
-    figure = walk_figure({**tables, "intervals": intervals})
+    figure = render(walk_figure({**tables, "intervals": intervals}))
     assert "of 18 intervals" in words(figure)
     assert "2 intervals not counted (unresolved, zero_direction)" in words(figure)
     assert np.isfinite(curve(figure.axes[0], "full-batch loss")[1]).all()
@@ -385,7 +384,7 @@ def test_barriers_are_counted_by_epoch_and_set_against_the_loss() -> None:
 
 
 def test_a_run_without_barriers_is_a_sheet_that_says_so() -> None:
-    figure = drawn(fig9_barriers_vgg11.draw, make_walk(steps=60))
+    figure = render(drawn(fig9_barriers_vgg11.draw, make_walk(steps=60)))
     assert "none of 60 intervals has a barrier" in words(figure)
     assert "0 of 60 intervals" in words(figure)
     np.testing.assert_array_equal(curve(figure.axes[0], "barriers")[1], [0, 0, 0])
@@ -407,7 +406,7 @@ def test_many_epochs_stand_at_their_place() -> None:
     ],
 )
 def test_a_run_without_intervals_says_so(tables: Tables, told: str) -> None:
-    figure = drawn(fig9_barriers_vgg11.draw, tables)
+    figure = render(drawn(fig9_barriers_vgg11.draw, tables))
     assert told in words(figure)
     assert len(figure.axes) == 2
 
@@ -558,12 +557,12 @@ def test_runs_that_were_lost_leave_dashes_or_words(module: Any) -> None:
     lost = make_walk(lost=0)
     settings = [run_settings(lr="0.1"), run_settings(lr="0.3", seed=2)]
     whole = epochs_of({1: [0.1, 0.2]})
-    figure = drawn(module.draw, [whole, lost], settings=settings)
+    figure = render(drawn(module.draw, [whole, lost], settings=settings))
     assert any(line.startswith("mlp|0.3|—") for line in table_lines(figure))
     assert "DIVERGED: mlp, lr 0.3, seed 2 at update 0" in words(figure)
     none = make_walk(measured=lambda step: False)
-    assert "no interval was measured" in words(drawn(module.draw, [none], settings=[run_settings()]))
-    drawn(module.draw, [lost], settings=[run_settings()])
+    assert "no interval was measured" in words(render(drawn(module.draw, [none], settings=[run_settings()])))
+    render(drawn(module.draw, [lost], settings=[run_settings()]))
 
 
 def test_intervals_without_any_height_have_no_ratio() -> None:
@@ -596,12 +595,13 @@ def written(tables: Tables, folder: Path) -> dict[str, Path]:
     return paths
 
 
-def test_files_are_written(tmp_path: Path) -> None:
+def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = written(make_walk(updates_per_epoch=60, noise=0.1), tmp_path)
     run, comparison = ({"pdf": tmp_path / f"{name}.pdf", "png": tmp_path / f"{name}.png"} for name in ("run", "many"))
+    saved = render_instead_of_saving(monkeypatch)
     plot_figure("walk/fig1_gd_vgg11", paths, settings=run_settings(), **run)
     plot_comparison("walk/table3_heights_tiny", [paths], settings=[run_settings()], **comparison)
-    assert min(path.stat().st_size for path in (*run.values(), *comparison.values())) > 5_000
+    assert saved == [(run["pdf"], run["png"]), (comparison["pdf"], comparison["png"])]
 
 
 def test_an_optional_table_is_read_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -618,6 +618,7 @@ def test_an_optional_table_is_read_where_there_is_one(tmp_path: Path, monkeypatc
     paths = written(make_walk(steps=10), tmp_path)
     row = {"step": 0, "epoch": 0.0, "train_loss": 1.0, "train_accuracy": 0.5}
     more = written({"evaluation": as_table("evaluation", [row])}, tmp_path)
+    render_instead_of_saving(monkeypatch)
     for own in (paths, paths | more):
         sgdline.figures.plot_figure(
             entry.id, own, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png"
@@ -641,24 +642,14 @@ def test_an_optional_table_is_read_where_there_is_one(tmp_path: Path, monkeypatc
 )
 def test_nothing_leaves_the_sheet_or_overlaps_the_footer(figure: Callable[[], Figure]) -> None:
     sheet = figure()
-    sheet.draw_without_rendering()
-    footer = max(text.get_window_extent().y1 for text in sheet.texts if text.get_position()[1] < 0.5)
-    for panel in sheet.axes:
-        box = panel.get_tightbbox()
-        assert box.x0 >= 0
-        assert box.x1 <= sheet.bbox.x1
-        assert box.y0 >= footer
-    for legend in sheet.legends:
-        box = legend.get_window_extent()
-        assert box.y0 >= footer
-        assert box.y1 <= min(panel.get_tightbbox().y0 for panel in sheet.axes) + 1
+    assert_nothing_overlaps(sheet)
 
 
 def test_entries_of_a_table_do_not_overlap() -> None:
     tables = [epochs_of({epoch: [1.23456e-10, 2e-10] for epoch in (1, 10, 25, 100)})] * 2
     blocks = [run_settings(model="resnet56_with_a_long_name", lr=lr) for lr in ("0.1", "1e-05")]
     sheet = drawn(table2_heights.draw, tables, settings=blocks)
-    sheet.draw_without_rendering()
+    settle(sheet)
     boxes = [text.get_window_extent() for text in sheet.axes[0].texts if text.get_text()]
     for place, one in enumerate(boxes):
         for other in boxes[place + 1 :]:

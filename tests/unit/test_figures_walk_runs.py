@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import SGD, as_table, evaluation_table, hvp_table, noise, run_settings, trace_table
@@ -30,14 +29,12 @@ Runs = list[tuple[Tables, dict[str, Any]]]
 def draw(module: Any, runs: Runs) -> Figure:
     with style.applied():
         figure: Figure = module.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
-        render(figure)
     return figure
 
 
 def draw_spectral(hvp: pa.Table, **trace: Any) -> Figure:
     with style.applied():
         figure = _spectral.draw({"hvp": hvp, "trace": trace_table(**trace)}, settings=run_settings())
-        render(figure)
     return figure
 
 
@@ -70,27 +67,6 @@ def grey(panel: Axes) -> list[Any]:
 
 def column(table: pa.Table, name: str) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in table[name].to_pylist()], dtype=float)
-
-
-def nothing_leaves(figure: Figure) -> None:
-    figure.draw_without_rendering()
-    sheet = figure.bbox
-    for box in (
-        *(panel.get_tightbbox() for panel in figure.axes),
-        *(legend.get_window_extent() for legend in figure.legends),
-        *(text.get_window_extent() for text in figure.texts),
-    ):
-        assert box.x0 >= 0
-        assert box.x1 <= sheet.x1
-        assert box.y0 >= 0
-        assert box.y1 <= sheet.y1
-    footer = max(text.get_window_extent().y1 for text in figure.texts if text.get_position()[1] < 0.5)
-    for legend in figure.legends:
-        box = legend.get_window_extent()
-        assert footer <= box.y0
-        assert box.y1 <= min(panel.get_tightbbox().y0 for panel in figure.axes) + 1
-    boxes = sorted((legend.get_window_extent() for legend in figure.legends), key=lambda box: box.x0)
-    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("figure_id", [*SPECTRAL, *ROLES, *NOISE, *SCHEDULES])
@@ -133,7 +109,7 @@ def test_norm_accuracy_and_product_stand_over_the_epochs() -> None:
     ):  # fmt: skip
         assert part in text, part
     assert "not converged" not in str(legends(figure))
-    nothing_leaves(figure)
+    assert_nothing_overlaps(figure)
 
 
 def test_values_that_did_not_converge_are_hollow() -> None:
@@ -157,18 +133,18 @@ def test_the_largest_eigenvalue_shows_where_it_is_not_the_spectral_norm() -> Non
     text = words(figure)
     assert "2 values of 4 where the smallest eigenvalue is larger in size" in text
     assert "1 value of largest eigenvalue not positive, not drawn" in text
-    nothing_leaves(figure)
+    assert_nothing_overlaps(figure)
 
 
 def test_runs_without_eigenvalues_or_validation_images_say_so() -> None:
     figure = draw_spectral(hvp_table([20.0, 8.0]))
     assert "the data set has no validation images" in words(figure)
-    figure = draw_spectral(hvp_table([None]), lost=0)
+    figure = render(draw_spectral(hvp_table([None]), lost=0))
     text = words(figure)
     assert text.count("no eigenvalue was measured: the run") == 2
     assert "THE RUN DIVERGED AT UPDATE 0" in text
-    assert "no accuracy was measured" in words(draw_spectral(hvp_table([])))
-    figure = draw_spectral(hvp_table([20.0, 30.0, None]), lost=25)
+    assert "no accuracy was measured" in words(render(draw_spectral(hvp_table([]))))
+    figure = render(draw_spectral(hvp_table([20.0, 30.0, None]), lost=25))
     marks = [line.get_xdata()[0] for line in figure.axes[2].lines if line.get_label() == "run diverged"]
     np.testing.assert_allclose(marks, [25 / 20])
 
@@ -211,7 +187,7 @@ def test_two_lists_of_settings_give_a_column_each() -> None:
         assert values[0] == pytest.approx(cosines[1:5].mean())  # the first update has no cosine
     assert "thin: as measured, thick: moving average of 5 updates" in words(figure)
     assert "no Hessian eigenvalue was measured" in words(figure)
-    nothing_leaves(figure)
+    assert_nothing_overlaps(figure)
 
 
 def test_a_full_product_is_cut_at_its_middle_setting() -> None:
@@ -261,7 +237,7 @@ def test_rates_in_units_of_the_inverse_sharpness_say_so_and_are_settings_of_thei
     ]  # fmt: skip
     assert "left out" not in words(figure)
     assert "lrs 0.1/λ₀, 0.4, 0.4/λ₀" in words(figure)
-    nothing_leaves(figure)
+    assert_nothing_overlaps(figure)
 
 
 def test_other_optimizers_have_their_own_curve_and_networks_their_own_columns() -> None:
@@ -274,17 +250,17 @@ def test_other_optimizers_have_their_own_curve_and_networks_their_own_columns() 
     assert legends(draw(_roles, runs))[0] == ["batch size 10, constant schedule", "batch size 10, step schedule"]
     figure = draw(_roles, role_runs([(10, "0.1"), (50, "0.1")]) + role_runs([(10, "0.1"), (50, "0.2")], model="mlp"))
     assert len(figure.axes) == 8
-    nothing_leaves(figure)
+    assert_nothing_overlaps(figure)
 
 
 def test_runs_that_were_lost_are_drawn_to_their_end_and_told() -> None:
     runs = role_runs([(10, "0.1"), (50, "0.1")])
     runs[0][0]["trace"] = trace_table(lost=20)
-    figure = draw(_roles, runs)
+    figure = render(draw(_roles, runs))
     assert max(thick(figure.axes[2])[0][0]) == 19
     assert "DIVERGED: lr 0.1, batch size 10, tiny_vgg, seed 1 at update 20" in words(figure)
     assert "a run diverged" in legends(figure)[0]
-    at_once = draw(_roles, [({"trace": trace_table(lost=0)}, run_settings())])
+    at_once = render(draw(_roles, [({"trace": trace_table(lost=0)}, run_settings())]))
     assert words(at_once).count("no run made a step") == 2
     assert words(at_once).count("no run has two gradients") == 2
 
@@ -327,7 +303,7 @@ def test_runs_are_told_apart_by_batch_noise_and_origin() -> None:
         "noisy from 40 on: SGD, batch 100, lr 0.1",
         "a run is continued",
     ]
-    nothing_leaves(figure)
+    assert_nothing_overlaps(figure)
     twice = [
         (tables, {**settings, "experiment": f"{settings['experiment']}_again"}) for tables, settings in noise_runs()
     ]
@@ -381,13 +357,12 @@ def test_parameter_norms_and_the_size_of_the_noise_are_in_the_footer() -> None:
 
 def test_noise_that_leads_nowhere_is_told() -> None:
     lost = {"trace": trace_table(lost=0), "evaluation": evaluation_table(lost=0)}
-    figure = draw(_noise, [(lost, run_settings(optimizer=noise(10.0), batch_size=1000))])
+    figure = render(draw(_noise, [(lost, run_settings(optimizer=noise(10.0), batch_size=1000))]))
     text = words(figure)
     for part in ("no run was evaluated", "no run made a step", "no run has two gradients", "at update 0"):
         assert part in text, part
-    figure = draw(
-        _noise, [({"trace": trace_table(), "evaluation": evaluation_table(validation=False)}, run_settings())]
-    )
+    blind = {"trace": trace_table(), "evaluation": evaluation_table(validation=False)}
+    figure = render(draw(_noise, [(blind, run_settings())]))
     assert "the data set has no validation images" in words(figure)
 
 
@@ -396,7 +371,7 @@ def test_models_have_a_column_each() -> None:
     runs += [(tables, {**settings, "model": "mlp"}) for tables, settings in noise_runs()]
     figure = draw(_noise, runs)
     assert len(figure.axes) == 8
-    nothing_leaves(figure)
+    assert_nothing_overlaps(figure)
 
 
 # -- schedules ---------------------------------------------------------------------------------------------------------
@@ -449,7 +424,7 @@ def test_each_schedule_is_drawn_with_the_rate_that_validates_best() -> None:
         "The test set has no say",
     ):
         assert part in text, part
-    nothing_leaves(figure)
+    assert_nothing_overlaps(figure)
 
 
 def test_peak_rates_are_chosen_among_those_of_one_unit() -> None:
@@ -467,7 +442,7 @@ def test_peak_rates_are_chosen_among_those_of_one_unit() -> None:
 
 def test_a_rate_that_was_lost_is_grey_and_a_schedule_without_a_choice_says_so() -> None:
     runs = schedule_runs(cyclical_0_3=20, step_0_1=20, step_0_3=20, step_1=20)
-    figure = draw(_schedules, runs)
+    figure = render(draw(_schedules, runs))
     assert legends(figure)[0] == [
         "cyclical, peak lr 1", "trapezoid, peak lr 0.3", "other peak learning rates", "a run diverged",
     ]  # fmt: skip
@@ -475,7 +450,7 @@ def test_a_rate_that_was_lost_is_grey_and_a_schedule_without_a_choice_says_so() 
     assert "step-wise: none of the learning rates 0.1, 0.3, 1 can be chosen" in text
     assert "DIVERGED: cyclical, lr 0.3, tiny_vgg, seed 1 at update 20" in text
     assert sum(line.get_marker() == "x" and len(line.get_xdata()) == 1 for line in figure.axes[0].lines) == 4
-    nothing_leaves(figure)
+    assert_nothing_overlaps(figure)
 
 
 def test_a_single_seed_and_missing_splits_are_stated_as_they_are() -> None:
@@ -494,7 +469,7 @@ def test_a_single_seed_and_missing_splits_are_stated_as_they_are() -> None:
     assert len(grey(figure.axes[0])) == 9
     for tables, _ in runs:
         tables["evaluation"], tables["trace"] = evaluation_table(lost=0), trace_table(lost=0)
-    text = words(draw(_schedules, runs))
+    text = words(render(draw(_schedules, runs)))
     assert text.count("no run was evaluated") == 2
     assert "no run made a step" in text
 
@@ -512,13 +487,13 @@ def test_schedules_of_one_name_are_told_apart_by_their_options_and_networks_by_c
     figure = draw(_schedules, both)
     assert len(figure.axes) == 6
     assert "vgg, trapezoid: peak lr 0.3 (tried 0.1, 0.3, 1)" in words(figure)
-    nothing_leaves(figure)
+    assert_nothing_overlaps(figure)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def test_optional_tables_go_to_the_runs_that_have_them(tmp_path: Path) -> None:
+def test_optional_tables_go_to_the_runs_that_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = role_runs([(10, "0.1"), (50, "0.1"), (250, "0.1")])
     runs[1][0]["hvp"] = hvp_table([20.0, 10.0])
     by_kind: dict[str, list[str]] = {}
@@ -530,16 +505,18 @@ def test_optional_tables_go_to_the_runs_that_have_them(tmp_path: Path) -> None:
     paths = tables_by_run(ROLES[0], by_kind)
     assert [sorted(own) for own in paths] == [["trace"], ["hvp", "trace"], ["trace"]]
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
+    saved = render_instead_of_saving(monkeypatch)
     plot_comparison(ROLES[0], paths, settings=[settings for _, settings in runs], pdf=pdf, png=png)
-    assert min(path.stat().st_size for path in (pdf, png)) > 10_000
+    assert saved == [(pdf, png)]
 
 
-def test_a_spectral_sheet_is_written(tmp_path: Path) -> None:
+def test_a_spectral_sheet_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = {kind: tmp_path / f"{kind}.arrow" for kind in ("hvp", "trace")}
     write_table(paths["hvp"], "hvp", hvp_table([20.0, 10.0]), provenance={})
     write_table(paths["trace"], "trace", trace_table(), provenance={})
+    saved = render_instead_of_saving(monkeypatch)
     plot_figure(SPECTRAL[1], paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
-    assert (tmp_path / "a.pdf").stat().st_size > 1000
+    assert saved == [(tmp_path / "a.pdf", tmp_path / "a.png")]
     with pytest.raises(ValueError, match=r"must hold \['hvp', 'trace'\], got none for \['hvp'\]"):
         plot_figure(
             SPECTRAL[0],
@@ -553,5 +530,5 @@ def test_a_spectral_sheet_is_written(tmp_path: Path) -> None:
 def test_empty_traces_are_no_error() -> None:
     empty = {"trace": as_table("trace", []), "evaluation": as_table("evaluation", [])}
     for module in (_roles, _noise, _schedules):
-        figure = draw(module, [(empty, run_settings())])
+        figure = render(draw(module, [(empty, run_settings())]))
         assert "no run" in words(figure)

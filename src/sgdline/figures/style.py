@@ -67,12 +67,13 @@ _SETTINGS: Any = {  # Any: newer matplotlibs type every key, older ones none
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # nothing is above a panel but its title: looking for it takes an eighth of the layout
     "axes.labelsize": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
     "axes.formatter.useoffset": False,
-    "axes.formatter.limits": (-7, 7),  # a multiplier above the axis would run into the notes there
+    "axes.formatter.limits": (-7, 7),
     "xtick.labelsize": 8.0,
     "ytick.labelsize": 8.0,
     "legend.fontsize": 8.0,

@@ -159,7 +159,7 @@ def _draw_updates(panel: Axes, family: Family, value: str, factor: float, label:
     panel.set_xlabel("update t")
     panel.set_ylabel(label)
     panel.set_xlim(-0.02 * family.steps, 1.02 * family.steps)
-    what = "loss over the training set" if value == "train_loss" else label.partition(" (")[0]
+    what = "training loss" if value == "train_loss" else label.partition(" (")[0]
     if not drawn:
         style.say(panel, "nothing was evaluated")
     elif value == "train_loss":

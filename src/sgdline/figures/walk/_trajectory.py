@@ -37,7 +37,6 @@ _CUT_QUANTILE, _CUT_FROM = 0.95, 3.0
 # A valley whose walls are lower than this share of the panel cannot be seen: then some intervals are drawn larger.
 _VISIBLE = 0.04
 _CLOSE_UP_INTERVALS = 8
-_HUGE = 1e6
 _CLOSE_UP_SIZE = (0.4, 0.44)  # in the panel's axes
 _CLOSE_UP_CORNERS = ((0.58, 0.5), (0.58, 0.1), (0.1, 0.5), (0.1, 0.1))  # upper right first: losses fall
 
@@ -203,12 +202,6 @@ def _frame(panel: Axes, stretch: Stretch, tables: Mapping[str, pa.Table]) -> Non
         panel.axvline(diverged, color="#B2182B", linestyle=":", linewidth=1.3, label="run diverged")
 
 
-def _plain_numbers(panel: Axes) -> None:
-    """Write huge numbers out at their ticks: a power of ten above the axis would run into the notes there."""
-    if max(np.abs(panel.get_ylim())) >= _HUGE:
-        panel.yaxis.set_major_formatter("{x:.3g}")
-
-
 def _draw_losses(panel: Axes, stretch: Stretch, tables: Mapping[str, pa.Table]) -> None:
     shown = stretch.intervals
     text = r"(a) full-batch loss on the way from $\theta_t$ to $\theta_{t+1}$"
@@ -233,7 +226,6 @@ def _draw_losses(panel: Axes, stretch: Stretch, tables: Mapping[str, pa.Table]) 
         )
     limits = _loss_limits(losses, keep=floor[1])
     panel.set_ylim(*limits)
-    _plain_numbers(panel)
     notes = _loss_notes(stretch) + style.outside_note(losses, limits)
     tops = [_barrier_top(shown.slice(row, 1)) for row in np.flatnonzero(_flags(shown, "barrier")).tolist()]
     if tops:
@@ -377,5 +369,4 @@ def _draw_distances(panel: Axes, stretch: Stretch, tables: Mapping[str, pa.Table
         style.say(panel, style.absence("no distance is known", tables))
         return
     panel.plot(steps, distances, **style.look("reference", linestyle="-"), marker="o", markersize=2.8)
-    _plain_numbers(panel)
     style.title(panel, text, [f"{finite[0]:.3g} at the first, {finite[-1]:.3g} at the last iterate shown"])
