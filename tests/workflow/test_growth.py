@@ -44,7 +44,7 @@ PLACES = {
     "own/lion.py": ("update_rule", "lion"),
     "own/inverse_root.py": ("schedule", "inverse_root"),
     "own/gradient_noise.py": ("probe", "gradient_noise"),
-    "own/rises.py": ("analysis", "rises"),
+    "own/rises.py": ("analysis", "loss_rises"),
     "own/loss_falls.py": ("claim", "loss_falls"),
 }
 
@@ -135,17 +135,17 @@ def test_inside_the_package_a_thing_has_a_name(grown: Workflow, tmp_path: Path) 
         folder = grown.folder.joinpath("src/sgdline", *place.package.split("."))
         target = folder / inside / f"{place.module}.py" if place.module else folder / f"{inside}.py"
         target.parent.mkdir(exist_ok=True)
-        text = EXAMPLES[name].replace('"GradientNoise"', '"gradient_noise"').replace('"Rises"', '"rises"')
+        text = EXAMPLES[name].replace('"GradientNoise"', '"gradient_noise"').replace('"Rises"', '"loss_rises"')
         target.write_text(text)
         if place.module:
             target.with_name("__init__.py").write_text("")
     # The new analysis is made of the runs that there are; what is there stays.
-    assert grown.planned("all_tables", "--configfile", "both.yaml").keys() <= {"all_tables", "rises"}
+    assert grown.planned("all_tables", "--configfile", "both.yaml").keys() <= {"all_tables", "loss_rises"}
     text = EXAMPLES["own/config.yaml"]
     for name, (_, inside) in PLACES.items():
         text = re.sub(rf'"{re.escape(name)}:\w+"', inside, text)
     # An analysis of the package is made of every run, with its declared options.
-    text = text.replace("analysis: {extra: {rises: {window: 13}}}", "").replace("  own:\n", "  inside:\n")
+    text = text.replace("analysis: {extra: {loss_rises: {window: 13}}}", "").replace("  own:\n", "  inside:\n")
     text = text.replace("[own, walks]", "[inside]").replace("experiments: [own]", "experiments: [inside]")
     text = re.sub(r"\n    figures:.*", "", text)  # a figure of the package belongs to a paper
     grown.folder.joinpath("inside.yaml").write_text(text)
@@ -154,7 +154,7 @@ def test_inside_the_package_a_thing_has_a_name(grown: Workflow, tmp_path: Path) 
         tables(next(grown.folder.joinpath("results/own", name).iterdir())) for name in ("own", "inside")
     )
     by_entry["gradient_noise.arrow"] = by_entry.pop("GradientNoise.arrow")
-    assert by_entry.pop("Rises.arrow").num_rows == by_name.pop("rises.arrow").num_rows == 3
+    assert by_entry.pop("Rises.arrow").num_rows == by_name.pop("loss_rises.arrow").num_rows == 3
     assert by_entry.keys() == by_name.keys()
     for name, table in by_entry.items():
         assert table.cast(table.schema.remove_metadata()).equals(
@@ -181,7 +181,7 @@ def test_a_new_thing_is_in_schema_manual_and_messages(grown: Workflow, name: str
     )
     manual, schema = shown.split("\n=====\n")
     assert f"#### {name}\n" in manual
-    if name != "rises":  # the analyses of the package need no name in a configuration
+    if name != "loss_rises":  # the analyses of the package need no name in a configuration
         assert f'"{name}"' in schema
     assert f"Did you mean {name!r}?" in python(
         "from sgdline.declare.faults import Faults\n"

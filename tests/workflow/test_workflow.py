@@ -304,10 +304,10 @@ def test_adding_models_is_editing_yaml(fresh: Workflow) -> None:
     config = own_config(
         fresh.folder,
         mine={"entry": "nets/mine.py:net", "kwargs": {"hidden": 12}},
-        tv_resnet18={"entry": "torchvision.models:resnet18", "kwargs": {"num_classes": 10}},
+        tv_shufflenet={"entry": "torchvision.models:shufflenet_v2_x0_5", "kwargs": {"num_classes": 10}},
     )
     fresh.snakemake("--cores", "2", "--configfile", config)
-    for model in ("mine", "tv_resnet18"):
+    for model in ("mine", "tv_shufflenet"):
         lines = read_table(fresh.folder / f"results/own/own/{model}/lr0.05_bs16_seed1/line.arrow", "line")
         assert lines.num_rows == 3
         assert (fresh.folder / f"results/own/figures/linesearch/fig2_lines/own_{model}_lr0.05_bs16_seed1.png").exists()
