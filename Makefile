@@ -1,12 +1,12 @@
 # make figures            the default configuration, on this machine
 # make figures CONFIG=config/smoke.yaml
-# make test               all tests, three files at a time; WORKERS=8 for more
+# make test               all tests, two files at a time; WORKERS=8 for more
 # make test-fast          without those that start workflows, compare with oracles or are marked slow: for the hand
 # make bench              how fast it is here, about 25 minutes; writes benchmarks/README.md
 PYTHON ?= python3
 CONFIG ?=
 CORES ?= all
-WORKERS ?= 3
+WORKERS ?= 2
 VENV := .venv
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 SNAKEMAKE := $(VENV)/bin/snakemake all_figures --cores $(CORES) $(if $(filter-out 0,$(GPUS)),--resources gpu=$(GPUS)) \
