@@ -137,3 +137,23 @@ def test_what_cannot_be_drawn_is_counted() -> None:
     assert "39 values of 0 left out" in words(height)
     figure, _ = draw(relative_lr=[1e200], steps=2)
     assert "no value is above 0" in words(panels(figure)[3])
+
+
+@pytest.mark.parametrize(
+    ("limits", "label"),
+    [
+        ((0.0, 2.5), "1.5"),
+        ((0.0, 4e30), "2.5×10³⁰"),  # noqa: RUF001
+        ((1.234e7, 1.236e7), "1.23425×10⁷"),  # noqa: RUF001
+        ((1.0000001, 1.0000005), "1.00000015"),
+    ],
+)
+def test_labels_of_a_linear_axis_keep_apart(limits: tuple[float, float], label: str) -> None:
+    with style.applied():
+        sheet = style.new_figure("a title", footer=[], width=6.0, height=3.0)
+        panel = sheet.subplots()
+        panel.set_xlim(*limits)
+        style.settle(sheet)
+        shown = [text.get_text() for text in panel.get_xticklabels()]
+    assert label in shown
+    assert len(set(shown)) == len(shown)

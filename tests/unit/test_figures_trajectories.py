@@ -340,7 +340,7 @@ def test_one_finite_loss_and_a_huge_distance_leave_no_empty_panel() -> None:
     assert "no two losses in a row are finite: the run diverged at update 1" in words(figure)
     settle(figure)
     assert figure.axes[2].yaxis.get_offset_text().get_text() == ""
-    assert "2×10³⁰" in [label.get_text() for label in figure.axes[2].get_yticklabels()]  # noqa: RUF001
+    assert "2.0×10³⁰" in [label.get_text() for label in figure.axes[2].get_yticklabels()]  # noqa: RUF001
 
 
 def test_an_epoch_that_was_not_measured_says_so() -> None:

@@ -16,6 +16,7 @@ from sgdline.data.batches import BatchOrder
 from sgdline.data.images import load_images
 from sgdline.declare import registry
 from sgdline.declare.build import build
+from sgdline.errors import SgdlineError
 from sgdline.figures import package_specs
 from sgdline.models import build_model
 from sgdline.seeds import derive_seed
@@ -106,6 +107,35 @@ class Zero(Halving):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bare(Signs):
+    """Returns a direction alone."""
+
+    def rule(self):
+        return BareRule(self)
+
+
+class BareRule(SignsRule):
+    def move(self, parameters, gradient, *, step, lr, landscape):
+        return gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words(Signs):
+    """Yields a text in the place of a fault."""
+
+    def faults(self, run):
+        yield "too large"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strict(Signs):
+    """Has an option without a default."""
+
+    beta: float
+    """A number."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Uncertain(Signs):
     """Fails to say whether it has a theory."""
 
@@ -129,9 +159,54 @@ class Failing(Halving):
 '''
 
 
+ANALYSES = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sgdline.analysis.kinds.base import Analysis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean(Analysis):
+    """Of something."""
+
+    reads: ClassVar[tuple[str, ...]] = ("trace",)
+
+    def columns(self, tables, settings):
+        return {}
+
+    def table(self):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failing(Mean):
+    """Cannot be made."""
+
+    def __post_init__(self):
+        raise ValueError("no such thing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists(Mean):
+    """Reads a list in a list."""
+
+    def tables(self, probes):
+        return [["trace"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text(Mean):
+    """Reads a text."""
+
+    reads: ClassVar[str] = "trace"
+'''
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tmp_path.joinpath("mine.py").write_text(MINE)
+    tmp_path.joinpath("analyses.py").write_text(ANALYSES)
     monkeypatch.chdir(tmp_path)
     registry.declaration.cache_clear()
     return tmp_path
@@ -194,6 +269,15 @@ def test_an_own_rule_and_schedule_train_as_a_loop_by_hand_does(here: Path) -> No
     assert provenance(read_table(here / "line", "line"))["replay_drift"] == 0.0
 
 
+def test_a_rule_that_returns_no_move_is_told_so(here: Path) -> None:
+    block = training_slice(resolve_config(config(optimizer={"name": "mine.py:Bare"})), RUN)
+    settings = build(TrainingSettings, json.loads(json.dumps(block)))
+    with pytest.raises(SgdlineError, match=r"Update rule BareRule must return a Move from its method move, got Tensor"):
+        train_run(
+            prepare_digits(here, train=100), trace=here / "t.arrow", checkpoints=here / "r", settings=settings, facts={}
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -220,7 +304,36 @@ def test_an_own_rule_and_schedule_train_as_a_loop_by_hand_does(here: Path) -> No
         ),
         (
             {"optimizer": {"name": "mine.py:Uncertain"}},
-            "optimizer.name must take its options without an error, got ValueError: no theory",
+            "optimizer.name must answer stationary_theory(self) without an error, got ValueError: no theory",
+        ),
+        (
+            {"optimizer": {"name": "mine.py:Strict"}, "analysis": {"extra": {"analyses.py:Mean": {}}}},
+            "optimizer.beta is missing. It must be a number.",
+        ),
+        (
+            {"lr_unit": "a.py"},
+            "lr_unit must be one of absolute or sharpness, got 'a.py'.",
+        ),
+        ({"probes": {"line": {"a.py": 1}}}, "probes.line['a.py'] is not a known key. Known keys here: "),
+        (
+            {"analysis": {"extra": {"a.py": {}}}},
+            "analysis.extra['a.py'] must be an entry, folder/file.py:Name, got 'a.py'. A thing of your own is named by",
+        ),
+        (
+            {"analysis": {"extra": {"analyses.py:Failing": {}}}, "probes": {"line": {}}},
+            "analysis.extra['analyses.py:Failing'] must take its options without an error, got ValueError: no such",
+        ),
+        (
+            {"analysis": {"extra": {"analyses.py:Lists": {}}}, "probes": {"line": {}}},
+            "analysis.extra['analyses.py:Lists'] must return a tuple of kinds of tables, or None, from tables(self,",
+        ),
+        (
+            {"analysis": {"extra": {"analyses.py:Text": {}}}, "probes": {"line": {}}},
+            "analysis.extra['analyses.py:Text'] must declare reads as a tuple of kinds of tables, got 'trace'. Correct",
+        ),
+        (
+            {"optimizer": {"name": "mine.py:Words"}},
+            "optimizer must check its options without an error, got TypeError: faults must yield Fault(path, text)",
         ),
         (
             {"schedule": {"name": "mine.py:Failing"}},

@@ -22,7 +22,7 @@ def check_analyses(experiment: Block, path: KeyPath, faults: Faults) -> None:
         faults: Takes the faults.
     """
     extra, probes = entry(experiment, "analysis", "extra") or {}, experiment.get("probes", {})
-    needed = (("analysis", "extra"), ("probes",), ("optimizer", "name"))
+    needed = (("analysis", "extra"), ("probes",), ("optimizer",))
     if not extra or "optimizer" not in experiment or any(faults.under((*path, *keys)) for keys in needed):
         return
     declared = {name: _declared(name, options, experiment, path, faults) for name, options in extra.items()}
@@ -53,7 +53,7 @@ def _declared(name: str, options: Block, experiment: Block, path: KeyPath, fault
         faults.add(here, f"must define {' and '.join(missing)}, got an analysis without. Define it.")
     for key, what in (("reads", "kinds of tables"), ("uses", "settings of a run")):
         said = getattr(analysis, key)
-        if not isinstance(said, tuple) or not all(isinstance(text, str) for text in said):
+        if not _are_texts(said):
             faults.add(here, f"must declare {key} as a tuple of {what}, got {value_words(said)}. Correct it.")
             return None
     if not analysis.reads:
@@ -66,8 +66,18 @@ def _declared(name: str, options: Block, experiment: Block, path: KeyPath, fault
     for fault in faults_of(analysis):
         faults.add((*path, *fault.path) if fault.of_experiment else (*here, *fault.path), fault.text)
     own = {label(probe): settings for probe, settings in experiment["probes"].items()}
-    asked = made_soundly(lambda: (analysis.tables(own),), name, here, faults)
-    return None if asked is None else analysis
+    asked = made_soundly(lambda: (analysis.tables(own),), name, here, faults, what="answer tables(self, probes)")
+    if asked is None:
+        return None
+    if asked[0] is not None and not _are_texts(asked[0]):
+        got = f"got {value_words(asked[0])}. Correct {name}."
+        faults.add(here, f"must return a tuple of kinds of tables, or None, from tables(self, probes), {got}")
+        return None
+    return analysis
+
+
+def _are_texts(said: object) -> bool:
+    return isinstance(said, tuple) and all(isinstance(text, str) for text in said)
 
 
 def _undefined(analysis: type[Analysis]) -> list[str]:

@@ -12,7 +12,9 @@ from sgdline.entries import where_words
 from sgdline.errors import cause_words
 
 
-def made_soundly(make: Callable[[], Any], name: str, path: KeyPath, faults: Faults) -> Any:
+def made_soundly(
+    make: Callable[[], Any], name: str, path: KeyPath, faults: Faults, *, what: str = "take its options"
+) -> Any:
     """Return a declaration filled with its options; None, and a fault, if that of the user's raises.
 
     Args:
@@ -20,6 +22,7 @@ def made_soundly(make: Callable[[], Any], name: str, path: KeyPath, faults: Faul
         name: Its name or entry.
         path: The key that names it.
         faults: Takes the fault.
+        what: What it does there, in words.
     """
     try:
         return make()
@@ -27,7 +30,7 @@ def made_soundly(make: Callable[[], Any], name: str, path: KeyPath, faults: Faul
         if not is_entry(name):
             raise
         got = f"{cause_words(error)}{where_words(error)}"
-        faults.add(path, f"must take its options without an error, got {got}. Correct {name}.")
+        faults.add(path, f"must {what} without an error, got {got}. Correct {name}.")
         return None
 
 
@@ -40,7 +43,11 @@ def faults_of(thing: Any, *facts: Any, named_at: KeyPath = ()) -> list[Fault]:
         named_at: Key of the block that names it.
     """
     try:
-        return list(thing.faults(*facts))
+        found = list(thing.faults(*facts))
+        for fault in found:
+            if not isinstance(fault, Fault) or not isinstance(fault.path, tuple):
+                raise TypeError("faults must yield Fault(path, text), its path a tuple of keys")
+        return found
     except Exception as error:
         declared = type(thing)
         if declared.__module__.partition(".")[0] == "sgdline":

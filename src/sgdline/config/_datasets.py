@@ -53,7 +53,11 @@ def _checked(block: Block, path: KeyPath, faults: Faults) -> Sizes:
     if any(faults.under((*path, option)) for option in block):
         return said
     source = made_soundly(partial(build_thing, "source", block, tag="source"), block["source"], here, faults)
-    sizes = None if source is None else made_soundly(partial(_sizes, source), block["source"], here, faults)
+    sizes = (
+        None
+        if source is None
+        else made_soundly(partial(_sizes, source), block["source"], here, faults, what="answer facts(self)")
+    )
     if sizes is None:
         return said
     for fault in faults_of(source, named_at=("source",)):

@@ -118,8 +118,9 @@ class _Experiment:
             twin = called.setdefault(own.casefold(), name)
             if not is_entry(name):
                 continue
-            if own in table_modules() or own in FOLDERS_OF_A_RUN:
-                rule = f"must be called otherwise than the package's table {own}, got the declaration {own}. Rename it."
+            if own.casefold() in (*table_modules(), *FOLDERS_OF_A_RUN):
+                table = own.casefold()
+                rule = f"must be called otherwise than the package's table {table}, got the declaration {own}. Rename."
                 self.add(rule, "probes", name)
             elif twin != name:
                 self.add(f"is called as {twin}, got the declaration {own}. Rename it.", "probes", name)
@@ -163,7 +164,9 @@ class _Experiment:
                 things[(key,)] = made_soundly(make, block["name"], (*self.path, key, "name"), self.faults)
         for key, declared in (("label_noise", LabelNoiseOptions), ("analysis", AnalysisOptions)):
             if key in self.block and not self.under(key):
-                things[(key,)] = build(declared, self.block[key])
+                # Analyses of the user's are asked by themselves.
+                options = {name: entry for name, entry in self.block[key].items() if name != "extra"}
+                things[(key,)] = build(declared, options)
         for name, options in self.block.get("probes", {}).items():
             here = ("probes", name)
             if not self.under(*here):
@@ -220,5 +223,6 @@ class _Experiment:
         if rule is None:
             return True
         name, here = self.block["optimizer"]["name"], (*self.path, "optimizer", "name")
-        said = made_soundly(lambda: (rule.stationary_theory(),), name, here, self.faults)
+        what = "answer stationary_theory(self)"
+        said = made_soundly(lambda: (rule.stationary_theory(),), name, here, self.faults, what=what)
         return said is None or said[0] is not None

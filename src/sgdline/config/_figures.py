@@ -160,7 +160,7 @@ def _fitting(draft: Draft, named: dict[KeyPath, object], wanted: str) -> Iterato
         if not isinstance(figure, str):
             continue  # the schema has said so
         spec = draft.figures.get(figure)
-        if spec is not None and (spec.toy or spec.subject) == wanted:
+        if spec is not None and _draws(spec, wanted):
             if not draft.faults.under(here):
                 yield spec
         elif is_entry(figure):
@@ -173,9 +173,13 @@ def _fitting(draft: Draft, named: dict[KeyPath, object], wanted: str) -> Iterato
             draft.faults.add(here, _unknown(figure, draft, wanted), replace=True)
 
 
+def _draws(spec: FigureSpec, wanted: str) -> bool:
+    return spec.subject == wanted if wanted in ("run", "comparison") else spec.toy == wanted
+
+
 def _unknown(figure: str, draft: Draft, wanted: str) -> str:
     package = {name: spec for name, spec in draft.figures.items() if not is_entry(name)}
-    fitting = [name for name, spec in package.items() if wanted in ("run", spec.toy or spec.subject)]
+    fitting = [name for name, spec in package.items() if wanted == "run" or _draws(spec, wanted)]
     rule, kind = {
         "run": ("the id of a figure", "figures"),
         "comparison": ("the id of a figure that compares runs", "figures that compare runs"),

@@ -140,7 +140,7 @@ class Walker:
         known = {
             branch["properties"][key]["const"]: branch for branch in branches if "const" in branch["properties"][key]
         }
-        rule = {"enum": list(known)}
+        rule = {"enum": list(known), "x-kind": schema["x-kind"]}
         chosen = value.get(key, schema.get("x-default"))
         if chosen is None and key not in value:
             self._faults.add((*path, key), f"is missing. It must be {self._words(rule)}.")
@@ -217,9 +217,12 @@ class Walker:
                 continue
             if not isinstance(free, Mapping):
                 if "x-kind" in schema and not known:
-                    self._faults.add((*path, key), f"must be an entry, folder/file.py:Name, got {value_words(key)}.")
+                    rule = f"must be an entry, folder/file.py:Name, got {value_words(key)}."
+                    self._faults.add((*path, key), f"{rule} {self._own_hint(key)}".rstrip())
                     continue
-                self._faults.add((*path, key), self._unknown_key(key, known, others, path))
+                own = self._own_hint(key) if "x-kind" in schema else ""
+                fault = f"is not a known key. {own}" if own else self._unknown_key(key, known, others, path)
+                self._faults.add((*path, key), fault)
                 continue
             self._check_name(key, schema, path)
             sound, entry = self.walk(raw, free, (*path, key))
@@ -241,8 +244,10 @@ class Walker:
 
     def _unknown_key(self, key: Any, known: Mapping[str, Schema], others: _Variants | None, path: KeyPath) -> str:
         if others is None:
-            return f"is not a known key. {self._own_hint(key) or self._key_hint(key, known)}"
-        hint = ("" if nearest(key, known) else others.having(key)) or self._key_hint(key, known)
+            return f"is not a known key. {self._key_hint(key, known)}"
+        hint = "" if nearest(key, known) else others.having(key)
+        if not hint:
+            return f"is not a known key of {others.chosen}. {self._key_hint(key, known)}"
         here, named = self._faults.place_of((*path, key)), self._faults.place_of((*path, others.key))
         if here is not None and named is not None and here.source != named.source:
             stays = f"{named} changes {others.key} only, so the block's other keys stay."
@@ -358,6 +363,8 @@ class Walker:
         mended = re.sub(r"[^A-Za-z0-9_-]+", "_", value).strip("_-")
         fits = "pattern" in schema and bool(mended) and re.search(schema["pattern"], mended)
         hint = f" Did you mean {mended!r}?" if fits else ""
+        if not hint and _is_file(value) and ".py:" in rule:
+            hint = f" Add a colon and the name: {value}:name."
         self._faults.add(path, f"must be {rule}, got {value_words(value)}.{hint}")
         return False, None
 
@@ -408,7 +415,7 @@ class Walker:
                     hint = "YAML takes a number with an exponent for a text unless it has a dot and a signed exponent."
                 else:
                     hint = "Without quotes."
-        if not hint and allowed:
+        if not hint and allowed and "x-kind" in schema:
             hint = self._own_hint(value)
         if not hint and isinstance(value, str):
             near = nearest(value, [entry for entry in allowed if isinstance(entry, str)])
@@ -423,7 +430,8 @@ class Walker:
             hint = _list_hint(value)
         if not hint and kinds == {"string"}:
             hint = _quotes_hint(value)
-        if not hint and value is None and "object" in kinds and not schema.get("required") and path:
+        fillable = "object" in kinds and not schema.get("required") and not schema.get("minProperties")
+        if not hint and value is None and fillable and path:
             hint = "Write {} to have its defaults, or indent its keys below it."
         if not hint and "propertyNames" in schema and isinstance(value, list) and path:
             hint = f"Give each entry a name: {{a_name: {_flow_words(value)}}}."

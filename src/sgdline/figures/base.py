@@ -65,6 +65,10 @@ def own_spec(entry: str) -> FigureSpec:
     if not isinstance(reads, tuple) or not all(isinstance(kind, str) for kind in reads):
         rule = f'must read a tuple of kinds of tables, got {reads!r}. Write it as reads: ClassVar = ("trace",).'
         raise EntryError(rule, subject=subject)
+    toy: object = figure.toy
+    if not isinstance(toy, str | None):
+        rule = f"must name the toy that it draws, or its entry, in a text, got {toy!r}. Write it in quotes."
+        raise EntryError(rule, subject=subject)
     if figure.toy is not None and (reads or figure.compares):
         rule = "must draw either a toy or runs, got both. Leave out reads and compares, or toy."
         raise EntryError(rule, subject=subject)

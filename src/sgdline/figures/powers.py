@@ -25,16 +25,15 @@ class Numbers(ScalarFormatter):
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         """Return the label of a tick."""
-        if not super().get_offset():
-            return super().__call__(x, pos)
-        digits, _, power = f"{x:.3g}".partition("e")
-        return self.fix_minus(digits) + (
-            f"\N{MULTIPLICATION SIGN}10{str(int(power)).translate(_RAISED)}" if power else ""
-        )
+        label = super().__call__(x, pos)
+        multiplier = "" if self.offset else super().get_offset()  # such as 1e30
+        if not multiplier or not label or not x:
+            return label
+        return f"{label}\N{MULTIPLICATION SIGN}10{multiplier.removeprefix('1e').translate(_RAISED)}"
 
     def get_offset(self) -> str:
-        """Return no multiplier: the labels have it."""
-        return ""
+        """Return what is added to all labels; no multiplier, which they have."""
+        return super().get_offset() if self.offset else ""
 
 
 def plain_powers(axis: Axis) -> None:

@@ -32,6 +32,7 @@ from sgdline.train.label_noise import LabelNoise
 from sgdline.train.landscape import Landscape, has_batch_norm
 from sgdline.train.micro_batches import micro_batches
 from sgdline.train.noise import IsotropicNoise, largest_variance
+from sgdline.train.rules.base import Move
 from sgdline.train.settings import TrainingSettings
 from sgdline.train.vectors import norm
 
@@ -404,6 +405,11 @@ class Trainer:
             lr=self.in_unit(self._schedule(step)),
             landscape=landscape,
         )
+        if not isinstance(move, Move):
+            raise SgdlineError(
+                f"Update rule {type(self._rule).__name__} must return a Move from its method move, got "
+                f"{type(move).__name__}. Write return Move(direction, lr), as sgdline.train.rules.base says."
+            )
         return Update(
             step=step,
             epoch=self._order.epoch(step),
