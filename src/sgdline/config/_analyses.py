@@ -10,7 +10,7 @@ from sgdline.config._asked import faults_of, made_soundly
 from sgdline.config._draft import Block, entry
 from sgdline.declare.build import build
 from sgdline.declare.faults import Faults, KeyPath, name_hint, value_words
-from sgdline.declare.registry import declaration, label, names
+from sgdline.declare.registry import are_texts, declaration, label, names
 
 
 def check_analyses(experiment: Block, path: KeyPath, faults: Faults) -> None:
@@ -53,7 +53,7 @@ def _declared(name: str, options: Block, experiment: Block, path: KeyPath, fault
         faults.add(here, f"must define {' and '.join(missing)}, got an analysis without. Define it.")
     for key, what in (("reads", "kinds of tables"), ("uses", "settings of a run")):
         said = getattr(analysis, key)
-        if not _are_texts(said):
+        if not are_texts(said):
             faults.add(here, f"must declare {key} as a tuple of {what}, got {value_words(said)}. Correct it.")
             return None
     if not analysis.reads:
@@ -69,15 +69,11 @@ def _declared(name: str, options: Block, experiment: Block, path: KeyPath, fault
     asked = made_soundly(lambda: (analysis.tables(own),), name, here, faults, what="answer tables(self, probes)")
     if asked is None:
         return None
-    if asked[0] is not None and not _are_texts(asked[0]):
+    if asked[0] is not None and not are_texts(asked[0]):
         got = f"got {value_words(asked[0])}. Correct {name}."
         faults.add(here, f"must return a tuple of kinds of tables, or None, from tables(self, probes), {got}")
         return None
     return analysis
-
-
-def _are_texts(said: object) -> bool:
-    return isinstance(said, tuple) and all(isinstance(text, str) for text in said)
 
 
 def _undefined(analysis: type[Analysis]) -> list[str]:

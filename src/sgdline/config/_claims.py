@@ -13,7 +13,7 @@ from sgdline.config._draft import Draft, sound_entries
 from sgdline.config._figures import check_tables
 from sgdline.declare.build import build
 from sgdline.declare.faults import listed, value_words
-from sgdline.declare.registry import declaration, label
+from sgdline.declare.registry import are_texts, declaration, label
 
 _SAID = ("reads", "number", "meaning", "relation", "threshold")
 
@@ -46,7 +46,7 @@ def _unsaid(claim: Any) -> str | None:
     if missing:
         return f"must declare {', '.join(missing)}, got a claim without. Add it as a ClassVar."
     kinds = claim.reads
-    if not isinstance(kinds, tuple) or not kinds or not all(isinstance(kind, str) for kind in kinds):
+    if not kinds or not are_texts(kinds):
         got = f'got {value_words(kinds)}. Write for example reads: ClassVar = ("trace",).'
         return f"must declare reads as a tuple of kinds of tables, {got}"
     return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sgdline.declare.faults import Faults, Index
+from sgdline.declare.registry import is_entry
 from sgdline.figures.spec import FigureSpec
 
 Block = Mapping[str, Any]
@@ -42,7 +43,7 @@ class Draft:
 
     def papers(self) -> list[str]:
         """Return the papers that the package has figures of."""
-        return sorted({figure.partition("/")[0] for figure in self.figures if ":" not in figure})
+        return sorted({figure.partition("/")[0] for figure in self.figures if not is_entry(figure)})
 
 
 def names_given(raw: Block) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from sgdline.config._draft import Block, Draft, entry, sound_entries
 from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
@@ -89,21 +89,22 @@ def check_comparisons(draft: Draft) -> None:
     """Note comparisons whose figure compares nothing, or reads what an experiment of theirs does not make."""
     for name, block in draft.blocks("comparisons").items():
         path: KeyPath = ("comparisons", name)
-        named = {(*path, "figure"): entry(draft.raw, *path, "figure")}
-        for spec in _fitting(draft, named, "comparison"):
-            for position, experiment in sound_entries(block.get("experiments"), str):
-                here = (*path, "experiments", position)
-                if is_entry(spec.id):
-                    check_tables(draft, spec.tables, spec.id, experiment, here)
-                    continue
-                measured = draft.blocks("experiments").get(experiment)
-                missing = measured and _missing_probe(spec, measured)
-                if missing and not draft.faults.under(("experiments", experiment)):
-                    draft.faults.add(
-                        here,
-                        f"must measure what the figure draws, got no probes.{missing} in {experiment}. Add it there, "
-                        "or remove the experiment here.",
-                    )
+        spec = _fitting(draft, entry(draft.raw, *path, "figure"), (*path, "figure"), "comparison")
+        if spec is None:
+            continue
+        for position, experiment in sound_entries(block.get("experiments"), str):
+            here = (*path, "experiments", position)
+            if is_entry(spec.id):
+                check_tables(draft, spec.tables, spec.id, experiment, here)
+                continue
+            measured = draft.blocks("experiments").get(experiment)
+            missing = measured and _missing_probe(spec, measured)
+            if missing and not draft.faults.under(("experiments", experiment)):
+                draft.faults.add(
+                    here,
+                    f"must measure what the figure draws, got no probes.{missing} in {experiment}. Add it there, "
+                    "or remove the experiment here.",
+                )
 
 
 def check_figures_of_toy(draft: Draft, name: str, toy: str) -> None:
@@ -115,7 +116,7 @@ def check_figures_of_toy(draft: Draft, name: str, toy: str) -> None:
         toy: Name or entry of its declaration.
     """
     path: KeyPath = ("toys", name, "figures")
-    list(_drawing(draft, entry(draft.raw, *path), path, toy))
+    _drawing(draft, entry(draft.raw, *path), path, toy)
 
 
 def check_tables(draft: Draft, kinds: Sequence[str], reader: str, experiment: str, here: KeyPath) -> None:
@@ -140,37 +141,37 @@ def check_tables(draft: Draft, kinds: Sequence[str], reader: str, experiment: st
             draft.faults.add(here, f"{text} {hint} Add the probe that measures it, or correct reads.")
 
 
-def _drawing(draft: Draft, named: object, path: KeyPath, wanted: str) -> Iterator[tuple[KeyPath, FigureSpec]]:
-    """Yield place and spec of the figures in a list that draw what the list is for, and note the others."""
-    for position, figure in enumerate(named if isinstance(named, list | tuple) else ()):
-        here = (*path, Index(position))
-        for spec in _fitting(draft, {here: figure}, wanted):
-            yield here, spec
+def _drawing(draft: Draft, named: object, path: KeyPath, wanted: str) -> list[tuple[KeyPath, FigureSpec]]:
+    """Return place and spec of the figures in a list that draw what the list is for, and note the others."""
+    figures = named if isinstance(named, list | tuple) else ()
+    places: list[KeyPath] = [(*path, Index(position)) for position in range(len(figures))]
+    found = [(here, _fitting(draft, figure, here, wanted)) for here, figure in zip(places, figures, strict=True)]
+    return [(here, spec) for here, spec in found if spec is not None]
 
 
-def _fitting(draft: Draft, named: dict[KeyPath, object], wanted: str) -> Iterator[FigureSpec]:
-    """Yield the figures that draw what their place is for, and note the others.
+def _fitting(draft: Draft, figure: object, here: KeyPath, wanted: str) -> FigureSpec | None:
+    """Return a figure that draws what its place is for; None, and a fault, of another one.
 
     Args:
         draft: The configuration.
-        named: Place -> figure, as the user wrote it.
+        figure: As the user wrote it.
+        here: Its place.
         wanted: `run`, `comparison`, or the name or entry of a toy.
     """
-    for here, figure in named.items():
-        if not isinstance(figure, str):
-            continue  # the schema has said so
-        spec = draft.figures.get(figure)
-        if spec is not None and _draws(spec, wanted):
-            if not draft.faults.under(here):
-                yield spec
-        elif is_entry(figure):
-            if spec is not None and not draft.faults.under(here):
-                draft.faults.add(here, _own_draws_other(spec, wanted))
-        elif spec is not None and wanted == "run":
-            draft.faults.add(here, _draws_no_run(spec))
-        elif draft.knows_ids:
-            # Better than the schema's words about the form of an id.
-            draft.faults.add(here, _unknown(figure, draft, wanted), replace=True)
+    if not isinstance(figure, str):
+        return None  # the schema has said so
+    spec, faulty = draft.figures.get(figure), draft.faults.under(here)
+    if spec is not None and _draws(spec, wanted):
+        return None if faulty else spec
+    if is_entry(figure):
+        if spec is not None and not faulty:
+            draft.faults.add(here, _own_draws_other(spec, wanted))
+    elif spec is not None and wanted == "run":
+        draft.faults.add(here, _draws_no_run(spec))
+    elif draft.knows_ids:
+        # Better than the schema's words about the form of an id.
+        draft.faults.add(here, _unknown(figure, draft, wanted), replace=True)
+    return None
 
 
 def _draws(spec: FigureSpec, wanted: str) -> bool:

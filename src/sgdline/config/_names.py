@@ -16,7 +16,7 @@ def check_names(draft: Draft) -> None:
     """Note names that would share a file or a folder, and folders that cannot be used."""
     _check_folders(draft)
     for section in ("datasets", "models", "experiments", "comparisons", "toys"):
-        check_distinct(draft.sound.get(section) or (), (section,), draft.faults)
+        _check_distinct(draft.sound.get(section) or (), (section,), draft.faults)
     _check_names_of_runs(draft)
     folded = {name.casefold(): name for name in draft.names("experiments")}
     for name in draft.names("toys"):
@@ -52,7 +52,7 @@ def _check_folders(draft: Draft) -> None:
             draft.faults.add((key,), f"must be a folder of its own, {got}. Name a folder inside it.")
 
 
-def check_distinct(names: Iterable[str], path: KeyPath, faults: Faults) -> None:
+def _check_distinct(names: Iterable[str], path: KeyPath, faults: Faults) -> None:
     """Note names that differ from one before them in upper and lower case only."""
     seen: dict[str, str] = {}
     for name in names:

@@ -66,6 +66,11 @@ def is_entry(name: object) -> TypeGuard[str]:
     return isinstance(name, str) and ":" in name
 
 
+def are_texts(said: object) -> bool:
+    """Return whether a declaration says something, such as the kinds of tables that it reads, as a tuple of texts."""
+    return isinstance(said, tuple) and all(isinstance(text, str) for text in said)
+
+
 def label(name: str) -> str:
     """Return what a thing is called in the names of files and tables: its name, or that of an entry's declaration."""
     return name.rpartition(":")[2]

@@ -218,9 +218,9 @@ class Walker:
             if not isinstance(free, Mapping):
                 if "x-kind" in schema and not known:
                     rule = f"must be an entry, folder/file.py:Name, got {value_words(key)}."
-                    self._faults.add((*path, key), f"{rule} {self._own_hint(key)}".rstrip())
+                    self._faults.add((*path, key), f"{rule} {_own_hint(key)}".rstrip())
                     continue
-                own = self._own_hint(key) if "x-kind" in schema else ""
+                own = _own_hint(key) if "x-kind" in schema else ""
                 fault = f"is not a known key. {own}" if own else self._unknown_key(key, known, others, path)
                 self._faults.add((*path, key), fault)
                 continue
@@ -253,9 +253,6 @@ class Walker:
             stays = f"{named} changes {others.key} only, so the block's other keys stay."
             hint += f" {stays} Write it under a new name in {path[0]}."
         return f"is not a known key of {others.chosen}. {hint}"
-
-    def _own_hint(self, key: Any) -> str:
-        return f"A thing of your own is named by its file and its class: {key}:Name." if _is_file(key) else ""
 
     def _check_name(self, key: Any, schema: Schema, path: KeyPath) -> None:
         rule = self._dereferenced(schema.get("propertyNames", {}))
@@ -416,7 +413,7 @@ class Walker:
                 else:
                     hint = "Without quotes."
         if not hint and allowed and "x-kind" in schema:
-            hint = self._own_hint(value)
+            hint = _own_hint(value)
         if not hint and isinstance(value, str):
             near = nearest(value, [entry for entry in allowed if isinstance(entry, str)])
             hint = f"Did you mean {near!r}?" if near is not None else ""
@@ -454,6 +451,11 @@ def dereferenced(schema: Schema, document: Schema) -> Schema:
 
 def _is_file(value: Any) -> bool:
     return isinstance(value, str) and value.endswith(".py")
+
+
+def _own_hint(value: Any) -> str:
+    """Return how to name a thing of one's own, where its file alone is given in the place of an entry."""
+    return f"A thing of your own is named by its file and its class: {value}:Name." if _is_file(value) else ""
 
 
 def rule_words(schema: Schema, document: Schema) -> str:

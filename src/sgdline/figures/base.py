@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from sgdline.declare.faults import Index, KeyPath
-from sgdline.declare.registry import Declared, declared_at, is_entry, label
+from sgdline.declare.registry import Declared, are_texts, declared_at, is_entry, label
 from sgdline.entries import EntryError, working_directory_importable
 from sgdline.figures.spec import FigureSpec
 
@@ -62,7 +62,7 @@ def own_spec(entry: str) -> FigureSpec:
         rule = f"must have a default for every option, got none for {needed[0]}. A figure gets no options: give it one."
         raise EntryError(rule, subject=subject)
     reads = figure.reads
-    if not isinstance(reads, tuple) or not all(isinstance(kind, str) for kind in reads):
+    if not are_texts(reads):
         rule = f'must read a tuple of kinds of tables, got {reads!r}. Write it as reads: ClassVar = ("trace",).'
         raise EntryError(rule, subject=subject)
     toy: object = figure.toy
