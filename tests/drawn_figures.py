@@ -9,8 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 import sgdline.figures
-from sgdline.figures import style
-from sgdline.figures.powers import plain_powers
+from sgdline.figures.base import Figure as Sheet
+from sgdline.figures.grammar import style
+from sgdline.figures.grammar.powers import plain_powers
+from sgdline.papers.asked import asked
+
+
+def sheet_of(name: str) -> Sheet:
+    """Return the figure of a kind, an id or an entry."""
+    return asked(name).figure
 
 
 def render(figure: Figure) -> Figure:

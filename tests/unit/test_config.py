@@ -26,14 +26,12 @@ from sgdline.config.declarations import configuration_schema
 from sgdline.declare import registry
 from sgdline.engine.plan import PRECISIONS, Plan
 from sgdline.errors import SgdlineError
-from sgdline.figures import package_specs
 from sgdline.workflow.layout import run_path
 from sgdline.workflow.runs import runs, toys
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = configuration_schema()
 OVERLAYS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")
-FIGURES = package_specs()
 VARIATIONS = ("fashion_mnist_walk", "sparse_networks")  # of the default's experiments: they say nothing without it
 
 with (ROOT / "config/config.yaml").open(encoding="utf-8") as _file:
@@ -58,7 +56,7 @@ def faults_of(overlay: str) -> tuple[str, ...]:
     """Return the faults of the default configuration with an overlay in YAML on top."""
     config = merged(SINGLE, yaml.load(overlay, Loader=yaml.FullLoader))
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, figures=FIGURES)
+        resolve_config(config)
     return caught.value.faults
 
 
@@ -82,23 +80,23 @@ def experiment_overlay(text: str) -> str:
 
 
 def test_a_resolved_configuration_is_complete() -> None:
-    resolved = resolve_config(DEFAULT, figures=FIGURES)
+    resolved = resolve_config(DEFAULT)
     assert resolved["run"] == [*DEFAULT["experiments"], *DEFAULT["toys"]]
     jsonschema.Draft202012Validator(SCHEMA).validate(resolved)
-    assert resolve_config(resolved, figures=FIGURES) == resolved
+    assert resolve_config(resolved) == resolved
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
 def test_overlays_merge_and_resolve(path: Path) -> None:
     overlay = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.FullLoader)
-    resolved = resolve_config(merged(DEFAULT, overlay), figures=FIGURES)
+    resolved = resolve_config(merged(DEFAULT, overlay))
     assert resolved["run"] == [*overlay["experiments"], *overlay.get("toys", {})]
     if path.stem in VARIATIONS:
         return
     assert resolved["results"] not in ("results", "")
     assert "digits" not in {key.experiment for key in runs(resolved)}
     # Started in a folder without config/config.yaml, Snakemake reads the overlay alone: it must give the same runs.
-    alone = resolve_config(overlay, figures=FIGURES)
+    alone = resolve_config(overlay)
     assert runs(alone) == runs(resolved)
     assert alone["experiments"] == {name: resolved["experiments"][name] for name in alone["experiments"]}
 
@@ -629,7 +627,7 @@ def test_figures_need_their_probes() -> None:
     drawn = config["experiments"]["digits"]["figures"]
     config["experiments"]["digits"]["probes"] = {}
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, figures=FIGURES)
+        resolve_config(config)
     assert len(caught.value.faults) == len(drawn)
     assert all("no probes.line in this experiment" in fault for fault in caught.value.faults)
     more = replace(FIGURES["linesearch/fig2_lines"], probes=("line", "interp"))
@@ -723,7 +721,7 @@ def test_toys_alone_are_enough_to_run() -> None:
 def test_a_paper_that_nothing_is_drawn_for_cannot_be_run() -> None:
     changed = {**SINGLE, "toys": {}, "run": ["curious"]}
     with pytest.raises(ConfigError, match=r"run\[0\] must be a paper that the configuration draws, got curious. Add"):
-        resolve_config(changed, figures=FIGURES)
+        resolve_config(changed)
 
 
 def test_a_paper_stands_for_all_that_its_figures_draw() -> None:
@@ -809,7 +807,7 @@ def test_any_yaml_resolves_or_raises_a_config_error(path: tuple[Any, ...], actio
     faults: tuple[str, ...] = ()
     lines = 0
     try:
-        resolved = resolve_config(config, figures=FIGURES)
+        resolved = resolve_config(config)
     except ConfigError as error:
         faults, lines = error.faults, str(error).count("\n")
     assert (resolved is None) == bool(faults)
@@ -893,17 +891,17 @@ def test_intervals_that_the_config_lets_pass_are_measured(
     block: dict[str, Any] = {"every": every, "epochs": epochs, "updates": updates}
     config["experiments"]["digits"] |= {"probes": {"interp": block}, "figures": [], "drop_last": drop_last}
     if any(is_chosen(step, **block, updates_per_epoch=15 if drop_last else 16) for step in range(240)):
-        resolve_config(config, figures=FIGURES)
+        resolve_config(config)
     else:
         with pytest.raises(ConfigError, match=r"interp\.every must leave an update to measure"):
-            resolve_config(config, figures=FIGURES)
+            resolve_config(config)
 
 
 def test_an_epoch_may_be_reached_with_some_batch_sizes_only() -> None:
     config = copy.deepcopy(SINGLE)
     probes = {"interp": {"epochs": [15, 60]}}
     config["experiments"]["digits"] |= {"probes": probes, "figures": [], "batch_size": [64, 256]}
-    resolve_config(config, figures=FIGURES)
+    resolve_config(config)
     config["experiments"]["digits"]["batch_size"] = [64]
     with pytest.raises(ConfigError, match=r"interp\.epochs\[1\] must be at most the epochs of the run \(15\), got 60"):
-        resolve_config(config, figures=FIGURES)
+        resolve_config(config)

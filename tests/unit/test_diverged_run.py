@@ -19,7 +19,7 @@ from sgdline.config import resolve_config
 from sgdline.data.prepare import prepare_dataset
 from sgdline.declare.build import build, build_thing
 from sgdline.errors import SgdlineError
-from sgdline.figures import style
+from sgdline.figures.grammar import style
 from sgdline.probes.gather import gather_segments
 from sgdline.tables import provenance, read_table
 from sgdline.train.run import train_run

@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render, render_instead_of_saving
+from drawn_figures import render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import SGD, as_table, run_settings, trace_table
 
-from sgdline.figures import available, plot_figure, spec, style
-from sgdline.figures.curious import ext_predicted_gains, fig_alignment, fig_stationarity
+from sgdline.figures import plot_figure
+from sgdline.figures.grammar import style
+from sgdline.papers.asked import known
 from sgdline.tables import kind_names, write_table
+
+ext_predicted_gains = sheet_of("curious/ext_predicted_gains")
+fig_alignment = sheet_of("curious/fig_alignment")
+fig_stationarity = sheet_of("curious/fig_stationarity")
 
 REPOSITORY = Path(__file__).parents[2]
 MODULES = {"fig_alignment": fig_alignment, "fig_stationarity": fig_stationarity}
@@ -218,7 +223,7 @@ def test_gains_stand_side_by_side() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_a_run_that_diverged_at_once_has_words_in_its_panels(name: str) -> None:
-    kinds = spec(f"curious/{name}").tables
+    kinds = sheet_of(f"curious/{name}").tables
     facts = {"alignment": ALIGNED, "stationarity": FOLLOWED, "spectrum": SPECTRAL, "predicted_gains": PREDICTED}
     empty = {kind: as_table(kind, [], facts[kind]) for kind in kinds if kind != "trace"}
     figure = render(drawn(name, {**empty, "trace": trace_table(steps=STEPS, lost=3)}))
@@ -253,8 +258,8 @@ def test_rows_without_values_are_drawn_without_them() -> None:
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_a_figure_is_written_and_has_a_caption(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = f"curious/{name}"
-    assert figure in available()
-    described = spec(figure)
+    assert figure in known()
+    described = sheet_of(figure)
     assert {*described.tables, *described.optional_tables} <= set(kind_names())
     paths = {}
     for kind, table in tables_of(name).items():
@@ -263,7 +268,7 @@ def test_a_figure_is_written_and_has_a_caption(tmp_path: Path, name: str, monkey
         write_table(paths[kind], kind, table, provenance=facts)
     png, pdf = tmp_path / "a.png", tmp_path / "a.pdf"
     saved = render_instead_of_saving(monkeypatch)
-    plot_figure(figure, paths, png=png, pdf=pdf, settings=run_settings(steps=STEPS))
+    plot_figure(sheet_of(figure), paths, png=png, pdf=pdf, settings=run_settings(steps=STEPS))
     assert saved == [(pdf, png)]
     caption = (REPOSITORY / "workflow/report/curious" / f"{name}.rst").read_text(encoding="utf-8")
     assert len(caption) > 300

@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import as_table, run_settings, trace_table
 
-from sgdline.figures import available, plot_comparison, spec, style
-from sgdline.figures.curious import _continuations, fig_ema_vs_lr, fig_swa_vs_lr, fig_two_point, table_accuracy
-from sgdline.figures.curious._continuations import ITERATE, Kind
+from sgdline.figures import _continuations, plot_comparison
+from sgdline.figures._continuations import ITERATE, Kind
+from sgdline.figures.grammar import style
+from sgdline.papers.asked import known
 from sgdline.tables import kind_names, write_table
+
+fig_ema_vs_lr = sheet_of("curious/fig_ema_vs_lr")
+fig_swa_vs_lr = sheet_of("curious/fig_swa_vs_lr")
+fig_two_point = sheet_of("curious/fig_two_point")
+table_accuracy = sheet_of("curious/table_accuracy")
 
 REPOSITORY = Path(__file__).parents[2]
 IDS = ("curious/fig_ema_vs_lr", "curious/fig_swa_vs_lr", "curious/fig_two_point", "curious/table_accuracy")
@@ -115,8 +121,8 @@ def labelled(panel: Axes, label: str) -> tuple[list[float], list[float]]:
 
 @pytest.mark.parametrize("figure_id", IDS)
 def test_every_id_has_a_spec_and_a_caption(figure_id: str) -> None:
-    assert figure_id in available()
-    entry = spec(figure_id)
+    assert figure_id in known()
+    entry = sheet_of(figure_id)
     assert entry.compares
     assert set(entry.tables) <= set(kind_names())
     caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
@@ -343,5 +349,5 @@ def test_pictures_are_written_from_files(figure_id: str, tmp_path: Path, monkeyp
         settings.append(block)
     pdf, png = tmp_path / "figure.pdf", tmp_path / "figure.png"
     saved = render_instead_of_saving(monkeypatch)
-    plot_comparison(figure_id, files, settings=settings, pdf=pdf, png=png)
+    plot_comparison(sheet_of(figure_id), files, settings=settings, pdf=pdf, png=png)
     assert saved == [(pdf, png)]

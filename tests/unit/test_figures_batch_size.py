@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from sample_lines import polynomials, sample_line, write_sample_lines
 
 from sgdline.analysis.batch_sizes import measure_batch_sizes
 from sgdline.analysis.strategies import measure_strategies
-from sgdline.figures import plot_figure, series, spec, style
-from sgdline.figures.linesearch import ext_curvature_batch, ext_variance, fig7_batch_size
+from sgdline.figures import plot_figure
+from sgdline.figures.grammar import series, style
 from sgdline.tables import kind_of, read_table, write_table
+
+ext_curvature_batch = sheet_of("linesearch/ext_curvature_batch")
+ext_variance = sheet_of("linesearch/ext_variance")
+fig7_batch_size = sheet_of("linesearch/fig7_batch_size")
 
 FIGURES = {
     "linesearch/fig7_batch_size": fig7_batch_size,
@@ -93,7 +97,7 @@ def read_run(folder: Path) -> dict[str, pa.Table]:
 def draw(figure_id: str, tables: Mapping[str, pa.Table], **changes: Any) -> Figure:
     """Draw as `plot_figure` does, from the tables that the spec names."""
     with style.applied():
-        own = {kind: tables[kind] for kind in spec(figure_id).tables}
+        own = {kind: tables[kind] for kind in sheet_of(figure_id).tables}
         figure = FIGURES[figure_id].draw(own, settings=run_settings(**changes))
     assert isinstance(figure, Figure)
     return figure
@@ -343,17 +347,17 @@ def test_pictures_are_written_and_fit_their_sheet(
     figure_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run(tmp_path, lr=1.0)
-    paths = {kind: tmp_path / f"{kind}.arrow" for kind in spec(figure_id).tables}
+    paths = {kind: tmp_path / f"{kind}.arrow" for kind in sheet_of(figure_id).tables}
     with monkeypatch.context() as patch:
         saved = render_instead_of_saving(patch)
-        plot_figure(figure_id, paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
+        plot_figure(sheet_of(figure_id), paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
     assert saved == [(tmp_path / "a.pdf", tmp_path / "a.png")]
     assert_nothing_overlaps(draw(figure_id, read_run(tmp_path)))
 
 
 def test_specs_ask_for_sample_losses_and_name_what_they_read() -> None:
     for figure_id in FIGURES:
-        entry = spec(figure_id)
+        entry = sheet_of(figure_id)
         assert entry.samples
         assert entry.probes == ("line",)
         assert "line_batch_sizes" in entry.tables

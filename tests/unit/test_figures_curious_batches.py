@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render, render_instead_of_saving
+from drawn_figures import render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import as_table, run_settings, trace_table
 
 from sgdline.analysis.one_step import step_metrics
-from sgdline.figures import plot_figure, spec, style
-from sgdline.figures.curious import fig_fixed_batch_trajectory, fig_onestep_sweep, fig_quadratic_fit
+from sgdline.figures import plot_figure
+from sgdline.figures.grammar import style
 from sgdline.tables import write_table
+
+fig_fixed_batch_trajectory = sheet_of("curious/fig_fixed_batch_trajectory")
+fig_onestep_sweep = sheet_of("curious/fig_onestep_sweep")
+fig_quadratic_fit = sheet_of("curious/fig_quadratic_fit")
 
 REPOSITORY = Path(__file__).parents[2]
 FIGURES = ("curious/fig_onestep_sweep", "curious/fig_quadratic_fit", "curious/fig_fixed_batch_trajectory")
@@ -208,12 +212,12 @@ def test_each_is_drawn_from_its_files_and_has_a_caption(
 ) -> None:
     tables = sweep_tables(sweep_rows()) | path_tables(path_rows())
     paths = {}
-    for kind in spec(figure_id).tables:
+    for kind in sheet_of(figure_id).tables:
         paths[kind] = tmp_path / f"{kind}.arrow"
         write_table(paths[kind], kind, tables[kind], provenance=FACTS if kind != "trace" else {})
     saved = render_instead_of_saving(monkeypatch)
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
-    plot_figure(figure_id, paths, settings=run_settings(), pdf=pdf, png=png)
+    plot_figure(sheet_of(figure_id), paths, settings=run_settings(), pdf=pdf, png=png)
     assert saved == [(pdf, png)]
     caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
     assert "2301.02312" in caption

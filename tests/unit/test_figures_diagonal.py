@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from declared import default_settings, toy_of
 from drawn_figures import assert_nothing_overlaps, render
 from matplotlib.figure import Figure
 
-from sgdline.figures import spec, style
+from sgdline.figures.grammar import style
 from sgdline.tables.kind import kind_of
 
 ROOT = Path(__file__).parents[2]
@@ -54,13 +53,13 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     columns = toy_of(toy, {key: entry for key, entry in settings.items() if key != "toy"}).simulate()
     table = pa.table(columns, schema=kind_of(toy).schema)
     with style.applied():
-        drawn = import_module(f"sgdline.figures.sparse.{figure}").draw({toy: table}, settings=settings)
+        drawn = figure(f"sparse/{figure}").draw({toy: table}, settings=settings)
     return drawn, table
 
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
-    entry = spec(f"sparse/{figure}")
+    entry = figure(f"sparse/{figure}")
     assert (entry.subject, entry.toy, entry.tables) == ("toy", FIGURES[figure], (FIGURES[figure],))
     caption = (ROOT / f"workflow/report/sparse/{figure}.rst").read_text()
     assert "arXiv 2210.05337" in caption.replace("\n", " ")

@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import UPDATES_PER_EPOCH, as_table, run_settings, trace_table
 
-from sgdline.figures import available, plot_figure, spec, style
-from sgdline.figures.walk import ext_hessian_covariance as sheet
+from sgdline.figures import plot_figure
+from sgdline.figures.grammar import style
+from sgdline.papers.asked import known
 from sgdline.tables import kind_names, write_table
+
+sheet = sheet_of("walk/ext_hessian_covariance")
 
 REPOSITORY = Path(__file__).parents[2]
 FIGURE = "walk/ext_hessian_covariance"
@@ -62,8 +65,8 @@ def curve(panel: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_it_has_a_spec_a_caption_and_a_place_in_the_manuals() -> None:
-    assert FIGURE in available()
-    entry = spec(FIGURE)
+    assert FIGURE in known()
+    entry = sheet_of(FIGURE)
     assert entry.probes == ("hessian_covariance",)
     assert set(entry.tables) <= set(kind_names())
     assert entry.subject == "run"
@@ -202,7 +205,7 @@ def test_files_are_written_from_whole_tables(tmp_path: Path, monkeypatch: pytest
         write_table(path, kind, tables[kind], provenance=FACTS)
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
     saved = render_instead_of_saving(monkeypatch)
-    plot_figure(FIGURE, paths, settings=run_settings(), pdf=pdf, png=png)
+    plot_figure(sheet_of(FIGURE), paths, settings=run_settings(), pdf=pdf, png=png)
     assert saved == [(pdf, png)]
     with pytest.raises(ValueError, match="got none for"):
-        plot_figure(FIGURE, {"trace": paths["trace"]}, settings=run_settings(), pdf=pdf, png=png)
+        plot_figure(sheet_of(FIGURE), {"trace": paths["trace"]}, settings=run_settings(), pdf=pdf, png=png)

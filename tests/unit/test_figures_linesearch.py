@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render
+from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -22,18 +22,18 @@ from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies, rows_by_strategy
 from sgdline.errors import SgdlineError
-from sgdline.figures import available, plot_figure, series, spec, style
-from sgdline.figures.linesearch import (
-    fig2_lines,
-    fig3_distance_matrix,
-    fig4_poly_mae,
-    fig5_lines_parabolas,
-    fig6_strategy_metrics,
-)
+from sgdline.figures import plot_figure
+from sgdline.figures.grammar import series, style
 from sgdline.interpolation import chebyshev_nodes
+from sgdline.papers.asked import known
 from sgdline.tables import kind_names, kind_of, provenance, read_table, write_table
 
 REPOSITORY = Path(__file__).parents[2]
+fig2_lines = sheet_of("linesearch/fig2_lines")
+fig3_distance_matrix = sheet_of("linesearch/fig3_distance_matrix")
+fig4_poly_mae = sheet_of("linesearch/fig4_poly_mae")
+fig5_lines_parabolas = sheet_of("linesearch/fig5_lines_parabolas")
+fig6_strategy_metrics = sheet_of("linesearch/fig6_strategy_metrics")
 LINESEARCH = {
     "linesearch/fig2_lines": fig2_lines,
     "linesearch/fig3_distance_matrix": fig3_distance_matrix,
@@ -260,9 +260,9 @@ def run() -> dict[str, pa.Table]:
 
 
 def test_every_figure_has_a_caption_of_its_own_and_a_spec_of_its_id() -> None:
-    assert set(LINESEARCH) <= set(available())
-    for figure_id in available():
-        entry = spec(figure_id)
+    assert set(LINESEARCH) <= set(known())
+    for figure_id in known():
+        entry = sheet_of(figure_id)
         assert entry.id == figure_id
         assert set(entry.tables) <= set(kind_names())
         assert entry.title
@@ -273,15 +273,15 @@ def test_every_figure_has_a_caption_of_its_own_and_a_spec_of_its_id() -> None:
 
 def test_an_unknown_figure_is_named_with_its_nearest_neighbour() -> None:
     with pytest.raises(SgdlineError, match=r"got 'linesearch/fig2_line'\. The nearest name is 'linesearch/fig2_lines'"):
-        spec("linesearch/fig2_line")
+        sheet_of("linesearch/fig2_line")
     with pytest.raises(SgdlineError, match="must be names of known figures"):
-        spec("linesearch/_line_panel")
+        sheet_of("linesearch/_line_panel")
 
 
 def test_names_and_specs_import_neither_torch_nor_matplotlib() -> None:
     program = (
         "import sys, sgdline.figures as figures\n"
-        "specs = [figures.spec(name) for name in figures.available()]\n"
+        "specs = [figures.figure(name) for name in figures.known()]\n"
         "assert len(specs) >= 5\n"
         "print([name for name in ('torch', 'matplotlib', 'scipy', 'pandas') if name in sys.modules])"
     )
@@ -323,11 +323,12 @@ def write_run(folder: Path, tables: Mapping[str, pa.Table]) -> dict[str, Path]:
 PLOT_PROGRAM = """
 import sys
 from pathlib import Path
-from sgdline.figures import plot_figure, spec
+from sgdline.figures import plot_figure
 import json
+
 tables, target, figure_id, settings = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
-paths = {kind: tables / f"{kind}.arrow" for kind in spec(figure_id).tables}
-plot_figure(figure_id, paths, settings=settings, pdf=target / "a.pdf", png=target / "a.png")
+paths = {kind: tables / f"{kind}.arrow" for kind in sheet_of(figure_id).tables}
+plot_figure(sheet_of(figure_id), paths, settings=settings, pdf=target / "a.pdf", png=target / "a.png")
 assert "torch" not in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
 
@@ -337,7 +338,7 @@ def test_equal_tables_give_equal_bytes_in_another_process_too(tmp_path: Path, ru
     # The one with a mesh, text, dashes and log ticks; string hashes differ from process to process.
     figure_id = "linesearch/fig3_distance_matrix"
     here = tmp_path / "here"
-    plot_figure(figure_id, paths, settings=run_settings(), pdf=here / "a.pdf", png=here / "a.png")
+    plot_figure(sheet_of(figure_id), paths, settings=run_settings(), pdf=here / "a.pdf", png=here / "a.png")
     there = tmp_path / "there"
     command = [sys.executable, "-c", PLOT_PROGRAM, str(tmp_path), str(there), figure_id, json.dumps(run_settings())]
     environment = {**os.environ, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "1000000"}
@@ -363,7 +364,9 @@ def test_a_failed_drawing_leaves_the_old_picture_and_nothing_half_written(
 
     monkeypatch.setattr(Figure, "savefig", fail_on_png)
     with pytest.raises(OSError, match="disk full"):
-        plot_figure("linesearch/fig2_lines", paths, settings=run_settings(figure_lines=[0.4]), pdf=pdf, png=png)
+        plot_figure(
+            sheet_of("linesearch/fig2_lines"), paths, settings=run_settings(figure_lines=[0.4]), pdf=pdf, png=png
+        )
     assert pdf.read_bytes() == b"old"
     assert sorted(tmp_path.iterdir()) == before
 
@@ -371,10 +374,12 @@ def test_a_failed_drawing_leaves_the_old_picture_and_nothing_half_written(
 def test_missing_tables_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
     target = {"pdf": tmp_path / "a.pdf", "png": tmp_path / "a.png"}
     with pytest.raises(ValueError, match=r"got none for \['trace'\]"):
-        plot_figure("linesearch/fig2_lines", {"line": tmp_path / "line.arrow"}, settings=run_settings(), **target)
+        plot_figure(
+            sheet_of("linesearch/fig2_lines"), {"line": tmp_path / "line.arrow"}, settings=run_settings(), **target
+        )
     paths = {"line": tmp_path / "line.arrow", "trace": tmp_path / "trace.arrow"}
     with pytest.raises(SgdlineError, match="must exist"):
-        plot_figure("linesearch/fig2_lines", paths, settings=run_settings(), **target)
+        plot_figure(sheet_of("linesearch/fig2_lines"), paths, settings=run_settings(), **target)
 
 
 def test_a_users_own_matplotlib_settings_change_nothing(
@@ -410,7 +415,7 @@ def test_every_figure_names_run_data_set_samples_batch_norm_and_positions(run: d
     told = {kind: table.replace_schema_metadata(facts) for kind, table in run.items()}
     for figure_id in LINESEARCH:
         # Only what the spec names: a figure that reads more would fail in the workflow.
-        text = words(draw(figure_id, {kind: told[kind] for kind in spec(figure_id).tables}))
+        text = words(draw(figure_id, {kind: told[kind] for kind in sheet_of(figure_id).tables}))
         for fact in ("resnet20", "cifar", "lr 0.1", "batch size 64", "seed 1", "N = 3,968", "eval mode", "grid pos"):
             assert fact in text, f"{figure_id} does not say {fact!r}"
     # Without metadata the settings are all there is; the number of samples is then not known.

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgdline.figures import available, plot_comparison, spec, style
-from sgdline.figures.linesearch import ext_optimizers
+from sgdline.figures import plot_comparison
+from sgdline.figures.grammar import style
+from sgdline.papers.asked import known
 from sgdline.tables import kind_of, write_table
+
+ext_optimizers = sheet_of("linesearch/ext_optimizers")
 
 ID = "linesearch/ext_optimizers"
 SGD = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "gradient": "mean"}
@@ -102,10 +105,10 @@ def replaced(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
 
 
 def test_the_spec_says_what_a_comparison_needs() -> None:
-    assert ID in available()
-    assert spec(ID).compares
-    assert (spec(ID).tables, spec(ID).probes) == (("evaluation", "trace"), ("evaluation",))
-    assert spec(ID).analysis == ("smoothing",)
+    assert ID in known()
+    assert sheet_of(ID).compares
+    assert (sheet_of(ID).tables, sheet_of(ID).probes) == (("evaluation", "trace"), ("evaluation",))
+    assert sheet_of(ID).analysis == ("smoothing",)
     assert (Path(__file__).parents[2] / "workflow" / "report" / f"{ID}.rst").read_text().strip()
 
 
@@ -301,5 +304,5 @@ def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         settings.append(run_settings(seed=seed))
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
     saved = render_instead_of_saving(monkeypatch)
-    plot_comparison(ID, paths, settings=settings, pdf=pdf, png=png)
+    plot_comparison(sheet_of(ID), paths, settings=settings, pdf=pdf, png=png)
     assert saved == [(pdf, png)]

@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from declared import toy_of
-from drawn_figures import assert_nothing_overlaps, render
+from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from sgdline.figures import spec, style
-from sgdline.figures.walk import fig36_quadratic
+from sgdline.figures.grammar import style
 from sgdline.toys.quadratic_descent.table import QUADRATIC_DESCENT
+
+fig36_quadratic = sheet_of("walk/fig36_quadratic")
 
 ID = "walk/fig36_quadratic"
 DEFAULT = {
@@ -50,12 +51,12 @@ def words(panel: Axes) -> str:
 
 
 def test_the_spec_says_that_it_draws_a_toy() -> None:
-    entry = spec(ID)
+    entry = sheet_of(ID)
     assert (entry.subject, entry.toy, entry.tables, entry.probes) == (
         "toy", "quadratic_descent", ("quadratic_descent",), (),
     )  # fmt: skip
-    assert spec("linesearch/fig2_lines").subject == "run"
-    assert spec("linesearch/ext_optimizers").subject == "comparison"
+    assert sheet_of("linesearch/fig2_lines").subject == "run"
+    assert sheet_of("linesearch/ext_optimizers").subject == "comparison"
 
 
 def test_curves_are_those_of_the_table() -> None:

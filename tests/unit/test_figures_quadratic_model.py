@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from drawn_figures import assert_nothing_overlaps, render
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgdline.figures import spec, style
-from sgdline.figures.curious import _averages
+from sgdline.figures import _averages
+from sgdline.figures.grammar import style
 from sgdline.quadratic_model import Average
 from sgdline.tables.kind import kind_of
 
@@ -48,7 +47,7 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     columns = toy_of(toy, {key: entry for key, entry in settings.items() if key != "toy"}).simulate()
     table = pa.table(columns, schema=kind_of(toy).schema)
     with style.applied():
-        drawn = import_module(f"sgdline.figures.curious.{figure}").draw({toy: table}, settings=settings)
+        drawn = figure(f"curious/{figure}").draw({toy: table}, settings=settings)
     return drawn, table
 
 
@@ -58,7 +57,7 @@ def words(panel: Axes) -> str:
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
-    entry = spec(f"curious/{figure}")
+    entry = figure(f"curious/{figure}")
     toy = FIGURES[figure]
     assert (entry.subject, entry.toy, entry.tables, entry.probes) == ("toy", toy, (toy,), ())
     assert (ROOT / f"workflow/report/curious/{figure}.rst").read_text().strip()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from declared import default_settings, toy_of
 from drawn_figures import assert_nothing_overlaps, render
 from matplotlib.figure import Figure
 
-from sgdline.figures import spec, style
-from sgdline.figures.sparse import _relu
+from sgdline.figures import _relu
+from sgdline.figures.grammar import style
 from sgdline.tables.kind import kind_of
 from sgdline.toys.base import StepSizes
 
@@ -52,9 +51,7 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
         settings["runs"] = [step_sizes(**run) for run in settings["runs"]]
     table = simulated(toy, json.dumps(settings))
     with style.applied():
-        drawn = import_module(f"sgdline.figures.sparse.{figure}").draw(
-            {toy: table}, settings={**settings, "toy": "a_name"}
-        )
+        drawn = figure(f"sparse/{figure}").draw({toy: table}, settings={**settings, "toy": "a_name"})
     return drawn, table
 
 
@@ -68,7 +65,7 @@ def words(figure: Figure) -> str:
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
-    entry = spec(f"sparse/{figure}")
+    entry = figure(f"sparse/{figure}")
     toy = FIGURES[figure]
     assert (entry.subject, entry.toy, entry.tables, entry.probes) == ("toy", toy, (toy,), ())
     assert (ROOT / f"workflow/report/sparse/{figure}.rst").read_text().strip()

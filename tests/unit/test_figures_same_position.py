@@ -11,13 +11,17 @@ import matplotlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render, render_instead_of_saving
+from drawn_figures import render, render_instead_of_saving, sheet_of
 from matplotlib.figure import Figure
 
 from sgdline.analysis.power_law import fit_power_law
-from sgdline.figures import available, plot_figure, spec, style
-from sgdline.figures.linesearch import ext_own_direction, fig8_same_position_directions
+from sgdline.figures import plot_figure
+from sgdline.figures.grammar import style
+from sgdline.papers.asked import known
 from sgdline.tables import kind_names, kind_of, write_table
+
+ext_own_direction = sheet_of("linesearch/ext_own_direction")
+fig8_same_position_directions = sheet_of("linesearch/fig8_same_position_directions")
 
 REPOSITORY = Path(__file__).parents[2]
 FIG8, EXT = "linesearch/fig8_same_position_directions", "linesearch/ext_own_direction"
@@ -164,8 +168,8 @@ def curve(panel: Any, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("figure_id", [FIG8, EXT])
 def test_both_figures_say_what_they_read_and_have_a_caption(figure_id: str) -> None:
-    assert figure_id in available()
-    entry = spec(figure_id)
+    assert figure_id in known()
+    entry = sheet_of(figure_id)
     assert (entry.id, entry.samples) == (figure_id, figure_id == EXT)
     assert set(entry.tables) <= set(kind_names())
     caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
@@ -362,11 +366,11 @@ def test_files_are_written_and_the_settings_of_matplotlib_stay(
     tmp_path: Path, figure_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = run()
-    paths = {kind: tmp_path / f"{kind}.arrow" for kind in spec(figure_id).tables}
+    paths = {kind: tmp_path / f"{kind}.arrow" for kind in sheet_of(figure_id).tables}
     for kind, path in paths.items():
         write_table(path, kind, tables[kind], provenance={} if kind == "trace" else FACTS)
     before = dict(matplotlib.rcParams)
     saved = render_instead_of_saving(monkeypatch)
-    plot_figure(figure_id, paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
+    plot_figure(sheet_of(figure_id), paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
     assert saved == [(tmp_path / "a.pdf", tmp_path / "a.png")]
     assert dict(matplotlib.rcParams) == before

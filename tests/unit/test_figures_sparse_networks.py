@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render
+from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import UPDATES_PER_EPOCH, as_table, evaluation_table, hvp_table, run_settings, trace_table
 from walk_tables import make_walk
 
-from sgdline.figures import spec, style
-from sgdline.figures.sparse import _deep, ext_large_steps
+from sgdline.figures import _deep
+from sgdline.figures.grammar import style
 from sgdline.tables import kind_names
+
+ext_large_steps = sheet_of("sparse/ext_large_steps")
 
 ROOT = Path(__file__).parents[2]
 DEEP = (
@@ -127,14 +129,14 @@ def column(table: pa.Table, name: str) -> list[Any]:
 
 @pytest.mark.parametrize("figure", IDS)
 def test_every_id_has_a_spec_and_a_caption(figure: str) -> None:
-    entry = spec(f"sparse/{figure}")
+    entry = sheet_of(f"sparse/{figure}")
     assert entry.compares == (figure != "ext_large_steps")
     assert set(entry.tables) <= set(kind_names())
     caption = " ".join((ROOT / f"workflow/report/sparse/{figure}.rst").read_text(encoding="utf-8").split())
     assert caption.count("ook for") == 1
     assert ("arXiv 2210.05337" in caption) == (figure != "ext_large_steps")  # that one is ours
     assert f"{figure}`" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len({spec(f"sparse/{other}").title for other in IDS}) == len(IDS)
+    assert len({sheet_of(f"sparse/{other}").title for other in IDS}) == len(IDS)
 
 
 # -- losses, errors and sparsity over the epochs -----------------------------------------------------------------------
@@ -145,7 +147,7 @@ def test_panels_hold_losses_errors_and_coefficients(figure: str) -> None:
     runs = everything()
     rendered = figure == DEEP[0]  # most of the time, and the same for all of them
     drawn = draw(figure, runs, rendered=rendered)
-    assert drawn.texts[0].get_text() == spec(f"sparse/{figure}").title
+    assert drawn.texts[0].get_text() == sheet_of(f"sparse/{figure}").title
     used = [panel for panel in drawn.axes if panel.axison]
     assert len(used) == 2 + len(LAYERS)
     losses, errors, *sparsities = used

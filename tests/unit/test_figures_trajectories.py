@@ -13,15 +13,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, settle
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, settle, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_tables import ALPHAS, FACTS, Tables, as_table, epoch_rows, make_walk, measured_row
 
 import sgdline.figures
-from sgdline.figures import available, plot_comparison, plot_figure, spec, style
-from sgdline.figures.walk import _pooled, _table, _trajectory, fig9_barriers_vgg11, table1_barriers, table2_heights
+from sgdline.figures import _pooled, _table, plot_comparison, plot_figure
+from sgdline.figures.grammar import style
+from sgdline.papers.asked import known
 from sgdline.tables import write_table
+
+_trajectory = sheet_of("trajectory")
+fig9_barriers_vgg11 = sheet_of("walk/fig9_barriers_vgg11")
+table1_barriers = sheet_of("walk/table1_barriers")
+table2_heights = sheet_of("walk/table2_heights")
 
 PLACES = {
     1: [
@@ -94,9 +100,9 @@ def test_every_id_has_its_spec() -> None:
     assert len(ids) == 23
     single, compared = ids | {"walk/fig9_barriers_vgg11"}, {"walk/table1_barriers", "walk/table2_heights"}
     compared |= {"walk/table3_heights_tiny"}
-    assert single | compared <= set(available())
+    assert single | compared <= set(known())
     for figure_id in single | compared:
-        entry = spec(figure_id)
+        entry = sheet_of(figure_id)
         assert entry.probes == ("interp",)
         assert entry.compares == (figure_id in compared)
         assert entry.analysis == (("figure_updates",) if figure_id in ids else ())
@@ -599,8 +605,8 @@ def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     paths = written(make_walk(updates_per_epoch=60, noise=0.1), tmp_path)
     run, comparison = ({"pdf": tmp_path / f"{name}.pdf", "png": tmp_path / f"{name}.png"} for name in ("run", "many"))
     saved = render_instead_of_saving(monkeypatch)
-    plot_figure("walk/fig1_gd_vgg11", paths, settings=run_settings(), **run)
-    plot_comparison("walk/table3_heights_tiny", [paths], settings=[run_settings()], **comparison)
+    plot_figure(sheet_of("walk/fig1_gd_vgg11"), paths, settings=run_settings(), **run)
+    plot_comparison(sheet_of("walk/table3_heights_tiny"), [paths], settings=[run_settings()], **comparison)
     assert saved == [(run["pdf"], run["png"]), (comparison["pdf"], comparison["png"])]
 
 

@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import SGD, as_table, evaluation_table, hvp_table, noise, run_settings, trace_table
 
-from sgdline.figures import available, plot_comparison, plot_figure, spec, style, tables_by_run
-from sgdline.figures.walk import _noise, _roles, _schedules, _spectral
+from sgdline.figures import plot_comparison, plot_figure, tables_by_run
+from sgdline.figures.grammar import style
+from sgdline.papers.asked import known
 from sgdline.tables import kind_names, write_table
+
+_noise = sheet_of("noise")
+_roles = sheet_of("roles")
+_schedules = sheet_of("schedules")
+_spectral = sheet_of("spectral_norm")
 
 REPOSITORY = Path(__file__).parents[2]
 SPECTRAL = ("walk/fig3_spectral_vgg11", "walk/fig6_spectral_resnet56")
@@ -71,8 +77,8 @@ def column(table: pa.Table, name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("figure_id", [*SPECTRAL, *ROLES, *NOISE, *SCHEDULES])
 def test_every_id_has_a_spec_a_caption_and_a_place_in_the_manuals(figure_id: str) -> None:
-    assert figure_id in available()
-    entry = spec(figure_id)
+    assert figure_id in known()
+    entry = sheet_of(figure_id)
     assert entry.id == figure_id
     assert {*entry.tables, *entry.optional_tables} <= {*kind_names(), "hvp"}
     assert entry.compares == (figure_id not in SPECTRAL)
@@ -506,7 +512,7 @@ def test_optional_tables_go_to_the_runs_that_have_them(tmp_path: Path, monkeypat
     assert [sorted(own) for own in paths] == [["trace"], ["hvp", "trace"], ["trace"]]
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
     saved = render_instead_of_saving(monkeypatch)
-    plot_comparison(ROLES[0], paths, settings=[settings for _, settings in runs], pdf=pdf, png=png)
+    plot_comparison(sheet_of(ROLES[0]), paths, settings=[settings for _, settings in runs], pdf=pdf, png=png)
     assert saved == [(pdf, png)]
 
 
@@ -515,7 +521,7 @@ def test_a_spectral_sheet_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_table(paths["hvp"], "hvp", hvp_table([20.0, 10.0]), provenance={})
     write_table(paths["trace"], "trace", trace_table(), provenance={})
     saved = render_instead_of_saving(monkeypatch)
-    plot_figure(SPECTRAL[1], paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
+    plot_figure(sheet_of(SPECTRAL[1]), paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
     assert saved == [(tmp_path / "a.pdf", tmp_path / "a.png")]
     with pytest.raises(ValueError, match=r"must hold \['hvp', 'trace'\], got none for \['hvp'\]"):
         plot_figure(

@@ -8,11 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from drawn_figures import sheet_of
 
 from sgdline.config import ConfigError, resolve_config
 from sgdline.digests import entry_digest
 from sgdline.errors import SgdlineError
-from sgdline.figures import package_specs, plot_comparison, plot_figure, specs, tables_by_run
+from sgdline.figures import plot_comparison, plot_figure, tables_by_run
 from sgdline.tables import Kind, write_table
 from sgdline.workflow.jobs import Jobs
 from sgdline.workflow.runs import runs
@@ -105,7 +106,6 @@ def picture(heights, every):
     return figure
 """
 RUN = {"dataset": "d", "models": ["m"], "lr": [0.1], "batch_size": [64], "seed": [0], "steps": 20}
-FACTS = package_specs()
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,6 @@ def resolved(
             "toys": {"bowl": {"toy": "quadratic_descent", "figures": [toy]}},
             **changes,
         },
-        figures=FACTS,
     )
 
 
@@ -195,7 +194,7 @@ def test_jobs_of_a_figure_depend_on_its_tables_and_its_file(here: Path) -> None:
     config = resolved("walk/mine.py:Curve")
     with pytest.raises(ConfigError, match=r"run\[0\] must be a paper that the configuration draws, got walk"):
         resolved("walk/mine.py:Curve", run=["walk"])
-    jobs = Jobs(config, figures=specs(config), folder=ROOT / "workflow")
+    jobs = Jobs(config, folder=ROOT / "workflow")
     assert [file for file in jobs.figure_files() if file.endswith("png")] == [
         "out/figures/own/Curve/a_m_lr0.1_bs64_seed0.png",
         "out/figures/own/Curves/all.png",
@@ -224,10 +223,10 @@ def test_a_figure_reads_tables_of_ones_own_and_returns_a_picture(here: Path, mon
     write_table("Heights.arrow", heights, {"height": [1.0, 2.0]}, provenance={"code": ""})
     drawn: list[Any] = []
     monkeypatch.setattr("sgdline.figures._save", lambda figure, pdf, png: drawn.extend(figure.axes[0].lines))
-    monkeypatch.setattr("sgdline.figures.style.settle", lambda figure: None)
+    monkeypatch.setattr("sgdline.figures.grammar.style.settle", lambda figure: None)
     tables, settings = {"Heights": "Heights.arrow"}, {"probes": {"Heights": {"every": 5}}}
-    plot_figure("walk/mine.py:Curve", tables, settings=settings, pdf="a.pdf", png="a.png")
+    plot_figure(sheet_of("walk/mine.py:Curve"), tables, settings=settings, pdf="a.pdf", png="a.png")
     assert [(list(line.get_ydata()), line.get_label()) for line in drawn] == [([1.0, 2.0], "5")]
     by_run = tables_by_run("walk/mine.py:Curves", {"Heights": ["Heights.arrow"]})
     with pytest.raises(SgdlineError, match=r"draw of walk/mine.py:Curves must return a matplotlib Figure, got tuple\."):
-        plot_comparison("walk/mine.py:Curves", by_run, settings=[settings], pdf="a.pdf", png="a.png")
+        plot_comparison(sheet_of("walk/mine.py:Curves"), by_run, settings=[settings], pdf="a.pdf", png="a.png")

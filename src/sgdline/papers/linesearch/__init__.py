@@ -1,0 +1,1 @@
+"""The paper `linesearch`, see README."""

@@ -1,0 +1,1 @@
+"""The paper `walk`, see README."""
