@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -439,17 +439,20 @@ BROKEN = [
     ("datasets: {digits: {validation: 193}}", "experiments.digits.batch_size[0]", ["validation", "192 or 194"]),
     (experiment_overlay("{batch_size: [1]}"), "experiments.digits.batch_size[0]", ["batch_norm: eval"]),
     (experiment_overlay("{figures: [linesearch/fig3]}"), "experiments.digits.figures[0]", ["fig3_distance_matrix"]),
-    (experiment_overlay("{figures: [Fig 2]}"), "experiments.digits.figures[0]", ["id of a figure"]),
+    (experiment_overlay("{figures: [Fig 2]}"), "experiments.digits.figures[0]", ["name of a figure"]),
     (experiment_overlay("{figures: [unknown/xyz1]}"), "experiments.digits.figures[0]", ["Known figures: "]),
     (
         experiment_overlay("{figures: [walk/fig36_quadratic]}"),
         "experiments.digits.figures[0]",
-        ["which draws a toy", "toys: {a_name: {toy: quadratic_descent, figures: [walk/fig36_quadratic]}}"],
+        [
+            "which draws the toy quadratic_descent",
+            "toys: {a_name: {toy: quadratic_descent, figures: [walk/fig36_quadratic]}}",
+        ],
     ),
     (
         "comparisons: {a: {figure: walk/fig36_quadratic, experiments: [digits]}}",
         "comparisons.a.figure",
-        ["compares runs", "got 'walk/fig36_quadratic'"],
+        ["compares runs", "got walk/fig36_quadratic"],
     ),
     # toys
     ("run: [quadratc]", "run[0]", ["a toy or a paper", "Did you mean 'quadratic'?"]),
@@ -513,7 +516,7 @@ BROKEN = [
     (
         "toys: {quadratic: {figures: [linesearch/fig2_lines]}}",
         "toys.quadratic.figures[0]",
-        ["draws the toy quadratic_descent", "got 'linesearch/fig2_lines'"],
+        ["figure of the toy quadratic_descent", "got linesearch/fig2_lines"],
     ),
 ]
 JARGON = ["is not valid under", "^[", "is not of type", "additionalProperties", "Traceback", "<class '", "$ref"]
@@ -630,9 +633,41 @@ def test_figures_need_their_probes() -> None:
         resolve_config(config)
     assert len(caught.value.faults) == len(drawn)
     assert all("no probes.line in this experiment" in fault for fault in caught.value.faults)
-    more = replace(FIGURES["linesearch/fig2_lines"], probes=("line", "interp"))
-    with pytest.raises(ConfigError, match=r"no probes\.interp"):
-        resolve_config(DEFAULT, figures={**FIGURES, "linesearch/fig2_lines": more})
+    # A table that two probes make together, and one that an option of a probe keeps from being made.
+    block = config["experiments"]["digits"]
+    block |= {"figures": ["predicted_gains"], "probes": {"averages": {}}}
+    with pytest.raises(ConfigError, match=r"no probes\.spectrum"):
+        resolve_config(config)
+    block |= {"figures": ["emulated_batches"], "probes": {"line": {"sample_losses": False}}}
+    with pytest.raises(
+        ConfigError, match=r"got emulated_batches with probes\.line\.sample_losses: false. Set it to true"
+    ):
+        resolve_config(config)
+
+
+def test_figures_have_options() -> None:
+    config = copy.deepcopy(SINGLE)
+    block = config["experiments"]["digits"]
+    block["probes"] = {"line": {}, "interp": {}}
+    second = {"name": "trajectory", "place": 2, "called": "second"}
+    block["figures"] = ["trajectory", second]
+    assert resolve_config(config)["experiments"]["digits"]["figures"] == ["trajectory", {"title": None, **second}]
+    for figure, fault in (
+        ({"name": "trajectory", "place": 2}, r"must be called otherwise than trajectory, got trajectory: their pict"),
+        ({"name": "trajectory", "plase": 2}, r"plase is not a known key of trajectory. Did you mean 'place'"),
+        ({"name": "trajectory", "place": 0}, r"figures\[1\]\.place must be a whole number from 1 to 4, got 0"),
+        ({"name": "trajektory"}, r"figures\[1\]\.name must be one of"),
+        ({"place": 2}, r"figures\[1\]\.name is missing"),
+        (3, r"figures\[1\] must be the name of a figure, an id, paper/figure, an entry"),
+        ("trajektory", r"figures\[1\] must be the name of a figure, got 'trajektory'\. Did you mean 'trajectory'"),
+        (
+            "roles",
+            r"must be a figure of a single run, got roles, which compares runs\. Move it to the top level's comp",
+        ),
+    ):
+        block["figures"] = ["trajectory", figure]
+        with pytest.raises(ConfigError, match=fault):
+            resolve_config(config)
 
 
 PINS = [
@@ -672,7 +707,7 @@ def test_the_schema_knows_every_entry_of_a_plan() -> None:
 
 def test_eval_mode_takes_chunks_of_one_sample() -> None:
     config = merged(SINGLE, {"datasets": {"digits": {"train": 1023, "validation": 257}}})
-    config["experiments"]["digits"].update(batch_size=[1, 73], probes={"line": {"batch_norm": "eval"}})
+    config["experiments"]["digits"].update(batch_size=[1, 73], probes={"line": {"batch_norm": "eval"}}, figures=[])
     assert resolve_config(config)["experiments"]["digits"]["batch_size"] == [1, 73]
 
 
@@ -727,13 +762,12 @@ def test_a_paper_that_nothing_is_drawn_for_cannot_be_run() -> None:
 def test_a_paper_stands_for_all_that_its_figures_draw() -> None:
     changed = copy.deepcopy(DEFAULT) | {"run": ["digits", "sparse"]}
     changed["comparisons"] = {"a": {"figure": "sparse/ext_label_noise", "experiments": ["sparse_valley", "walk_gd"]}}
-    for block in changed["experiments"].values():
+    for name, block in changed["experiments"].items():
         block.pop("figures", None)
+        if name in ("sparse_valley", "walk_gd"):
+            block["probes"] = {"evaluation": {"every": 50}, "feat": {"every": 50}}
     changed["toys"] = {name: block for name, block in changed["toys"].items() if name in ("quadratic", "diagonal_gd")}
-    drawing = {
-        figure: replace(spec, probes=()) for figure, spec in FIGURES.items()
-    }  # of runs that measure nothing of it
-    resolved = resolve_config(changed, figures=drawing)
+    resolved = resolve_config(changed)
     experiments = [name for name in changed["experiments"] if name in ("sparse_valley", "walk_gd")]
     assert resolved["run"] == ["digits", *experiments, "diagonal_gd"]
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sgdline.figures.spec import FigureSpec
 
 from sgdline.config import ConfigError, resolve_config
 from sgdline.data import reading
@@ -266,7 +265,6 @@ def test_an_edit_of_a_source_is_seen_by_its_data_sets_only(entry: str, tmp_path:
     config = resolved({"source": entry, "train": 30, "test": 20})
     names = {"own": entry, "digits": "digits", "mnist": "mnist"}
     config["datasets"] = {name: {"source": source} for name, source in names.items()}
-    no_figures: dict[str, FigureSpec] = {}
     digest = Jobs(config, folder=ROOT / "workflow").preparing_code("prepare_dataset.py")
 
     class Wildcards:

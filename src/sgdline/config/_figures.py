@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, cast
 
 from sgdline.analysis.kinds.base import Analysis
@@ -224,18 +224,27 @@ class _Tables:
 
     def _probes_that_make(self, kind: str) -> Iterator[str]:
         """Yield the probes that, alone or two together, would make a kind of table."""
-        absent = [probe for probe in names("probe") if probe not in self.probes]
+        absent = {probe: list(_variants(_defaults(probe))) for probe in names("probe") if probe not in self.probes}
         for count in (1, 2):
             for added in combinations(absent, count):
-                if kind in self._made({**self.probes, **{probe: _defaults(probe) for probe in added}}):
-                    yield from added
+                for settings in product(*(absent[probe] for probe in added)):
+                    if kind in self._made({**self.probes, **dict(zip(added, settings, strict=True))}):
+                        yield from added
 
     def _options_that_make(self, kind: str) -> Iterator[tuple[str, bool]]:
         """Yield the options of probes, with their values, that keep a kind of table from being made."""
         for probe, block in self.probes.items():
-            for key, value in block.items():
-                if isinstance(value, bool) and kind in self._made({**self.probes, probe: {**block, key: not value}}):
-                    yield f"{probe}.{key}", value
+            for changed in _variants(block):
+                if kind in self._made({**self.probes, probe: changed}):
+                    yield from ((f"{probe}.{key}", block[key]) for key in block if changed[key] != block[key])
+
+
+def _variants(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the settings of a probe, as they are and with each of its switches the other way."""
+    yield block
+    for key, value in block.items():
+        if isinstance(value, bool):
+            yield {**block, key: not value}
 
 
 def _defaults(probe: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from sgdline.config import training_images
 from sgdline.declare.registry import declaration, label
-from sgdline.workflow.layout import RunKey, figure_folder
+from sgdline.papers.asked import asked
+from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import Config, experiment_of, runs, runs_of, starting_point, toys
 from sgdline.workflow.slices import toy_slice
 
@@ -49,11 +50,7 @@ def paper_runs(config: Config, paper: str) -> list[RunKey]:
     for block in config["comparisons"].values():
         for name in block["experiments"]:
             drawn[name].append(block["figure"])
-    of_paper = {
-        name
-        for name, figures in drawn.items()
-        if any(figure_folder(figure).startswith(f"{paper}/") for figure in figures)
-    }
+    of_paper = {name for name, figures in drawn.items() if any(asked(figure).is_of == paper for figure in figures)}
     return [run for run in runs(config) if run.experiment in of_paper]
 
 
