@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from sgdline.declare.registry import Declared, are_texts
 from sgdline.declare.vocabulary import MaxLen, MinLen, OfKind, Pattern, Unique, Words
@@ -73,6 +73,16 @@ class Sheet(Figure):
     def heading(self) -> str:
         """Return the title: that of the options, or else the first line of the docstring."""
         return self.title or inspect.cleandoc(type(self).__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelSheet(Sheet):
+    """A figure of panels, drawn at the size that it has in print."""
+
+    width: Literal["page", "column"] = "page"
+    """Its width: `page`, 7 inches; `column`, 3.4 inches, its panels below one another."""
+    panel: Annotated[str, MinLen(1)] | None = None
+    """The one panel to draw, by its name; `null`: all of them."""
 
 
 # How a configuration names a figure: by its kind, by an id of a paper, by an entry, or with options.

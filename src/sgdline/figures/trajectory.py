@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.declare.vocabulary import Ge, Le
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-_NOTE_WIDTH = 120
 _ORDINALS = ("first", "second", "third", "fourth")
 # The loss panel is linear, as the paper's. Its top leaves out the highest twentieth of the losses where all of them
 # would need so many times the room of the rest: a leap at the start would flatten every valley. The floor stays.
@@ -139,7 +140,7 @@ def curvature_note(hvp: pa.Table, trace: pa.Table, *, first: int, last: int) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trajectory(Sheet):
+class Trajectory(PanelSheet):
     """Loss between consecutive iterates."""
 
     reads: ClassVar[tuple[str, ...]] = ("intervals", "trace")
@@ -160,27 +161,32 @@ class Trajectory(Sheet):
         """
         updates = settings["analysis"]["figure_updates"]
         stretch = choose_stretch(tables["intervals"], tables["trace"], place=self.place, updates=updates)
-        footer = style.describe_run(tables, settings)
+        footer = style.run_facts(tables, settings)
         if stretch is None:
-            figure = style.new_figure(self.heading(), footer=footer, width=10.0, height=3.4)
             count = len(np.unique(_epochs(tables["intervals"])))
             words = (
                 f"no {_ORDINALS[self.place - 1]} epoch was measured, only {count}"
                 if count
                 else "no update was measured"
             )
-            style.say(figure.subplots(), style.absence(words, tables))
-            return figure
-        title = f"{self.heading()}: {stretch.words()}"
-        entries = 2 + bool(_flags(stretch.intervals, "barrier").any()) + (style.divergence_step(tables) is not None)
-        figure = style.new_figure(title, footer=footer, width=10.0, height=9.0, legend_entries=entries)
-        panels: list[Axes] = list(figure.subplots(3, 1, height_ratios=[2.3, 1.0, 1.0]))
-        _draw_losses(panels[0], stretch, tables)
-        _draw_cosines(panels[1], stretch, tables)
-        _draw_distances(panels[2], stretch, tables)
-        panels[2].set_xlabel(r"update $t + \alpha$")
-        style.shared_legend(figure, panels)
-        return figure
+            return draw_sheet(self, [Panel("loss", "", partial(_nothing, words, tables))], footer=footer)
+        panels = [
+            Panel(
+                "loss",
+                r"full-batch loss on the way from $\theta_t$ to $\theta_{t+1}$",
+                partial(_draw_losses, stretch, tables),
+                height=3.0,
+            ),
+            Panel(
+                "cosine", "cosine of consecutive gradients, at the second one", partial(_draw_cosines, stretch, tables)
+            ),
+            Panel("distance", "distance from the initialisation", partial(_draw_distances, stretch, tables)),
+        ]
+        return draw_sheet(self, panels, footer=footer, heading=f"{self.heading()}: {stretch.words()}", share_x=True)
+
+
+def _nothing(words: str, tables: Mapping[str, pa.Table], _: Axes) -> Sequence[str]:
+    raise NoDataError(words, tables)
 
 
 def _epochs(table: pa.Table) -> npt.NDArray[np.int64]:
@@ -193,7 +199,7 @@ def _flags(intervals: pa.Table, name: str) -> npt.NDArray[np.bool_]:
     return np.asarray(style.numbers(intervals, name) == 1.0, dtype=np.bool_)
 
 
-def _frame(panel: Axes, stretch: Stretch, tables: Mapping[str, pa.Table]) -> None:
+def _frame(stretch: Stretch, tables: Mapping[str, pa.Table], panel: Axes) -> None:
     """Set the x axis that all panels share, with a grey line at every iterate."""
     from matplotlib.ticker import MaxNLocator
 
@@ -206,18 +212,16 @@ def _frame(panel: Axes, stretch: Stretch, tables: Mapping[str, pa.Table]) -> Non
     diverged = style.divergence_step(tables)
     if diverged is not None and stretch.first <= diverged <= stretch.last + 1:
         panel.axvline(diverged, color="#B2182B", linestyle=":", linewidth=1.3, label="run diverged")
+    panel.set_xlabel(r"update $t + \alpha$")
 
 
-def _draw_losses(panel: Axes, stretch: Stretch, tables: Mapping[str, pa.Table]) -> None:
+def _draw_losses(stretch: Stretch, tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
     shown = stretch.intervals
-    text = r"(a) full-batch loss on the way from $\theta_t$ to $\theta_{t+1}$"
     panel.set_ylabel("training loss (nats)")
-    _frame(panel, stretch, tables)
+    _frame(stretch, tables, panel)
     places, losses = loss_curve(shown)
     if not np.isfinite(losses[1:] + losses[:-1]).any():  # a single one makes no line
-        style.title(panel, text, _loss_notes(stretch), width=_NOTE_WIDTH)
-        style.say(panel, style.absence("no two losses in a row are finite", tables))
-        return
+        raise NoDataError("no two losses in a row are finite", tables, notes=_loss_notes(stretch))
     panel.plot(places, losses, **style.look("full_batch", linewidth=1.3), label="full-batch loss, interpolated")
     steps = style.numbers(shown, "step")
     inside = _flags(shown, "interior_minimum")
@@ -241,7 +245,7 @@ def _draw_losses(panel: Axes, stretch: Stretch, tables: Mapping[str, pa.Table]) 
         notes += ["barriers beyond the y range stand on its edge"] if (y > limits[1]).any() else []
     if _draw_close_up(panel, stretch, limits):
         notes.append("inset: the last intervals, enlarged")
-    style.title(panel, text, notes, width=_NOTE_WIDTH)
+    return notes
 
 
 def _barrier_top(interval: pa.Table) -> tuple[float, float]:
@@ -342,37 +346,31 @@ def _of_trace(stretch: Stretch, trace: pa.Table, name: str, *, after: int) -> tu
     return steps[here], np.where(np.isfinite(values), values, np.nan)[here]
 
 
-def _draw_cosines(panel: Axes, stretch: Stretch, tables: Mapping[str, pa.Table]) -> None:
-    text = "(b) cosine of consecutive gradients, at the second one"
+def _draw_cosines(stretch: Stretch, tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
     panel.set_ylabel(r"$\cos(g_{t-1}, g_t)$")
-    _frame(panel, stretch, tables)
+    _frame(stretch, tables, panel)
     steps, cosines = _of_trace(stretch, tables["trace"], "gradient_cosine", after=0)
     notes = []
     if "hvp" in tables:
         notes = curvature_note(tables["hvp"], tables["trace"], first=stretch.first, last=stretch.last)
     finite = cosines[np.isfinite(cosines)]
     if not finite.size:
-        style.title(panel, text, notes, width=_NOTE_WIDTH)
-        style.say(panel, style.absence("no cosine is known", tables))
-        return
+        raise NoDataError("no cosine is known", tables, notes=notes)
     # The same range on every sheet: how negative the cosines are is what the sheets are compared for.
     panel.set_ylim(-1.08, 1.08)
     panel.axhline(0.0, color="#888888", linewidth=0.8, zorder=0.8)
     panel.plot(steps, cosines, **style.look("measured", linewidth=1.1), marker="o", markersize=2.8)
     mean = float(finite.mean())
     own = f"mean {mean:+.2f}, lowest {finite.min():+.2f}".replace("-", "\N{MINUS SIGN}")
-    style.title(panel, text, [own, *notes], width=_NOTE_WIDTH)
+    return [own, *notes]
 
 
-def _draw_distances(panel: Axes, stretch: Stretch, tables: Mapping[str, pa.Table]) -> None:
-    text = "(c) distance from the initialisation"
+def _draw_distances(stretch: Stretch, tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
     panel.set_ylabel(r"$\Vert\theta_t - \theta_0\Vert$")
-    _frame(panel, stretch, tables)
+    _frame(stretch, tables, panel)
     steps, distances = _of_trace(stretch, tables["trace"], "distance_from_start", after=1)
     finite = distances[np.isfinite(distances)]
     if not finite.size:
-        style.title(panel, text)
-        style.say(panel, style.absence("no distance is known", tables))
-        return
+        raise NoDataError("no distance is known", tables)
     panel.plot(steps, distances, **style.look("reference", linestyle="-"), marker="o", markersize=2.8)
-    style.title(panel, text, [f"{finite[0]:.3g} at the first, {finite[-1]:.3g} at the last iterate shown"])
+    return [f"{finite[0]:.3g} at the first, {finite[-1]:.3g} at the last iterate shown"]

@@ -263,6 +263,19 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
     return ["  ·  ".join(run), "  ·  ".join(measured)]
 
 
+def run_facts(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> list[str]:
+    """Return the facts of a run's footer, the most important first: what diverged, what was measured, which run it is.
+
+    Args:
+        tables: The tables of the figure; what the probe noted in their metadata goes before the settings.
+        settings: As in `sgdline.figures.plot_figure`.
+    """
+    run, measured = (line.split("  ·  ") for line in describe_run(tables, settings))
+    experiment, *rest = run
+    lost = [fact for fact in measured if fact.startswith("THE RUN")]
+    return [*lost, *rest, *(fact for fact in measured if fact not in lost), experiment]
+
+
 def lr_text(settings: Mapping[str, Any]) -> str:
     """Return a run's learning rate as its config gives it, as a multiple of 1/lambda_max where it is one."""
     return f"{settings['lr']}{lr_unit(settings)}"
