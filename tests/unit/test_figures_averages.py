@@ -16,7 +16,7 @@ from walk_runs import as_table, run_settings, trace_table
 
 from sgdline.figures import _continuations, plot_comparison
 from sgdline.figures._continuations import ITERATE, Kind
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import Figure as Sheet
 from sgdline.figures.grammar import style
 from sgdline.tables import write_table
 

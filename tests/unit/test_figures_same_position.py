@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from sgdline.analysis.power_law import fit_power_law
 from sgdline.figures import own_direction as own_direction_figure
 from sgdline.figures import plot_figure
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import Figure as Sheet
 from sgdline.figures.grammar import style
 from sgdline.tables import kind_of, write_table
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from walk_tables import ALPHAS, FACTS, Tables, as_table, epoch_rows, make_walk, measured_row
 
 from sgdline.figures import _pooled, _table, plot_comparison, plot_figure, trajectory
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import Figure as Sheet
 from sgdline.figures.grammar import style
 from sgdline.tables import write_table
 

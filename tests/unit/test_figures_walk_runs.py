@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from walk_runs import SGD, as_table, evaluation_table, hvp_table, noise, run_settings, trace_table
 
 from sgdline.figures import plot_comparison, plot_figure, tables_by_run
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import Figure as Sheet
 from sgdline.figures.grammar import style
 from sgdline.tables import write_table
 
