@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -15,9 +16,9 @@ from sgdline.figures.grammar.powers import plain_powers
 from sgdline.papers.asked import asked
 
 
-def sheet_of(name: str) -> Sheet:
-    """Return the figure of a kind, an id or an entry."""
-    return asked(name).figure
+def sheet_of(name: str, **options: Any) -> Sheet:
+    """Return the figure of a kind, an id or an entry; an id takes no options."""
+    return asked({"name": name, **options} if options else name).figure
 
 
 def render(figure: Figure) -> Figure:

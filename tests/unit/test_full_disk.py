@@ -137,7 +137,7 @@ def test_pictures_come_both_or_not_at_all(tmp_path: Path, capsys: pytest.Capture
 
     def draw() -> None:
         tables = {"quadratic_descent": tmp_path / "toy.arrow"}
-        plot_figure(sheet_of("walk/fig36_quadratic"), tables, settings=settings, pdf=pdf, png=png)
+        plot_figure(sheet_of("quadratic_descent"), tables, settings=settings, pdf=pdf, png=png)
 
     sentence = ended(draw, log=tmp_path / "rule.log", size=4096, capsys=capsys)
     gc.collect()
