@@ -334,4 +334,6 @@ def _draws_other(figure: Asked, wanted: str) -> str:
         ),
     }[drawn.subject]
     own = f", or {change}" if is_entry(name) else ""
-    return f"must be {rule}, got {name}, which {what}. Move it to {place}{own}."
+    fitting = [] if wanted in ("run", "comparison") else [other for other in known() if _draws(asked(other), wanted)]
+    others = f" Figures of that toy: {', '.join(fitting)}." if fitting else ""
+    return f"must be {rule}, got {name}, which {what}. Move it to {place}{own}.{others}"
