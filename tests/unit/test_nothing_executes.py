@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PICKLES = "src/sgdline/data/restricted_pickles.py"
 IMPORTERS = {
     "src/sgdline/declare/registry.py",
-    "src/sgdline/figures/__init__.py",
+    "src/sgdline/papers/base.py",
     "src/sgdline/probes/planning.py",
     "src/sgdline/tables/kind.py",
 }

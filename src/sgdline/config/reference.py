@@ -59,10 +59,13 @@ def _figure_rows(subject: str) -> str:
             continue
         said = inspect.cleandoc(type(figure).__doc__ or "").partition("\n")[0].rstrip(".")
         read = [f"`{kind}`" for kind in ([figure.toy] if figure.toy else figure.reads) if kind != "trace"]
-        own = [f"`{option.key}`" for option in options_of(type(figure)) if option.key not in common]
-        rows.append(f"| `{name}` | {said} | {', '.join(read) or '`trace`'} | {', '.join(own) or '-'} |")
+        own = [option for option in options_of(type(figure)) if option.key not in common]
+        options = [f"`{option.key}` ({option.default}): {option.meaning.rstrip('.')}" for option in own]
+        rows.append(f"| `{name}` | {said} | {', '.join(read) or '`trace`'} | {'; '.join(options) or '-'} |")
     reads = "toy" if subject == "toy" else "reads"
-    return "\n".join([f"| name | shows | {reads} | options of its own |", "|---|---|---|---|", *rows])
+    return "\n".join(
+        [f"| name | shows | {reads} | options of its own (default): meaning |", "|---|---|---|---|", *rows]
+    )
 
 
 def describe(name: str | None) -> str:
