@@ -1,0 +1,1 @@
+"""A Walk with SGD (arXiv 1802.08770)."""
