@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sgdline.analysis.claims import sparse, sparse_relu
 from warm_python import warm_server
 from workflow_copy import ROOT, Workflow
 
-from sgdline.analysis.claims import sparse, sparse_relu
 from sgdline.tables import provenance, read_table
 
 Planned = Callable[..., dict[str, int]]

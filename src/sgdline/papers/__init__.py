@@ -1,9 +1,10 @@
 """Papers, found by their folders.
 
-A paper is a folder `papers/<paper>/`. What it claims is in `claims.py`: `CLAIMS`, a tuple of `sgdline.claims.base.Claim`,
-and `OF_EVERY_RUN = True` if they are judged on every run that makes their tables, drawn by the paper's figures or not.
-Beside it may be `summary.py` with `SUMMARY`, tables of runs for the paper's page, and `published.py` with `PUBLISHED`,
-the paper's own numbers (`sgdline.claims.judging.summary`).
+A paper is a folder `papers/<paper>/`. What it claims is in `claims.py`: `CLAIMS`, a tuple of
+`sgdline.claims.base.Claim`. They are judged on the runs that figures of the paper draw; on every run that makes their
+tables if the paper has no figures, or says `OF_EVERY_RUN = True`. Beside it may be `summary.py` with `SUMMARY`, tables
+of runs for the paper's page, and `published.py` with `PUBLISHED`, the paper's own numbers; their forms are in
+`sgdline.claims.judging.summary`.
 
 Reading a paper imports neither torch nor scipy, so that a workflow can ask for all of them at its start.
 """

@@ -186,7 +186,7 @@ def _seed_table(entries: Sequence[Entry], judged: Judged) -> list[str]:
 
 def _diverged(runs: Sequence[MeasuredRun]) -> list[str]:
     bad = [
-        f"{run.key.model} lr {run.key.lr:g} batch size {run.key.batch_size} seed {run.key.seed} (step {run.diverged_at})"
+        "{} lr {} batch size {} seed {}".format(*run_cells(run.key)) + f" (step {run.diverged_at})"
         for run in runs
         if run.diverged
     ]
@@ -196,6 +196,7 @@ def _diverged(runs: Sequence[MeasuredRun]) -> list[str]:
 def _statements(judged: Judged) -> Iterable[str]:
     """Return one line per claim that says how it is measured."""
     return dict.fromkeys(
-        f"- {sentence(claim.meaning)} ({claim.name}): {claim.number}, {claim.relation} {threshold_text(claim.threshold)}."
+        f"- {sentence(claim.meaning)} ({claim.name}): {claim.number}, "
+        f"{claim.relation} {threshold_text(claim.threshold)}."
         for claim in judged.claims
     )

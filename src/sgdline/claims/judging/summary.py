@@ -21,7 +21,8 @@ class Published:
         value: The number, in the unit that `quantity` names.
         setting: Network, data set and step sizes that it belongs to.
         series: Which of several in this setting: a strategy, an epoch, a length of the large-step phase.
-        evidence: How we know it, see papers.md: text, plot, code (printed by the released code) or doubt.
+        evidence: How we know it, see papers.md: text, plot, code (printed by the released code),
+            small (a probe of ours).
         where: Figure or table of the paper.
         claim: Short name of the claim whose number it is; empty for others.
         derived: Whether it was computed from numbers of the paper, by the claim's definition.
@@ -32,7 +33,7 @@ class Published:
     value: float
     setting: str
     series: str = ""
-    evidence: Literal["text", "plot", "code", "doubt"]
+    evidence: Literal["text", "plot", "code", "small"]
     where: str
     claim: str = ""
     derived: bool = False

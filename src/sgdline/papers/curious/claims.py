@@ -240,7 +240,10 @@ def two_points_halve_the_rate(family: Runs) -> Value:
 
 
 def schedules_do_what_averages_do(family: Runs) -> Value:
-    """Return the largest difference in training loss of a schedule's last iterate from its average, over its gain (F7)."""
+    """Return the largest difference in training loss of a schedule's last iterate from its average (F7).
+
+    It is taken over the average's own gain.
+    """
     base, scheduled = family[0], _scheduled(family)
     iterate, gaps = _at_end(base, None), []
     for run, schedule in scheduled:

@@ -67,8 +67,8 @@ def strategy_order(run: MeasuredRun) -> Value:
     """Return min(FBPAL, best) - direction batch of the accumulated improvements, over that of the optimum.
 
     Improvements are accumulated over the lines on which all of these have a value, at least 90 % of those that could be
-    measured. Best is, in hindsight, the largest of the learning rates that the analysis compares and, for plain SGD with
-    a constant rate, the run's own. That the optimum gains most holds by construction.
+    measured. Best is, in hindsight, the largest of the learning rates that the analysis compares and, for plain SGD
+    with a constant rate, the run's own. That the optimum gains most holds by construction.
     """
     return _gap(run, lambda total, upper: upper - total["direction_batch_minimum"], beside=())
 

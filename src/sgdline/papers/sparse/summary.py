@@ -63,8 +63,8 @@ def _run(run: MeasuredRun) -> Iterable[Sequence[str]]:
 SUMMARY = Summary(
     title="Large step sizes and sparse features",
     reads=("trace", "evaluation", "feat"),
-    note="Values at the end, medians over the chains that have not diverged. Claims are about unchanged starts, seed by "
-    "seed; chains are as chaotic as the paper's, so one seed says little.",
+    note="Values at the end, medians over the chains that have not diverged. Claims are about unchanged starts, seed "
+    "by seed; chains are as chaotic as the paper's, so one seed says little.",
     tables=(
         RunTable(
             title="Runs",
