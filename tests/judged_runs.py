@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from sgdline import papers
 from sgdline.claims.judging.job import Asked, AskedRun, AskedToy, judge_claims
 from sgdline.claims.judging.measured import MeasuredRun, RunSettings, Tables
 from sgdline.claims.judging.verdicts import Entry, JudgedClaim, judge_all
 from sgdline.declare.build import build
+from sgdline.papers import claimed
 from sgdline.tables import kind_of
 
 SETTINGS: dict[str, Any] = {
@@ -72,7 +72,7 @@ def changed(run: MeasuredRun, tables: Mapping[str, pa.Table] | None = None, **ch
 
 def judged(paper: str, runs: Sequence[MeasuredRun]) -> list[Entry]:
     """Return what a paper claims of runs."""
-    return judge_all(papers.judged(paper).claims, runs, paper=paper)
+    return judge_all(claimed.judged(paper).claims, runs, paper=paper)
 
 
 def by_name(entries: Sequence[Entry]) -> dict[str, JudgedClaim]:
@@ -109,7 +109,7 @@ def judged_files(
         toys=tuple(AskedToy(**toy) for toy, _ in toys),
     )
     judge_claims(
-        papers.judged(paper),
+        claimed.judged(paper),
         asked,
         [*(path for _, files in runs for path in files.values()), *(path for _, path in toys)],
         claims_output=folder / "claims.csv",

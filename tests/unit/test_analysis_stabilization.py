@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sgdline import papers
 from sgdline.analysis.stabilization import stabilisation
 from sgdline.claims.judging.measured import MeasuredToy, Tables
 from sgdline.claims.judging.verdicts import JudgedClaim, judge_all
+from sgdline.papers import claimed
 from sgdline.papers.sparse.claims import DIAGONAL_CLAIMS
 from sgdline.toys.diagonal_networks.options import DiagonalNetworksOptions
 from sgdline.toys.diagonal_networks.table import DIAGONAL_NETWORKS
@@ -119,7 +119,7 @@ def claims_of(table: pa.Table) -> dict[int, tuple[JudgedClaim, ...]]:
         options=DiagonalNetworksOptions(updates=1000),
         tables=Tables({"diagonal_networks": table}),
     )
-    entries = judge_all(papers.judged("sparse").claims, [], [toy], paper="sparse")
+    entries = judge_all(claimed.judged("sparse").claims, [], [toy], paper="sparse")
     return {entry.key.seed: entry.claims for entry in entries}
 
 

@@ -10,7 +10,6 @@ import pytest
 from judged_runs import a_run, claim_of, judged_files, of_columns
 from line_tables import write_line_table
 
-from sgdline import papers
 from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies
@@ -18,9 +17,10 @@ from sgdline.claims.base import Value
 from sgdline.claims.judging.pages import CLAIM_COLUMNS, POOLED_COLUMNS, join_claims, join_pages
 from sgdline.claims.judging.verdicts import judge, pool
 from sgdline.errors import SgdlineError
+from sgdline.papers import claimed
 from sgdline.tables import kind_of, read_table, write_table
 
-CLAIMS = {claim.name: claim for claim in papers.judged("linesearch").claims}
+CLAIMS = {claim.name: claim for claim in claimed.judged("linesearch").claims}
 
 
 def claimed(name, value, observations):

@@ -12,11 +12,11 @@ import torch
 import yaml
 from declared import default_settings, toy_of
 
-from sgdline import papers
 from sgdline.claims.judging.measured import MeasuredToy, Tables
 from sgdline.claims.judging.verdicts import JudgedClaim, judge_all
 from sgdline.config import ConfigError, resolve_config
 from sgdline.declare.build import build, build_thing
+from sgdline.papers import claimed
 from sgdline.papers.sparse.claims import RELU_CLAIMS
 from sgdline.tables import read_table
 from sgdline.tables.kind import kind_of
@@ -349,7 +349,7 @@ def claims_of(table: Any, runs: Sequence[Mapping[str, Any]]) -> list[JudgedClaim
     options = build(TeacherStudentOptions, {"runs": runs, "log10_iterations": 3.0})
     tables = Tables({"teacher_student": table})
     toy = MeasuredToy(name="toy", kind="teacher_student", options=options, tables=tables)
-    entries = judge_all(papers.judged("sparse").claims, [], [toy], paper="sparse")
+    entries = judge_all(claimed.judged("sparse").claims, [], [toy], paper="sparse")
     return [claim for entry in entries for claim in entry.claims]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sgdline import digests, papers
+from sgdline import digests
 from sgdline.claims.judging.job import Asked
 from sgdline.config import ConfigError, resolve_config
 from sgdline.declare.build import build
@@ -470,7 +470,9 @@ def test_a_judgement_depends_on_its_own_papers_code() -> None:
     asked = asking()
     code = asked.judging_code("judge.py")
     assert code(wildcards(judged="walk")) != code(wildcards(judged="linesearch"))
-    assert asked.judgements["walk"].code == tuple(f"sgdline.papers.walk.{part}" for part in papers._PARTS)
+    assert asked.judgements["walk"].code == tuple(
+        f"sgdline.papers.walk.{part}" for part in ("claims", "summary", "published")
+    )
 
 
 # --- wildcards --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,8 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     both["experiments"] |= yaml.safe_load(PLAIN)["experiments"]
     workflow.folder.joinpath("both.yaml").write_text(yaml.safe_dump(both))
     jobs = workflow.planned("all_figures", "all_tables", "--configfile", "both.yaml")
-    assert {jobs[rule] for rule in ("prepare_dataset", "train_run", "judge_claim", "simulate_toy")} == {1}
+    assert {jobs[rule] for rule in ("prepare_dataset", "train_run", "simulate_toy")} == {1}
+    assert jobs["judge"] == 2  # the claim of one's own, and linesearch, which has a run more
     workflow.snakemake("all_figures", "all_tables", "--cores", "2", "--configfile", "both.yaml")
     return workflow
 
@@ -106,6 +108,52 @@ def test_things_by_entry_do_what_they_say(grown: Workflow) -> None:
     losses = np.array(trace["batch_loss"])
     assert float(claims[0]["value"]) == pytest.approx(losses[-4:].mean() / losses[:4].mean())
     assert claims[0]["verdict"] == ("holds" if losses[-4:].mean() < losses[:4].mean() else "fails")
+
+
+PAPER = '''
+"""A paper of one claim."""
+
+from sgdline.claims.base import Claim, EachRun, Value
+
+
+def last_loss(run):
+    return Value(run.tables["trace"]["batch_loss"][-1].as_py(), run.settings.steps, "no update")
+
+
+CLAIMS = (
+    Claim(
+        name="L1",
+        number="the last batch loss",
+        meaning="the loss becomes small",
+        relation="<",
+        threshold=0.1,
+        about=EachRun(reads=("trace",)),
+        value=last_loss,
+    ),
+)
+'''
+
+
+def test_a_paper_is_a_folder(grown: Workflow) -> None:
+    asked = ("all_tables", "--configfile", "both.yaml")
+    folder = grown.folder / "src/sgdline/papers/last_loss"
+    folder.mkdir()
+    folder.joinpath("claims.py").write_text(PAPER)
+    try:
+        assert grown.planned(*asked) == {"judge": 1, "gather_claims": 1, "all_tables": 1}
+        grown.snakemake(*asked, "--cores", "1")
+        with grown.folder.joinpath("results/own/tables/claims.csv").open() as file:
+            claims = [row for row in csv.DictReader(file) if row["paper"] == "last_loss"]
+        assert [(row["experiment"], row["claim"]) for row in claims] == [("own", "L1"), ("plain", "L1")]
+        for row in claims:
+            [run] = grown.folder.joinpath("results/own", row["experiment"]).iterdir()
+            assert float(row["value"]) == tables(run)["trace.arrow"]["batch_loss"][-1].as_py()
+        assert "The loss becomes small (L1)" in grown.folder.joinpath("results/own/tables/summary.md").read_text()
+        folder.joinpath("claims.py").write_text(PAPER.replace("0.1,", "0.2,"))
+        assert grown.planned(*asked) == {"judge": 1, "gather_claims": 1, "all_tables": 1}
+    finally:
+        shutil.rmtree(folder)
+    grown.snakemake(*asked, "--cores", "1")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -56,25 +56,22 @@ def toy_facts(config: Config, toy: str) -> dict[str, Any]:
     return {"name": toy, "kind": config["toys"][toy]["toy"], "settings": toy_slice(config, toy)}
 
 
-def judgements(config: Config, *, figures: Iterable[str], made: Made) -> dict[str, Judgement]:
+def judgements(config: Config, *, drawing: Collection[str], made: Made) -> dict[str, Judgement]:
     """Return what is judged, by name: papers that a run or a toy serves, then claims about experiments that run.
 
     Args:
         config: A checked configuration.
-        figures: Ids of all figures.
+        drawing: Papers that have figures; another one cannot say by them which runs are its own.
         made: From an experiment to the kinds of tables of its runs beside the trace.
     """
     # Imported lazily: papers import numpy, which many callers of this module do without.
-    from sgdline.papers import judged, modules, papers
+    from sgdline.papers import claimed
 
     found = []
-    drawing = {figure_folder(figure).partition("/")[0] for figure in figures}
-    for paper in papers():
-        claims = judged(paper)
-        # A paper without figures cannot say by them which runs are its own.
-        everywhere = claims.of_every_run or paper not in drawing
-        among = runs(config) if everywhere else drawn_runs(config, paper)
-        judgement = _of_paper(config, claims, among, code=tuple(modules(paper)), made=made)
+    for paper in claimed.papers():
+        claims = claimed.judged(paper)
+        among = runs(config) if claims.of_every_run or paper not in drawing else drawn_runs(config, paper)
+        judgement = _of_paper(config, claims, among, code=tuple(claimed.modules(paper)), made=made)
         found += [judgement] if judgement is not None else []
     running = set(config["run"])
     for name, block in config["claims"].items():

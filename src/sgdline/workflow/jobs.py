@@ -349,7 +349,8 @@ class Jobs:
     @cached_property
     def judgements(self) -> Mapping[str, claims.Judgement]:
         """What is judged, by the wildcard `judged`."""
-        return claims.judgements(self.config, figures=self.figures, made=self._kinds_made)
+        drawing = {figure.partition("/")[0] for figure in self._by_folder}
+        return claims.judgements(self.config, drawing=drawing, made=self._kinds_made)
 
     def judged(self, wildcards: Wildcards) -> dict[str, Any]:
         """Return what the judgement of claims depends on, beside tables and code."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgdline import papers
 from sgdline.claims.judging.measured import MeasuredRun, MeasuredToy, RunSettings, Tables
 from sgdline.claims.judging.pages import page, write_claims
 from sgdline.claims.judging.summary import Judged, Summary
@@ -15,6 +14,7 @@ from sgdline.claims.judging.verdicts import judge_all
 from sgdline.declare.build import build, build_thing
 from sgdline.declare.registry import declaration, label
 from sgdline.markdown import sentence
+from sgdline.papers import claimed
 from sgdline.runtime import write_text
 
 
@@ -58,7 +58,7 @@ class Asked:
             name: Of the paper.
         """
         if self.claim is None:
-            return papers.judged(name)
+            return claimed.judged(name)
         options: Any = build(declaration("claim", self.claim), self.settings or {})
         claim = options.claim(label(self.claim))
         return Judged(name="own", claims=(claim,), summary=Summary(title=sentence(claim.meaning)))

@@ -1,1 +1,1 @@
-"""Empirically explaining SGD from a line search perspective (arXiv 2103.17132)."""
+"""The paper `linesearch`, see README."""

@@ -1,1 +1,1 @@
-"""SGD with large step sizes learns sparse features (arXiv 2210.05337)."""
+"""The paper `sparse`, see README."""

@@ -1,1 +1,1 @@
-"""A Walk with SGD (arXiv 1802.08770)."""
+"""The paper `walk`, see README."""
