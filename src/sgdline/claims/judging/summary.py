@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sgdline.claims.base import Claim
 
@@ -99,7 +99,7 @@ class Judged:
     """
 
     name: str
-    claims: tuple[Claim, ...]  # type: ignore[type-arg]  # each is about something else
+    claims: tuple[Claim[Any], ...]
     of_every_run: bool = False
     summary: Summary
     published: tuple[Published, ...] = ()
