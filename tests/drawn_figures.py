@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 import sgdline.figures
-from sgdline.figures import style
-from sgdline.figures.powers import plain_powers
+from sgdline.figures.base import Figure as Sheet
+from sgdline.figures.grammar import style
+from sgdline.figures.grammar.powers import plain_powers
+from sgdline.papers.asked import asked
+
+
+def sheet_of(name: str, **options: Any) -> Sheet:
+    """Return the figure of a kind, an id or an entry; an id takes no options."""
+    return asked({"name": name, **options} if options else name).figure
 
 
 def render(figure: Figure) -> Figure:

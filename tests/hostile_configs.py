@@ -29,7 +29,7 @@ from sgdline.data.prepare import prepare_dataset
 from sgdline.declare.build import build, build_thing
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.figures import available, spec
+from sgdline.papers.asked import known
 from sgdline.probes.settings import ProbeSettings
 from sgdline.train.loop import Trainer
 from sgdline.train.settings import TrainingSettings
@@ -41,7 +41,7 @@ from sgdline.workflow.slices import analysis_slice, dataset_slice, plan_slice, p
 
 ROOT = Path(__file__).parents[1]
 FILES = [None, *sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")]
-FIGURES = {figure: spec(figure) for figure in available()}
+FIGURES = {figure: figure(figure) for figure in known()}
 
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
 
@@ -253,7 +253,7 @@ class Targets:
     """What the rules of the workflow ask for while Snakemake plans, for one configuration."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._jobs = Jobs(config, figures=FIGURES, folder=ROOT / "workflow")
+        self._jobs = Jobs(config, folder=ROOT / "workflow")
         self._constraints = wildcard_constraints(config)
 
     def files(self) -> list[str]:

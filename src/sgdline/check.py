@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sgdline import config as settings
-from sgdline import figures
 from sgdline.errors import SgdlineError
 from sgdline.workflow.runs import runs as runs_named
 from sgdline.workflow.runs import toys as toys_named
@@ -37,7 +36,7 @@ def check_configuration(overlays: Iterable[str | Path]) -> str:
             "The configuration must be plain YAML, got a template (__use_yte__: true), which only Snakemake runs. "
             "Remove that line, or check with snakemake --dry-run."
         )
-    config = settings.resolve_config(files.merged, files=files, figures=figures.package_specs())
+    config = settings.resolve_config(files.merged, files=files)
     runs, toys = runs_named(config), toys_named(config)
     experiments = {run.experiment for run in runs}
     updates = sum(config["experiments"][run.experiment]["steps"] for run in runs)

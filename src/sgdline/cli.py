@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_check(commands)
     _add_describe(commands)
+    _add_papers(commands)
     return parser
 
 
@@ -111,6 +112,16 @@ def _add_describe(commands: Commands) -> None:
     describe.set_defaults(command_function=_describe, fault_status=1)
 
 
+def _add_papers(commands: Commands) -> None:
+    papers = commands.add_parser(
+        "papers",
+        help="the figures of papers: id, kind, and which configurations draw it",
+        description="List the figures of papers and the kinds of figures, with the files below config/ that draw them.",
+    )
+    papers.add_argument("paper", nargs="?", metavar="PAPER", help="only this paper's, for example walk")
+    papers.set_defaults(command_function=_papers, fault_status=1)
+
+
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -169,4 +180,11 @@ def _describe(options: argparse.Namespace) -> int:
     from sgdline.config.reference import describe
 
     print(describe(options.name))
+    return 0
+
+
+def _papers(options: argparse.Namespace) -> int:
+    from sgdline.papers.listing import listing
+
+    print(listing(options.paper))
     return 0

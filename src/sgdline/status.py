@@ -20,11 +20,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
-from sgdline import figures
 from sgdline.analysis.made import Analysed
 from sgdline.declare.registry import label
 from sgdline.errors import SgdlineError
 from sgdline.expected import read_expected
+from sgdline.papers.asked import Asked, Named, asked
 from sgdline.tables import Json, provenance
 from sgdline.tables.seals import check_head, read_seal
 from sgdline.workflow import layout
@@ -286,9 +286,9 @@ class _Surveyor:
                 pairs += [(own, source) for own in segments or [whole] for source in sources]
         for kind, analysis in self._analyses(key.experiment).items():
             pairs += [(_BELOW.table(key, kind), _BELOW.table(key, source)) for source in analysis.reads]
-        for figure in block["figures"]:
-            picture = _BELOW.figure(figure, key, "png")
-            pairs += [(picture, _BELOW.table(key, kind)) for kind in _kinds_drawn(figure)]
+        for figure in _figures(block["figures"]):
+            picture = _BELOW.figure(figure.folder, key, "png")
+            pairs += [(picture, _BELOW.table(key, kind)) for kind in figure.figure.reads]
         self._note_untimely(pairs)
 
     def _analyses(self, experiment: str) -> Mapping[str, Analysed]:
@@ -443,12 +443,13 @@ class _Surveyor:
             self._found.disk[layout.contents(path)] += file.size
 
 
-def _kinds_drawn(figure: str) -> tuple[str, ...]:
-    """Return the kinds of tables that a figure needs; none of a figure that can no longer be found."""
-    try:
-        return figures.spec(figure).tables
-    except SgdlineError:
-        return ()
+def _figures(named: Iterable[Named]) -> Iterator[Asked]:
+    """Yield the figures of an experiment but those that can no longer be found."""
+    for figure in named:
+        try:
+            yield asked(figure)
+        except (SgdlineError, KeyError):
+            continue
 
 
 def _read_facts(path: Path) -> tuple[int, dict[str, Any]]:

@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,12 @@ from sgdline.config.declarations import configuration_schema
 from sgdline.declare import registry
 from sgdline.engine.plan import PRECISIONS, Plan
 from sgdline.errors import SgdlineError
-from sgdline.figures import package_specs
 from sgdline.workflow.layout import run_path
 from sgdline.workflow.runs import runs, toys
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = configuration_schema()
 OVERLAYS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")
-FIGURES = package_specs()
 VARIATIONS = ("fashion_mnist_walk", "sparse_networks")  # of the default's experiments: they say nothing without it
 
 with (ROOT / "config/config.yaml").open(encoding="utf-8") as _file:
@@ -58,7 +56,7 @@ def faults_of(overlay: str) -> tuple[str, ...]:
     """Return the faults of the default configuration with an overlay in YAML on top."""
     config = merged(SINGLE, yaml.load(overlay, Loader=yaml.FullLoader))
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, figures=FIGURES)
+        resolve_config(config)
     return caught.value.faults
 
 
@@ -82,23 +80,23 @@ def experiment_overlay(text: str) -> str:
 
 
 def test_a_resolved_configuration_is_complete() -> None:
-    resolved = resolve_config(DEFAULT, figures=FIGURES)
+    resolved = resolve_config(DEFAULT)
     assert resolved["run"] == [*DEFAULT["experiments"], *DEFAULT["toys"]]
     jsonschema.Draft202012Validator(SCHEMA).validate(resolved)
-    assert resolve_config(resolved, figures=FIGURES) == resolved
+    assert resolve_config(resolved) == resolved
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
 def test_overlays_merge_and_resolve(path: Path) -> None:
     overlay = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.FullLoader)
-    resolved = resolve_config(merged(DEFAULT, overlay), figures=FIGURES)
+    resolved = resolve_config(merged(DEFAULT, overlay))
     assert resolved["run"] == [*overlay["experiments"], *overlay.get("toys", {})]
     if path.stem in VARIATIONS:
         return
     assert resolved["results"] not in ("results", "")
     assert "digits" not in {key.experiment for key in runs(resolved)}
     # Started in a folder without config/config.yaml, Snakemake reads the overlay alone: it must give the same runs.
-    alone = resolve_config(overlay, figures=FIGURES)
+    alone = resolve_config(overlay)
     assert runs(alone) == runs(resolved)
     assert alone["experiments"] == {name: resolved["experiments"][name] for name in alone["experiments"]}
 
@@ -441,17 +439,20 @@ BROKEN = [
     ("datasets: {digits: {validation: 193}}", "experiments.digits.batch_size[0]", ["validation", "192 or 194"]),
     (experiment_overlay("{batch_size: [1]}"), "experiments.digits.batch_size[0]", ["batch_norm: eval"]),
     (experiment_overlay("{figures: [linesearch/fig3]}"), "experiments.digits.figures[0]", ["fig3_distance_matrix"]),
-    (experiment_overlay("{figures: [Fig 2]}"), "experiments.digits.figures[0]", ["id of a figure"]),
+    (experiment_overlay("{figures: [Fig 2]}"), "experiments.digits.figures[0]", ["name of a figure"]),
     (experiment_overlay("{figures: [unknown/xyz1]}"), "experiments.digits.figures[0]", ["Known figures: "]),
     (
         experiment_overlay("{figures: [walk/fig36_quadratic]}"),
         "experiments.digits.figures[0]",
-        ["which draws a toy", "toys: {a_name: {toy: quadratic_descent, figures: [walk/fig36_quadratic]}}"],
+        [
+            "which draws the toy quadratic_descent",
+            "toys: {a_name: {toy: quadratic_descent, figures: [walk/fig36_quadratic]}}",
+        ],
     ),
     (
         "comparisons: {a: {figure: walk/fig36_quadratic, experiments: [digits]}}",
         "comparisons.a.figure",
-        ["compares runs", "got 'walk/fig36_quadratic'"],
+        ["compares runs", "got walk/fig36_quadratic"],
     ),
     # toys
     ("run: [quadratc]", "run[0]", ["a toy or a paper", "Did you mean 'quadratic'?"]),
@@ -515,7 +516,7 @@ BROKEN = [
     (
         "toys: {quadratic: {figures: [linesearch/fig2_lines]}}",
         "toys.quadratic.figures[0]",
-        ["draws the toy quadratic_descent", "got 'linesearch/fig2_lines'"],
+        ["figure of the toy quadratic_descent", "got linesearch/fig2_lines"],
     ),
 ]
 JARGON = ["is not valid under", "^[", "is not of type", "additionalProperties", "Traceback", "<class '", "$ref"]
@@ -629,12 +630,44 @@ def test_figures_need_their_probes() -> None:
     drawn = config["experiments"]["digits"]["figures"]
     config["experiments"]["digits"]["probes"] = {}
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config, figures=FIGURES)
+        resolve_config(config)
     assert len(caught.value.faults) == len(drawn)
     assert all("no probes.line in this experiment" in fault for fault in caught.value.faults)
-    more = replace(FIGURES["linesearch/fig2_lines"], probes=("line", "interp"))
-    with pytest.raises(ConfigError, match=r"no probes\.interp"):
-        resolve_config(DEFAULT, figures={**FIGURES, "linesearch/fig2_lines": more})
+    # A table that two probes make together, and one that an option of a probe keeps from being made.
+    block = config["experiments"]["digits"]
+    block |= {"figures": ["predicted_gains"], "probes": {"averages": {}}}
+    with pytest.raises(ConfigError, match=r"no probes\.spectrum"):
+        resolve_config(config)
+    block |= {"figures": ["emulated_batches"], "probes": {"line": {"sample_losses": False}}}
+    with pytest.raises(
+        ConfigError, match=r"got emulated_batches with probes\.line\.sample_losses: false. Set it to true"
+    ):
+        resolve_config(config)
+
+
+def test_figures_have_options() -> None:
+    config = copy.deepcopy(SINGLE)
+    block = config["experiments"]["digits"]
+    block["probes"] = {"line": {}, "interp": {}}
+    second = {"name": "trajectory", "place": 2, "called": "second"}
+    block["figures"] = ["trajectory", second]
+    assert resolve_config(config)["experiments"]["digits"]["figures"] == ["trajectory", {"title": None, **second}]
+    for figure, fault in (
+        ({"name": "trajectory", "place": 2}, r"must be called otherwise than trajectory, got trajectory: their pict"),
+        ({"name": "trajectory", "plase": 2}, r"plase is not a known key of trajectory. Did you mean 'place'"),
+        ({"name": "trajectory", "place": 0}, r"figures\[1\]\.place must be a whole number from 1 to 4, got 0"),
+        ({"name": "trajektory"}, r"figures\[1\]\.name must be one of"),
+        ({"place": 2}, r"figures\[1\]\.name is missing"),
+        (3, r"figures\[1\] must be the name of a figure, an id, paper/figure, an entry"),
+        ("trajektory", r"figures\[1\] must be the name of a figure, got 'trajektory'\. Did you mean 'trajectory'"),
+        (
+            "roles",
+            r"must be a figure of a single run, got roles, which compares runs\. Move it to the top level's comp",
+        ),
+    ):
+        block["figures"] = ["trajectory", figure]
+        with pytest.raises(ConfigError, match=fault):
+            resolve_config(config)
 
 
 PINS = [
@@ -674,7 +707,7 @@ def test_the_schema_knows_every_entry_of_a_plan() -> None:
 
 def test_eval_mode_takes_chunks_of_one_sample() -> None:
     config = merged(SINGLE, {"datasets": {"digits": {"train": 1023, "validation": 257}}})
-    config["experiments"]["digits"].update(batch_size=[1, 73], probes={"line": {"batch_norm": "eval"}})
+    config["experiments"]["digits"].update(batch_size=[1, 73], probes={"line": {"batch_norm": "eval"}}, figures=[])
     assert resolve_config(config)["experiments"]["digits"]["batch_size"] == [1, 73]
 
 
@@ -723,19 +756,18 @@ def test_toys_alone_are_enough_to_run() -> None:
 def test_a_paper_that_nothing_is_drawn_for_cannot_be_run() -> None:
     changed = {**SINGLE, "toys": {}, "run": ["curious"]}
     with pytest.raises(ConfigError, match=r"run\[0\] must be a paper that the configuration draws, got curious. Add"):
-        resolve_config(changed, figures=FIGURES)
+        resolve_config(changed)
 
 
 def test_a_paper_stands_for_all_that_its_figures_draw() -> None:
     changed = copy.deepcopy(DEFAULT) | {"run": ["digits", "sparse"]}
     changed["comparisons"] = {"a": {"figure": "sparse/ext_label_noise", "experiments": ["sparse_valley", "walk_gd"]}}
-    for block in changed["experiments"].values():
+    for name, block in changed["experiments"].items():
         block.pop("figures", None)
+        if name in ("sparse_valley", "walk_gd"):
+            block["probes"] = {"evaluation": {"every": 50}, "feat": {"every": 50}}
     changed["toys"] = {name: block for name, block in changed["toys"].items() if name in ("quadratic", "diagonal_gd")}
-    drawing = {
-        figure: replace(spec, probes=()) for figure, spec in FIGURES.items()
-    }  # of runs that measure nothing of it
-    resolved = resolve_config(changed, figures=drawing)
+    resolved = resolve_config(changed)
     experiments = [name for name in changed["experiments"] if name in ("sparse_valley", "walk_gd")]
     assert resolved["run"] == ["digits", *experiments, "diagonal_gd"]
 
@@ -809,7 +841,7 @@ def test_any_yaml_resolves_or_raises_a_config_error(path: tuple[Any, ...], actio
     faults: tuple[str, ...] = ()
     lines = 0
     try:
-        resolved = resolve_config(config, figures=FIGURES)
+        resolved = resolve_config(config)
     except ConfigError as error:
         faults, lines = error.faults, str(error).count("\n")
     assert (resolved is None) == bool(faults)
@@ -893,17 +925,17 @@ def test_intervals_that_the_config_lets_pass_are_measured(
     block: dict[str, Any] = {"every": every, "epochs": epochs, "updates": updates}
     config["experiments"]["digits"] |= {"probes": {"interp": block}, "figures": [], "drop_last": drop_last}
     if any(is_chosen(step, **block, updates_per_epoch=15 if drop_last else 16) for step in range(240)):
-        resolve_config(config, figures=FIGURES)
+        resolve_config(config)
     else:
         with pytest.raises(ConfigError, match=r"interp\.every must leave an update to measure"):
-            resolve_config(config, figures=FIGURES)
+            resolve_config(config)
 
 
 def test_an_epoch_may_be_reached_with_some_batch_sizes_only() -> None:
     config = copy.deepcopy(SINGLE)
     probes = {"interp": {"epochs": [15, 60]}}
     config["experiments"]["digits"] |= {"probes": probes, "figures": [], "batch_size": [64, 256]}
-    resolve_config(config, figures=FIGURES)
+    resolve_config(config)
     config["experiments"]["digits"]["batch_size"] = [64]
     with pytest.raises(ConfigError, match=r"interp\.epochs\[1\] must be at most the epochs of the run \(15\), got 60"):
-        resolve_config(config, figures=FIGURES)
+        resolve_config(config)

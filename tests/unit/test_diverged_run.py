@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from drawn_figures import render
-from hostile_configs import FIGURES as ALL_FIGURES
-from hostile_configs import ROOT
+from drawn_figures import render, sheet_of
 from small_runs import probe_segment
 
 from sgdline.analysis.run import analyse_run
@@ -19,13 +16,15 @@ from sgdline.config import resolve_config
 from sgdline.data.prepare import prepare_dataset
 from sgdline.declare.build import build, build_thing
 from sgdline.errors import SgdlineError
-from sgdline.figures import style
+from sgdline.figures.grammar import style
 from sgdline.probes.gather import gather_segments
 from sgdline.tables import provenance, read_table
 from sgdline.train.run import train_run
 from sgdline.train.settings import TrainingSettings
 from sgdline.workflow.jobs import Jobs
+from sgdline.workflow.layout import run_label
 
+ROOT = Path(__file__).parents[2]
 RUN = {"experiment": "blow", "model": "plain", "lr": "10000", "batch_size": "32", "seed": "1"}
 FIGURES = [
     "linesearch/fig2_lines", "walk/fig2_sgd_vgg11_e1", "curious/fig_fixed_batch_trajectory",
@@ -66,7 +65,7 @@ def wildcards_of(run: dict[str, str], **values: str) -> Any:
 
 @pytest.fixture(scope="module")
 def jobs() -> Jobs:
-    return Jobs(resolve_config(CONFIG), figures=ALL_FIGURES, folder=ROOT / "workflow")
+    return Jobs(resolve_config(CONFIG), folder=ROOT / "workflow")
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +126,10 @@ def test_training_and_probes_end_at_update_3(folder: Path, jobs: Jobs) -> None:
 
 @pytest.mark.parametrize("figure_id", FIGURES)
 def test_figures_say_so(folder: Path, jobs: Jobs, figure_id: str) -> None:
-    paper, _, name = figure_id.partition("/")
-    wildcards = wildcards_of(RUN, paper=paper, figure=name)
-    tables = {kind: read_table(folder / f"{kind}.arrow", kind) for kind in jobs.figure_tables(wildcards)}
+    wildcards = wildcards_of(RUN, figure=figure_id, subject=run_label(jobs.runs[0]))
+    tables = {kind: read_table(folder / f"{kind}.arrow", kind) for kind in jobs.drawn_tables(wildcards)}
     with style.applied():
-        draw = importlib.import_module(f"sgdline.figures.{paper}.{name}").draw
-        figure = draw(tables, settings=jobs.figure_settings(wildcards))
-        render(figure)
+        figure = render(sheet_of(figure_id).draw(tables, settings=jobs.drawn_settings(wildcards)))
     texts = [text.get_text() for panel in figure.axes for text in panel.texts]
     legends = [
         text.get_text() for panel in figure.axes if panel.get_legend() for text in panel.get_legend().get_texts()

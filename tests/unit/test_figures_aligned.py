@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render, render_instead_of_saving
+from drawn_figures import render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import SGD, as_table, run_settings, trace_table
 
-from sgdline.figures import available, plot_figure, spec, style
-from sgdline.figures.curious import ext_predicted_gains, fig_alignment, fig_stationarity
-from sgdline.tables import kind_names, write_table
+from sgdline.figures import plot_figure
+from sgdline.figures.grammar import style
+from sgdline.tables import write_table
 
-REPOSITORY = Path(__file__).parents[2]
-MODULES = {"fig_alignment": fig_alignment, "fig_stationarity": fig_stationarity}
-MODULES["ext_predicted_gains"] = ext_predicted_gains
+FIGURES = {name: sheet_of(name) for name in ("gradient_alignment", "stationarity", "predicted_gains")}
 STEPS = 120
 LAGS = [1, 10]
 ALIGNED = {"batch_norm": "train", "samples": 1024, "batches": 3, "lags": LAGS, "projection_dimensions": None}
@@ -96,16 +94,16 @@ def gains_table(**changes: Any) -> pa.Table:
 
 def tables_of(name: str, **replaced: Any) -> dict[str, pa.Table]:
     found = {
-        "fig_alignment": {"alignment": alignment_table()},
-        "fig_stationarity": {"stationarity": stationarity_table(), "spectrum": spectrum_table()},
-        "ext_predicted_gains": {"predicted_gains": gains_table(), "spectrum": spectrum_table()},
+        "gradient_alignment": {"alignment": alignment_table()},
+        "stationarity": {"stationarity": stationarity_table(), "spectrum": spectrum_table()},
+        "predicted_gains": {"predicted_gains": gains_table(), "spectrum": spectrum_table()},
     }[name]
     return {**found, "trace": trace_table(steps=STEPS), **replaced}
 
 
 def drawn(name: str, tables: Mapping[str, pa.Table], **settings: Any) -> Figure:
     with style.applied():
-        figure = MODULES[name].draw(tables, settings=run_settings(**{"steps": STEPS} | settings))
+        figure = FIGURES[name].draw(tables, settings=run_settings(**{"steps": STEPS} | settings))
     return figure
 
 
@@ -123,7 +121,7 @@ def curve(panel: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 def test_alignment_draws_means_over_the_batches() -> None:
     table = alignment_table()
-    figure = drawn("fig_alignment", tables_of("fig_alignment", alignment=table))
+    figure = drawn("gradient_alignment", tables_of("gradient_alignment", alignment=table))
     same, others, norms, lags = figure.axes
     steps, values = curve(same, "same batch, 10 updates apart")
     np.testing.assert_allclose(steps, np.arange(10, STEPS, 10))
@@ -142,13 +140,13 @@ def test_alignment_draws_means_over_the_batches() -> None:
 
 def test_alignment_says_how_its_gradients_were_kept() -> None:
     table = alignment_table(projection_dimensions=16384, cosine_standard_error=1 / 128)
-    figure = drawn("fig_alignment", tables_of("fig_alignment", alignment=table))
+    figure = drawn("gradient_alignment", tables_of("gradient_alignment", alignment=table))
     assert "sketches of 16,384 dimensions, standard error of a cosine up to 0.011" in words(figure)
 
 
 def test_stationarity_draws_displacements_and_correlations() -> None:
     table = stationarity_table()
-    figure = drawn("fig_stationarity", tables_of("fig_stationarity", stationarity=table))
+    figure = drawn("stationarity", tables_of("stationarity", stationarity=table))
     distance, correlation, twins, variances = figure.axes
     series = np.array(table["projections"].to_pylist())
     for place in range(2):
@@ -175,9 +173,9 @@ def test_stationarity_draws_displacements_and_correlations() -> None:
 
 
 def test_stationarity_without_a_spectrum_and_with_momentum() -> None:
-    tables = tables_of("fig_stationarity", stationarity=stationarity_table(momentum=0.9))
+    tables = tables_of("stationarity", stationarity=stationarity_table(momentum=0.9))
     del tables["spectrum"]
-    figure = drawn("fig_stationarity", tables, optimizer={**SGD, "momentum": 0.9})
+    figure = drawn("stationarity", tables, optimizer={**SGD, "momentum": 0.9})
     text = words(figure)
     assert "no spectrum was measured to predict it from" in text
     assert "model (momentum)" in text
@@ -187,7 +185,7 @@ def test_stationarity_without_a_spectrum_and_with_momentum() -> None:
 
 def test_stationarity_leaves_out_the_end_where_it_breaks_the_step() -> None:
     table = stationarity_table(end=111, every=3)  # rows at 20, 23, ..., 110 and 111
-    figure = drawn("fig_stationarity", tables_of("fig_stationarity", stationarity=table))
+    figure = drawn("stationarity", tables_of("stationarity", stationarity=table))
     series = np.array(table["projections"].to_pylist())[:-1]
     lags, found = curve(figure.axes[0], "eigenvector 1: lr·λ = 0.4")
     assert (lags % 3 == 0).all()
@@ -196,7 +194,7 @@ def test_stationarity_leaves_out_the_end_where_it_breaks_the_step() -> None:
 
 
 def test_gains_stand_side_by_side() -> None:
-    figure = drawn("ext_predicted_gains", tables_of("ext_predicted_gains"))
+    figure = drawn("predicted_gains", tables_of("predicted_gains"))
     averages, agreement, along, directions = figure.axes
     labels = [tick.get_text() for tick in averages.get_xticklabels()]
     assert labels == ["EMA 0.9", "EMA 0.99", "SWA 10, every 2", "two, 10 apart"]
@@ -216,11 +214,10 @@ def test_gains_stand_side_by_side() -> None:
     assert "a·N/B of the flattest measured direction: 1 to 1" in text
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@pytest.mark.parametrize("name", FIGURES)
 def test_a_run_that_diverged_at_once_has_words_in_its_panels(name: str) -> None:
-    kinds = spec(f"curious/{name}").tables
     facts = {"alignment": ALIGNED, "stationarity": FOLLOWED, "spectrum": SPECTRAL, "predicted_gains": PREDICTED}
-    empty = {kind: as_table(kind, [], facts[kind]) for kind in kinds if kind != "trace"}
+    empty = {kind: as_table(kind, [], facts[kind]) for kind in FIGURES[name].reads if kind != "trace"}
     figure = render(drawn(name, {**empty, "trace": trace_table(steps=STEPS, lost=3)}))
     for panel in figure.axes:
         assert "the run diverged at update 3" in " ".join(text.get_text() for text in panel.texts).replace("\n", " ")
@@ -229,14 +226,14 @@ def test_a_run_that_diverged_at_once_has_words_in_its_panels(name: str) -> None:
 
 def test_rows_without_values_are_drawn_without_them() -> None:
     nothing = {"measured_gain": None, "stationary_gain": None, "epochwise_gain": None, "smallest_scale": None}
-    tables = tables_of("ext_predicted_gains", predicted_gains=gains_table(**nothing, status="non_finite"))
-    assert "nothing was both predicted and measured" in words(render(drawn("ext_predicted_gains", tables))).replace(
+    tables = tables_of("predicted_gains", predicted_gains=gains_table(**nothing, status="non_finite"))
+    assert "nothing was both predicted and measured" in words(render(drawn("predicted_gains", tables))).replace(
         "\n", " "
     )
     unpredicted = gains_table(stationary_gain=None, epochwise_gain=None, smallest_scale=None, status="no_spectrum")
     lost = spectrum_table(status="non_finite", noise_variances=None)
-    tables = tables_of("ext_predicted_gains", predicted_gains=unpredicted, spectrum=lost)
-    text = words(render(drawn("ext_predicted_gains", tables)))
+    tables = tables_of("predicted_gains", predicted_gains=unpredicted, spectrum=lost)
+    text = words(render(drawn("predicted_gains", tables)))
     assert "no spectrum was measured" in text
     assert "a·N/B" not in text
     blind = stationarity_table()
@@ -244,18 +241,12 @@ def test_rows_without_values_are_drawn_without_them() -> None:
         row | {"projections": None, "twin_projections": None, "rejoined_projections": None, "eigenvalues": None}
         for row in blind.to_pylist()
     ]
-    figure = render(
-        drawn("fig_stationarity", tables_of("fig_stationarity", stationarity=as_table("stationarity", rows)))
-    )
+    figure = render(drawn("stationarity", tables_of("stationarity", stationarity=as_table("stationarity", rows))))
     assert words(figure).count("no eigenvector was measured") == 2
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_a_figure_is_written_and_has_a_caption(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    figure = f"curious/{name}"
-    assert figure in available()
-    described = spec(figure)
-    assert {*described.tables, *described.optional_tables} <= set(kind_names())
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_written(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = {}
     for kind, table in tables_of(name).items():
         paths[kind] = tmp_path / f"{kind}.arrow"
@@ -263,8 +254,5 @@ def test_a_figure_is_written_and_has_a_caption(tmp_path: Path, name: str, monkey
         write_table(paths[kind], kind, table, provenance=facts)
     png, pdf = tmp_path / "a.png", tmp_path / "a.pdf"
     saved = render_instead_of_saving(monkeypatch)
-    plot_figure(figure, paths, png=png, pdf=pdf, settings=run_settings(steps=STEPS))
+    plot_figure(FIGURES[name], paths, png=png, pdf=pdf, settings=run_settings(steps=STEPS))
     assert saved == [(pdf, png)]
-    caption = (REPOSITORY / "workflow/report/curious" / f"{name}.rst").read_text(encoding="utf-8")
-    assert len(caption) > 300
-    assert "arXiv 2301.02312" in " ".join(caption.split())

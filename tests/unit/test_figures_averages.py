@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import as_table, run_settings, trace_table
 
-from sgdline.figures import available, plot_comparison, spec, style
-from sgdline.figures.curious import _continuations, fig_ema_vs_lr, fig_swa_vs_lr, fig_two_point, table_accuracy
-from sgdline.figures.curious._continuations import ITERATE, Kind
-from sgdline.tables import kind_names, write_table
+from sgdline.figures import _continuations, plot_comparison
+from sgdline.figures._continuations import ITERATE, Kind
+from sgdline.figures.base import Figure as Sheet
+from sgdline.figures.grammar import style
+from sgdline.tables import write_table
 
-REPOSITORY = Path(__file__).parents[2]
-IDS = ("curious/fig_ema_vs_lr", "curious/fig_swa_vs_lr", "curious/fig_two_point", "curious/table_accuracy")
+fig_ema_vs_lr = sheet_of("curious/fig_ema_vs_lr")
+fig_swa_vs_lr = sheet_of("curious/fig_swa_vs_lr")
+two_point = sheet_of("two_point")
+accuracy_table = sheet_of("accuracy_table")
+
 STEPS = 40
 START = {"experiment": "before", "lr": 0.4, "batch_size": None, "step": 100}
 FACTS = {
@@ -86,9 +89,9 @@ def everything(seeds: tuple[int, ...] = (1, 2)) -> Runs:
     return runs
 
 
-def draw(module: ModuleType, runs: Runs) -> Figure:
+def draw(kind: Sheet, runs: Runs) -> Figure:
     with style.applied():
-        figure: Figure = module.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
+        figure: Figure = kind.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
     return figure
 
 
@@ -111,18 +114,6 @@ def drawn(panel: Axes, **look: Any) -> list[tuple[list[float], list[float]]]:
 def labelled(panel: Axes, label: str) -> tuple[list[float], list[float]]:
     [found] = drawn(panel, label=label)
     return found
-
-
-@pytest.mark.parametrize("figure_id", IDS)
-def test_every_id_has_a_spec_and_a_caption(figure_id: str) -> None:
-    assert figure_id in available()
-    entry = spec(figure_id)
-    assert entry.compares
-    assert set(entry.tables) <= set(kind_names())
-    caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
-    assert caption.count("Look for") == 1
-    assert "[text]" in caption
-    assert "|" not in caption, "bars are substitutions in reStructuredText"
 
 
 # -- roles -------------------------------------------------------------------------------------------------------------
@@ -250,7 +241,7 @@ def test_a_run_that_diverged_is_no_point_of_the_curve() -> None:
 
 
 def test_two_points_stand_over_their_distance() -> None:
-    figure = draw(fig_two_point, everything())
+    figure = draw(two_point, everything())
     loss, accuracy, over_updates, _ = figure.axes
     places, values = labelled(loss, "two points, k updates apart")
     assert places == [1.0, 30.0]
@@ -266,7 +257,7 @@ def test_two_points_stand_over_their_distance() -> None:
 
 
 def test_without_pairs_or_a_rate_near_half_it_says_so() -> None:
-    figure = draw(fig_two_point, [run({ITERATE: (0.2, 0.9)}, lr=0.4), run({ITERATE: (0.2, 0.9)}, lr=0.1)])
+    figure = draw(two_point, [run({ITERATE: (0.2, 0.9)}, lr=0.4), run({ITERATE: (0.2, 0.9)}, lr=0.1)])
     assert words(figure).count("no pair of iterates was averaged") == 2
     assert not any("constant lr" in str(line.get_label()) for panel in figure.axes for line in panel.lines)
 
@@ -275,7 +266,7 @@ def test_without_pairs_or_a_rate_near_half_it_says_so() -> None:
 
 
 def test_the_table_has_means_gains_and_seeds() -> None:
-    figure = draw(table_accuracy, everything())
+    figure = draw(accuracy_table, everything())
     [panel] = figure.axes
     texts = [text.get_text() for text in panel.texts]
 
@@ -300,7 +291,7 @@ def test_the_table_tells_lost_runs_and_takes_the_validation_set_without_a_test_s
     runs = [run({ITERATE: (0.2, 0.9)}, lr=0.4, seed=seed, split="validation") for seed in (1, 2)]
     runs.append(run({ITERATE: (0.2, 0.9)}, lr=0.8, lost=25, split="validation"))
     runs.append(run({ITERATE: (0.2, 0.91)}, lr=0.4, model="mlp", split="validation"))
-    figure = draw(table_accuracy, runs)
+    figure = draw(accuracy_table, runs)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts[texts.index("iterate, constant lr 0.8") + 1] == "diverged"
     assert "lr raised" in texts
@@ -309,39 +300,39 @@ def test_the_table_tells_lost_runs_and_takes_the_validation_set_without_a_test_s
     assert texts[texts.index("iterate, constant lr 0.4") + 1 :][:3] == ["90.00", " ± 0.00", ""]
 
 
-@pytest.mark.parametrize("module", [fig_ema_vs_lr, fig_two_point, table_accuracy])
-def test_runs_of_which_nothing_is_left_still_have_a_sheet(module: ModuleType) -> None:
+@pytest.mark.parametrize("kind", [fig_ema_vs_lr, two_point, accuracy_table])
+def test_runs_of_which_nothing_is_left_still_have_a_sheet(kind: Sheet) -> None:
     alone = run({ITERATE: (0.2, 0.9)}, lr=0.4, schedule=equivalent("ema", 0.9))  # no baseline at all
     lost = [run({ITERATE: (0.2, 0.9), EMA: (0.1, 0.9)}, lr=0.4, lost=5), run({ITERATE: (0.2, 0.9)}, lr=0.1, lost=5)]
     stepped = run({ITERATE: (0.2, 0.9)}, lr=0.4, schedule={"name": "step", "milestones": [20], "factor": 0.1})
-    assert "tiny_vgg" in words(render(draw(module, [alone])))
-    assert "seed 1 at update 5" in words(render(draw(module, lost)))
-    assert "tiny_vgg" in words(render(draw(module, [stepped])))
+    assert "tiny_vgg" in words(render(draw(kind, [alone])))
+    assert "seed 1 at update 5" in words(render(draw(kind, lost)))
+    assert "tiny_vgg" in words(render(draw(kind, [stepped])))
 
 
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [fig_ema_vs_lr, fig_two_point])
-def test_several_networks_stand_below_each_other_and_nothing_leaves_the_sheet(module: ModuleType) -> None:
+@pytest.mark.parametrize("kind", [fig_ema_vs_lr, two_point])
+def test_several_networks_stand_below_each_other_and_nothing_leaves_the_sheet(kind: Sheet) -> None:
     second = [(tables, {**settings, "model": "a_network_with_a_longer_name"}) for tables, settings in everything()]
-    figure = draw(module, everything() + second)
+    figure = draw(kind, everything() + second)
     assert len(figure.axes) == 8
     titles = [panel.get_title(loc="left") for panel in figure.axes]
     assert sum(title.startswith("a_network_with_a_longer_name on digits: ") for title in titles) == 4
     assert_nothing_overlaps(figure)
 
 
-@pytest.mark.parametrize("figure_id", ["curious/fig_swa_vs_lr", "curious/table_accuracy"])
-def test_pictures_are_written_from_files(figure_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["averages_and_rates", "accuracy_table"])
+def test_pictures_are_written_from_files(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, settings = [], []
     for place, (tables, block) in enumerate(everything((1,))):
-        paths = {kind: tmp_path / f"run{place}" / f"{kind}.arrow" for kind in tables}
-        for kind, path in paths.items():
-            write_table(path, kind, tables[kind], provenance=FACTS)
+        paths = {name: tmp_path / f"run{place}" / f"{name}.arrow" for name in tables}
+        for name, path in paths.items():
+            write_table(path, name, tables[name], provenance=FACTS)
         files.append(paths)
         settings.append(block)
     pdf, png = tmp_path / "figure.pdf", tmp_path / "figure.png"
     saved = render_instead_of_saving(monkeypatch)
-    plot_comparison(figure_id, files, settings=settings, pdf=pdf, png=png)
+    plot_comparison(sheet_of(kind), files, settings=settings, pdf=pdf, png=png)
     assert saved == [(pdf, png)]

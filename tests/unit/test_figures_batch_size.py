@@ -7,22 +7,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from sample_lines import polynomials, sample_line, write_sample_lines
 
 from sgdline.analysis.batch_sizes import measure_batch_sizes
 from sgdline.analysis.strategies import measure_strategies
-from sgdline.figures import plot_figure, series, spec, style
-from sgdline.figures.linesearch import ext_curvature_batch, ext_variance, fig7_batch_size
+from sgdline.figures import plot_figure
+from sgdline.figures.grammar import style
 from sgdline.tables import kind_of, read_table, write_table
 
-FIGURES = {
-    "linesearch/fig7_batch_size": fig7_batch_size,
-    "linesearch/ext_variance": ext_variance,
-    "linesearch/ext_curvature_batch": ext_curvature_batch,
-}
+FIGURES = {name: sheet_of(name) for name in ("emulated_batches", "sample_variance", "curvature_by_batch")}
 N, B, DRAWS, EVERY = 48, 8, 4, 3
 SIZES = [4, 8, 16, 32]
 WINDOW = 5
@@ -90,11 +86,11 @@ def read_run(folder: Path) -> dict[str, pa.Table]:
     }
 
 
-def draw(figure_id: str, tables: Mapping[str, pa.Table], **changes: Any) -> Figure:
-    """Draw as `plot_figure` does, from the tables that the spec names."""
+def draw(name: str, tables: Mapping[str, pa.Table], **changes: Any) -> Figure:
+    """Draw as `plot_figure` does, from the tables that it reads."""
     with style.applied():
-        own = {kind: tables[kind] for kind in spec(figure_id).tables}
-        figure = FIGURES[figure_id].draw(own, settings=run_settings(**changes))
+        own = {kind: tables[kind] for kind in FIGURES[name].reads}
+        figure = FIGURES[name].draw(own, settings=run_settings(**changes))
     assert isinstance(figure, Figure)
     return figure
 
@@ -136,7 +132,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pa.Table]:
 @pytest.fixture(scope="module")
 def sheet(run: dict[str, pa.Table]) -> Figure:
     """The figure of the run; no test changes it."""
-    return draw("linesearch/fig7_batch_size", run)
+    return draw("emulated_batches", run)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +206,7 @@ def test_ratios_are_those_of_the_smoothed_signed_slopes(run: dict[str, pa.Table]
 
 
 def test_steepest_samples_say_so_and_have_an_expected_ratio(released_run: dict[str, pa.Table]) -> None:
-    figure = draw("linesearch/fig7_batch_size", released_run, compat=True)
+    figure = draw("emulated_batches", released_run, compat=True)
     panel = figure.axes[3]
     assert "batch size 4 (steepest)" in labels(panel)
     assert "batch size 16" in labels(panel)
@@ -226,7 +222,7 @@ def test_steepest_samples_say_so_and_have_an_expected_ratio(released_run: dict[s
 def test_lines_left_out_are_counted(tmp_path: Path) -> None:
     tables = make_run(tmp_path, lr=1.0, lines=20)
     table = tables["line_batch_sizes"]
-    figure = draw("linesearch/fig7_batch_size", tables)
+    figure = draw("emulated_batches", tables)
     [note] = [text.get_text() for text in figure.axes[0].texts]
     listed = []
     for size in SIZES:
@@ -244,17 +240,17 @@ def test_lines_left_out_are_counted(tmp_path: Path) -> None:
 
 def test_lines_that_end_before_mu_have_no_pal_panel(tmp_path: Path) -> None:
     tables = make_run(tmp_path, half_width=0.08, lines=20)
-    figure = draw("linesearch/fig7_batch_size", tables)
+    figure = draw("emulated_batches", tables)
     assert "no line has numbers" in " ".join(figure.axes[1].texts[-1].get_text().split())
     assert name_of(B) in labels(figure.axes[0])
 
 
 @pytest.mark.parametrize(
-    ("figure_id", "column"),
-    [("linesearch/ext_variance", "loss_variance"), ("linesearch/ext_curvature_batch", "curvature")],
+    ("name", "column"),
+    [("sample_variance", "loss_variance"), ("curvature_by_batch", "curvature")],
 )
-def test_extensions_draw_the_mean_over_draws(run: dict[str, pa.Table], figure_id: str, column: str) -> None:
-    panel = draw(figure_id, run).axes[0]
+def test_extensions_draw_the_mean_over_draws(run: dict[str, pa.Table], name: str, column: str) -> None:
+    panel = draw(name, run).axes[0]
     assert panel.get_yscale() == ("log" if column == "loss_variance" else "linear")
     for size in SIZES:
         means = [np.mean(draws) for draws in per_line(run["line_batch_sizes"], size, column)]
@@ -266,7 +262,7 @@ def test_extensions_draw_the_mean_over_draws(run: dict[str, pa.Table], figure_id
 
 
 def test_curvature_ratios_are_those_of_the_smoothed_curves(run: dict[str, pa.Table]) -> None:
-    left, right = draw("linesearch/ext_curvature_batch", run).axes
+    left, right = draw("curvature_by_batch", run).axes
     own = curve(left, name_of(B))[1]
     for size in SIZES:
         np.testing.assert_allclose(curve(right, name_of(size))[1], curve(left, name_of(size))[1] / own, rtol=1e-10)
@@ -280,21 +276,21 @@ def test_colours_darken_with_the_batch_size(sheet: Figure) -> None:
     assert np.all(np.diff(lightness) < -0.02)
 
 
-@pytest.mark.parametrize("figure_id", FIGURES)
-def test_runs_without_anything_to_draw_say_so(figure_id: str, run: dict[str, pa.Table], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FIGURES)
+def test_runs_without_anything_to_draw_say_so(name: str, run: dict[str, pa.Table], tmp_path: Path) -> None:
     nothing = {kind: table if kind == "trace" else table.slice(0, 0) for kind, table in run.items()}
     nothing["trace"] = trace_table(3, diverged=True)
-    figure = render(draw(figure_id, nothing))
+    figure = render(draw(name, nothing))
     for panel in figure.axes:
         assert "no line was measured: the run diverged at update 2" in " ".join(panel.texts[-1].get_text().split())
     broken = make_run(tmp_path, lines=2, status="non_finite")
-    assert "no line has numbers" in words(render(draw(figure_id, broken)))
+    assert "no line has numbers" in words(render(draw(name, broken)))
 
 
-@pytest.mark.parametrize("figure_id", FIGURES)
+@pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("lines", [1, 2, 4])
-def test_short_runs_draw_as_measured(figure_id: str, lines: int, tmp_path: Path) -> None:
-    figure = render(draw(figure_id, make_run(tmp_path, lines=lines)))
+def test_short_runs_draw_as_measured(name: str, lines: int, tmp_path: Path) -> None:
+    figure = render(draw(name, make_run(tmp_path, lines=lines)))
     for panel in figure.axes:
         x, y = curve(panel, name_of(B))
         np.testing.assert_array_equal(x, np.arange(lines) * EVERY)
@@ -302,20 +298,20 @@ def test_short_runs_draw_as_measured(figure_id: str, lines: int, tmp_path: Path)
     assert f"as measured: {style.counted(lines, 'line')}, the moving average needs 5" in words(figure)
 
 
-@pytest.mark.parametrize("figure_id", FIGURES)
-def test_diverged_runs_and_missing_values_draw(figure_id: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FIGURES)
+def test_diverged_runs_and_missing_values_draw(name: str, tmp_path: Path) -> None:
     tables = make_run(tmp_path, diverged=True)
     tables["trace"] = trace_table(58, diverged=True)
     table = tables["line_batch_sizes"]
     hollow = np.random.default_rng(3).random(len(table)) < 0.3
-    for name in ("slope", "curvature", "loss_variance", "sgd_improvement"):
-        place = table.schema.get_field_index(name)
-        values = pa.array(style.numbers(table, name), mask=hollow | ~np.isfinite(style.numbers(table, name)))
+    for column in ("slope", "curvature", "loss_variance", "sgd_improvement"):
+        place = table.schema.get_field_index(column)
+        values = pa.array(style.numbers(table, column), mask=hollow | ~np.isfinite(style.numbers(table, column)))
         table = table.set_column(place, table.schema.field(place), values)
-    figure = render(draw(figure_id, {**tables, "line_batch_sizes": table}))
+    figure = render(draw(name, {**tables, "line_batch_sizes": table}))
     assert "THE RUN DIVERGED AT UPDATE 57" in words(figure)
     assert "run diverged" in labels(figure.axes[0])
-    if figure_id == "linesearch/fig7_batch_size":
+    if name == "emulated_batches":
         assert "1 of 20 lines without numbers" in words(figure)
 
 
@@ -324,7 +320,7 @@ def test_ratios_that_are_not_positive_are_counted(run: dict[str, pa.Table]) -> N
     place = table.schema.get_field_index("slope")
     slopes = style.numbers(table, "slope") * np.where(np.array(table["selection"].to_pylist()) == "all", -1.0, 1.0)
     turned = table.set_column(place, table.schema.field(place), pa.array(slopes))
-    panel = draw("linesearch/fig7_batch_size", {**run, "line_batch_sizes": turned}).axes[3]
+    panel = draw("emulated_batches", {**run, "line_batch_sizes": turned}).axes[3]
     found = curve(panel, f"full batch, {N}")[1]
     assert np.isnan(found).sum() > 0
     assert f"{style.counted(int(np.isnan(found).sum()), 'value')} not positive" in " ".join(
@@ -332,30 +328,12 @@ def test_ratios_that_are_not_positive_are_counted(run: dict[str, pa.Table]) -> N
     )
 
 
-def test_other_titles_can_be_had(run: dict[str, pa.Table]) -> None:
-    with style.applied():
-        figure = fig7_batch_size.draw_batch_sizes(run, settings=run_settings(), title="Batch sizes of another network")
-    assert figure.texts[0].get_text() == "Batch sizes of another network"
-
-
-@pytest.mark.parametrize("figure_id", FIGURES)
-def test_pictures_are_written_and_fit_their_sheet(
-    figure_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", FIGURES)
+def test_pictures_are_written_and_fit_their_sheet(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path, lr=1.0)
-    paths = {kind: tmp_path / f"{kind}.arrow" for kind in spec(figure_id).tables}
+    paths = {kind: tmp_path / f"{kind}.arrow" for kind in FIGURES[name].reads}
     with monkeypatch.context() as patch:
         saved = render_instead_of_saving(patch)
-        plot_figure(figure_id, paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
+        plot_figure(FIGURES[name], paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
     assert saved == [(tmp_path / "a.pdf", tmp_path / "a.png")]
-    assert_nothing_overlaps(draw(figure_id, read_run(tmp_path)))
-
-
-def test_specs_ask_for_sample_losses_and_name_what_they_read() -> None:
-    for figure_id in FIGURES:
-        entry = spec(figure_id)
-        assert entry.samples
-        assert entry.probes == ("line",)
-        assert "line_batch_sizes" in entry.tables
-        assert set(entry.analysis) <= set(run_settings()["analysis"])
-    assert series.average_note(10, 1) == "not smoothed"
+    assert_nothing_overlaps(draw(name, read_run(tmp_path)))

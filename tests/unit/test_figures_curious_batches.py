@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render, render_instead_of_saving
+from drawn_figures import render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import as_table, run_settings, trace_table
 
 from sgdline.analysis.one_step import step_metrics
-from sgdline.figures import plot_figure, spec, style
-from sgdline.figures.curious import fig_fixed_batch_trajectory, fig_onestep_sweep, fig_quadratic_fit
+from sgdline.figures import plot_figure
+from sgdline.figures.grammar import style
 from sgdline.tables import write_table
 
-REPOSITORY = Path(__file__).parents[2]
-FIGURES = ("curious/fig_onestep_sweep", "curious/fig_quadratic_fit", "curious/fig_fixed_batch_trajectory")
+FIGURES = ("one_step_sweep", "quadratic_fit", "fixed_batches")
 FACTS = {"batch_norm": "train", "samples": 90, "validation_samples": 30, "batches": 3, "other_batches": 2}
 FACTS |= {"own_precision": "float64", "dataset": "digits", "model": "mlp"}
 LR, BATCHES = 0.1, 3
@@ -85,9 +84,9 @@ def path_tables(rows: Rows, **trace: Any) -> dict[str, pa.Table]:
     return {"fixed_batches": as_table("fixed_batches", rows, FACTS), "trace": trace_table(lr=LR, **trace)}
 
 
-def draw(module: Any, tables: dict[str, pa.Table]) -> Figure:
+def draw(kind: str, tables: dict[str, pa.Table]) -> Figure:
     with style.applied():
-        figure: Figure = module.draw(tables, settings=run_settings())
+        figure: Figure = sheet_of(kind).draw(tables, settings=run_settings())
     return figure
 
 
@@ -106,7 +105,7 @@ def curve(panel: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 def test_sweeps_are_drawn_as_measured() -> None:
     rows = sweep_rows()
-    figure = draw(fig_onestep_sweep, sweep_tables(rows))
+    figure = draw("one_step_sweep", sweep_tables(rows))
     # First, middle and last of the four.
     assert [panel.get_title(loc="left") for panel in figure.axes] == [
         "at the initialisation, t = 0",
@@ -137,7 +136,7 @@ def test_sweeps_are_drawn_as_measured() -> None:
 
 def test_parabolas_fit_their_curves() -> None:
     rows = sweep_rows()
-    figure = draw(fig_quadratic_fit, sweep_tables(rows))
+    figure = draw("quadratic_fit", sweep_tables(rows))
     for panel in figure.axes[:3]:
         x, measured = curve(panel, "measured")
         fine, fitted = curve(panel, "parabolas fitted")
@@ -156,7 +155,7 @@ def test_parabolas_fit_their_curves() -> None:
 @pytest.mark.parametrize(("bump", "gap"), [(0.0, 0.0), (-0.3, 0.0), (0.08, None)])
 def test_paths_and_gaps_are_drawn_as_measured(bump: float, gap: float | None) -> None:
     rows = path_rows(bump=bump)
-    figure = draw(fig_fixed_batch_trajectory, path_tables(rows))
+    figure = draw("fixed_batches", path_tables(rows))
     run, start, gaps = figure.axes
     steps, mean = curve(run, "mean over the fixed")
     np.testing.assert_array_equal(steps, [0, 1, 2, 20, 40, 60])
@@ -181,40 +180,36 @@ def test_paths_and_gaps_are_drawn_as_measured(bump: float, gap: float | None) ->
     assert "a batch bends upwards at 100 % of them" in words(figure)  # a straight line is one
 
 
-@pytest.mark.parametrize("module", [fig_onestep_sweep, fig_quadratic_fit])
-def test_a_run_without_finite_losses_says_so(module: Any) -> None:
-    said = words(render(draw(module, sweep_tables(sweep_rows((0,), status="non_finite"), lost=1))))
+@pytest.mark.parametrize("kind", ["one_step_sweep", "quadratic_fit"])
+def test_a_run_without_finite_losses_says_so(kind: str) -> None:
+    said = words(render(draw(kind, sweep_tables(sweep_rows((0,), status="non_finite"), lost=1))))
     assert "THE RUN DIVERGED AT UPDATE 1" in said
     assert "no loss is finite: the run diverged" in said or "no batch has a minimum: the run diverged" in said
-    assert "no position was measured" in words(render(draw(module, sweep_tables([], lost=0))))
+    assert "no position was measured" in words(render(draw(kind, sweep_tables([], lost=0))))
 
 
 def test_paths_without_segments_say_so() -> None:
-    said = words(render(draw(fig_fixed_batch_trajectory, path_tables(path_rows((0,)), lost=1))))
+    said = words(render(draw("fixed_batches", path_tables(path_rows((0,)), lost=1))))
     assert said.count("no segment is finite: the run diverged at update 1") == 2
-    assert "no iterate was measured" in words(render(draw(fig_fixed_batch_trajectory, path_tables([], lost=0))))
+    assert "no iterate was measured" in words(render(draw("fixed_batches", path_tables([], lost=0))))
     rows = path_rows((0, 1))
     for row in rows:
         row |= {"loss": np.nan, "status": "non_finite"}
         if "segment_loss" in row:
             row |= {"segment_loss": np.full(5, np.nan), "convexity_gap": None}
-    said = words(render(draw(fig_fixed_batch_trajectory, path_tables(rows, lost=2))))
+    said = words(render(draw("fixed_batches", path_tables(rows, lost=2))))
     assert "no loss is finite" in said
 
 
-@pytest.mark.parametrize("figure_id", FIGURES)
-def test_each_is_drawn_from_its_files_and_has_a_caption(
-    tmp_path: Path, figure_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_is_drawn_from_its_files(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = sheet_of(name)
     tables = sweep_tables(sweep_rows()) | path_tables(path_rows())
     paths = {}
-    for kind in spec(figure_id).tables:
+    for kind in figure.reads:
         paths[kind] = tmp_path / f"{kind}.arrow"
         write_table(paths[kind], kind, tables[kind], provenance=FACTS if kind != "trace" else {})
     saved = render_instead_of_saving(monkeypatch)
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
-    plot_figure(figure_id, paths, settings=run_settings(), pdf=pdf, png=png)
+    plot_figure(figure, paths, settings=run_settings(), pdf=pdf, png=png)
     assert saved == [(pdf, png)]
-    caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
-    assert "2301.02312" in caption
-    assert "Look for" in caption

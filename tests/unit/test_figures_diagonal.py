@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from declared import default_settings, toy_of
-from drawn_figures import assert_nothing_overlaps, render
+from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.figure import Figure
 
-from sgdline.figures import spec, style
+from sgdline.figures.grammar import style
 from sgdline.tables.kind import kind_of
 
-ROOT = Path(__file__).parents[2]
 FIGURES = {
-    "fig_diag_sgd": "diagonal_networks",
-    "fig_diag_gd": "diagonal_networks",
-    "fig_diag_2d_train": "diagonal_plane",
-    "fig_diag_2d_test": "diagonal_plane",
-    "fig_diag_2d_animation": "diagonal_plane",
-    "ext_diag_extras": "diagonal_extras",
+    "diagonal_sgd": "diagonal_networks",
+    "diagonal_gd": "diagonal_networks",
+    "diagonal_plane": "diagonal_plane",
+    "diagonal_frames": "diagonal_plane",
+    "diagonal_extras": "diagonal_extras",
 }
 SMALL: dict[str, Any] = {
     "samples": 12, "dimensions": 15, "nonzero": 3, "test_samples": 40, "updates": 1000, "index_seeds": [1, 2, 3],
@@ -54,25 +50,16 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     columns = toy_of(toy, {key: entry for key, entry in settings.items() if key != "toy"}).simulate()
     table = pa.table(columns, schema=kind_of(toy).schema)
     with style.applied():
-        drawn = import_module(f"sgdline.figures.sparse.{figure}").draw({toy: table}, settings=settings)
+        drawn = sheet_of(figure).draw({toy: table}, settings=settings)
     return drawn, table
-
-
-@pytest.mark.parametrize("figure", FIGURES)
-def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
-    entry = spec(f"sparse/{figure}")
-    assert (entry.subject, entry.toy, entry.tables) == ("toy", FIGURES[figure], (FIGURES[figure],))
-    caption = (ROOT / f"workflow/report/sparse/{figure}.rst").read_text()
-    assert "arXiv 2210.05337" in caption.replace("\n", " ")
-    assert f"`sparse/{figure}`" in (ROOT / "config/README.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("figure", "settings"),
     [
         *((figure, [*GENTLE[:2], LOST]) for figure in FIGURES),
-        ("fig_diag_gd", GENTLE),
-        *((figure, [LOST]) for figure in ("fig_diag_sgd", "fig_diag_2d_animation", "ext_diag_extras")),
+        ("diagonal_gd", GENTLE),
+        *((figure, [LOST]) for figure in ("diagonal_sgd", "diagonal_frames", "diagonal_extras")),
     ],
 )
 def test_nothing_overlaps_or_leaves_the_sheet(figure: str, settings: list[dict[str, Any]]) -> None:
@@ -90,7 +77,7 @@ def test_nothing_overlaps_or_leaves_the_sheet(figure: str, settings: list[dict[s
 
 
 def test_medians_leave_diverged_chains_out() -> None:
-    figure, table = draw("fig_diag_sgd", settings=[GENTLE[0], LOST])
+    figure, table = draw("diagonal_sgd", settings=[GENTLE[0], LOST])
     train = figure.axes[0]
     rows = table.to_pylist()
     iterations = sorted({row["iteration"] for row in rows})
@@ -105,7 +92,7 @@ def test_medians_leave_diverged_chains_out() -> None:
 
 
 def test_decays_and_phases_are_marked() -> None:
-    figure, _ = draw("fig_diag_sgd")
+    figure, _ = draw("diagonal_sgd")
     for panel in figure.axes[:4]:
         upright = {tuple(line.get_xdata()) for line in panel.lines if len(line.get_xdata()) == 2}
         assert {(300, 300), (500, 500)} <= upright
@@ -121,7 +108,7 @@ def test_further_descents_are_named_and_drawn() -> None:
         {**plain, "method": "n_sam", "rho": 0.2},
         {**plain, "method": "one_sam", "rho": 0.1, "decay_at": 0.5, "decay_factor": 2.0},
     ]
-    figure, table = draw("ext_diag_extras", settings=extras, perturbed_starts=0)
+    figure, table = draw("diagonal_extras", settings=extras, perturbed_starts=0)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "GD, lr 0.5 constant, weight decay 0.001, balancedness 0.002", "normalised GD, lr 0.01 constant",
         "n-SAM, lr 0.5 constant, rho 0.2", "1-SAM, lr 0.5, /2 at 50 %, rho 0.1",
@@ -137,7 +124,7 @@ def test_further_descents_are_named_and_drawn() -> None:
 
 
 def test_the_plane_draws_signed_and_mirrored_descents() -> None:
-    figure, table = draw("fig_diag_2d_train")
+    figure, table = draw("diagonal_plane")
     rows = [row for row in table.to_pylist() if row["part"] == "descent" and row["chain"] == 0]
     for panel, prefix in zip(figure.axes[:2], ("", "mirrored_"), strict=True):
         drawn = [line for line in panel.lines if len(line.get_xdata()) > 10]

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import UPDATES_PER_EPOCH, as_table, run_settings, trace_table
 
-from sgdline.figures import available, plot_figure, spec, style
-from sgdline.figures.walk import ext_hessian_covariance as sheet
-from sgdline.tables import kind_names, write_table
+from sgdline.figures import plot_figure
+from sgdline.figures.grammar import style
+from sgdline.figures.hessian_covariance import chance_cosine
+from sgdline.tables import write_table
 
-REPOSITORY = Path(__file__).parents[2]
-FIGURE = "walk/ext_hessian_covariance"
+FIGURE = sheet_of("hessian_covariance")
 FACTS = {"batch_norm": "train", "samples": 512, "parameters": 460}
 
 
@@ -40,9 +40,9 @@ def lost_row(step: int) -> dict[str, Any]:
 
 
 def drawn(rows: Sequence[dict[str, Any]], *, facts: Any = FACTS, lost: int | None = None, **settings: Any) -> Figure:
-    tables = {"hessian_covariance": as_table(sheet.SPEC.tables[0], rows, facts), "trace": trace_table(lost=lost)}
+    tables = {"hessian_covariance": as_table("hessian_covariance", rows, facts), "trace": trace_table(lost=lost)}
     with style.applied():
-        figure = sheet.draw(tables, settings=run_settings(**settings))
+        figure = FIGURE.draw(tables, settings=run_settings(**settings))
     return figure
 
 
@@ -59,20 +59,6 @@ def labels(figure: Figure) -> list[str]:
 def curve(panel: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
     [found] = [line for line in panel.lines if str(line.get_label()).startswith(label)]
     return np.asarray(found.get_xdata(), dtype=float), np.asarray(found.get_ydata(), dtype=float)
-
-
-def test_it_has_a_spec_a_caption_and_a_place_in_the_manuals() -> None:
-    assert FIGURE in available()
-    entry = spec(FIGURE)
-    assert entry.probes == ("hessian_covariance",)
-    assert set(entry.tables) <= set(kind_names())
-    assert entry.subject == "run"
-    caption = (REPOSITORY / "workflow" / "report" / f"{FIGURE}.rst").read_text()
-    assert caption.count("Look for") == 1
-    assert "[text]" in caption
-    assert "|" not in caption, "bars are substitutions in reStructuredText"
-    for manual in ("README.md", "config/README.md", "config/config.yaml"):
-        assert FIGURE in (REPOSITORY / manual).read_text(), manual
 
 
 def test_all_quantities_stand_over_the_updates_in_any_order_of_rows() -> None:
@@ -118,9 +104,9 @@ def test_chance_is_what_random_directions_have() -> None:
     products = np.swapaxes(bases[0], 1, 2) @ bases[1]
     assert curve(panel, "mean |cosine|")[1][0] == pytest.approx(np.abs(products[:, 0, 0]).mean(), rel=0.04)
     assert curve(panel, "mean overlap")[1][0] == pytest.approx((products**2).sum((1, 2)).mean() / 3, rel=0.04)
-    assert sheet.chance_cosine(1) == pytest.approx(1.0)
-    assert sheet.chance_cosine(2) == pytest.approx(2 / math.pi)
-    assert sheet.chance_cosine(2000) == pytest.approx(math.sqrt(2 / (2000 * math.pi)), rel=1e-3)
+    assert chance_cosine(1) == pytest.approx(1.0)
+    assert chance_cosine(2) == pytest.approx(2 / math.pi)
+    assert chance_cosine(2000) == pytest.approx(math.sqrt(2 / (2000 * math.pi)), rel=1e-3)
 
 
 def test_a_table_that_does_not_tell_the_parameters_has_no_chance_lines() -> None:
@@ -195,7 +181,7 @@ def test_a_run_without_any_finite_matrix_gives_a_sheet_that_says_so(rows: list[d
 
 
 def test_files_are_written_from_whole_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = {kind: tmp_path / f"{kind}.arrow" for kind in sheet.SPEC.tables}
+    paths = {kind: tmp_path / f"{kind}.arrow" for kind in FIGURE.reads}
     rows = [covariance_row(step) for step in (0, 10)]
     tables: dict[str, pa.Table] = {"hessian_covariance": as_table("hessian_covariance", rows), "trace": trace_table()}
     for kind, path in paths.items():

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render
+from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -22,25 +22,12 @@ from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies, rows_by_strategy
 from sgdline.errors import SgdlineError
-from sgdline.figures import available, plot_figure, series, spec, style
-from sgdline.figures.linesearch import (
-    fig2_lines,
-    fig3_distance_matrix,
-    fig4_poly_mae,
-    fig5_lines_parabolas,
-    fig6_strategy_metrics,
-)
+from sgdline.figures import distance_matrix, plot_figure
+from sgdline.figures.grammar import series, style
 from sgdline.interpolation import chebyshev_nodes
-from sgdline.tables import kind_names, kind_of, provenance, read_table, write_table
+from sgdline.tables import kind_of, provenance, read_table, write_table
 
-REPOSITORY = Path(__file__).parents[2]
-LINESEARCH = {
-    "linesearch/fig2_lines": fig2_lines,
-    "linesearch/fig3_distance_matrix": fig3_distance_matrix,
-    "linesearch/fig4_poly_mae": fig4_poly_mae,
-    "linesearch/fig5_lines_parabolas": fig5_lines_parabolas,
-    "linesearch/fig6_strategy_metrics": fig6_strategy_metrics,
-}
+FIGURES = {name: sheet_of(name) for name in ("lines", "distance_matrix", "polynomial_error", "parabolas", "strategies")}
 FACTS = {
     "batch_norm": "train",
     "samples": 1024,
@@ -215,10 +202,10 @@ def empty_run(diverged_at: int | None = 3) -> dict[str, pa.Table]:
     return {kind: table if kind == "trace" else table.slice(0, 0) for kind, table in full.items()}
 
 
-def draw(figure_id: str, tables: Mapping[str, pa.Table], **changes: Any) -> Figure:
+def draw(name: str, tables: Mapping[str, pa.Table], **changes: Any) -> Figure:
     """Draw as `plot_figure` does."""
     with style.applied():
-        figure = LINESEARCH[figure_id].draw(tables, settings=run_settings(**changes))
+        figure = FIGURES[name].draw(tables, settings=run_settings(**changes))
     assert isinstance(figure, Figure)
     return figure
 
@@ -259,36 +246,6 @@ def run() -> dict[str, pa.Table]:
 # -- contents ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_figure_has_a_caption_of_its_own_and_a_spec_of_its_id() -> None:
-    assert set(LINESEARCH) <= set(available())
-    for figure_id in available():
-        entry = spec(figure_id)
-        assert entry.id == figure_id
-        assert set(entry.tables) <= set(kind_names())
-        assert entry.title
-        caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
-        sentences = caption.replace("[", " ").count(". ") + caption.count(".\n") + caption.count(": ")
-        assert sentences >= 3, f"the caption of {figure_id} says too little"
-
-
-def test_an_unknown_figure_is_named_with_its_nearest_neighbour() -> None:
-    with pytest.raises(SgdlineError, match=r"got 'linesearch/fig2_line'\. The nearest name is 'linesearch/fig2_lines'"):
-        spec("linesearch/fig2_line")
-    with pytest.raises(SgdlineError, match="must be names of known figures"):
-        spec("linesearch/_line_panel")
-
-
-def test_names_and_specs_import_neither_torch_nor_matplotlib() -> None:
-    program = (
-        "import sys, sgdline.figures as figures\n"
-        "specs = [figures.spec(name) for name in figures.available()]\n"
-        "assert len(specs) >= 5\n"
-        "print([name for name in ('torch', 'matplotlib', 'scipy', 'pandas') if name in sys.modules])"
-    )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
-
-
 def test_looks_keep_apart_in_colour_in_grey_and_in_line_style() -> None:
     def lightness(role: str) -> float:
         return float(np.dot(to_rgb(style.ROLES[role]["color"]), [0.2126, 0.7152, 0.0722]))
@@ -323,11 +280,13 @@ def write_run(folder: Path, tables: Mapping[str, pa.Table]) -> dict[str, Path]:
 PLOT_PROGRAM = """
 import sys
 from pathlib import Path
-from sgdline.figures import plot_figure, spec
+from sgdline.figures import plot_figure
+from sgdline.papers.asked import built
 import json
-tables, target, figure_id, settings = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
-paths = {kind: tables / f"{kind}.arrow" for kind in spec(figure_id).tables}
-plot_figure(figure_id, paths, settings=settings, pdf=target / "a.pdf", png=target / "a.png")
+tables, target, kind, settings = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
+figure = built({"name": kind})
+paths = {name: tables / f"{name}.arrow" for name in figure.reads}
+plot_figure(figure, paths, settings=settings, pdf=target / "a.pdf", png=target / "a.png")
 assert "torch" not in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
 
@@ -335,11 +294,11 @@ assert "torch" not in sys.modules and "matplotlib.pyplot" not in sys.modules
 def test_equal_tables_give_equal_bytes_in_another_process_too(tmp_path: Path, run: dict[str, pa.Table]) -> None:
     paths = write_run(tmp_path, run)
     # The one with a mesh, text, dashes and log ticks; string hashes differ from process to process.
-    figure_id = "linesearch/fig3_distance_matrix"
+    name = "distance_matrix"
     here = tmp_path / "here"
-    plot_figure(figure_id, paths, settings=run_settings(), pdf=here / "a.pdf", png=here / "a.png")
+    plot_figure(FIGURES[name], paths, settings=run_settings(), pdf=here / "a.pdf", png=here / "a.png")
     there = tmp_path / "there"
-    command = [sys.executable, "-c", PLOT_PROGRAM, str(tmp_path), str(there), figure_id, json.dumps(run_settings())]
+    command = [sys.executable, "-c", PLOT_PROGRAM, str(tmp_path), str(there), name, json.dumps(run_settings())]
     environment = {**os.environ, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "1000000"}
     subprocess.run(command, check=True, env=environment)
     for name in ("a.pdf", "a.png"):
@@ -363,7 +322,7 @@ def test_a_failed_drawing_leaves_the_old_picture_and_nothing_half_written(
 
     monkeypatch.setattr(Figure, "savefig", fail_on_png)
     with pytest.raises(OSError, match="disk full"):
-        plot_figure("linesearch/fig2_lines", paths, settings=run_settings(figure_lines=[0.4]), pdf=pdf, png=png)
+        plot_figure(FIGURES["lines"], paths, settings=run_settings(figure_lines=[0.4]), pdf=pdf, png=png)
     assert pdf.read_bytes() == b"old"
     assert sorted(tmp_path.iterdir()) == before
 
@@ -371,10 +330,10 @@ def test_a_failed_drawing_leaves_the_old_picture_and_nothing_half_written(
 def test_missing_tables_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
     target = {"pdf": tmp_path / "a.pdf", "png": tmp_path / "a.png"}
     with pytest.raises(ValueError, match=r"got none for \['trace'\]"):
-        plot_figure("linesearch/fig2_lines", {"line": tmp_path / "line.arrow"}, settings=run_settings(), **target)
+        plot_figure(FIGURES["lines"], {"line": tmp_path / "line.arrow"}, settings=run_settings(), **target)
     paths = {"line": tmp_path / "line.arrow", "trace": tmp_path / "trace.arrow"}
     with pytest.raises(SgdlineError, match="must exist"):
-        plot_figure("linesearch/fig2_lines", paths, settings=run_settings(), **target)
+        plot_figure(FIGURES["lines"], paths, settings=run_settings(), **target)
 
 
 def test_a_users_own_matplotlib_settings_change_nothing(
@@ -390,7 +349,7 @@ def test_a_users_own_matplotlib_settings_change_nothing(
     for size in (10.0, 30.0):
         with matplotlib.rc_context({"font.size": size, "axes.grid": size > 20, "lines.linewidth": size}):
             plot_figure(
-                "linesearch/fig2_lines",
+                FIGURES["lines"],
                 paths,
                 settings=run_settings(figure_lines=[0.4]),
                 pdf=tmp_path / "a.pdf",
@@ -408,11 +367,11 @@ def test_every_figure_names_run_data_set_samples_batch_norm_and_positions(run: d
         b"sgdline": b'{"batch_norm":"eval","samples":3968,"dataset":"cifar","model":"resnet20","positions":"grid"}'
     }
     told = {kind: table.replace_schema_metadata(facts) for kind, table in run.items()}
-    for figure_id in LINESEARCH:
-        # Only what the spec names: a figure that reads more would fail in the workflow.
-        text = words(draw(figure_id, {kind: told[kind] for kind in spec(figure_id).tables}))
+    for name in FIGURES:
+        # Only what it reads: a figure that reads more would fail in the workflow.
+        text = words(draw(name, {kind: told[kind] for kind in FIGURES[name].reads}))
         for fact in ("resnet20", "cifar", "lr 0.1", "batch size 64", "seed 1", "N = 3,968", "eval mode", "grid pos"):
-            assert fact in text, f"{figure_id} does not say {fact!r}"
+            assert fact in text, f"{name} does not say {fact!r}"
     # Without metadata the settings are all there is; the number of samples is then not known.
     text = " ".join(style.describe_run(run, run_settings()))
     for fact in ("tiny_resnet", "digits", "train mode", "adaptive positions", "N not recorded"):
@@ -420,7 +379,7 @@ def test_every_figure_names_run_data_set_samples_batch_norm_and_positions(run: d
 
 
 def test_fig2_draws_the_nearest_lines_and_the_values_of_the_table(run: dict[str, pa.Table]) -> None:
-    figure = draw("linesearch/fig2_lines", run)
+    figure = draw("lines", run)
     assert [panel.get_title(loc="left") for panel in panels(figure)] == [
         "line at update 3 of 240",
         "line at update 96 of 240",
@@ -457,7 +416,7 @@ def test_fig2_draws_the_nearest_lines_and_the_values_of_the_table(run: dict[str,
 def test_lines_are_drawn_once_and_no_panel_stays_empty(run: dict[str, pa.Table], count: int) -> None:
     fractions = [0.0, 0.15, 0.3, 0.5, 0.7, 1.0][:count]
     # 0.001 falls on the same line as 0: the paper's three panels never show one line twice.
-    figure = draw("linesearch/fig2_lines", run, figure_lines=[*fractions, 0.001])
+    figure = draw("lines", run, figure_lines=[*fractions, 0.001])
     titles = [panel.get_title(loc="left") for panel in panels(figure)]
     assert len(titles) == len(set(titles)) == count
     assert all(panel.lines for panel in panels(figure))
@@ -470,25 +429,25 @@ def test_a_line_above_five_nats_is_not_cut_away() -> None:
     high = [[20 + value for value in row] for row in run["line"]["train_loss"].to_pylist()]
     at = run["line"].schema.get_field_index("train_loss")
     lifted = run["line"].set_column(at, run["line"].schema.field("train_loss"), pa.array(high, pa.list_(pa.float64())))
-    panel = panels(draw("linesearch/fig2_lines", {**run, "line": lifted}))[0]
+    panel = panels(draw("lines", {**run, "line": lifted}))[0]
     loss = curve(panel, "full batch (f)")[1]
     assert panel.get_ylim()[1] >= loss.max() > 20
 
 
 def test_marks_outside_the_panel_are_told_in_words(run: dict[str, pa.Table]) -> None:
-    text = words(draw("linesearch/fig2_lines", run, interval=0.05))
+    text = words(draw("lines", run, interval=0.05))
     assert "s_sgd = " in text
     assert "lies outside the panel" in text
 
 
 def test_fig3_shows_the_matrices_and_the_consecutive_distances(run: dict[str, pa.Table]) -> None:
-    figure = draw("linesearch/fig3_distance_matrix", run)
+    figure = draw("distance_matrix", run)
     first, rest, consecutive = panels(figure)
     for panel, kind in ((first, "first"), (rest, "rest")):
         rows = [row for row in run["line_distances"].to_pylist() if row["panel"] == kind]
         shown = panel.collections[0].get_array()
         np.testing.assert_array_equal(shown, [row["distances"] for row in rows])
-        steps, _ = fig3_distance_matrix.matrix(run["line_distances"], kind)
+        steps, _ = distance_matrix.matrix(run["line_distances"], kind)
         assert steps.tolist() == [row["step"] for row in rows]
         assert panel.get_xlabel() == panel.get_ylabel() == "update t"
     assert [panel.get_ylabel() for panel in figure.axes if panel.get_label() == "<colorbar>"] == [
@@ -500,7 +459,7 @@ def test_fig3_shows_the_matrices_and_the_consecutive_distances(run: dict[str, pa
 
 
 def test_fig3_leaves_lines_without_a_distance_pale_and_counts_them() -> None:
-    figure = draw("linesearch/fig3_distance_matrix", make_run(diverged_at=120))
+    figure = draw("distance_matrix", make_run(diverged_at=120))
     shown = panels(figure)[1].collections[0].get_array()
     assert np.ma.getmaskarray(shown)[-1].all()
     assert not np.ma.getmaskarray(shown)[:-1, :-1].any()
@@ -508,7 +467,7 @@ def test_fig3_leaves_lines_without_a_distance_pale_and_counts_them() -> None:
 
 
 def test_fig4_draws_errors_twice_and_raw_coefficients(run: dict[str, pa.Table]) -> None:
-    figure = draw("linesearch/fig4_poly_mae", run)
+    figure = draw("polynomial_error", run)
     assert len(panels(figure)) == 5
     linear, logarithmic, *coefficients = panels(figure)
     assert (linear.get_yscale(), logarithmic.get_yscale()) == ("linear", "log")
@@ -534,7 +493,7 @@ def test_fig4_draws_errors_twice_and_raw_coefficients(run: dict[str, pa.Table]) 
 def test_fig4_shifts_the_coefficients_only_for_the_released_plot(run: dict[str, pa.Table]) -> None:
     own = [row for row in run["line_fits"].to_pylist() if row["degree"] == 2]
     steps = np.array([row["step"] for row in own])
-    *_, coefficients = [panels(draw("linesearch/fig4_poly_mae", run, compat=True))[2:]]
+    *_, coefficients = [panels(draw("polynomial_error", run, compat=True))[2:]]
     for panel, power, factor in zip(coefficients, (0, 1, 2), (1, 1, 2), strict=True):
         raw = factor * np.array([row["coefficients"][power] for row in own])
         assert holds_curve(panel, steps, raw - raw.min())
@@ -543,7 +502,7 @@ def test_fig4_shifts_the_coefficients_only_for_the_released_plot(run: dict[str, 
 
 def test_fig4_without_degree_two_says_so(run: dict[str, pa.Table]) -> None:
     fits = run["line_fits"].filter(pa.array(np.asarray(run["line_fits"]["degree"]) == 1))
-    figure = draw("linesearch/fig4_poly_mae", {**run, "line_fits": fits}, degrees=[1])
+    figure = draw("polynomial_error", {**run, "line_fits": fits}, degrees=[1])
     assert len(panels(figure)) == 5
     assert words(figure).count("add 2 to analysis.degrees") == 3
 
@@ -561,7 +520,7 @@ def vertical_dashes(panel: Any) -> list[float]:
 
 
 def test_fig5_parabolas_carry_their_steps_and_every_strategy_has_a_dashed_line(run: dict[str, pa.Table]) -> None:
-    figure = draw("linesearch/fig5_lines_parabolas", run)
+    figure = draw("parabolas", run)
     full, batch = (LineCurves.from_table(run["line"], name) for name in ("train_loss", "direction_batch_loss"))
     drawn = set(rows_by_strategy(run["line_strategies"])) - {"fbpal_sgd_step"}
     assert len(drawn) == 8
@@ -599,7 +558,7 @@ def test_fig5_does_without_the_median_learning_rate_and_names_what_lies_outside(
     table = run["line_strategies"]
     kept = table.filter(pa.array([name != "sgd_auto" for name in table["strategy"].to_pylist()]))
     without = with_facts(kept, sgd_lr={"sgd_auto": None, "sgd_0.02": 0.02})
-    figure = draw("linesearch/fig5_lines_parabolas", {**run, "line_strategies": without}, figure_lines=[0.0])
+    figure = draw("parabolas", {**run, "line_strategies": without}, figure_lines=[0.0])
     assert "no SGD with the median ratio: it is not positive" in words(figure)
     assert "outside the panel: PAL: 0.7" in words(figure)
     assert "median s_opt" not in " ".join(str(line.get_label()) for line in panels(figure)[0].lines)
@@ -617,14 +576,14 @@ def test_fig5_marks_the_executed_step_where_momentum_made_it_another(run: dict[s
     moved = table.set_column(at, table.schema.field(at), pa.array(longer)).replace_schema_metadata(
         table.schema.metadata
     )
-    panel = panels(draw("linesearch/fig5_lines_parabolas", {**run, "line_strategies": moved}))[1]
+    panel = panels(draw("parabolas", {**run, "line_strategies": moved}))[1]
     own = strategy(run, "sgd_original", "step_length")[32]
     assert curve(panel, "executed step")[0][0] == 1.5 * own
     (marked,) = [line for line in panel.lines if str(line.get_label()).startswith("plain SGD, lr 0.1: parabola")]
     assert marked.get_xdata()[marked.get_markevery()[0]] == pytest.approx(own)
     # Another update rule has no SGD parabola of its own.
     rule = {"name": "pal", "beta": 0.4}
-    panel = panels(draw("linesearch/fig5_lines_parabolas", run, optimizer=rule))[1]
+    panel = panels(draw("parabolas", run, optimizer=rule))[1]
     assert curve(panel, "executed step")[0][0] == own
     assert not [line for line in panel.lines if "original" in str(line.get_label())]
 
@@ -632,7 +591,7 @@ def test_fig5_marks_the_executed_step_where_momentum_made_it_another(run: dict[s
 def test_fig5_says_where_a_line_has_no_strategies(run: dict[str, pa.Table]) -> None:
     table = run["line_strategies"]
     other = table.filter(pa.array([step != 96 for step in table["step"].to_pylist()]))
-    figure = draw("linesearch/fig5_lines_parabolas", {**run, "line_strategies": other})
+    figure = draw("parabolas", {**run, "line_strategies": other})
     assert words(figure).count("no strategy steps on this line") == 1
     assert not vertical_dashes(panels(figure)[1])
 
@@ -644,15 +603,15 @@ def test_a_scheduled_learning_rate_is_named_line_by_line(run: dict[str, pa.Table
         return table.set_column(at, table.schema.field(at), pa.array(np.where(steps < 120, 0.1, 0.01)))
 
     changed = {**run, "line": scheduled(run["line"]), "line_metrics": scheduled(run["line_metrics"])}
-    figure = draw("linesearch/fig5_lines_parabolas", changed)
+    figure = draw("parabolas", changed)
     assert [word in words(figure) for word in ("lr 0.1", "lr 0.01")] == [True, True]
     assert curve(panels(figure)[0], "SGD original, scheduled lr")[0].size
-    panel = panels(draw("linesearch/fig6_strategy_metrics", changed))[5]
+    panel = panels(draw("strategies", changed))[5]
     assert set(curve(panel, "the run's lr (scheduled)")[1]) == {0.1, 0.01}
 
 
 def test_fig6_draws_every_strategy_in_every_panel(run: dict[str, pa.Table]) -> None:
-    figure = draw("linesearch/fig6_strategy_metrics", run)
+    figure = draw("strategies", run)
     assert len(panels(figure)) == 6
     labels = {
         "full-batch minimum (s_opt)": "optimum",
@@ -690,7 +649,7 @@ def test_fig6_draws_every_strategy_in_every_panel(run: dict[str, pa.Table]) -> N
 
 
 def test_fig6_lists_the_strategies_by_what_they_gain_on_common_lines(run: dict[str, pa.Table]) -> None:
-    figure = draw("linesearch/fig6_strategy_metrics", run)
+    figure = draw("strategies", run)
     names = {
         "optimum": "optimum", "direction batch": "direction_batch_minimum", "FBPAL": "fbpal",
         "FBPAL&SGD": "fbpal_sgd_lr", "SGD original": "sgd_original", "SGD 0.06": "sgd_auto", "SGD 0.02": "sgd_0.02",
@@ -706,32 +665,26 @@ def test_fig6_lists_the_strategies_by_what_they_gain_on_common_lines(run: dict[s
     assert f"PAL on {lost} line{'' if lost == 1 else 's'}" in words(figure)
     steps = column(run["line_strategies"], "step")
     kept = run["line_strategies"].filter(pa.array(np.isin(steps, strategy(run, "pal", "step")[common])))
-    assert "sums at the end - optimum" in words(
-        draw("linesearch/fig6_strategy_metrics", {**run, "line_strategies": kept})
-    )
+    assert "sums at the end - optimum" in words(draw("strategies", {**run, "line_strategies": kept}))
 
 
 def test_fig6_counts_lines_and_steps_that_are_not_there() -> None:
     made = make_run(diverged_at=120)
-    assert "1 line non finite" in words(draw("linesearch/fig6_strategy_metrics", made))
+    assert "1 line non finite" in words(draw("strategies", made))
     table = made["line_strategies"]
     at = table.schema.get_field_index("status")
     status = ["no_step" if name == "pal" else "ok" for name in table["strategy"].to_pylist()]
     changed = table.set_column(at, table.schema.field(at), pa.array(status))
-    assert "no step: PAL on 41 lines" in words(
-        draw("linesearch/fig6_strategy_metrics", {**made, "line_strategies": changed})
-    )
+    assert "no step: PAL on 41 lines" in words(draw("strategies", {**made, "line_strategies": changed}))
 
 
 def test_fig6_takes_another_title_and_names_the_released_rules(run: dict[str, pa.Table]) -> None:
     with style.applied():
-        figure = fig6_strategy_metrics.draw_metrics(run, settings=run_settings(), title="ResNet-18")
+        figure = sheet_of("strategies", title="ResNet-18").draw(run, settings=run_settings())
     assert "ResNet-18" in words(figure)
     assert "analysis.compat" not in words(figure)
     released = {**run, "line_strategies": with_facts(run["line_strategies"], compat=True)}
-    fig6, fig5 = (
-        draw(name, released) for name in ("linesearch/fig6_strategy_metrics", "linesearch/fig5_lines_parabolas")
-    )
+    fig6, fig5 = (draw(name, released) for name in ("strategies", "parabolas"))
     assert "released code's rules (analysis.compat)" in words(fig6)
     assert "steps by the released code's rules" in words(fig5)
     # The release reuses the step length (papers.md L21).
@@ -744,7 +697,7 @@ def test_fig6_takes_another_title_and_names_the_released_rules(run: dict[str, pa
 
 
 def test_fig6_draws_ratio_learning_rate_median_and_quartiles(run: dict[str, pa.Table]) -> None:
-    *_, panel = panels(draw("linesearch/fig6_strategy_metrics", run))
+    *_, panel = panels(draw("strategies", run))
     steps, ratios = column(run["line_metrics"], "step"), column(run["line_metrics"], "line_search_ratio")
     assert holds_curve(panel, steps, ratios)
     centres, means = curve(panel, "ratio, measured")
@@ -764,7 +717,7 @@ def test_fig6_counts_what_the_range_of_the_ratio_leaves_out(run: dict[str, pa.Ta
     wild[10] = 40.0
     at = metrics.schema.get_field_index("line_search_ratio")
     figure = draw(
-        "linesearch/fig6_strategy_metrics",
+        "strategies",
         {**run, "line_metrics": metrics.set_column(at, metrics.schema.field(at), pa.array(wild))},
     )
     assert panels(figure)[5].get_ylim()[1] < 1
@@ -774,37 +727,37 @@ def test_fig6_counts_what_the_range_of_the_ratio_leaves_out(run: dict[str, pa.Ta
 # -- runs that went wrong ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("figure_id", LINESEARCH)
-def test_a_run_without_lines_gives_words_in_every_panel(figure_id: str) -> None:
-    figure = draw(figure_id, empty_run())
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_run_without_lines_gives_words_in_every_panel(name: str) -> None:
+    figure = draw(name, empty_run())
     render(figure)
     for panel in panels(figure):
         text = " ".join(" ".join(found.get_text().split()) for found in panel.texts)
-        assert text.endswith("the run diverged at update 3"), f"{figure_id}: {text!r}"
-    assert "no line was measured" in words(figure) or figure_id == "linesearch/fig3_distance_matrix"
+        assert text.endswith("the run diverged at update 3"), f"{name}: {text!r}"
+    assert "no line was measured" in words(figure) or name == "distance_matrix"
     assert style.absence("no line", empty_run(diverged_at=None)) == "no line"
 
 
-@pytest.mark.parametrize("figure_id", LINESEARCH)
+@pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("measured", [1, 2])
-def test_few_lines_are_drawn_as_they_are(figure_id: str, measured: int) -> None:
-    figure = draw(figure_id, make_run(steps=3 * measured), steps=240)
+def test_few_lines_are_drawn_as_they_are(name: str, measured: int) -> None:
+    figure = draw(name, make_run(steps=3 * measured), steps=240)
     render(figure)
     for panel in panels(figure):
         assert panel.lines or panel.collections or panel.texts
 
 
-@pytest.mark.parametrize("figure_id", LINESEARCH)
-def test_a_run_that_blew_up_shows_what_was_measured_before(figure_id: str) -> None:
-    figure = draw(figure_id, make_run(diverged_at=120))
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_run_that_blew_up_shows_what_was_measured_before(name: str) -> None:
+    figure = draw(name, make_run(diverged_at=120))
     render(figure)
     assert "THE RUN DIVERGED AT UPDATE 120" in words(figure)
-    if figure_id in ("linesearch/fig2_lines", "linesearch/fig5_lines_parabolas"):
+    if name in ("lines", "parabolas"):
         *_, last = panels(figure)
         assert last.get_title(loc="left") == "line at update 120 of 240"
         assert "no loss on it is finite" in " ".join(last.texts[0].get_text().split())
         assert "nearest to update 192" in words(figure)
-    elif figure_id != "linesearch/fig3_distance_matrix":
+    elif name != "distance_matrix":
         for panel in panels(figure):
             assert curve(panel, "run diverged")[0][0] == 120
 
@@ -827,8 +780,8 @@ def test_the_tables_of_the_analysis_are_drawn(tmp_path: Path, diverged_at: int |
         sgd_lr=["auto", 0.05], pal_measuring_step=0.1, fbpal_every=5, fbpal_average=2, compat=False, provenance=FACTS,
     )  # fmt: skip
     tables = {kind: read_table(path, kind) for kind, path in paths.items()}
-    for figure_id in LINESEARCH:
-        figure = draw(figure_id, tables)
+    for name in FIGURES:
+        figure = draw(name, tables)
         render(figure)
         assert "train mode" in words(figure)
         assert ("DIVERGED" in words(figure)) is (diverged_at is not None)
@@ -836,7 +789,7 @@ def test_the_tables_of_the_analysis_are_drawn(tmp_path: Path, diverged_at: int |
             assert panel.texts or panel.lines or panel.collections
             assert not (diverged_at == 0 and panel.lines)
     if diverged_at is None:
-        ratio = panels(draw("linesearch/fig6_strategy_metrics", tables))[5]
+        ratio = panels(draw("strategies", tables))[5]
         assert holds_curve(ratio, column(made["line"], "step"), column(tables["line_metrics"], "line_search_ratio"))
 
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgdline.figures import available, plot_comparison, spec, style
-from sgdline.figures.linesearch import ext_optimizers
+from sgdline.figures import plot_comparison
+from sgdline.figures.grammar import style
 from sgdline.tables import kind_of, write_table
 
-ID = "linesearch/ext_optimizers"
+FIGURE = sheet_of("optimizers")
 SGD = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "gradient": "mean"}
 PAL = {"name": "pal", "beta": 0.4, "adaptation": 1 / 0.6, "max_step": 3.16}
 FBPAL = {
@@ -67,7 +67,7 @@ def run_settings(optimizer: dict[str, Any] = SGD, **changes: Any) -> dict[str, A
 
 def draw(runs: list[tuple[Tables, dict[str, Any]]]) -> Figure:
     with style.applied():
-        figure = ext_optimizers.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
+        figure = FIGURE.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
     return figure
 
 
@@ -99,14 +99,6 @@ def column(table: pa.Table, name: str) -> np.ndarray:
 def replaced(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
     at = table.schema.get_field_index(name)
     return table.set_column(at, table.schema.field(at), pa.array(values))
-
-
-def test_the_spec_says_what_a_comparison_needs() -> None:
-    assert ID in available()
-    assert spec(ID).compares
-    assert (spec(ID).tables, spec(ID).probes) == (("evaluation", "trace"), ("evaluation",))
-    assert spec(ID).analysis == ("smoothing",)
-    assert (Path(__file__).parents[2] / "workflow" / "report" / f"{ID}.rst").read_text().strip()
 
 
 def test_seeds_are_thin_and_their_median_is_thick() -> None:
@@ -301,5 +293,5 @@ def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         settings.append(run_settings(seed=seed))
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
     saved = render_instead_of_saving(monkeypatch)
-    plot_comparison(ID, paths, settings=settings, pdf=pdf, png=png)
+    plot_comparison(FIGURE, paths, settings=settings, pdf=pdf, png=png)
     assert saved == [(pdf, png)]

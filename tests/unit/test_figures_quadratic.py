@@ -9,16 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from declared import toy_of
-from drawn_figures import assert_nothing_overlaps, render
+from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from sgdline.figures import spec, style
-from sgdline.figures.walk import fig36_quadratic
+from sgdline.figures.grammar import style
 from sgdline.toys.quadratic_descent.table import QUADRATIC_DESCENT
 
-ID = "walk/fig36_quadratic"
 DEFAULT = {
     "eigenvalues": [1.0, 0.08],
     "start": [1.0, 3.0],
@@ -31,7 +29,7 @@ def draw(**changes: Any) -> tuple[Figure, pa.Table]:
     settings = {**DEFAULT, **changes}
     table = pa.table(toy_of("quadratic_descent", settings).simulate(), schema=QUADRATIC_DESCENT.schema)
     with style.applied():
-        figure = fig36_quadratic.draw({"quadratic_descent": table}, settings={"toy": "q", **settings})
+        figure = sheet_of("quadratic_descent").draw({"quadratic_descent": table}, settings={"toy": "q", **settings})
     return figure, table
 
 
@@ -47,15 +45,6 @@ def rows(table: pa.Table, rate: float, name: str) -> np.ndarray:
 
 def words(panel: Axes) -> str:
     return " ".join([panel.get_title(loc="left"), *(text.get_text() for text in panel.texts)])
-
-
-def test_the_spec_says_that_it_draws_a_toy() -> None:
-    entry = spec(ID)
-    assert (entry.subject, entry.toy, entry.tables, entry.probes) == (
-        "toy", "quadratic_descent", ("quadratic_descent",), (),
-    )  # fmt: skip
-    assert spec("linesearch/fig2_lines").subject == "run"
-    assert spec("linesearch/ext_optimizers").subject == "comparison"
 
 
 def test_curves_are_those_of_the_table() -> None:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from declared import default_settings, toy_of
-from drawn_figures import assert_nothing_overlaps, render
+from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sgdline.figures import spec, style
-from sgdline.figures.curious import _averages
+from sgdline.figures import _averages
+from sgdline.figures.grammar import style
 from sgdline.quadratic_model import Average
 from sgdline.tables.kind import kind_of
 
-ROOT = Path(__file__).parents[2]
 FIGURES = {
-    "theory_variance": "averaged_variance",
-    "theory_momentum": "momentum_variance",
-    "ext_sampling": "epoch_sampling",
-    "theory_schedule": "equivalent_schedule",
-    "fig_model_trajectory": "quadratic_spectrum",
+    "averaged_variance": "averaged_variance",
+    "momentum_variance": "momentum_variance",
+    "epoch_sampling": "epoch_sampling",
+    "equivalent_schedule": "equivalent_schedule",
+    "model_trajectory": "quadratic_spectrum",
 }
 QUICK: dict[str, dict[str, Any]] = {
     "averaged_variance": {"chains": 100, "snapshots": 2},
@@ -48,7 +45,7 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
     columns = toy_of(toy, {key: entry for key, entry in settings.items() if key != "toy"}).simulate()
     table = pa.table(columns, schema=kind_of(toy).schema)
     with style.applied():
-        drawn = import_module(f"sgdline.figures.curious.{figure}").draw({toy: table}, settings=settings)
+        drawn = sheet_of(figure).draw({toy: table}, settings=settings)
     return drawn, table
 
 
@@ -56,34 +53,28 @@ def words(panel: Axes) -> str:
     return " ".join([panel.get_title(loc="left"), *(text.get_text() for text in panel.texts)])
 
 
-@pytest.mark.parametrize("figure", FIGURES)
-def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
-    entry = spec(f"curious/{figure}")
-    toy = FIGURES[figure]
-    assert (entry.subject, entry.toy, entry.tables, entry.probes) == ("toy", toy, (toy,), ())
-    assert (ROOT / f"workflow/report/curious/{figure}.rst").read_text().strip()
-    assert f"`curious/{figure}`" in (ROOT / "config/README.md").read_text()
-
-
 @pytest.mark.parametrize(
     ("figure", "changes"),
     [
-        ("theory_variance", {}),
-        ("theory_variance", {"relative_lr": [0.3], "ema_decay": [], "two_point_distance": [], "swa_spacing": []}),
-        ("theory_variance", {"ema_decay": [0.5, 0.9, 0.95], "two_point_distance": [1, 50], "relative_lr": [0.01, 1.9]}),
-        ("theory_momentum", {}),
-        ("theory_momentum", {"momentum": [0.0, 0.5, 0.9, 0.95], "two_point_distance": [], "relative_lr": [0.1]}),
-        ("ext_sampling", {}),
-        ("ext_sampling", {"relative_lr": [1.0], "ema_decay": [], "two_point_distance": [], "swa_spacing": []}),
-        ("theory_schedule", {}),
-        ("theory_schedule", {"ema_decay": [], "two_point_distance": [], "swa_spacing": []}),
+        ("averaged_variance", {}),
+        ("averaged_variance", {"relative_lr": [0.3], "ema_decay": [], "two_point_distance": [], "swa_spacing": []}),
         (
-            "theory_schedule",
+            "averaged_variance",
+            {"ema_decay": [0.5, 0.9, 0.95], "two_point_distance": [1, 50], "relative_lr": [0.01, 1.9]},
+        ),
+        ("momentum_variance", {}),
+        ("momentum_variance", {"momentum": [0.0, 0.5, 0.9, 0.95], "two_point_distance": [], "relative_lr": [0.1]}),
+        ("epoch_sampling", {}),
+        ("epoch_sampling", {"relative_lr": [1.0], "ema_decay": [], "two_point_distance": [], "swa_spacing": []}),
+        ("equivalent_schedule", {}),
+        ("equivalent_schedule", {"ema_decay": [], "two_point_distance": [], "swa_spacing": []}),
+        (
+            "equivalent_schedule",
             {"ema_decay": [0.0], "two_point_distance": [1], "swa_count": 5, "swa_spacing": [2], "updates": 9},
         ),
-        ("fig_model_trajectory", {}),
-        ("fig_model_trajectory", {"noise": "equal", "start": 0.0, "directions": 1, "ema_decay": 0.0}),
-        ("fig_model_trajectory", {"updates": 3, "two_point_distance": 3, "points": 2, "chains": 4}),
+        ("model_trajectory", {}),
+        ("model_trajectory", {"noise": "equal", "start": 0.0, "directions": 1, "ema_decay": 0.0}),
+        ("model_trajectory", {"updates": 3, "two_point_distance": 3, "points": 2, "chains": 4}),
     ],
 )
 def test_nothing_overlaps_or_leaves_the_sheet(figure: str, changes: dict[str, Any]) -> None:
@@ -98,7 +89,7 @@ def test_nothing_overlaps_or_leaves_the_sheet(figure: str, changes: dict[str, An
 
 
 def test_the_table_of_variances_is_written_out() -> None:
-    figure, table = draw("theory_variance")
+    figure, table = draw("averaged_variance")
     variance, equivalent, agreement, numbers = figure.axes
     written = [text.get_text() for text in numbers.texts]
     for predicted, simulated in zip(table["predicted"].to_pylist(), table["simulated"].to_pylist(), strict=True):
@@ -112,7 +103,7 @@ def test_the_table_of_variances_is_written_out() -> None:
 
 
 def test_schedules_are_drawn_over_the_updates_still_to_go() -> None:
-    figure, table = draw("theory_schedule")
+    figure, table = draw("equivalent_schedule")
     ema, *_ = figure.axes
     rows = _averages.rows_of(table, Average("ema", decay=0.97), relative_lr=0.3)
     curves = [line for line in ema.lines if line.get_linestyle() != "None"]
@@ -127,7 +118,7 @@ def test_schedules_are_drawn_over_the_updates_still_to_go() -> None:
 
 
 def test_sampling_tells_how_often_directions_settle_within_an_epoch() -> None:
-    figure, table = draw("ext_sampling")
+    figure, table = draw("epoch_sampling")
     assert "a·N/B of the simulated rates: 0.4, 2, 20" in figure.texts[1].get_text().replace("\n", " ")
     ratios = figure.axes[-1]
     assert ratios.get_xlabel() == "a·N/B"

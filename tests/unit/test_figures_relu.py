@@ -5,30 +5,25 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from declared import default_settings, toy_of
-from drawn_figures import assert_nothing_overlaps, render
+from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.figure import Figure
 
-from sgdline.figures import spec, style
-from sgdline.figures.sparse import _relu
+from sgdline.figures import _relu
+from sgdline.figures.grammar import style
 from sgdline.tables.kind import kind_of
 from sgdline.toys.base import StepSizes
 
-ROOT = Path(__file__).parents[2]
 FIGURES = {
-    "fig_1d_regression": "relu_regression",
-    "fig_1d_overregularized": "relu_regression",
-    "fig_1d_snapshots": "relu_regression",
-    "fig_two_layer": "teacher_student",
-    "fig_two_layer_neurons": "teacher_student",
-    "fig_three_layer": "teacher_student",
+    "relu_regression": "relu_regression",
+    "relu_snapshots": "relu_regression",
+    "teacher_student": "teacher_student",
+    "student_neurons": "teacher_student",
 }
 
 
@@ -52,9 +47,7 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
         settings["runs"] = [step_sizes(**run) for run in settings["runs"]]
     table = simulated(toy, json.dumps(settings))
     with style.applied():
-        drawn = import_module(f"sgdline.figures.sparse.{figure}").draw(
-            {toy: table}, settings={**settings, "toy": "a_name"}
-        )
+        drawn = sheet_of(figure).draw({toy: table}, settings={**settings, "toy": "a_name"})
     return drawn, table
 
 
@@ -66,23 +59,14 @@ def words(figure: Figure) -> str:
     return re.sub(r"\s+", " ", " ".join(parts))
 
 
-@pytest.mark.parametrize("figure", FIGURES)
-def test_specs_name_their_toy_and_captions_exist(figure: str) -> None:
-    entry = spec(f"sparse/{figure}")
-    toy = FIGURES[figure]
-    assert (entry.subject, entry.toy, entry.tables, entry.probes) == ("toy", toy, (toy,), ())
-    assert (ROOT / f"workflow/report/sparse/{figure}.rst").read_text().strip()
-    assert f"`sparse/{figure}`" in (ROOT / "config/README.md").read_text()
-
-
 @pytest.mark.parametrize(
     ("figure", "changes"),
     [
         *((figure, {}) for figure in FIGURES),
-        ("fig_1d_regression", {"other_seeds": 0, "perturbed_starts": 0, "runs": [{"lr": 1e-4}]}),
-        ("fig_1d_snapshots", {"snapshots": [5], "runs": [{"lr": 1e-4}, {"lr": 10.0}]}),
-        ("fig_two_layer", {"runs": [{"lr": 50.0}]}),
-        ("fig_two_layer_neurons", {"runs": [{"lr": 0.1}, {"lr": 50.0}, {"lr": 0.2, "warm_up": 2.0}]}),
+        ("relu_regression", {"other_seeds": 0, "perturbed_starts": 0, "runs": [{"lr": 1e-4}]}),
+        ("relu_snapshots", {"snapshots": [5], "runs": [{"lr": 1e-4}, {"lr": 10.0}]}),
+        ("teacher_student", {"runs": [{"lr": 50.0}]}),
+        ("student_neurons", {"runs": [{"lr": 0.1}, {"lr": 50.0}, {"lr": 0.2, "warm_up": 2.0}]}),
     ],
 )
 def test_nothing_overlaps_or_leaves_the_sheet(figure: str, changes: dict[str, Any]) -> None:
@@ -96,21 +80,21 @@ def test_nothing_overlaps_or_leaves_the_sheet(figure: str, changes: dict[str, An
 
 
 def test_lost_chains_are_counted_and_left_out() -> None:
-    drawn, table = draw("fig_two_layer", runs=[{"lr": 0.1}, {"lr": 50.0}])
+    drawn, table = draw("teacher_student", runs=[{"lr": 0.1}, {"lr": 50.0}])
     assert "lr 50, constant: 3 of 3 diverged" in words(drawn)
     assert "4 of 8 chains diverged" in words(drawn)
     low, high = drawn.axes[0].get_ylim()
     sound = style.numbers(table, "train_loss")[style.numbers(table, "run") == 0]
     assert high < 1e3 * sound.max()
     assert low > 1e-3 * sound.min()
-    drawn, _ = draw("fig_two_layer", runs=[{"lr": 50.0}])
+    drawn, _ = draw("teacher_student", runs=[{"lr": 50.0}])
     assert "all of them diverged" in words(drawn)
-    drawn, _ = draw("fig_two_layer_neurons", runs=[{"lr": 50.0}])
+    drawn, _ = draw("student_neurons", runs=[{"lr": 50.0}])
     assert "the published chain diverged at iteration" in words(drawn)
 
 
 def test_medians_are_those_of_published_chain_and_seeds() -> None:
-    drawn, table = draw("fig_two_layer", runs=[{"lr": 0.1, "decay_at": 0.3, "decay_factor": 2.0}])
+    drawn, table = draw("teacher_student", runs=[{"lr": 0.1, "decay_at": 0.3, "decay_factor": 2.0}])
     own = [chain != "perturbed" for chain in table["chain"].to_pylist()]
     losses = style.numbers(table, "train_loss")[own].reshape(-1, 3)
     curve = drawn.axes[0].lines[0]
@@ -128,7 +112,7 @@ def test_legends_name_the_step_that_is_reached() -> None:
 
 
 def test_snapshots_are_those_that_were_asked_for() -> None:
-    drawn, table = draw("fig_1d_snapshots", snapshots=[5, 120, 900])
+    drawn, table = draw("relu_snapshots", snapshots=[5, 120, 900])
     last = max(table["evaluation"].to_pylist())
     kept = [row is not None for row in table["fitted"].to_pylist()]
     assert {place for place, there in zip(table["evaluation"].to_pylist(), kept, strict=True) if there} == {

@@ -11,17 +11,17 @@ import matplotlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render, render_instead_of_saving
+from drawn_figures import render, render_instead_of_saving, sheet_of
 from matplotlib.figure import Figure
 
 from sgdline.analysis.power_law import fit_power_law
-from sgdline.figures import available, plot_figure, spec, style
-from sgdline.figures.linesearch import ext_own_direction, fig8_same_position_directions
-from sgdline.tables import kind_names, kind_of, write_table
+from sgdline.figures import own_direction as own_direction_figure
+from sgdline.figures import plot_figure
+from sgdline.figures.base import Figure as Sheet
+from sgdline.figures.grammar import style
+from sgdline.tables import kind_of, write_table
 
-REPOSITORY = Path(__file__).parents[2]
-FIG8, EXT = "linesearch/fig8_same_position_directions", "linesearch/ext_own_direction"
-MODULES = {FIG8: fig8_same_position_directions, EXT: ext_own_direction}
+LINES, GRADIENTS = sheet_of("same_position"), sheet_of("own_direction")
 FACTS = {"batch_norm": "train", "samples": 1024, "dataset": "digits", "model": "tiny_resnet", "batch_size": 64}
 DEGREES = [1, 2, 3, 4, 5]
 Rows = list[dict[str, Any]]
@@ -133,12 +133,10 @@ def empty_run(**changes: pa.Table) -> dict[str, pa.Table]:
     return {kind: table if kind == "trace" else table.slice(0, 0) for kind, table in run(**changes).items()}
 
 
-def draw(figure_id: str, tables: Mapping[str, pa.Table], **analysis: Any) -> Figure:
+def draw(figure: Sheet, tables: Mapping[str, pa.Table], **analysis: Any) -> Figure:
     """Draw as `plot_figure` does."""
     with style.applied():
-        figure = MODULES[figure_id].draw(tables, settings=run_settings(**analysis))
-    assert isinstance(figure, Figure)
-    return figure
+        return figure.draw(tables, settings=run_settings(**analysis))
 
 
 def panels(figure: Figure) -> list[Any]:
@@ -159,26 +157,12 @@ def curve(panel: Any, label: str) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(found[0].get_xdata(), dtype=float), np.asarray(found[0].get_ydata(), dtype=float)
 
 
-# -- contents ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("figure_id", [FIG8, EXT])
-def test_both_figures_say_what_they_read_and_have_a_caption(figure_id: str) -> None:
-    assert figure_id in available()
-    entry = spec(figure_id)
-    assert (entry.id, entry.samples) == (figure_id, figure_id == EXT)
-    assert set(entry.tables) <= set(kind_names())
-    caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
-    assert caption.count("Look for") == 1
-    assert "|" not in caption, "bars are substitutions in reStructuredText"
-
-
-# -- fig8 --------------------------------------------------------------------------------------------------------------
+# -- lines -------------------------------------------------------------------------------------------------------------
 
 
 def test_matrices_share_one_scale_and_show_the_distances_of_their_position() -> None:
     table = mline_metrics(lost=((60, 3),))
-    figure = draw(FIG8, run(mline_metrics=table))
+    figure = draw(LINES, run(mline_metrics=table))
     shown = [panel for panel in panels(figure) if panel.collections and panel.get_title(loc="left")[:6] == "update"]
     assert [panel.get_title(loc="left") for panel in shown] == ["update 0", "update 60", "update 120", "update 180"]
     limits = {panel.collections[0].get_clim() for panel in shown}
@@ -196,7 +180,7 @@ def test_matrices_share_one_scale_and_show_the_distances_of_their_position() -> 
 
 def test_six_positions_of_many_are_shown_and_all_are_in_the_curves() -> None:
     steps = tuple(range(0, 240, 12))
-    figure = draw(FIG8, run(mline_metrics=mline_metrics(steps=steps, directions=5)))
+    figure = draw(LINES, run(mline_metrics=mline_metrics(steps=steps, directions=5)))
     titles = [panel.get_title(loc="left") for panel in panels(figure)]
     assert [title for title in titles if title.startswith("update")] == [
         f"update {step}" for step in (0, 48, 96, 132, 180, 228)
@@ -207,7 +191,7 @@ def test_six_positions_of_many_are_shown_and_all_are_in_the_curves() -> None:
 
 def test_medians_and_quartiles_are_those_of_each_position() -> None:
     table = mline_metrics(lost=((0, 2), (180, 7)))
-    figure = draw(FIG8, run(mline_metrics=table))
+    figure = draw(LINES, run(mline_metrics=table))
     distances, errors, minima = panels(figure)[-3:]
     rows = table.to_pylist()
     for place, step in enumerate((0, 60, 120, 180)):
@@ -234,7 +218,7 @@ def test_medians_and_quartiles_are_those_of_each_position() -> None:
 
 
 def test_only_the_degrees_that_were_asked_for_are_drawn() -> None:
-    figure = draw(FIG8, run(), same_position_degrees=[2, 4, 7])
+    figure = draw(LINES, run(), same_position_degrees=[2, 4, 7])
     labels = {line.get_label() for line in panels(figure)[-2].lines}
     assert {"polynomial of degree 2", "polynomial of degree 4"} <= labels
     assert "polynomial of degree 1" not in labels
@@ -244,14 +228,14 @@ def test_only_the_degrees_that_were_asked_for_are_drawn() -> None:
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("steps", [(0,), (0, 100)])
 def test_one_or_two_directions_draw(directions: int, steps: tuple[int, ...]) -> None:
-    figure = render(draw(FIG8, run(mline_metrics=mline_metrics(steps=steps, directions=directions))))
+    figure = render(draw(LINES, run(mline_metrics=mline_metrics(steps=steps, directions=directions))))
     assert ("one direction only" in words(figure)) == (directions == 1)
     meshes = [panel for panel in panels(figure) if any("QuadMesh" in str(type(c)) for c in panel.collections)]
     assert len(meshes) == (0 if directions == 1 else len(steps))
 
 
 def test_a_run_without_positions_says_so() -> None:
-    figure = render(draw(FIG8, empty_run(trace=trace(diverged_at=3))))
+    figure = render(draw(LINES, empty_run(trace=trace(diverged_at=3))))
     text = words(figure)
     assert "no position was measured: the run diverged at update 3" in text
     assert text.count("the run diverged at update 3") == 4
@@ -260,17 +244,17 @@ def test_a_run_without_positions_says_so() -> None:
 
 def test_lines_without_any_number_say_so() -> None:
     lost = tuple((step, direction) for step in (0, 60) for direction in range(3))
-    figure = render(draw(FIG8, run(mline_metrics=mline_metrics(steps=(0, 60), directions=3, lost=lost))))
+    figure = render(draw(LINES, run(mline_metrics=mline_metrics(steps=(0, 60), directions=3, lost=lost))))
     for sentence in ("no distance is finite and above 0", "no line could be fitted", "no line has a minimum"):
         assert sentence in words(figure)
 
 
-# -- ext_own_direction -------------------------------------------------------------------------------------------------
+# -- gradients ---------------------------------------------------------------------------------------------------------
 
 
 def test_norms_their_exponents_and_the_law_are_drawn() -> None:
     table = own_direction()
-    figure = draw(EXT, run(own_direction=table))
+    figure = draw(GRADIENTS, run(own_direction=table))
     left, _ = panels(figure)
     rows = table.to_pylist()
     for place, step in enumerate((0, 60, 120, 180)):
@@ -294,18 +278,18 @@ def test_norms_their_exponents_and_the_law_are_drawn() -> None:
 
 def test_the_noise_is_found_and_the_law_ends_at_the_full_gradient() -> None:
     sizes = np.array([4.0, 16.0, 100.0])
-    norms = ext_own_direction.law(sizes, 2.0, 50.0, samples=100)
+    norms = own_direction_figure.law(sizes, 2.0, 50.0, samples=100)
     assert norms[-1] == pytest.approx(2.0)
     assert norms[0] == pytest.approx(math.sqrt(4 + 50 / 4 * 96 / 99))
-    assert ext_own_direction.noise(sizes, norms, 2.0, samples=100) == pytest.approx(50.0)
-    assert math.isnan(ext_own_direction.noise(sizes[2:], norms[2:], 2.0, samples=100))
-    assert math.isnan(ext_own_direction.noise(sizes, np.full(3, np.nan), 2.0, samples=100))
+    assert own_direction_figure.noise(sizes, norms, 2.0, samples=100) == pytest.approx(50.0)
+    assert math.isnan(own_direction_figure.noise(sizes[2:], norms[2:], 2.0, samples=100))
+    assert math.isnan(own_direction_figure.noise(sizes, np.full(3, np.nan), 2.0, samples=100))
 
 
 @pytest.mark.parametrize("exponent", [-1.0, -0.7])
 def test_the_fixed_line_has_medians_quartiles_and_its_exponent(exponent: float) -> None:
     table = batch_sizes(exponent=exponent)
-    figure = draw(EXT, run(line_batch_sizes=table))
+    figure = draw(GRADIENTS, run(line_batch_sizes=table))
     _, right = panels(figure)
     levels = [-row["slope"] for row in table.to_pylist() if row["batch_size"] == 64]
     sizes, medians = curve(right, "median of |D_B|")
@@ -327,7 +311,7 @@ def test_gradients_that_are_not_finite_are_left_out_and_counted() -> None:
         if row["step"] == 60 or ((row["step"], row["batch_size"]) == (0, 4) and row["draw"] < 3):
             row |= {"gradient_norm": math.nan, "cosine": None, "status": "non_finite"}
     table = as_table("own_direction", rows).replace_schema_metadata(facts("own_direction"))
-    figure = render(draw(EXT, run(own_direction=table)))
+    figure = render(draw(GRADIENTS, run(own_direction=table)))
     left, _ = panels(figure)
     assert "51 gradients not finite" in words(figure)
     assert not [line for line in left.lines if str(line.get_label()).startswith("update 60:")]
@@ -336,20 +320,20 @@ def test_gradients_that_are_not_finite_are_left_out_and_counted() -> None:
 
 
 def test_six_positions_of_many_stand_for_their_own_gradients() -> None:
-    figure = draw(EXT, run(own_direction=own_direction(steps=tuple(range(0, 240, 24)))))
+    figure = draw(GRADIENTS, run(own_direction=own_direction(steps=tuple(range(0, 240, 24)))))
     left, _ = panels(figure)
     assert len([line for line in left.lines if str(line.get_label()).startswith("update")]) == 6
     assert "6 of 10 positions" in words(figure)
 
 
 def test_runs_without_gradients_or_lines_say_so() -> None:
-    text = words(render(draw(EXT, empty_run(trace=trace(diverged_at=3)))))
+    text = words(render(draw(GRADIENTS, empty_run(trace=trace(diverged_at=3)))))
     assert "no gradient was measured: the run diverged at update 3" in text
     assert "no line was measured: the run diverged at update 3" in text
     lost = batch_sizes(lines=2).to_pylist()
     rows = [{**row, "slope": None, "status": "non_finite"} for row in lost if row["selection"] == "all"]
     table = as_table("line_batch_sizes", rows).replace_schema_metadata(facts("line_batch_sizes"))
-    text = words(render(draw(EXT, run(line_batch_sizes=table, own_direction=own_direction(sizes=(8,))))))
+    text = words(render(draw(GRADIENTS, run(line_batch_sizes=table, own_direction=own_direction(sizes=(8,))))))
     assert "no slope is finite and above 0" in text
     assert "too few gradients are finite and above 0" in text
 
@@ -357,16 +341,16 @@ def test_runs_without_gradients_or_lines_say_so() -> None:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("figure_id", [FIG8, EXT])
+@pytest.mark.parametrize("figure", [LINES, GRADIENTS])
 def test_files_are_written_and_the_settings_of_matplotlib_stay(
-    tmp_path: Path, figure_id: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, figure: Sheet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = run()
-    paths = {kind: tmp_path / f"{kind}.arrow" for kind in spec(figure_id).tables}
+    paths = {kind: tmp_path / f"{kind}.arrow" for kind in figure.reads}
     for kind, path in paths.items():
         write_table(path, kind, tables[kind], provenance={} if kind == "trace" else FACTS)
     before = dict(matplotlib.rcParams)
     saved = render_instead_of_saving(monkeypatch)
-    plot_figure(figure_id, paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
+    plot_figure(figure, paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
     assert saved == [(tmp_path / "a.pdf", tmp_path / "a.png")]
     assert dict(matplotlib.rcParams) == before

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render
+from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import UPDATES_PER_EPOCH, as_table, evaluation_table, hvp_table, run_settings, trace_table
 from walk_tables import make_walk
 
-from sgdline.figures import spec, style
-from sgdline.figures.sparse import _deep, ext_large_steps
-from sgdline.tables import kind_names
+from sgdline.figures import _deep, large_steps
+from sgdline.figures.grammar import style
 
-ROOT = Path(__file__).parents[2]
-DEEP = (
-    "fig_deep_noreg_cifar10", "fig_deep_noreg_cifar100", "fig_deep_sota_cifar10", "fig_deep_sota_cifar100",
-    "fig_deep_densenet", "ext_label_noise",
-)  # fmt: skip
-IDS = (*DEEP, "fig1_resnet18_dynamics", "ext_swa", "ext_large_steps")
+LARGE_STEPS = sheet_of("large_steps")
 STEPS, LAYERS = 60, ("stages.0", "pool")
 FEATURES = {"samples": 500, "threshold": 0.95}
 Runs = list[tuple[dict[str, pa.Table], dict[str, Any]]]
@@ -86,13 +78,10 @@ def everything() -> Runs:
     return runs
 
 
-def draw(figure: str, runs: Runs, *, rendered: bool = True) -> Figure:
+def draw(kind: str, runs: Runs, **options: Any) -> Figure:
     with style.applied():
-        module = import_module(f"sgdline.figures.sparse.{figure}")
-        drawn: Figure = module.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
-        if rendered:
-            render(drawn)
-    return drawn
+        figure = sheet_of(kind, **options)
+        return render(figure.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs]))
 
 
 def words(figure: Figure) -> str:
@@ -125,27 +114,13 @@ def column(table: pa.Table, name: str) -> list[Any]:
     return values
 
 
-@pytest.mark.parametrize("figure", IDS)
-def test_every_id_has_a_spec_and_a_caption(figure: str) -> None:
-    entry = spec(f"sparse/{figure}")
-    assert entry.compares == (figure != "ext_large_steps")
-    assert set(entry.tables) <= set(kind_names())
-    caption = " ".join((ROOT / f"workflow/report/sparse/{figure}.rst").read_text(encoding="utf-8").split())
-    assert caption.count("ook for") == 1
-    assert ("arXiv 2210.05337" in caption) == (figure != "ext_large_steps")  # that one is ours
-    assert f"{figure}`" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len({spec(f"sparse/{other}").title for other in IDS}) == len(IDS)
-
-
 # -- losses, errors and sparsity over the epochs -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("figure", DEEP)
-def test_panels_hold_losses_errors_and_coefficients(figure: str) -> None:
+def test_panels_hold_losses_errors_and_coefficients() -> None:
     runs = everything()
-    rendered = figure == DEEP[0]  # most of the time, and the same for all of them
-    drawn = draw(figure, runs, rendered=rendered)
-    assert drawn.texts[0].get_text() == spec(f"sparse/{figure}").title
+    drawn = draw("large_step_phases", runs, title="Many classes")
+    assert drawn.texts[0].get_text() == "Many classes"
     used = [panel for panel in drawn.axes if panel.axison]
     assert len(used) == 2 + len(LAYERS)
     losses, errors, *sparsities = used
@@ -184,13 +159,12 @@ def test_panels_hold_losses_errors_and_coefficients(figure: str) -> None:
     for part in ("N = 1,000 training and 500 test images", "N = 500 training images", "above 0.95 in size", "plain SGD",
                  "data set digits", "tiny_resnet", "seeds 1, 2, 3"):  # fmt: skip
         assert part in words(drawn), part
-    if rendered:
-        assert_nothing_overlaps(drawn)
+    assert_nothing_overlaps(drawn)
 
 
 def test_phases_and_the_level_of_their_losses_are_marked() -> None:
     runs = everything()
-    drawn = draw("fig1_resnet18_dynamics", runs)
+    drawn = draw("phase_losses", runs)
     losses, errors = drawn.axes
     ends = {}
     for percent in (10, 50):  # the first update whose end lies at or behind the share
@@ -240,7 +214,7 @@ def test_settings_are_told_by_their_words() -> None:
         run(schedule=phase(0.3, warmup="exponential", compat=True), optimizer=momentum, experiment="c"),
         run(schedule={"name": "cosine"}, experiment="d"),
     ]
-    drawn = draw("ext_label_noise", runs)
+    drawn = draw("large_step_phases", runs)
     assert legend(drawn) == [
         "constant lr 0.01, label noise 0.1", "constant lr 0.01, label noise 0.3, inverted cosine",
         "large steps for 30 %, lr 2.0 with exponential warm-up", "cosine schedule, lr 2.0",
@@ -254,7 +228,7 @@ def test_settings_are_told_by_their_words() -> None:
 
 def test_a_run_that_diverged_is_marked_and_told() -> None:
     runs = [run(lr="0.02", experiment="small"), run(lost=35, schedule=phase(0.5), experiment="large")]
-    drawn = draw("fig_deep_noreg_cifar10", runs)
+    drawn = draw("large_step_phases", runs)
     losses = drawn.axes[0]
     [(at, value)] = curves(losses, marker="x")
     rows = runs[1][0]["evaluation"].sort_by("step").to_pylist()
@@ -266,7 +240,7 @@ def test_a_run_that_diverged_is_marked_and_told() -> None:
 
 def test_networks_begin_a_row_each() -> None:
     second = [(tables, {**settings, "model": "a_network_with_a_longer_name"}) for tables, settings in everything()]
-    drawn = draw("fig_deep_densenet", everything() + second)
+    drawn = draw("large_step_phases", everything() + second)
     used = [panel for panel in drawn.axes if panel.axison]
     assert len(used) == 2 * (2 + len(LAYERS))
     notes = [panel.texts[0].get_text() for panel in used]
@@ -283,7 +257,7 @@ def test_iterates_stand_beside_their_longest_average() -> None:
         run(experiment="small", lr="0.02", ends={None: 0.5, 0.9: 0.45, 0.99: 0.4}),
         run(experiment="large", schedule=phase(0.5), ends={None: 2.0, 0.99: 0.2}),
     ]
-    drawn = draw("ext_swa", runs)
+    drawn = draw("averaged_phases", runs)
     losses, errors = drawn.axes
     names = legend(drawn)
     assert names == [
@@ -333,7 +307,7 @@ def valley(
 def draw_valley(**changes: Any) -> tuple[Figure, dict[str, pa.Table]]:
     tables, settings = valley(**changes)
     with style.applied():
-        figure = ext_large_steps.draw(tables, settings=settings)
+        figure = LARGE_STEPS.draw(tables, settings=settings)
         render(figure)
     return figure, tables
 
@@ -354,7 +328,7 @@ def test_a_run_that_measures_its_jacobian_shows_its_rank() -> None:
     ]
     tables["jac"] = as_table("jac", rows, {"tolerance": 0.0001})
     with style.applied():
-        figure = ext_large_steps.draw(tables, settings=settings)
+        figure = LARGE_STEPS.draw(tables, settings=settings)
         render(figure)
     assert labelled(figure.axes[3], "rank of the Jacobian") == ([0.0, 1.5, 3.0], [50.0, 41.0, 37.0])
     assert figure.axes[3].get_ylim() == pytest.approx((0.0, 52.5))
@@ -405,7 +379,7 @@ def test_momentum_moves_the_edge() -> None:
 
 
 def test_long_walks_are_smoothed_as_the_note_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ext_large_steps, "_WINDOW_SHARE", 12)
+    monkeypatch.setattr(large_steps, "_WINDOW_SHARE", 12)
     figure, tables = draw_valley()
     at, values = labelled(figure.axes[0], "full-batch loss")
     rows = tables["intervals"].sort_by("step").to_pylist()

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from dataclasses import replace
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, settle
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, settle, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_tables import ALPHAS, FACTS, Tables, as_table, epoch_rows, make_walk, measured_row
 
-import sgdline.figures
-from sgdline.figures import available, plot_comparison, plot_figure, spec, style
-from sgdline.figures.walk import _pooled, _table, _trajectory, fig9_barriers_vgg11, table1_barriers, table2_heights
+from sgdline.figures import _pooled, _table, plot_comparison, plot_figure, trajectory
+from sgdline.figures.base import Figure as Sheet
+from sgdline.figures.grammar import style
 from sgdline.tables import write_table
 
-PLACES = {
-    1: [
-        *("fig1_gd_vgg11", "fig10_gd_resnet56", "fig18_gd_mlp", "fig21_gd_tiny", "fig2_sgd_vgg11_e1"),
-        *("fig11_sgd_resnet56_e1", "fig19_sgd_mlp_e1", "fig22_sgd_tiny_e1"),
-        *(f"fig{number}_vgg11_variant" for number in range(23, 27)),
-        *(f"fig{number}_resnet56_variant" for number in range(27, 31)),
-    ],
-    2: ["fig15_sgd_vgg11_e2", "fig12_sgd_resnet56_e2", "fig20_sgd_mlp_e2"],
-    3: ["fig16_sgd_vgg11_e25", "fig13_sgd_resnet56_e25"],
-    4: ["fig17_sgd_vgg11_e100", "fig14_sgd_resnet56_e100"],
-}
+BARRIERS, BARRIER_TABLE, HEIGHT_TABLE = (sheet_of(name) for name in ("barriers", "barrier_table", "height_table"))
 INTERP = {"every": 1, "epochs": None, "updates": None, "alphas": 11, "batch_norm": "train", "augment": False}
 
 
@@ -46,14 +34,13 @@ def run_settings(*, figure_updates: int = 50, **changes: Any) -> dict[str, Any]:
     return block | changes
 
 
-def drawn(draw: Callable[..., Figure], tables: Any, *, settings: Any = None, **options: Any) -> Figure:
+def drawn(figure: Sheet, tables: Any, *, settings: Any = None) -> Figure:
     with style.applied():
-        figure = draw(tables, settings=settings or run_settings(), **options)
-    return figure
+        return figure.draw(tables, settings=settings or run_settings())
 
 
 def walk_figure(tables: Tables, *, place: int = 1, **settings: Any) -> Figure:
-    return drawn(_trajectory.draw, tables, settings=run_settings(**settings), place=place)
+    return drawn(sheet_of("trajectory", place=place), tables, settings=run_settings(**settings))
 
 
 def words(figure: Figure) -> str:
@@ -84,51 +71,6 @@ def replaced(table: pa.Table, name: str, values: Any) -> pa.Table:
 
 def four_epochs(step: int) -> bool:
     return step // 20 in (0, 1, 4, 9)
-
-
-# -- contents ----------------------------------------------------------------------------------------------------------
-
-
-def test_every_id_has_its_spec() -> None:
-    ids = {f"walk/{name}" for names in PLACES.values() for name in names}
-    assert len(ids) == 23
-    single, compared = ids | {"walk/fig9_barriers_vgg11"}, {"walk/table1_barriers", "walk/table2_heights"}
-    compared |= {"walk/table3_heights_tiny"}
-    assert single | compared <= set(available())
-    for figure_id in single | compared:
-        entry = spec(figure_id)
-        assert entry.probes == ("interp",)
-        assert entry.compares == (figure_id in compared)
-        assert entry.analysis == (("figure_updates",) if figure_id in ids else ())
-        assert entry.optional_tables == (("hvp",) if figure_id in ids else ())
-
-
-def test_each_id_shows_its_epoch() -> None:
-    tables = make_walk(steps=200, measured=four_epochs)
-    for place, names in PLACES.items():
-        epoch = (1, 2, 5, 10)[place - 1]
-        for name in names:
-            draw = import_module(f"sgdline.figures.walk.{name}").draw
-            with style.applied():
-                figure = draw(tables, settings=run_settings())
-            first = 20 * (epoch - 1)
-            assert title(figure).endswith(f": epoch {epoch}, updates {first} to {first + 19}"), name
-
-
-def test_captions_are_sound_reports() -> None:
-    docutils = pytest.importorskip("docutils.core")
-    folder = Path(__file__).parents[2] / "workflow" / "report" / "walk"
-    captions = {file.stem: file.read_text() for file in folder.glob("*.rst")}
-    own = {name for names in PLACES.values() for name in names}
-    own |= {"fig9_barriers_vgg11", "table1_barriers", "table2_heights", "table3_heights_tiny"}
-    for name in own:
-        number = re.match(r"(?:fig|table)(\d+)", name)
-        kind = "table" if name.startswith("table") else "figure"
-        assert number is not None
-        assert f"{kind} {number[1]} of Xing" in " ".join(captions[name].split()), name
-        # Warnings as errors: a name that ends in an underscore would become a link.
-        docutils.publish_string(captions[name], settings_overrides={"halt_level": 2, "report_level": 5})
-    assert len({captions[name] for name in own}) == len(own)
 
 
 # -- the loss ----------------------------------------------------------------------------------------------------------
@@ -292,7 +234,7 @@ def eigenvalues(**found: float | None) -> pa.Table:
 )
 def test_the_largest_eigenvalue_stands_beside_the_cosine(hvp: pa.Table, note: list[str]) -> None:
     tables = make_walk(steps=60, updates_per_epoch=20)
-    assert _trajectory.curvature_note(hvp, tables["trace"], first=20, last=39) == note
+    assert trajectory.curvature_note(hvp, tables["trace"], first=20, last=39) == note
     text = words(walk_figure({**tables, "hvp": hvp}, place=2))
     assert ("λ_max" in text) == bool(note)
     assert all(part in text for part in note)
@@ -300,7 +242,7 @@ def test_the_largest_eigenvalue_stands_beside_the_cosine(hvp: pa.Table, note: li
 
 def test_an_eigenvalue_that_did_not_converge_says_so() -> None:
     hvp = eigenvalues(t20=17.0, t30=16.0).append_column("largest_converged", pa.array([True, False]))
-    note = _trajectory.curvature_note(hvp, make_walk()["trace"], first=20, last=39)
+    note = trajectory.curvature_note(hvp, make_walk()["trace"], first=20, last=39)
     assert note == ["lr · λ_max = 1.7 (update 20) to 1.6 (update 30, not converged)"]
 
 
@@ -370,7 +312,7 @@ def test_intervals_of_another_status_are_drawn_and_not_counted() -> None:
 def test_barriers_are_counted_by_epoch_and_set_against_the_loss() -> None:
     heights = {5: 0.02, 45: 0.001, 46: 0.1}
     tables = make_walk(steps=60, barriers=heights)
-    left, right, _ = drawn(fig9_barriers_vgg11.draw, tables).axes
+    left, right, _ = drawn(BARRIERS, tables).axes
     np.testing.assert_array_equal(curve(left, "barriers")[1], [1, 0, 2])
     np.testing.assert_allclose(curve(left, "5 %")[1], [1, 1, 1])
     assert [label.get_text() for label in left.get_xticklabels()] == ["1", "2", "3"]
@@ -384,7 +326,7 @@ def test_barriers_are_counted_by_epoch_and_set_against_the_loss() -> None:
 
 
 def test_a_run_without_barriers_is_a_sheet_that_says_so() -> None:
-    figure = render(drawn(fig9_barriers_vgg11.draw, make_walk(steps=60)))
+    figure = render(drawn(BARRIERS, make_walk(steps=60)))
     assert "none of 60 intervals has a barrier" in words(figure)
     assert "0 of 60 intervals" in words(figure)
     np.testing.assert_array_equal(curve(figure.axes[0], "barriers")[1], [0, 0, 0])
@@ -392,7 +334,7 @@ def test_a_run_without_barriers_is_a_sheet_that_says_so() -> None:
 
 def test_many_epochs_stand_at_their_place() -> None:
     tables = make_walk(steps=60, updates_per_epoch=2, measured=lambda step: step != 7)
-    panel = drawn(fig9_barriers_vgg11.draw, tables).axes[0]
+    panel = drawn(BARRIERS, tables).axes[0]
     x, _ = curve(panel, "barriers")
     np.testing.assert_array_equal(x, np.arange(1, 31))
     assert len(panel.texts) == 1  # the notes
@@ -406,7 +348,7 @@ def test_many_epochs_stand_at_their_place() -> None:
     ],
 )
 def test_a_run_without_intervals_says_so(tables: Tables, told: str) -> None:
-    figure = render(drawn(fig9_barriers_vgg11.draw, tables))
+    figure = render(drawn(BARRIERS, tables))
     assert told in words(figure)
     assert len(figure.axes) == 2
 
@@ -471,7 +413,7 @@ def test_barriers_have_a_row_per_setting_and_a_column_per_epoch() -> None:
         (epochs_of({1: [0.1] * 9, 25: [0.1] * 1200}, barriers={25: 1100}), run_settings(model="vgg11", lr="0.3")),
     ]
     tables, settings = zip(*runs, strict=True)
-    figure = drawn(table1_barriers.draw, tables, settings=settings)
+    figure = drawn(BARRIER_TABLE, tables, settings=settings)
     assert table_lines(figure) == [
         "model|lr|epoch 1|epoch 10|epoch 25",
         "mlp|0.1|1| of 40|7| of 40|—",
@@ -493,7 +435,7 @@ def test_heights_have_mean_deviation_variance_and_the_power_of_the_learning_rate
     high = {1: [0.04, 0.12], 10: [0.002, 0.004]}  # four times, and the same
     runs = [(epochs_of(low), run_settings(lr="0.05")), (epochs_of(high), run_settings(lr="0.1"))]
     tables, settings = zip(*runs, strict=True)
-    lines = table_lines(drawn(table2_heights.draw, tables, settings=settings))
+    lines = table_lines(drawn(HEIGHT_TABLE, tables, settings=settings))
     assert lines == [
         "model|lr|epoch 1|epoch 10",
         "mlp|0.1|8.00·10⁻²| ± 4.00·10⁻²|3.00·10⁻³| ± 1.00·10⁻³",
@@ -524,7 +466,7 @@ def test_rates_in_units_of_the_inverse_sharpness_pair_among_themselves() -> None
     units = ("absolute", "sharpness")  # of two experiments
     blocks = [run_settings(lr=lr, lr_unit=unit, experiment=unit) for unit in units for lr in ("0.5", "1")]
     tables = [epochs_of({1: [height]}) for height in (0.1, 0.2, 0.1, 0.4)]
-    figure = drawn(table2_heights.draw, tables, settings=blocks)
+    figure = drawn(HEIGHT_TABLE, tables, settings=blocks)
     lines = table_lines(figure)
     assert [line.split("|")[1] for line in lines if line.startswith("mlp|")] == ["1", "0.5", "1/λ₀", "0.5/λ₀"]
     assert [line.split("|")[1:3] for line in lines if line.startswith("ratio|")] == [
@@ -545,30 +487,30 @@ def test_names_are_no_longer_than_it_takes() -> None:
 
 def test_many_epochs_are_thinned_and_told() -> None:
     tables = epochs_of({epoch: [0.1, 0.2] for epoch in range(1, 41)})
-    figure = drawn(table2_heights.draw, [tables], settings=[run_settings()])
+    figure = drawn(HEIGHT_TABLE, [tables], settings=[run_settings()])
     head = table_lines(figure)[0].split("|")
     assert len(head) == 10
     assert (head[2], head[-1]) == ("epoch 1", "epoch 40")
     assert "8 of 40 measured epochs" in words(figure)
 
 
-@pytest.mark.parametrize("module", [table1_barriers, table2_heights])
-def test_runs_that_were_lost_leave_dashes_or_words(module: Any) -> None:
+@pytest.mark.parametrize("kind", [BARRIER_TABLE, HEIGHT_TABLE])
+def test_runs_that_were_lost_leave_dashes_or_words(kind: Sheet) -> None:
     lost = make_walk(lost=0)
     settings = [run_settings(lr="0.1"), run_settings(lr="0.3", seed=2)]
     whole = epochs_of({1: [0.1, 0.2]})
-    figure = render(drawn(module.draw, [whole, lost], settings=settings))
+    figure = render(drawn(kind, [whole, lost], settings=settings))
     assert any(line.startswith("mlp|0.3|—") for line in table_lines(figure))
     assert "DIVERGED: mlp, lr 0.3, seed 2 at update 0" in words(figure)
     none = make_walk(measured=lambda step: False)
-    assert "no interval was measured" in words(render(drawn(module.draw, [none], settings=[run_settings()])))
-    render(drawn(module.draw, [lost], settings=[run_settings()]))
+    assert "no interval was measured" in words(render(drawn(kind, [none], settings=[run_settings()])))
+    render(drawn(kind, [lost], settings=[run_settings()]))
 
 
 def test_intervals_without_any_height_have_no_ratio() -> None:
     runs = [(epochs_of({1: [0.0, 0.0]}), run_settings(lr="0.1")), (epochs_of({1: [0.1]}), run_settings(lr="0.3"))]
     tables, settings = zip(*runs, strict=True)
-    lines = table_lines(drawn(table2_heights.draw, tables, settings=settings))
+    lines = table_lines(drawn(HEIGHT_TABLE, tables, settings=settings))
     assert lines[-1] == "ratio|0.3 : 0.1|—"
     assert "mlp|0.1|0| ± 0" in lines
 
@@ -599,30 +541,28 @@ def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     paths = written(make_walk(updates_per_epoch=60, noise=0.1), tmp_path)
     run, comparison = ({"pdf": tmp_path / f"{name}.pdf", "png": tmp_path / f"{name}.png"} for name in ("run", "many"))
     saved = render_instead_of_saving(monkeypatch)
-    plot_figure("walk/fig1_gd_vgg11", paths, settings=run_settings(), **run)
-    plot_comparison("walk/table3_heights_tiny", [paths], settings=[run_settings()], **comparison)
+    plot_figure(sheet_of("trajectory"), paths, settings=run_settings(), **run)
+    plot_comparison(HEIGHT_TABLE, [paths], settings=[run_settings()], **comparison)
     assert saved == [(run["pdf"], run["png"]), (comparison["pdf"], comparison["png"])]
 
 
 def test_an_optional_table_is_read_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = replace(_trajectory.SPEC, optional_tables=("evaluation",))
     seen: list[set[str]] = []
 
-    def draw(tables: Tables, *, settings: Any) -> Figure:
-        seen.append(set(tables))
-        return _trajectory.draw(tables, settings=settings)
+    @dataclass(frozen=True, kw_only=True)
+    class Watched(trajectory.Trajectory):
+        also: ClassVar[tuple[str, ...]] = ("evaluation",)
 
-    module = import_module("sgdline.figures.walk.fig1_gd_vgg11")
-    monkeypatch.setattr(module, "SPEC", entry)
-    monkeypatch.setattr(module, "draw", draw)
+        def draw(self, tables: Any, *, settings: Any) -> Figure:
+            seen.append(set(tables))
+            return super().draw(tables, settings=settings)
+
     paths = written(make_walk(steps=10), tmp_path)
     row = {"step": 0, "epoch": 0.0, "train_loss": 1.0, "train_accuracy": 0.5}
     more = written({"evaluation": as_table("evaluation", [row])}, tmp_path)
     render_instead_of_saving(monkeypatch)
     for own in (paths, paths | more):
-        sgdline.figures.plot_figure(
-            entry.id, own, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png"
-        )
+        plot_figure(Watched(), own, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
     assert seen == [{"intervals", "trace"}, {"intervals", "trace", "evaluation"}]
 
 
@@ -630,13 +570,13 @@ def test_an_optional_table_is_read_where_there_is_one(tmp_path: Path, monkeypatc
     "figure",
     [
         lambda: walk_figure(make_walk(steps=60, updates_per_epoch=60, barriers={4: 0.1}, lost=55)),
-        lambda: drawn(fig9_barriers_vgg11.draw, make_walk(barriers={5: 0.1, 45: 0.01})),
+        lambda: drawn(BARRIERS, make_walk(barriers={5: 0.1, 45: 0.01})),
         lambda: drawn(
-            table2_heights.draw,
+            HEIGHT_TABLE,
             [epochs_of({epoch: [1e-3, 2e-3] for epoch in range(1, 9)})] * 3,
             settings=[run_settings(model="a_network_with_a_long_name", lr=lr) for lr in ("0.1", "0.05", "0.025")],
         ),
-        lambda: drawn(table1_barriers.draw, [epochs_of({1: [0.1]})], settings=[run_settings()]),
+        lambda: drawn(BARRIER_TABLE, [epochs_of({1: [0.1]})], settings=[run_settings()]),
     ],
     ids=["trajectory", "barriers", "heights", "one number"],
 )
@@ -648,7 +588,7 @@ def test_nothing_leaves_the_sheet_or_overlaps_the_footer(figure: Callable[[], Fi
 def test_entries_of_a_table_do_not_overlap() -> None:
     tables = [epochs_of({epoch: [1.23456e-10, 2e-10] for epoch in (1, 10, 25, 100)})] * 2
     blocks = [run_settings(model="resnet56_with_a_long_name", lr=lr) for lr in ("0.1", "1e-05")]
-    sheet = drawn(table2_heights.draw, tables, settings=blocks)
+    sheet = drawn(HEIGHT_TABLE, tables, settings=blocks)
     settle(sheet)
     boxes = [text.get_window_extent() for text in sheet.axes[0].texts if text.get_text()]
     for place, one in enumerate(boxes):

@@ -8,33 +8,30 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import SGD, as_table, evaluation_table, hvp_table, noise, run_settings, trace_table
 
-from sgdline.figures import available, plot_comparison, plot_figure, spec, style, tables_by_run
-from sgdline.figures.walk import _noise, _roles, _schedules, _spectral
-from sgdline.tables import kind_names, write_table
+from sgdline.figures import plot_comparison, plot_figure, tables_by_run
+from sgdline.figures.base import Figure as Sheet
+from sgdline.figures.grammar import style
+from sgdline.tables import write_table
 
-REPOSITORY = Path(__file__).parents[2]
-SPECTRAL = ("walk/fig3_spectral_vgg11", "walk/fig6_spectral_resnet56")
-ROLES = ("walk/fig4_roles_vgg11", "walk/fig31_roles_resnet56", "walk/fig32_roles_mlp", "walk/fig33_roles_tiny")
-NOISE = ("walk/fig5_noise_vgg11", "walk/fig34_noise_resnet56", "walk/fig35_noise_mlp")
-SCHEDULES = ("walk/fig7_schedules_resnet56", "walk/fig8_schedules_vgg11")
+ROLES, NOISE, SCHEDULES, SPECTRAL = (sheet_of(name) for name in ("roles", "noise", "schedules", "spectral_norm"))
 Tables = dict[str, pa.Table]
 Runs = list[tuple[Tables, dict[str, Any]]]
 
 
-def draw(module: Any, runs: Runs) -> Figure:
+def draw(kind: Sheet, runs: Runs) -> Figure:
     with style.applied():
-        figure: Figure = module.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
+        figure: Figure = kind.draw([tables for tables, _ in runs], settings=[settings for _, settings in runs])
     return figure
 
 
 def draw_spectral(hvp: pa.Table, **trace: Any) -> Figure:
     with style.applied():
-        figure = _spectral.draw({"hvp": hvp, "trace": trace_table(**trace)}, settings=run_settings())
+        figure = SPECTRAL.draw({"hvp": hvp, "trace": trace_table(**trace)}, settings=run_settings())
     return figure
 
 
@@ -67,21 +64,6 @@ def grey(panel: Axes) -> list[Any]:
 
 def column(table: pa.Table, name: str) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in table[name].to_pylist()], dtype=float)
-
-
-@pytest.mark.parametrize("figure_id", [*SPECTRAL, *ROLES, *NOISE, *SCHEDULES])
-def test_every_id_has_a_spec_a_caption_and_a_place_in_the_manuals(figure_id: str) -> None:
-    assert figure_id in available()
-    entry = spec(figure_id)
-    assert entry.id == figure_id
-    assert {*entry.tables, *entry.optional_tables} <= {*kind_names(), "hvp"}
-    assert entry.compares == (figure_id not in SPECTRAL)
-    caption = (REPOSITORY / "workflow" / "report" / f"{figure_id}.rst").read_text()
-    assert caption.count("Look for") == 1
-    assert "[text]" in caption
-    assert "|" not in caption, "bars are substitutions in reStructuredText"
-    for manual in ("README.md", "config/README.md"):
-        assert figure_id.partition("/")[2] in (REPOSITORY / manual).read_text(), manual
 
 
 # -- spectral norm -----------------------------------------------------------------------------------------------------
@@ -167,7 +149,7 @@ def test_two_lists_of_settings_give_a_column_each() -> None:
     sizes, rates = [10, 50, 250], ["0.025", "0.1", "0.4"]
     runs = role_runs([(size, "0.1") for size in reversed(sizes)], experiment="sizes")
     runs += role_runs([(50, lr) for lr in rates], experiment="rates")
-    figure = draw(_roles, runs)
+    figure = draw(ROLES, runs)
     left, right, below_left, below_right = figure.axes
     assert left.get_title(loc="left").startswith("tiny_vgg, lr 0.1: cosine")
     assert right.get_title(loc="left").startswith("tiny_vgg, batch size 50: cosine")
@@ -192,7 +174,7 @@ def test_two_lists_of_settings_give_a_column_each() -> None:
 
 def test_a_full_product_is_cut_at_its_middle_setting() -> None:
     runs = role_runs([(size, lr) for size in (10, 50, 250) for lr in ("0.05", "0.1", "0.2", "0.4")])
-    figure = draw(_roles, runs)
+    figure = draw(ROLES, runs)
     titles = [panel.get_title(loc="left") for panel in figure.axes[:2]]
     assert ["lr 0.1:" in titles[0], "batch size 50:" in titles[1]] == [True, True]
     assert [len(legend) for legend in legends(figure)] == [3, 4]
@@ -200,7 +182,7 @@ def test_a_full_product_is_cut_at_its_middle_setting() -> None:
 
 def test_seeds_are_thin_their_median_thick_and_lightness_follows_the_order() -> None:
     runs = role_runs([(10, "0.1"), (50, "0.1"), (250, "0.1")], seeds=(1, 2, 3))
-    figure = draw(_roles, runs)
+    figure = draw(ROLES, runs)
     distance = figure.axes[2]
     thin = [line for line in distance.lines if line.get_linewidth() < 1 and len(line.get_xdata()) > 2]
     assert len(thin) == 9
@@ -219,18 +201,18 @@ def test_a_label_has_lr_times_the_largest_eigenvalue_where_it_was_measured() -> 
     runs = role_runs([(10, "0.1"), (50, "0.1")], seeds=(1, 2, 3))
     for index, (first, last, unsure) in enumerate(((20, 10, ()), (40, 14, (2,)), (30, 12, ()))):
         runs[index][0]["hvp"] = hvp_table([first, 99.0, last], unsure=unsure)
-    figure = draw(_roles, runs)
+    figure = draw(ROLES, runs)
     assert legends(figure)[0] == ["batch size 10 (lr·λ about 3 → 1.2)".replace(" (", "  ("), "batch size 50"]
     assert "largest eigenvalue of the Hessian of the loss over N = 1,000 samples, BatchNorm in train mode" in words(
         figure
     )
     runs[1][0]["hvp"] = hvp_table([None, 20.0])  # a row without an eigenvalue does not count
-    assert "(lr·λ 2 → 2)" in legends(draw(_roles, [runs[1]]))[0][0]
+    assert "(lr·λ 2 → 2)" in legends(draw(ROLES, [runs[1]]))[0][0]
 
 
 def test_rates_in_units_of_the_inverse_sharpness_say_so_and_are_settings_of_their_own() -> None:
     sharp = role_runs([(10, "0.1"), (50, "0.1"), (250, "0.1"), (50, "0.4")], lr_unit="sharpness")
-    figure = draw(_roles, role_runs([(10, "0.1"), (50, "0.4")], experiment="plain") + sharp)
+    figure = draw(ROLES, role_runs([(10, "0.1"), (50, "0.4")], experiment="plain") + sharp)
     assert figure.axes[0].get_title(loc="left").startswith("tiny_vgg, lr 0.1/λ₀: cosine")
     assert legends(figure) == [
         ["batch size 10", "batch size 50", "batch size 250"], ["lr 0.1/λ₀", "lr 0.4", "lr 0.4/λ₀"],
@@ -243,12 +225,12 @@ def test_rates_in_units_of_the_inverse_sharpness_say_so_and_are_settings_of_thei
 def test_other_optimizers_have_their_own_curve_and_networks_their_own_columns() -> None:
     runs = role_runs([(10, "0.1"), (50, "0.1")])
     runs += role_runs([(10, "0.1")], optimizer={**SGD, "momentum": 0.9}, experiment="momentum")
-    assert legends(draw(_roles, runs))[0] == [
+    assert legends(draw(ROLES, runs))[0] == [
         "batch size 10, plain SGD", "batch size 10, momentum 0.9", "batch size 50, plain SGD",
     ]  # fmt: skip
     runs = role_runs([(10, "0.1")]) + role_runs([(10, "0.1")], schedule=STEP, experiment="falling")
-    assert legends(draw(_roles, runs))[0] == ["batch size 10, constant schedule", "batch size 10, step schedule"]
-    figure = draw(_roles, role_runs([(10, "0.1"), (50, "0.1")]) + role_runs([(10, "0.1"), (50, "0.2")], model="mlp"))
+    assert legends(draw(ROLES, runs))[0] == ["batch size 10, constant schedule", "batch size 10, step schedule"]
+    figure = draw(ROLES, role_runs([(10, "0.1"), (50, "0.1")]) + role_runs([(10, "0.1"), (50, "0.2")], model="mlp"))
     assert len(figure.axes) == 8
     assert_nothing_overlaps(figure)
 
@@ -256,11 +238,11 @@ def test_other_optimizers_have_their_own_curve_and_networks_their_own_columns() 
 def test_runs_that_were_lost_are_drawn_to_their_end_and_told() -> None:
     runs = role_runs([(10, "0.1"), (50, "0.1")])
     runs[0][0]["trace"] = trace_table(lost=20)
-    figure = render(draw(_roles, runs))
+    figure = render(draw(ROLES, runs))
     assert max(thick(figure.axes[2])[0][0]) == 19
     assert "DIVERGED: lr 0.1, batch size 10, tiny_vgg, seed 1 at update 20" in words(figure)
     assert "a run diverged" in legends(figure)[0]
-    at_once = render(draw(_roles, [({"trace": trace_table(lost=0)}, run_settings())]))
+    at_once = render(draw(ROLES, [({"trace": trace_table(lost=0)}, run_settings())]))
     assert words(at_once).count("no run made a step") == 2
     assert words(at_once).count("no run has two gradients") == 2
 
@@ -292,7 +274,7 @@ def noise_runs(seeds: tuple[int, ...] = (1,)) -> Runs:
 
 
 def test_runs_are_told_apart_by_batch_noise_and_origin() -> None:
-    figure = draw(_noise, noise_runs())
+    figure = draw(NOISE, noise_runs())
     assert legends(figure)[0] == [
         "GD, lr 0.1",
         "GD, lr 0.1, noise of variance 0.01 v_max",
@@ -307,12 +289,12 @@ def test_runs_are_told_apart_by_batch_noise_and_origin() -> None:
     twice = [
         (tables, {**settings, "experiment": f"{settings['experiment']}_again"}) for tables, settings in noise_runs()
     ]
-    labels = legends(draw(_noise, noise_runs()[:1] + twice[:1]))[0]
+    labels = legends(draw(NOISE, noise_runs()[:1] + twice[:1]))[0]
     assert labels == ["GD, lr 0.1 (gd)", "GD, lr 0.1 (gd_again)"]
 
 
 def test_continued_runs_begin_where_they_take_over() -> None:
-    figure = draw(_noise, noise_runs())
+    figure = draw(NOISE, noise_runs())
     loss, accuracy, cosine, distance = figure.axes
     for panel, length in ((loss, 6), (accuracy, 6), (distance, 60), (cosine, 56)):
         drawn = thick(panel)
@@ -333,15 +315,15 @@ def test_a_run_that_continues_a_continued_run_is_offset_by_both() -> None:
     runs = noise_runs()
     again = {"experiment": "then_gd", "lr": 0.1, "batch_size": None, "step": 60}
     runs.append((runs[0][0], run_settings(experiment="last", batch_size=1000, start_from=again)))
-    assert thick(draw(_noise, runs).axes[0])[7][0][0] == 100
+    assert thick(draw(NOISE, runs).axes[0])[7][0][0] == 100
     # The origin may be outside the comparison: its own start is then not known.
     alone = [(runs[5][0], runs[5][1])]
-    assert thick(draw(_noise, alone).axes[0])[0][0][0] == 40
+    assert thick(draw(NOISE, alone).axes[0])[0][0][0] == 40
 
 
 def test_parameter_norms_and_the_size_of_the_noise_are_in_the_footer() -> None:
     runs = noise_runs(seeds=(1, 2, 3))
-    text = words(draw(_noise, runs))
+    text = words(draw(NOISE, runs))
     norms = [
         column(tables["trace"], "parameter_norm")[-1] for tables, settings in runs if settings["experiment"] == "gd"
     ]
@@ -357,19 +339,19 @@ def test_parameter_norms_and_the_size_of_the_noise_are_in_the_footer() -> None:
 
 def test_noise_that_leads_nowhere_is_told() -> None:
     lost = {"trace": trace_table(lost=0), "evaluation": evaluation_table(lost=0)}
-    figure = render(draw(_noise, [(lost, run_settings(optimizer=noise(10.0), batch_size=1000))]))
+    figure = render(draw(NOISE, [(lost, run_settings(optimizer=noise(10.0), batch_size=1000))]))
     text = words(figure)
     for part in ("no run was evaluated", "no run made a step", "no run has two gradients", "at update 0"):
         assert part in text, part
     blind = {"trace": trace_table(), "evaluation": evaluation_table(validation=False)}
-    figure = render(draw(_noise, [(blind, run_settings())]))
+    figure = render(draw(NOISE, [(blind, run_settings())]))
     assert "the data set has no validation images" in words(figure)
 
 
 def test_models_have_a_column_each() -> None:
     runs = noise_runs()
     runs += [(tables, {**settings, "model": "mlp"}) for tables, settings in noise_runs()]
-    figure = draw(_noise, runs)
+    figure = draw(NOISE, runs)
     assert len(figure.axes) == 8
     assert_nothing_overlaps(figure)
 
@@ -399,7 +381,7 @@ def schedule_runs(*, seeds: tuple[int, ...] = (1, 2), **lost: int) -> Runs:
 
 def test_each_schedule_is_drawn_with_the_rate_that_validates_best() -> None:
     runs = schedule_runs()
-    figure = draw(_schedules, runs)
+    figure = draw(SCHEDULES, runs)
     loss, accuracy, lr = figure.axes
     assert legends(figure)[0] == [
         "cyclical, peak lr 0.3", "trapezoid, peak lr 0.3", "step-wise, peak lr 0.3", "other peak learning rates",
@@ -430,19 +412,19 @@ def test_each_schedule_is_drawn_with_the_rate_that_validates_best() -> None:
 def test_peak_rates_are_chosen_among_those_of_one_unit() -> None:
     runs = schedule_runs(seeds=(1,))
     sharp = [(tables, {**settings, "lr_unit": "sharpness"}) for tables, settings in runs]
-    figure = draw(_schedules, sharp)
+    figure = draw(SCHEDULES, sharp)
     assert legends(figure)[0][0] == "cyclical, peak lr 0.3/λ₀"
     assert "trapezoid: peak lr 0.3/λ₀ (tried 0.1, 0.3, 1)" in words(figure)
     both = runs[:3] + sharp[:2]
-    assert legends(draw(_schedules, both))[0][:2] == [
+    assert legends(draw(SCHEDULES, both))[0][:2] == [
         "cyclical, absolute lr, peak lr 0.3", "cyclical, lr in 1/λ₀, peak lr 0.3/λ₀",
     ]  # fmt: skip
-    assert "lr in 1/λ₀: peak lr 0.3/λ₀ (tried 0.1, 0.3)" in words(draw(_schedules, both))
+    assert "lr in 1/λ₀: peak lr 0.3/λ₀ (tried 0.1, 0.3)" in words(draw(SCHEDULES, both))
 
 
 def test_a_rate_that_was_lost_is_grey_and_a_schedule_without_a_choice_says_so() -> None:
     runs = schedule_runs(cyclical_0_3=20, step_0_1=20, step_0_3=20, step_1=20)
-    figure = render(draw(_schedules, runs))
+    figure = render(draw(SCHEDULES, runs))
     assert legends(figure)[0] == [
         "cyclical, peak lr 1", "trapezoid, peak lr 0.3", "other peak learning rates", "a run diverged",
     ]  # fmt: skip
@@ -455,21 +437,21 @@ def test_a_rate_that_was_lost_is_grey_and_a_schedule_without_a_choice_says_so() 
 
 def test_a_single_seed_and_missing_splits_are_stated_as_they_are() -> None:
     runs = schedule_runs(seeds=(1,))
-    text = words(draw(_schedules, runs))
+    text = words(draw(SCHEDULES, runs))
     assert "test 30.00 % (1 seed)" in text
     assert "±" not in text
     for tables, _ in runs:
         tables["evaluation"] = evaluation_table(test=False)
-    assert "test not measured" in words(draw(_schedules, runs))
+    assert "test not measured" in words(draw(SCHEDULES, runs))
     for tables, _ in runs:
         tables["evaluation"] = evaluation_table(validation=False)
-    figure = draw(_schedules, runs)
+    figure = draw(SCHEDULES, runs)
     assert "can be chosen: runs diverged or have no validation accuracy" in words(figure)
     assert "the data set has no validation images" in words(figure)
     assert len(grey(figure.axes[0])) == 9
     for tables, _ in runs:
         tables["evaluation"], tables["trace"] = evaluation_table(lost=0), trace_table(lost=0)
-    text = words(render(draw(_schedules, runs)))
+    text = words(render(draw(SCHEDULES, runs)))
     assert text.count("no run was evaluated") == 2
     assert "no run made a step" in text
 
@@ -480,11 +462,11 @@ def test_schedules_of_one_name_are_told_apart_by_their_options_and_networks_by_c
     runs += [
         (tables, {**settings, "schedule": other, "experiment": "early"}) for tables, settings in schedule_runs()[-6:]
     ]
-    assert legends(draw(_schedules, runs))[0][:2] == [
+    assert legends(draw(SCHEDULES, runs))[0][:2] == [
         "step-wise (milestones 30/45, factor 0.1), peak lr 0.3", "step-wise (milestones 20, factor 0.1), peak lr 0.3",
     ]  # fmt: skip
     both = [(tables, {**settings, "model": model}) for model in ("mlp", "vgg") for tables, settings in schedule_runs()]
-    figure = draw(_schedules, both)
+    figure = draw(SCHEDULES, both)
     assert len(figure.axes) == 6
     assert "vgg, trapezoid: peak lr 0.3 (tried 0.1, 0.3, 1)" in words(figure)
     assert_nothing_overlaps(figure)
@@ -502,11 +484,11 @@ def test_optional_tables_go_to_the_runs_that_have_them(tmp_path: Path, monkeypat
             path = tmp_path / str(place) / f"{kind}.arrow"
             write_table(path, kind, table, provenance={})
             by_kind.setdefault(kind, []).append(str(path))
-    paths = tables_by_run(ROLES[0], by_kind)
+    paths = tables_by_run(ROLES, by_kind)
     assert [sorted(own) for own in paths] == [["trace"], ["hvp", "trace"], ["trace"]]
     pdf, png = tmp_path / "a.pdf", tmp_path / "a.png"
     saved = render_instead_of_saving(monkeypatch)
-    plot_comparison(ROLES[0], paths, settings=[settings for _, settings in runs], pdf=pdf, png=png)
+    plot_comparison(ROLES, paths, settings=[settings for _, settings in runs], pdf=pdf, png=png)
     assert saved == [(pdf, png)]
 
 
@@ -515,11 +497,11 @@ def test_a_spectral_sheet_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_table(paths["hvp"], "hvp", hvp_table([20.0, 10.0]), provenance={})
     write_table(paths["trace"], "trace", trace_table(), provenance={})
     saved = render_instead_of_saving(monkeypatch)
-    plot_figure(SPECTRAL[1], paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
+    plot_figure(SPECTRAL, paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
     assert saved == [(tmp_path / "a.pdf", tmp_path / "a.png")]
     with pytest.raises(ValueError, match=r"must hold \['hvp', 'trace'\], got none for \['hvp'\]"):
         plot_figure(
-            SPECTRAL[0],
+            SPECTRAL,
             {"trace": paths["trace"]},
             settings=run_settings(),
             pdf=tmp_path / "b.pdf",
@@ -529,6 +511,6 @@ def test_a_spectral_sheet_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_empty_traces_are_no_error() -> None:
     empty = {"trace": as_table("trace", []), "evaluation": as_table("evaluation", [])}
-    for module in (_roles, _noise, _schedules):
-        figure = render(draw(module, [(empty, run_settings())]))
+    for kind in (ROLES, NOISE, SCHEDULES):
+        figure = render(draw(kind, [(empty, run_settings())]))
         assert "no run" in words(figure)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_figures import sheet_of
 from sample_lines import polynomials, sample_line, write_sample_lines
 from small_runs import line_settings, prepare_digits, probe_segment, training_settings
 
@@ -136,7 +137,7 @@ def test_pictures_come_both_or_not_at_all(tmp_path: Path, capsys: pytest.Capture
 
     def draw() -> None:
         tables = {"quadratic_descent": tmp_path / "toy.arrow"}
-        plot_figure("walk/fig36_quadratic", tables, settings=settings, pdf=pdf, png=png)
+        plot_figure(sheet_of("quadratic_descent"), tables, settings=settings, pdf=pdf, png=png)
 
     sentence = ended(draw, log=tmp_path / "rule.log", size=4096, capsys=capsys)
     gc.collect()

@@ -14,16 +14,14 @@ from hostile_configs import CONFIGS, Changed, Follower, Place, Targets, concerne
 from hypothesis import HealthCheck, given, settings
 
 from sgdline.config import ConfigError, resolve_config
-from sgdline.figures import package_specs
 from sgdline.workflow.runs import runs
 
 COUNT = int(os.environ.get("SGDLINE_HOSTILE_CONFIGS", "150"))
-FIGURES = package_specs()
 
 
 def resolved(config: Any) -> dict[str, Any]:
     """Resolve as the workflow does."""
-    return resolve_config(config, figures=FIGURES)
+    return resolve_config(config)
 
 
 def checked(config: Any) -> tuple[dict[str, Any] | None, tuple[str, ...]]:

@@ -14,7 +14,6 @@ import yaml
 
 from sgdline.config import ConfigError, resolve_config
 from sgdline.declare.walker import SAFE_LOADER
-from sgdline.figures import package_specs
 from sgdline.workflow.layout import run_path
 from sgdline.workflow.runs import runs
 
@@ -208,11 +207,10 @@ BASE: dict[str, Any] = {
     "comparisons": {"pair": {"figure": "walk/table1_barriers", "experiments": ["one"]}},
     "toys": {"toy": {"toy": "quadratic_descent", "figures": ["walk/fig36_quadratic"]}},
 }
-FIGURES = package_specs()
 
 
 def resolved(config: Any) -> dict[str, Any]:
-    return resolve_config(config, figures=FIGURES)
+    return resolve_config(config)
 
 
 def renamed(config: dict[str, Any], section: str, name: str) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from drawn_figures import sheet_of
 
 from sgdline.config import ConfigError, resolve_config
 from sgdline.digests import entry_digest
 from sgdline.errors import SgdlineError
-from sgdline.figures import package_specs, plot_comparison, plot_figure, specs, tables_by_run
+from sgdline.figures import plot_comparison, plot_figure, tables_by_run
 from sgdline.tables import Kind, write_table
 from sgdline.workflow.jobs import Jobs
+from sgdline.workflow.layout import run_label
 from sgdline.workflow.runs import runs
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +107,6 @@ def picture(heights, every):
     return figure
 """
 RUN = {"dataset": "d", "models": ["m"], "lr": [0.1], "batch_size": [64], "seed": [0], "steps": 20}
-FACTS = package_specs()
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +133,6 @@ def resolved(
             "toys": {"bowl": {"toy": "quadratic_descent", "figures": [toy]}},
             **changes,
         },
-        figures=FACTS,
     )
 
 
@@ -153,14 +153,17 @@ def resolved(
         ),
         ("walk/mine.py:Undrawn", "must define draw(self, tables, *, settings), got none. Define it."),
         ("walk/mine.py:Tableless", "must read at least one table, got none."),
-        ("walk/mine.py:Text", "must read a tuple of kinds of tables, got 'trace'."),
+        ("walk/mine.py:Text", "must declare reads as a tuple of kinds of tables, got 'trace'."),
         ("walk/mine.py:Both", "must draw either a toy or runs, got both."),
-        ("walk/mine.py:Needy", "must have a default for every option, got none for window."),
-        ("walk/mine.py:Fits", "must read tables that experiments.a makes, got 'line_fits' in walk/mine.py:Fits. Known"),
-        ("walk/mine.py:Curves", "must be a figure of a single run, got walk/mine.py:Curves, which draws several runs."),
+        (
+            "walk/mine.py:Needy",
+            "must have its options, got none for window. Write {name: walk/mine.py:Needy, window: ...}.",
+        ),
+        ("walk/mine.py:Fits", "must have its probe measured, got no probes.line in this experiment. Add it, or remove"),
+        ("walk/mine.py:Curves", "must be a figure of a single run, got walk/mine.py:Curves, which compares runs."),
         (
             "walk/mine.py:Bowl",
-            "got walk/mine.py:Bowl, which draws the toy quadratic_descent. Move it to the figures of",
+            "got walk/mine.py:Bowl, which draws the toy quadratic_descent. Move it to the top level's toys: {a_name: ",
         ),
     ],
 )
@@ -195,28 +198,31 @@ def test_jobs_of_a_figure_depend_on_its_tables_and_its_file(here: Path) -> None:
     config = resolved("walk/mine.py:Curve")
     with pytest.raises(ConfigError, match=r"run\[0\] must be a paper that the configuration draws, got walk"):
         resolved("walk/mine.py:Curve", run=["walk"])
-    jobs = Jobs(config, figures=specs(config), folder=ROOT / "workflow")
+    jobs = Jobs(config, folder=ROOT / "workflow")
     assert [file for file in jobs.figure_files() if file.endswith("png")] == [
         "out/figures/own/Curve/a_m_lr0.1_bs64_seed0.png",
         "out/figures/own/Curves/all.png",
         "out/figures/own/Bowl/bowl.png",
     ]
     run = runs(config)[0]
-    labels = {name: str(getattr(run, name)) for name in ("experiment", "model", "lr", "batch_size", "seed")}
-    wildcards: Any = SimpleNamespace(**labels, paper="own", figure="Curve")
-    assert jobs.figure_tables(wildcards) == {"Heights": "out/a/m/lr0.1_bs64_seed0/Heights.arrow"}
-    assert jobs.figure_settings(wildcards)["probes"] == {"Heights": {"every": 5}}
-    assert (jobs.figure(wildcards), jobs.caption(wildcards)) == ("walk/mine.py:Curve", "The caption\nof the class.")
-    assert jobs.caption(SimpleNamespace(paper="own", figure="Curves")) == "The caption of the file."
+    wildcards: Any = SimpleNamespace(figure="own/Curve", subject=run_label(run))
+    assert jobs.drawn_tables(wildcards) == {"Heights": "out/a/m/lr0.1_bs64_seed0/Heights.arrow"}
+    settings: Any = jobs.drawn_settings(wildcards)
+    assert settings["probes"] == {"Heights": {"every": 5}}
+    assert jobs.figure(wildcards) == {"name": "walk/mine.py:Curve"}
+    assert jobs.caption(wildcards) == "The caption\nof the class."
+    compared: Any = SimpleNamespace(figure="own/Curves", subject="all")
+    assert jobs.caption(compared) == "The caption of the file."
     before = jobs.drawing_code("plot_figure.py")(wildcards)
     assert before.endswith(f" {entry_digest('walk/mine.py:Curve')}")
-    compared: Any = SimpleNamespace(paper="own", figure="Curves", comparison="all")
-    assert [len(files) for files in jobs.comparison_tables(compared).values()] == [2]
+    assert [len(files) for files in jobs.drawn_tables(compared).values()] == [2]
     rain = resolved(toys={"rain": {"toy": "walk/mine.py:Drops", "figures": ["walk/mine.py:Rain"]}})
-    assert {figure: found.tables for figure, found in specs(rain).items() if ":" in figure} == {
-        "walk/mine.py:Rain": ("Drops",),
-        "walk/mine.py:Curves": ("Heights",),
-    }
+    drops: Any = SimpleNamespace(figure="own/Rain", subject="rain")
+    assert Jobs(rain, folder=ROOT / "workflow").drawn_tables(drops) == {"Drops": "out/toys/rain.arrow"}
+    needy = {"name": "walk/mine.py:Needy", "window": 3, "called": "three"}
+    jobs = Jobs(resolved(needy), folder=ROOT / "workflow")  # type: ignore[arg-type]
+    asked_for: Any = SimpleNamespace(figure="three", subject=run_label(run))
+    assert jobs.figure(asked_for) == needy
 
 
 def test_a_figure_reads_tables_of_ones_own_and_returns_a_picture(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,10 +230,10 @@ def test_a_figure_reads_tables_of_ones_own_and_returns_a_picture(here: Path, mon
     write_table("Heights.arrow", heights, {"height": [1.0, 2.0]}, provenance={"code": ""})
     drawn: list[Any] = []
     monkeypatch.setattr("sgdline.figures._save", lambda figure, pdf, png: drawn.extend(figure.axes[0].lines))
-    monkeypatch.setattr("sgdline.figures.style.settle", lambda figure: None)
+    monkeypatch.setattr("sgdline.figures.grammar.style.settle", lambda figure: None)
     tables, settings = {"Heights": "Heights.arrow"}, {"probes": {"Heights": {"every": 5}}}
-    plot_figure("walk/mine.py:Curve", tables, settings=settings, pdf="a.pdf", png="a.png")
+    plot_figure(sheet_of("walk/mine.py:Curve"), tables, settings=settings, pdf="a.pdf", png="a.png")
     assert [(list(line.get_ydata()), line.get_label()) for line in drawn] == [([1.0, 2.0], "5")]
-    by_run = tables_by_run("walk/mine.py:Curves", {"Heights": ["Heights.arrow"]})
-    with pytest.raises(SgdlineError, match=r"draw of walk/mine.py:Curves must return a matplotlib Figure, got tuple\."):
-        plot_comparison("walk/mine.py:Curves", by_run, settings=[settings], pdf="a.pdf", png="a.png")
+    by_run = tables_by_run(sheet_of("walk/mine.py:Curves"), {"Heights": ["Heights.arrow"]})
+    with pytest.raises(SgdlineError, match=r"draw of Curves must return a matplotlib Figure, got tuple\."):
+        plot_comparison(sheet_of("walk/mine.py:Curves"), by_run, settings=[settings], pdf="a.pdf", png="a.png")

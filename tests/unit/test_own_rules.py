@@ -17,7 +17,6 @@ from sgdline.data.images import load_images
 from sgdline.declare import registry
 from sgdline.declare.build import build
 from sgdline.errors import SgdlineError
-from sgdline.figures import package_specs
 from sgdline.models import build_model
 from sgdline.seeds import derive_seed
 from sgdline.tables import provenance, read_table
@@ -234,7 +233,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def faults_of(**changes: Any) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        resolve_config(config(**changes), figures=package_specs())
+        resolve_config(config(**changes))
     return [fault.removeprefix("experiments.own.") for fault in caught.value.faults]
 
 

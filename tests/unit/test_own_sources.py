@@ -23,7 +23,6 @@ from sgdline.declare import registry
 from sgdline.declare.build import build_thing
 from sgdline.digests import _source, code_digest
 from sgdline.errors import SgdlineError
-from sgdline.figures.spec import FigureSpec
 from sgdline.tables import provenance, read_table
 from sgdline.workflow.jobs import Jobs
 from sgdline.workflow.slices import dataset_slice
@@ -266,8 +265,7 @@ def test_an_edit_of_a_source_is_seen_by_its_data_sets_only(entry: str, tmp_path:
     config = resolved({"source": entry, "train": 30, "test": 20})
     names = {"own": entry, "digits": "digits", "mnist": "mnist"}
     config["datasets"] = {name: {"source": source} for name, source in names.items()}
-    no_figures: dict[str, FigureSpec] = {}
-    digest = Jobs(config, figures=no_figures, folder=ROOT / "workflow").preparing_code("prepare_dataset.py")
+    digest = Jobs(config, folder=ROOT / "workflow").preparing_code("prepare_dataset.py")
 
     class Wildcards:
         def __init__(self, dataset: str) -> None:

@@ -50,7 +50,7 @@ from sgdline.config import resolve_config
 from sgdline.data import restricted_pickles
 from sgdline.data.published_lines import PublishedLine, find_pickles, folder_digest, import_lines, read_pickle
 from sgdline.errors import SgdlineError
-from sgdline.figures import package_specs, series, style
+from sgdline.figures.grammar import series, style
 from sgdline.tables import provenance, read_table
 
 PROTOCOLS = [2, 3, 4, 5]
@@ -1009,5 +1009,5 @@ class TestCommand:
 def test_the_overlay_of_the_manual_is_valid() -> None:
     root = Path(__file__).parents[2]
     [overlay] = re.findall(r"```yaml\n(.*?)```", (root / "docs" / "importing.md").read_text(), flags=re.DOTALL)
-    config = resolve_config(yaml.safe_load(overlay), figures=package_specs())
+    config = resolve_config(yaml.safe_load(overlay))
     assert config["experiments"]["published_resnet20"]["import_lines"] == "downloads/resnet20_momentum_0"

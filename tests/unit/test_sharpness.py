@@ -18,7 +18,7 @@ from small_runs import line_settings, prepare_digits, probe_segment, training_se
 
 from sgdline.data.images import ImageData, load_images
 from sgdline.errors import SgdlineError
-from sgdline.figures import style
+from sgdline.figures.grammar import style
 from sgdline.probes import sharpness
 from sgdline.probes.interp.options import InterpOptions
 from sgdline.probes.interp.trial import trial

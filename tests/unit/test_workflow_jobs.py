@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,22 +18,14 @@ from sgdline.claims.judging.job import Asked
 from sgdline.config import ConfigError, resolve_config
 from sgdline.declare.build import build
 from sgdline.declare.registry import declaration, name_of
-from sgdline.figures.spec import FigureSpec
+from sgdline.errors import SgdlineError
+from sgdline.papers.asked import asked
 from sgdline.workflow import claims, constraints, drawing, jobs, starts, tables
 from sgdline.workflow.jobs import Jobs
-from sgdline.workflow.layout import RunKey, run_path
+from sgdline.workflow.layout import RunKey, run_label, run_path
 from sgdline.workflow.runs import every_run, runs
 
 ROOT = Path(__file__).parents[2]
-SPECS = {
-    spec.id: spec
-    for spec in (
-        FigureSpec("linesearch/one", "", tables=("line",), probes=("line",), analysis=("window",)),
-        FigureSpec("walk/one", "", tables=("intervals",), optional_tables=("hvp", "one_step_metrics")),
-        FigureSpec("walk/several", "", tables=("trace",), optional_tables=("hvp",), compares=True),
-        FigureSpec("curious/bowl", "", tables=("quadratic_descent",), toy="quadratic_descent"),
-    )
-}
 
 
 def resolved() -> dict[str, Any]:
@@ -45,14 +38,14 @@ def resolved() -> dict[str, Any]:
             "lr": [0.1, 0.2],
             "segments": 3,
             "probes": {"line": {**line, "sample_losses": True}, "hvp": {}, "mline": {"every": 6}},
-            "figures": ["linesearch/one"],
+            "figures": ["linesearch/fig2_lines"],
         },
         "child": {
             **common,
             "lr": [0.1],
             "start_from": {"experiment": "lines", "lr": 0.2},
-            "probes": {"interp": {}, "one_step": {"every": 4}},
-            "figures": ["walk/one"],
+            "probes": {"interp": {}, "hvp": {}, "one_step": {"every": 4}},
+            "figures": [{"name": "trajectory", "place": 2}, "walk/fig9_barriers_vgg11"],
         },
         "published": {**common, "lr": [0.1], "import_lines": "folder", "probes": {"line": line}},
         "plain": {**common, "lr": [0.3], "optimizer": {"name": "pal"}, "label_noise": {"probability": 0.0}},
@@ -62,9 +55,9 @@ def resolved() -> dict[str, Any]:
         "datasets": {"digits": {"source": "digits", "train": 640}},
         "models": {"mlp": {"entry": "sgdline.models:mlp"}},
         "experiments": experiments,
-        "comparisons": {"both": {"figure": "walk/several", "experiments": ["child", "lines"]}},
+        "comparisons": {"both": {"figure": "walk/fig4_roles_vgg11", "experiments": ["child", "lines"]}},
     }
-    return resolve_config(whole, figures=SPECS)
+    return resolve_config(whole)
 
 
 CONFIG = resolved()
@@ -82,7 +75,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
 
 
 def asking(config: dict[str, Any] = CONFIG) -> Jobs:
-    return Jobs(config, figures=SPECS, folder=ROOT / "workflow")
+    return Jobs(config, folder=ROOT / "workflow")
 
 
 def wildcards(run: RunKey | None = None, **texts: str) -> Any:
@@ -99,7 +92,7 @@ def test_all_tables_are_those_of_the_probes_and_what_is_made_of_them() -> None:
         *("hvp", "mline", "mline_metrics", "line_batch_sizes", "trace"),
     ]
     expected = [(run, kind) for run in (FIRST, SECOND) for kind in of_lines]
-    of_child = ("trace", "interp", "one_step", "one_step_metrics", "intervals", "interval_epochs")
+    of_child = ("trace", "interp", "hvp", "one_step", "one_step_metrics", "intervals", "interval_epochs")
     expected += [(CHILD, kind) for kind in of_child]
     expected += [(PUBLISHED, kind) for kind in ("trace", *of_lines[:5])]
     expected += [(PLAIN, "trace")]
@@ -187,7 +180,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[s
 
 
 def test_an_analysis_of_ones_own_is_a_job_like_any(own: Callable[..., dict[str, Any]]) -> None:
-    asked = Jobs(own(Highest={"last": 3}), figures=SPECS, folder=ROOT / "workflow")
+    asked = Jobs(own(Highest={"last": 3}), folder=ROOT / "workflow")
     of_own = wildcards(CHILD, analysis="Highest")
     folder = f"out/{run_path(CHILD)}"
     assert asked.analysed(of_own) == {kind: f"{folder}/{kind}.arrow" for kind in ("intervals", "trace")}
@@ -262,7 +255,7 @@ def test_what_status_expects_holds_what_all_targets_ask_for() -> None:
     assert set(asking().traces()) <= set(expected["tables"])
     assert expected["claims"] == ["out/tables/claims.csv", "out/tables/claims_over_seeds.csv", "out/tables/summary.md"]
     assert expected["figures"][:2] == [
-        f"out/figures/linesearch/one/lines_mlp_lr0.1_bs64_seed1.{s}" for s in ("png", "pdf")
+        f"out/figures/linesearch/fig2_lines/lines_mlp_lr0.1_bs64_seed1.{s}" for s in ("png", "pdf")
     ]
 
 
@@ -322,39 +315,64 @@ def test_a_start_is_measured_once_for_all_its_runs_and_not_again_for_how_they_go
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_figure_reads_optional_tables_of_runs_that_have_them() -> None:
-    asked, folder = asking(), f"out/{run_path(CHILD)}"
-    assert asked.figure_tables(wildcards(CHILD, paper="walk", figure="one")) == {
-        kind: f"{folder}/{kind}.arrow" for kind in ("intervals", "one_step_metrics")
+def picture(figure: str, subject: RunKey | str) -> Any:
+    return wildcards(figure=figure, subject=subject if isinstance(subject, str) else run_label(subject))
+
+
+def test_a_figure_reads_more_tables_of_runs_that_have_them() -> None:
+    asked_for, folder = asking(), f"out/{run_path(CHILD)}"
+    assert asked_for.drawn_tables(picture("trajectory", CHILD)) == {
+        kind: f"{folder}/{kind}.arrow" for kind in ("intervals", "trace", "hvp")
     }
-    several = wildcards(comparison="both", paper="walk", figure="several")
-    assert asked.comparison_tables(several) == {
+    several = picture("walk/fig4_roles_vgg11", "both")
+    without = changed(lambda config: config["experiments"]["child"]["probes"].pop("hvp"))
+    assert asking(without).drawn_tables(several) == {
         "trace": [f"out/{run_path(run)}/trace.arrow" for run in (CHILD, FIRST, SECOND)],
         "hvp": [f"out/{run_path(run)}/hvp.arrow" for run in (FIRST, SECOND)],
     }
-    assert [block["lr"] for block in asked.comparison_settings(several)] == ["0.1", "0.1", "0.2"]
+    assert [block["lr"] for block in asked_for.drawn_settings(several)] == ["0.1", "0.1", "0.2"]
 
 
-def test_a_figure_is_drawn_with_what_it_names_and_no_more() -> None:
-    shown = drawing.figure_settings(CONFIG, FIRST, SPECS["linesearch/one"])
+def test_a_job_gets_a_figures_kind_and_options_whatever_its_id() -> None:
+    asked_for = asking()
+    assert asked_for.figure(picture("trajectory", CHILD)) == {
+        "name": "trajectory", "called": None, "title": None, "place": 2,
+    }  # fmt: skip
+    # Of a figure that the configuration does not ask for, too.
+    assert asked_for.figure(picture("walk/fig16_sgd_vgg11_e25", CHILD)) == {"name": "trajectory", "place": 3}
+    assert asked_for.drawn_tables(picture("trajectory", FIRST)).keys() == {"intervals", "trace", "hvp"}
+    with pytest.raises(SgdlineError, match=r"must show a run that the configuration has, got 'lines_mlp_lr9"):
+        asked_for.figure(picture("trajectory", replace(FIRST, lr="9")))
+    labels = asked_for.report_labels(picture("trajectory", CHILD))
+    assert (labels["lr"], labels["batch size"], labels["experiment"]) == ("0.1", "64", "child")
+
+
+def test_a_figure_is_drawn_with_what_it_uses_and_no_more() -> None:
+    lines, trajectory = asked("lines").figure, asked("trajectory").figure
+    shown = drawing.figure_settings(CONFIG, FIRST, lines)
     assert {key: shown[key] for key in ("dataset", "model", "lr", "batch_size", "steps", "start_from")} == {
         "dataset": "digits", "model": "mlp", "lr": "0.1", "batch_size": 64, "steps": 12, "start_from": None,
     }  # fmt: skip
-    assert shown["analysis"].keys() == {"window"}
+    assert shown["analysis"].keys() == {"figure_lines"}
     assert shown["probes"].keys() == {"line"}
     assert "plan" not in shown["probes"]["line"]  # how it is measured redraws nothing
-    plain = drawing.figure_settings(CONFIG, PLAIN, SPECS["walk/one"])
+    plain = drawing.figure_settings(CONFIG, PLAIN, trajectory)
     assert plain["label_noise"] == {"probability": 0.0, "schedule": "constant"}
     # What the update rule declares: pal takes its lr for a length, and no theory of the stationary state is for it.
     assert (shown["lr_is_length"], shown["theory"]) == (False, {"momentum": 0.0})
     assert (plain["lr_is_length"], plain["theory"]) == (True, None)
-    assert drawing.figure_settings(CONFIG, CHILD, SPECS["walk/one"])["start_from"]["step"] == 12
+    child = drawing.figure_settings(CONFIG, CHILD, trajectory)
+    assert child["start_from"]["step"] == 12
+    assert child["probes"].keys() == {"interp", "hvp"}  # at second hand: what the intervals are made from
 
 
 def test_comparisons_and_figures_of_what_does_not_run_are_left_out() -> None:
-    assert ("walk/several", "both") in drawing.pictures(CONFIG)
+    assert ("walk/fig4_roles_vgg11", "both") in [
+        (figure.named, subject) for figure, subject in drawing.pictures(CONFIG)
+    ]
     config = changed(lambda config: config.update(run=["child"]))
-    assert drawing.pictures(config) == [("walk/one", CHILD)]
+    drawn = [(figure.folder, subject) for figure, subject in drawing.pictures(config)]
+    assert drawn == [("trajectory", CHILD), ("walk/fig9_barriers_vgg11", CHILD)]
 
 
 # --- code -------------------------------------------------------------------------------------------------------------
@@ -362,23 +380,23 @@ def test_comparisons_and_figures_of_what_does_not_run_are_left_out() -> None:
 
 def test_a_digest_covers_what_a_script_finds_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "code_digest", lambda script, *modules: " ".join([script.name, *modules]))
-    asked = asking()
+    asked_for = asking()
     rest = "sgdline.train.schedules.constant sgdline.losses.cross_entropy"
-    assert asked.training_code("train_run.py")(wildcards(PLAIN)) == f"train_run.py sgdline.train.rules.pal {rest}"
-    assert asked.probing_code("probe_segment.py")(wildcards(FIRST, probe="line")) == (
+    assert asked_for.training_code("train_run.py")(wildcards(PLAIN)) == f"train_run.py sgdline.train.rules.pal {rest}"
+    assert asked_for.probing_code("probe_segment.py")(wildcards(FIRST, probe="line")) == (
         f"probe_segment.py sgdline.probes.line.options sgdline.train.rules.sgd {rest}"
     )
-    planned = asked.planning_code("plan_probe.py")(wildcards(FIRST, probe="line"))
+    planned = asked_for.planning_code("plan_probe.py")(wildcards(FIRST, probe="line"))
     assert planned == f"plan_probe.py sgdline.probes.line.trial sgdline.train.rules.sgd {rest}"
-    assert asked.gathering_code("gather_segments.py")(wildcards(probe="hvp")).split()[1:] == [
+    assert asked_for.gathering_code("gather_segments.py")(wildcards(probe="hvp")).split()[1:] == [
         "sgdline.probes.hvp.table"
     ]
-    prepared = asked.preparing_code("prepare_dataset.py")(wildcards(dataset="digits"))
+    prepared = asked_for.preparing_code("prepare_dataset.py")(wildcards(dataset="digits"))
     assert prepared == "prepare_dataset.py sgdline.data.sources.digits"
-    drawn = asked.drawing_code("plot_figure.py")(wildcards(CHILD, paper="walk", figure="one")).split()
-    kinds = ("intervals", "one_step_metrics")
-    assert drawn[1:] == ["sgdline.figures.walk.one", *(f"sgdline.tables.kinds.{kind}" for kind in kinds)]
-    compared = asked.drawing_code("plot_comparison.py")(wildcards(comparison="both", paper="walk", figure="several"))
+    drawn = asked_for.drawing_code("plot_figure.py")(picture("walk/fig9_barriers_vgg11", CHILD)).split()
+    kinds = ("intervals", "interval_epochs", "trace")
+    assert drawn[1:] == ["sgdline.figures.barriers", *(f"sgdline.tables.kinds.{kind}" for kind in kinds)]
+    compared = asked_for.drawing_code("plot_figure.py")(picture("walk/fig4_roles_vgg11", "both"))
     assert compared.split()[2:] == ["sgdline.tables.kinds.trace", "sgdline.probes.hvp.table"]
 
 
@@ -461,9 +479,10 @@ def test_papers_that_no_run_and_no_toy_serves_are_skipped() -> None:
 
 
 def test_a_paper_without_figures_is_judged_on_every_run() -> None:
-    none = {id: spec for id, spec in SPECS.items() if not id.startswith("walk/")}
-    asked = Jobs(CONFIG, figures=none, folder=ROOT / "workflow").judgements["walk"]
-    assert [run for run, _ in asked.runs] == [FIRST, SECOND, CHILD, PUBLISHED, PLAIN]
+    made = partial(tables.kinds_made, CONFIG)
+    drawn, every = (claims.judgements(CONFIG, drawing=papers, made=made)["walk"] for papers in (["walk"], ["curious"]))
+    assert [run for run, _ in drawn.runs] == [FIRST, SECOND, CHILD]
+    assert [run for run, _ in every.runs] == [FIRST, SECOND, CHILD, PUBLISHED, PLAIN]
 
 
 def test_a_judgement_depends_on_its_own_papers_code() -> None:
@@ -495,10 +514,9 @@ def test_every_experiment_is_for_one_of_the_rules_that_make_a_probes_table() -> 
     assert constraints.experiments_with(CONFIG, imported_lines=False) == "child|lines|plain"
 
 
-def test_figures_are_for_the_rule_of_what_they_show() -> None:
-    assert [constraints.figures_of(subject, specs=SPECS) for subject in ("run", "comparison", "toy")] == [
-        "one", "several", "bowl",
-    ]  # fmt: skip
+def test_pictures_of_every_figure_may_be_asked_for() -> None:
+    folders = asking().figure_folders().split("|")
+    assert {"trajectory", "walk/fig9_barriers_vgg11", "walk/fig36_quadratic"} <= set(folders)
 
 
 def test_constraints_admit_every_file_of_the_configuration() -> None:

@@ -46,6 +46,7 @@ PLACES = {
     "own/gradient_noise.py": ("probe", "gradient_noise"),
     "own/rises.py": ("analysis", "loss_rises"),
     "own/loss_falls.py": ("claim", "loss_falls"),
+    "own/batch_and_noise.py": ("figure", "batch_and_noise"),
 }
 
 
@@ -113,7 +114,7 @@ def test_things_by_entry_do_what_they_say(grown: Workflow) -> None:
     ("name", "old", "new", "made"),
     [
         ("own/gradient_noise.py", "len(gradients) - 1", "(len(gradients) - 1.0)", ["probe_run", "plot_figure"]),
-        ("own/batch_and_noise.py", 'marker="o"', 'marker="s"', ["plot_figure"]),
+        ("own/batch_and_noise.py", "highest", "at most", ["plot_figure"]),
     ],
 )
 def test_a_change_of_a_thing_makes_what_it_makes_again_and_nothing_else(
@@ -142,21 +143,31 @@ def test_inside_the_package_a_thing_has_a_name(grown: Workflow, tmp_path: Path) 
             target.with_name("__init__.py").write_text("")
     # The new analysis is made of the runs that there are; what is there stays.
     assert grown.planned("all_tables", "--configfile", "both.yaml").keys() <= {"all_tables", "loss_rises"}
+    paper = grown.folder / "src/sgdline/papers/novel"
+    paper.mkdir()
+    paper.joinpath("figures.py").write_text(EXAMPLES["novel/figures.py"])
+    assert grown.planned("all_figures", "--configfile", "both.yaml") == {}
     text = EXAMPLES["own/config.yaml"]
     for name, (_, inside) in PLACES.items():
         text = re.sub(rf'"{re.escape(name)}:\w+"', inside, text)
     # An analysis of the package is made of every run, with its declared options.
     text = text.replace("analysis: {extra: {loss_rises: {window: 13}}}", "").replace("  own:\n", "  inside:\n")
     text = text.replace("[own, walks]", "[inside]").replace("experiments: [own]", "experiments: [inside]")
-    text = re.sub(r"\n    figures:.*", "", text)  # a figure of the package belongs to a paper
+    text = text.replace("      line: {every: 20}\n", "      line: {every: 20}\n      interp: {every: 10}\n")
+    text = text.replace("figures: [lines, ", "figures: [novel/fig1, novel/fig2, ")
     grown.folder.joinpath("inside.yaml").write_text(text)
-    grown.snakemake("all_tables", "--cores", "2", "--configfile", "inside.yaml")
+    grown.snakemake("all_figures", "all_tables", "--cores", "2", "--configfile", "inside.yaml")
+    drawn = ("novel/fig1", "novel/fig2", "batch_and_noise")
+    for figure in drawn:
+        [picture] = grown.folder.joinpath("results/own/figures", figure).glob("inside_*.png")
+        assert picture.stat().st_size > 10_000
     by_entry, by_name = (
         tables(next(grown.folder.joinpath("results/own", name).iterdir())) for name in ("own", "inside")
     )
     by_entry["gradient_noise.arrow"] = by_entry.pop("GradientNoise.arrow")
     assert by_entry.pop("Rises.arrow").num_rows == by_name.pop("loss_rises.arrow").num_rows == 3
-    assert by_entry.keys() == by_name.keys()
+    of_interp = {"interp.arrow", "intervals.arrow", "interval_epochs.arrow"}
+    assert by_entry.keys() == by_name.keys() - of_interp
     for name, table in by_entry.items():
         assert table.cast(table.schema.remove_metadata()).equals(
             by_name[name].cast(by_name[name].schema.remove_metadata())
@@ -181,7 +192,7 @@ def test_a_new_thing_is_in_schema_manual_and_messages(grown: Workflow, name: str
         f"print(*reference_files({str(grown.folder)!r}).values(), sep='\\n=====\\n')"
     )
     manual, schema = shown.split("\n=====\n")
-    assert f"#### {name}\n" in manual
+    assert f"#### {name}\n" in manual or f"| `{name}` |" in manual
     if name != "loss_rises":  # the analyses of the package need no name in a configuration
         assert f'"{name}"' in schema
     assert f"Did you mean {name!r}?" in python(

@@ -67,19 +67,18 @@ def simulated(fresh: Workflow) -> Workflow:
             f"src/sgdline/toys/quadratic_descent/{file}.py": f"src/sgdline/toys/novel/{file}.py"
             for file in ("__init__", "options", "simulate", "table")
         },
-        "src/sgdline/figures/walk/fig36_quadratic.py": "src/sgdline/figures/walk/ext_novel.py",
-        "workflow/report/walk/fig36_quadratic.rst": "workflow/report/walk/ext_novel.rst",
+        "src/sgdline/figures/quadratic_descent.py": "src/sgdline/figures/novel.py",
     }
     for old, new in copied.items():
         text = (fresh.folder / old).read_text().replace("quadratic_descent", "novel")
-        text = text.replace("QUADRATIC_DESCENT", "NOVEL").replace("fig36_quadratic", "ext_novel")
+        text = text.replace("QUADRATIC_DESCENT", "NOVEL")
         (fresh.folder / new).parent.mkdir(exist_ok=True)
         (fresh.folder / new).write_text(text)
     toys_only(
         fresh,
         one={"toy": "quadratic_descent", "figures": [FIGURE], **SETTINGS},
         two={"toy": "quadratic_descent", "figures": [FIGURE], **SETTINGS, "steps": 3},
-        new={"toy": "novel", "figures": ["walk/ext_novel"], **SETTINGS},
+        new={"toy": "novel", "figures": ["novel"], **SETTINGS},
         own={"toy": "mine/toys.py:Powers", "count": 4},
     )
     (fresh.folder / "mine").mkdir()
@@ -102,7 +101,7 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
     assert ipc.open_file(tables / "own.arrow").read_all().to_pydict() == {
         "number": [0, 1, 2, 3], "power": [0, 1, 4, 9]
     }  # fmt: skip
-    for figure, toy in ((FIGURE, "one"), (FIGURE, "two"), ("walk/ext_novel", "new")):
+    for figure, toy in ((FIGURE, "one"), (FIGURE, "two"), ("novel", "new")):
         assert picture(simulated, figure, toy).stat().st_size > 20_000
         assert picture(simulated, figure, toy).with_suffix(".pdf").exists()
     simulated.snakemake("--report", "report.html")
@@ -119,18 +118,18 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
     code = "src/sgdline/toys/novel/simulate.py"
     text = (simulated.folder / code).read_text()
     simulated.edit(code, "def descend(", "_UNUSED = 1\n\n\ndef descend(")
-    assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
+    assert simulated.planned() == {"simulate_toy": 1, "plot_figure": 1}
     (simulated.folder / code).write_text(text)
     column = 'required("lr", pa.float64()),'
     simulated.edit("src/sgdline/toys/novel/table.py", column, f'{column} pa.field("extra", pa.float64()),')
-    assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
+    assert simulated.planned() == {"simulate_toy": 1, "plot_figure": 1}
     simulated.edit("src/sgdline/toys/novel/table.py", 'pa.field("extra", pa.float64()),', "")
     assert simulated.planned() == {}
-    simulated.edit("src/sgdline/figures/walk/ext_novel.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
-    assert simulated.planned() == {"plot_toy": 1}
-    simulated.edit("src/sgdline/figures/walk/ext_novel.py", "_UNUSED = 1\nSPEC = ", "SPEC = ")
+    simulated.edit("src/sgdline/figures/novel.py", "FloatArray = ", "_UNUSED = 1\nFloatArray = ")
+    assert simulated.planned() == {"plot_figure": 1}
+    simulated.edit("src/sgdline/figures/novel.py", "_UNUSED = 1\nFloatArray = ", "FloatArray = ")
     simulated.edit("src/sgdline/toys/quadratic_descent/simulate.py", "def descend(", "_UNUSED = 1\n\n\ndef descend(")
-    assert simulated.planned() == {"simulate_toy": 2, "plot_toy": 2}  # both of this kind
+    assert simulated.planned() == {"simulate_toy": 2, "plot_figure": 2}  # both of this kind
     simulated.edit("src/sgdline/toys/quadratic_descent/simulate.py", "_UNUSED = 1\n\n\ndef descend(", "def descend(")
 
     simulated.edit("mine/exponent.py", "2", "3")
@@ -144,16 +143,16 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
 
     def change(toy: str, **entries: object) -> None:
         blocks = yaml.safe_load(whole)
-        blocks["toys"].setdefault(toy, {"toy": "novel", "figures": ["walk/ext_novel"]}).update(entries)
+        blocks["toys"].setdefault(toy, {"toy": "novel", "figures": ["novel"]}).update(entries)
         blocks["run"] = list(blocks["toys"])
         config.write_text(yaml.safe_dump(blocks))
 
     change("two", steps=5)
-    assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
+    assert simulated.planned() == {"simulate_toy": 1, "plot_figure": 1}
     change("two", figures=[])
     assert simulated.planned() == {}
     change("three")
-    assert simulated.planned() == {"simulate_toy": 1, "plot_toy": 1}
+    assert simulated.planned() == {"simulate_toy": 1, "plot_figure": 1}
 
 
 def test_toys_are_targets_by_default_and_left_out_by_run(
@@ -162,15 +161,15 @@ def test_toys_are_targets_by_default_and_left_out_by_run(
     everything = planned_as_cloned()
     count = everything["simulate_toy"]
     assert count > 1
-    assert everything["plot_toy"] >= count
+    assert everything["plot_figure"] >= count
     jobs = fresh.planned(*CORES, "--config", "run=[digits]")
     assert "train_run" in jobs
-    assert not {"simulate_toy", "plot_toy"} & set(jobs)
+    assert "simulate_toy" not in jobs
     tables = fresh.planned("all_tables", *CORES)
     assert tables["simulate_toy"] == count
-    assert "plot_toy" not in tables
+    assert "plot_figure" not in tables
     only = fresh.planned("results/figures/walk/fig36_quadratic/quadratic.pdf", *CORES)
-    assert only == {"simulate_toy": 1, "plot_toy": 1}
+    assert only == {"simulate_toy": 1, "plot_figure": 1}
 
 
 def test_broken_toys_stop_before_any_job(fresh: Workflow) -> None:
@@ -184,7 +183,7 @@ def test_broken_toys_stop_before_any_job(fresh: Workflow) -> None:
     result = fresh.snakemake(*CORES, check=False)
     assert result.returncode != 0
     assert "Traceback" not in result.stderr
-    hint = f"Known figures of the toy quadratic_descent: {FIGURE}."
+    hint = f"Figures of that toy: quadratic_descent, {FIGURE}."
     for words in ("The configuration has 4 faults", "toys.one.steps must be", "toys.one.figures[0] must be", hint):
         assert words in result.stderr
     assert "toys.own.cuont is not a known key. Did you mean 'count'?" in result.stderr

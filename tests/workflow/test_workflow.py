@@ -59,7 +59,7 @@ def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
     file.write_text(re.sub(r"( seed: \[\d+)(, \d+)+\]", r"\1]", text))
     jobs = fresh.planned("--configfile", config)
     assert {"prepare_dataset", "train_run"} <= set(jobs)
-    assert {"plot_figure", "plot_comparison"} & set(jobs)
+    assert "plot_figure" in jobs
     assert ("probe_segment" in jobs) == ("gather_segments" in jobs)
     if "curious" in config:
         assert {"one_step_metrics", "predicted_gains", "judge"} <= set(jobs)
@@ -178,7 +178,7 @@ class TestReruns:
         jobs = edited.planned(*SMOKE)
         assert "prepare_dataset" not in jobs
         assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["line_fits"]) == (2, 1, 10, 1)
-        assert (jobs["plot_figure"], jobs["plot_comparison"], jobs["judge"]) == (FIGURES, 1, 1)
+        assert (jobs["plot_figure"], jobs["judge"]) == (FIGURES + 1, 1)  # one compares
 
     def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
         block = "models:\n  tiny_mobilenet_w4:\n    entry: sgdline.models:tiny_mobilenet\n    kwargs:\n      width: 4\n"
@@ -187,7 +187,7 @@ class TestReruns:
         edited.edit("config/smoke.yaml", models, models.replace("tiny", "tiny_mobilenet_w4, tiny"))
         jobs = edited.planned(*SMOKE)
         assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"]) == (1, 1, 8)
-        assert jobs["plot_figure"] == FIGURES
+        assert jobs["plot_figure"] == FIGURES + 1  # one compares
         assert "prepare_dataset" not in jobs
 
     def test_an_edited_fit_makes_fits_and_what_follows(self, edited: Workflow) -> None:
@@ -227,7 +227,7 @@ class TestReruns:
         assert set(jobs) == ANALYSIS | {"plot_figure", *CLAIMS}
 
     def test_an_edited_figure_makes_this_figure_only(self, edited: Workflow) -> None:
-        edited.edit("src/sgdline/figures/linesearch/ext_variance.py", "SPEC = ", "_UNUSED = 1\nSPEC = ")
+        edited.edit("src/sgdline/figures/sample_variance.py", "\n\n@dataclass", "\n_UNUSED = 1\n\n\n@dataclass")
         assert edited.planned(*SMOKE) == {"plot_figure": 1}
 
     def test_a_planning_option_makes_plans_and_an_equal_plan_keeps_the_lines(self, edited: Workflow) -> None:

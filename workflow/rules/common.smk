@@ -4,7 +4,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from sgdline import config as settings
-from sgdline import expected, figures
+from sgdline import expected
 from sgdline.errors import SgdlineError
 from sgdline.runtime import share_package
 from sgdline.train.leftovers import forget_training
@@ -26,7 +26,6 @@ try:
             + OVERLAYS,
             command_line=workflow.config_settings.config,
         ),
-        figures=figures.package_specs(),
     )
 except settings.ConfigError as error:
     again = ["To check a change without Snakemake: sgdline check", *map(str, OVERLAYS)]
@@ -37,7 +36,6 @@ except SgdlineError as error:
 
 JOBS = Jobs(
     CONFIG,
-    figures=figures.specs(CONFIG),
     folder=FOLDER,
 )
 LAYOUT = JOBS.layout

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sgdline.declare.faults import Faults, Index
-from sgdline.declare.registry import is_entry
-from sgdline.figures.spec import FigureSpec
+from sgdline.declare.faults import Faults, Index, KeyPath
+from sgdline.papers.asked import Asked
 
 Block = Mapping[str, Any]
 T = TypeVar("T")
@@ -22,15 +21,13 @@ class Draft:
         sound: What the schema has passed, defaults filled in; what is at fault is left out, in a list replaced by None.
         raw: As the user wrote it.
         faults: Takes the faults.
-        figures: What figures say of themselves: the package's by their ids, and those that are named by an entry.
-        knows_ids: Whether all ids are in `figures`, so that another one is a fault.
+        figures: Those that the configuration names, by their places.
     """
 
     sound: dict[str, Any]
     raw: Block
     faults: Faults
-    figures: Mapping[str, FigureSpec]
-    knows_ids: bool
+    figures: Mapping[KeyPath, Asked]
 
     def blocks(self, section: str) -> dict[str, dict[str, Any]]:
         """Return the blocks of a section that are mappings, by their names."""
@@ -40,10 +37,6 @@ class Draft:
     def names(self, section: str) -> list[str]:
         """Return the names in a section as the user gave them: a fault inside a block leaves its name known."""
         return names_given(self.raw).get(section, [])
-
-    def papers(self) -> list[str]:
-        """Return the papers that the package has figures of."""
-        return sorted({figure.partition("/")[0] for figure in self.figures if not is_entry(figure)})
 
 
 def names_given(raw: Block) -> dict[str, list[str]]:

@@ -2,46 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any, cast
 
+from sgdline.analysis.kinds.base import Analysis
+from sgdline.analysis.made import analyses_of
 from sgdline.config._draft import Block, Draft, entry, sound_entries
-from sgdline.declare.faults import Faults, Index, KeyPath, name_hint, value_words
-from sgdline.declare.registry import is_entry, label
+from sgdline.declare.faults import Faults, Index, KeyPath, literal_words, name_hint, value_words
+from sgdline.declare.registry import declaration, is_entry, label, names
 from sgdline.declare.run_facts import RunFacts
+from sgdline.declare.schema import as_json
 from sgdline.entries import EntryError
-from sgdline.figures.base import figures_named, own_spec
-from sgdline.figures.spec import FigureSpec
+from sgdline.figures import base
+from sgdline.papers.asked import Asked, Named, asked, figures_named, known
+from sgdline.probes.base import ProbeOptions
 from sgdline.workflow.segments import measured_steps
-from sgdline.workflow.tables import kinds_made
 
 
-def own_figures(config: Block, faults: Faults) -> dict[str, FigureSpec]:
-    """Return what the figures that a configuration names by entry say, and note those that cannot be drawn.
+def known_figures(config: Block, faults: Faults) -> dict[KeyPath, Asked]:
+    """Return the figures that a configuration names, by place, and note names of none and those that share a folder.
 
     Args:
         config: The configuration, checked against its schema.
         faults: Takes the faults.
     """
-    found: dict[str, FigureSpec] = {}
-    called: dict[str, str] = {}
-    for here, figure in figures_named(config):
-        if not is_entry(figure) or faults.under(here):
+    found: dict[KeyPath, Asked] = {}
+    folders: dict[tuple[KeyPath, str], str] = {}
+    for here, named in figures_named(config):
+        if faults.under(here):
             continue
-        try:
-            spec = found.get(figure) or own_spec(figure)
-        except EntryError as error:
-            faults.add(here, error.rule)
+        figure = _figure(named, here, faults)
+        if figure is None:
             continue
-        twin = called.setdefault(label(figure).casefold(), figure)
-        if twin != figure:
-            rule = f"must be called otherwise than {twin}, got {figure}: their pictures share a folder. Rename one."
-            faults.add(here, rule)
+        twin = folders.setdefault((here[:2], figure.folder.casefold()), figure.named)
+        if twin != figure.named or any(
+            place[:2] == here[:2] and found[place].folder == figure.folder for place in found
+        ):
+            rule = f"must be called otherwise than {twin}, got {figure.named}: their pictures share a folder."
+            faults.add(here, f"{rule} Write it with its options and called: a_name.")
             continue
-        found[figure] = spec
+        found[here] = figure
     return found
 
 
-def check_figures_of_runs(draft: Draft, name: str, experiment: Block, run: RunFacts, *, theory: bool) -> None:
+def _figure(named: Named, here: KeyPath, faults: Faults) -> Asked | None:
+    """Return the figure of a name; None, and a fault, if there is none or it cannot be drawn."""
+    name = named if isinstance(named, str) else named["name"]
+    if not is_entry(name) and name not in known():
+        return None  # it is said where it is known what the place is for
+    try:
+        figure = asked(named)
+    except EntryError as error:
+        faults.add(here, error.rule)
+        return None
+    declared: Any = declaration("figure", figure.block["name"])
+    wrong = base.wrong_with(declared) if is_entry(name) else None
+    needed = [option for option in base.needed_options(declared) if option not in figure.block]
+    if not wrong and needed:
+        wrong = f"must have its options, got none for {needed[0]}. Write {{name: {name}, {needed[0]}: ...}}."
+    if wrong:
+        faults.add(here, wrong)
+        return None
+    return figure
+
+
+def check_figures_of_runs(draft: Draft, name: str, experiment: Block, run: RunFacts) -> None:
     """Note figures of an experiment that do not draw a run, or not one of its runs.
 
     Args:
@@ -49,38 +76,19 @@ def check_figures_of_runs(draft: Draft, name: str, experiment: Block, run: RunFa
         name: Of the experiment.
         experiment: Its block.
         run: What is known of it.
-        theory: Whether a theory of the stationary state of its update rule may be drawn.
     """
     path: KeyPath = ("experiments", name)
-    line = entry(experiment, "probes", "line")
-    for here, spec in _drawing(draft, entry(draft.raw, *path, "figures"), (*path, "figures"), "run"):
-        figure = spec.id
-        if is_entry(figure):
-            check_tables(draft, spec.tables, figure, name, here)
+    tables = _tables_of(draft, name)
+    for here, figure in _drawing(draft, entry(draft.raw, *path, "figures"), (*path, "figures"), "run"):
+        if tables is None:
             continue
-        if spec.samples and entry(line, "sample_losses") is False:
-            draft.faults.add(
-                here,
-                f"must have the loss of every sample, got {figure} with probes.line.sample_losses: false. Set it to "
-                "true, or remove the figure.",
-            )
-        if spec.theory and not theory:
-            draft.faults.add(
-                here,
-                f"must be of a run whose optimizer has a theory of its stationary state, got {figure} with "
-                f"{label(experiment['optimizer']['name'])}. Remove the figure, or use sgd.",
-            )
+        missing = tables.missing(figure)
+        if missing is not None:
+            draft.faults.add(here, tables.words(missing, figure.named))
             continue
-        missing = _missing_probe(spec, experiment)
-        if missing and not draft.faults.under((*path, "probes")):
-            draft.faults.add(
-                here,
-                f"must have its probe measured, got no probes.{missing} in this experiment. Add it, or remove the "
-                f"figure {figure}.",
-            )
-        every, where = entry(line, "every"), (*path, "probes", "line", "every")
+        every, where = entry(experiment, "probes", "line", "every"), (*path, "probes", "line", "every")
         lines = None if run.steps is None or every is None else len(measured_steps(run.steps, every))
-        if "line" in spec.probes and lines is not None and lines < 2 and not draft.faults.under(where):
+        if "line" in tables.read_by(figure) and lines is not None and lines < 2 and not draft.faults.under(where):
             rule = f"must leave at least two lines for the figures, got {every} with {run.steps} steps."
             draft.faults.add(where, f"{rule} Lower it, or raise steps.")
 
@@ -89,22 +97,14 @@ def check_comparisons(draft: Draft) -> None:
     """Note comparisons whose figure compares nothing, or reads what an experiment of theirs does not make."""
     for name, block in draft.blocks("comparisons").items():
         path: KeyPath = ("comparisons", name)
-        spec = _fitting(draft, entry(draft.raw, *path, "figure"), (*path, "figure"), "comparison")
-        if spec is None:
+        figure = _fitting(draft, entry(draft.raw, *path, "figure"), (*path, "figure"), "comparison")
+        if figure is None:
             continue
         for position, experiment in sound_entries(block.get("experiments"), str):
-            here = (*path, "experiments", position)
-            if is_entry(spec.id):
-                check_tables(draft, spec.tables, spec.id, experiment, here)
-                continue
-            measured = draft.blocks("experiments").get(experiment)
-            missing = measured and _missing_probe(spec, measured)
-            if missing and not draft.faults.under(("experiments", experiment)):
-                draft.faults.add(
-                    here,
-                    f"must measure what the figure draws, got no probes.{missing} in {experiment}. Add it there, "
-                    "or remove the experiment here.",
-                )
+            tables = _tables_of(draft, experiment)
+            missing = tables and tables.missing(figure)
+            if tables and missing and not draft.faults.under(("experiments", experiment)):
+                draft.faults.add((*path, "experiments", position), tables.words(missing, figure.named, compared=True))
 
 
 def check_figures_of_toy(draft: Draft, name: str, toy: str) -> None:
@@ -116,108 +116,224 @@ def check_figures_of_toy(draft: Draft, name: str, toy: str) -> None:
         toy: Name or entry of its declaration.
     """
     path: KeyPath = ("toys", name, "figures")
-    _drawing(draft, entry(draft.raw, *path), path, toy)
+    block = draft.blocks("toys")[name]
+    for here, figure in _drawing(draft, entry(draft.raw, *path), path, toy):
+        for key, needed in figure.toy_settings.items():
+            if key in block and block[key] != needed:
+                rule = f"must be a figure of a toy with {key}: {block[key]}, got {figure.named}, which draws {needed}."
+                draft.faults.add(here, f"{rule} Move it to another toy, or change {key}.")
 
 
 def check_tables(draft: Draft, kinds: Sequence[str], reader: str, experiment: str, here: KeyPath) -> None:
-    """Note a table that a thing of the user's reads and an experiment does not make.
+    """Note a table that a claim of the configuration reads and an experiment does not make.
 
     Args:
         draft: The configuration.
         kinds: Kinds of tables that it reads.
-        reader: The entry of a figure of runs, or of a claim.
+        reader: The entry of the claim.
         experiment: Name of the experiment.
-        here: Where it, or the experiment that it is about, is named.
+        here: Where the experiment is named.
     """
+    tables = _tables_of(draft, experiment)
+    for kind in kinds:
+        if tables and kind not in tables.made:
+            draft.faults.add(here, tables.unknown_words(kind, reader))
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Tables of the runs of an experiment, and what would make others.
+
+    Attributes:
+        experiment: Its name.
+        probes: Settings of its probes, by name or entry.
+        extra: Options of the user's own analyses, by entry.
+        optimizer: The block of its update rule.
+    """
+
+    experiment: str
+    probes: Mapping[str, Mapping[str, Any]]
+    extra: Mapping[str, Mapping[str, Any]]
+    optimizer: Mapping[str, Any]
+
+    @property
+    def made(self) -> list[str]:
+        """Kinds of the tables."""
+        return self._made(self.probes)
+
+    def _made(self, probes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        return ["trace", *map(label, probes), *analyses_of(probes, self.extra, optimizer=self.optimizer)]
+
+    def missing(self, figure: Asked) -> str | None:
+        """Return a kind that a figure reads and the experiment does not make; None if there is none."""
+        made = self.made
+        return next((kind for kind in figure.figure.reads if kind not in made), None)
+
+    def read_by(self, figure: Asked) -> tuple[str, ...]:
+        """Return the kinds of tables that a figure reads, at first or second hand."""
+        made = analyses_of(self.probes, self.extra, optimizer=self.optimizer)
+        found, waiting = list[str](), list(figure.figure.reads)
+        while waiting:
+            kind = waiting.pop()
+            if kind in made and kind not in found:
+                waiting += made[kind].reads
+            found.append(kind)
+        return tuple(found)
+
+    def words(self, kind: str, figure: str, *, compared: bool = False) -> str:
+        """Return what is missing for a kind of table, and what to do about it.
+
+        Args:
+            kind: One that the experiment does not make.
+            figure: Name of the figure that reads it.
+            compared: Whether the message is at the experiment in a comparison.
+        """
+        if kind in names("analysis"):
+            analysis = cast("type[Analysis]", declaration("analysis", kind))
+            if analysis.needs_stationary_theory and set(analysis.reads) <= set(self.made):
+                rule = label(self.optimizer["name"])
+                return (
+                    f"must be of a run whose optimizer has a theory of its stationary state, got {figure} with {rule}. "
+                    "Remove the figure, or use sgd."
+                )
+        probe = next(self._probes_that_make(kind), None)
+        if probe is not None:
+            if compared:
+                return (
+                    f"must measure what the figure draws, got no probes.{probe} in {self.experiment}. Add it there, or "
+                    "remove the experiment here."
+                )
+            return (
+                f"must have its probe measured, got no probes.{probe} in this experiment. Add it, or remove the figure "
+                f"{figure}."
+            )
+        option = next(self._options_that_make(kind), None)
+        if option is not None:
+            key, value = option
+            return (
+                f"must have what it draws measured, got {figure} with probes.{key}: {literal_words(value)}. Set it to "
+                f"{literal_words(not value)}, or remove the figure."
+            )
+        return self.unknown_words(kind, figure)
+
+    def unknown_words(self, kind: str, reader: str) -> str:
+        """Return what to say of a kind of table that no probe makes."""
+        rule = f"must read tables that experiments.{self.experiment} makes, got {kind!r} in {reader}."
+        hint = name_hint(kind, self.made, kind="tables of it")
+        return f"{rule} {hint} Add the probe that measures it, or correct reads."
+
+    def _probes_that_make(self, kind: str) -> Iterator[str]:
+        """Yield the probes that, alone or two together, would make a kind of table."""
+        absent = {probe: list(_variants(_defaults(probe))) for probe in names("probe") if probe not in self.probes}
+        for count in (1, 2):
+            for added in combinations(absent, count):
+                for settings in product(*(absent[probe] for probe in added)):
+                    if kind in self._made({**self.probes, **dict(zip(added, settings, strict=True))}):
+                        yield from added
+
+    def _options_that_make(self, kind: str) -> Iterator[tuple[str, bool]]:
+        """Yield the options of probes, with their values, that keep a kind of table from being made."""
+        for probe, block in self.probes.items():
+            for changed in _variants(block):
+                if kind in self._made({**self.probes, probe: changed}):
+                    yield from ((f"{probe}.{key}", block[key]) for key in block if changed[key] != block[key])
+
+
+def _variants(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the settings of a probe, as they are and with each of its switches the other way."""
+    yield block
+    for key, value in block.items():
+        if isinstance(value, bool):
+            yield {**block, key: not value}
+
+
+def _defaults(probe: str) -> dict[str, Any]:
+    declared = cast("type[ProbeOptions]", declaration("probe", probe))
+    try:
+        settings: dict[str, Any] = as_json(declared(), complete=True)
+    except TypeError:  # an option without a default: analyses ask for none of these
+        settings = {}
+    return settings
+
+
+def _tables_of(draft: Draft, experiment: str) -> _Tables | None:
+    """Return the tables of an experiment; None where what makes them is at fault."""
     block = draft.blocks("experiments").get(experiment)
     keys = ("probes", "analysis", "optimizer")
     if block is None or any(draft.faults.under(("experiments", experiment, key)) for key in keys):
-        return
-    made = ["trace", *kinds_made({"experiments": {experiment: block}}, experiment)]
-    for kind in kinds:
-        if kind not in made:
-            text = f"must read tables that experiments.{experiment} makes, got {kind!r} in {reader}."
-            hint = name_hint(kind, made, kind="tables of it")
-            draft.faults.add(here, f"{text} {hint} Add the probe that measures it, or correct reads.")
+        return None
+    if any(key not in block for key in keys):
+        return None
+    return _Tables(experiment, block["probes"], block["analysis"]["extra"], block["optimizer"])
 
 
-def _drawing(draft: Draft, named: object, path: KeyPath, wanted: str) -> list[tuple[KeyPath, FigureSpec]]:
-    """Return place and spec of the figures in a list that draw what the list is for, and note the others."""
+def _drawing(draft: Draft, named: object, path: KeyPath, wanted: str) -> list[tuple[KeyPath, Asked]]:
+    """Return place and figure of those in a list that draw what the list is for, and note the others."""
     figures = named if isinstance(named, list | tuple) else ()
     places: list[KeyPath] = [(*path, Index(position)) for position in range(len(figures))]
     found = [(here, _fitting(draft, figure, here, wanted)) for here, figure in zip(places, figures, strict=True)]
-    return [(here, spec) for here, spec in found if spec is not None]
+    return [(here, figure) for here, figure in found if figure is not None]
 
 
-def _fitting(draft: Draft, figure: object, here: KeyPath, wanted: str) -> FigureSpec | None:
+def _fitting(draft: Draft, named: object, here: KeyPath, wanted: str) -> Asked | None:
     """Return a figure that draws what its place is for; None, and a fault, of another one.
 
     Args:
         draft: The configuration.
-        figure: As the user wrote it.
+        named: The figure, as the user wrote it.
         here: Its place.
         wanted: `run`, `comparison`, or the name or entry of a toy.
     """
-    if not isinstance(figure, str):
-        return None  # the schema has said so
-    spec, faulty = draft.figures.get(figure), draft.faults.under(here)
-    if spec is not None and _draws(spec, wanted):
-        return None if faulty else spec
-    if is_entry(figure):
-        if spec is not None and not faulty:
-            draft.faults.add(here, _own_draws_other(spec, wanted))
-    elif spec is not None and wanted == "run":
-        draft.faults.add(here, _draws_no_run(spec))
-    elif draft.knows_ids:
-        # Better than the schema's words about the form of an id.
-        draft.faults.add(here, _unknown(figure, draft, wanted), replace=True)
+    found, faulty = draft.figures.get(here), draft.faults.under(here)
+    if found is not None and _draws(found, wanted):
+        return None if faulty else found
+    if found is not None:
+        if not faulty:
+            draft.faults.add(here, _draws_other(found, wanted))
+    elif isinstance(named, str) and not is_entry(named) and named not in known():
+        # Better than the schema's words about the form of a name.
+        draft.faults.add(here, _unknown(named, wanted), replace=True)
     return None
 
 
-def _draws(spec: FigureSpec, wanted: str) -> bool:
-    return spec.subject == wanted if wanted in ("run", "comparison") else spec.toy == wanted
+def _draws(figure: Asked, wanted: str) -> bool:
+    drawn = figure.figure
+    return drawn.subject == wanted if wanted in ("run", "comparison") else drawn.toy == wanted
 
 
-def _unknown(figure: str, draft: Draft, wanted: str) -> str:
-    package = {name: spec for name, spec in draft.figures.items() if not is_entry(name)}
-    fitting = [name for name, spec in package.items() if wanted == "run" or _draws(spec, wanted)]
+def _unknown(name: str, wanted: str) -> str:
+    fitting = [other for other in known() if wanted == "run" or _draws(asked(other), wanted)]
     rule, kind = {
-        "run": ("the id of a figure", "figures"),
-        "comparison": ("the id of a figure that compares runs", "figures that compare runs"),
-    }.get(wanted, (f"the id of a figure that draws the toy {wanted}", f"figures of the toy {wanted}"))
-    return f"must be {rule}, got {value_words(figure)}. {_hint(figure, fitting, kind=kind)}"
+        "run": ("the name of a figure", "figures"),
+        "comparison": ("the name of a figure that compares runs", "figures that compare runs"),
+    }.get(wanted, (f"the name of a figure that draws the toy {wanted}", f"figures of the toy {wanted}"))
+    return f"must be {rule}, got {value_words(name)}. {_hint(name, fitting, kind=kind)}"
 
 
-def _hint(figure: str, known: Iterable[str], *, kind: str) -> str:
-    if figure.endswith(".py"):
-        return f"A figure of your own is named by its file and its class: {figure}:Name."
-    return name_hint(figure, known, kind=kind)
+def _hint(name: str, fitting: Iterable[str], *, kind: str) -> str:
+    if name.endswith(".py"):
+        return f"A figure of your own is named by its file and its class: {name}:Name."
+    return name_hint(name, fitting, kind=kind)
 
 
-def _draws_no_run(spec: FigureSpec) -> str:
-    what, place = {
-        "comparison": ("compares runs", f"comparisons: {{a_name: {{figure: {spec.id}, experiments: [...]}}}}"),
-        "toy": ("draws a toy", f"toys: {{a_name: {{toy: {spec.toy}, figures: [{spec.id}]}}}}"),
-    }[spec.subject]
-    return f"must be a figure of a single run, got {spec.id}, which {what}. Move it to the top level's {place}."
-
-
-def _own_draws_other(spec: FigureSpec, wanted: str) -> str:
+def _draws_other(figure: Asked, wanted: str) -> str:
+    name, drawn = figure.named, figure.figure
     rule, change = {
         "run": ("a figure of a single run", "set neither compares nor toy in it"),
         "comparison": ("a figure that compares runs", "set compares = True in it"),
     }.get(wanted, (f"a figure of the toy {wanted}", f"set toy = {wanted!r} in it"))
-    drawn, place = {
-        "run": ("a single run", "the figures of an experiment"),
-        "comparison": ("several runs", "an entry of comparisons"),
-        "toy": (f"the toy {spec.toy}", f"the figures of a toy {spec.toy}"),
-    }[spec.subject]
-    return f"must be {rule}, got {spec.id}, which draws {drawn}. Move it to {place}, or {change}."
-
-
-def _missing_probe(spec: FigureSpec, experiment: Block) -> str | None:
-    """Return a probe that a figure needs and an experiment does not measure; None if there is none."""
-    probes = experiment.get("probes", {})
-    # Lines of every update cover what interp measures.
-    covered = {*probes, *(["interp"] if entry(probes, "line", "every") == 1 else [])}
-    return next((probe for probe in spec.probes if probe not in covered), None)
+    what, place = {
+        "run": ("draws a single run", "the figures of an experiment"),
+        "comparison": (
+            "compares runs",
+            f"the top level's comparisons: {{a_name: {{figure: {name}, experiments: [...]}}}}",
+        ),
+        "toy": (
+            f"draws the toy {drawn.toy}",
+            f"the top level's toys: {{a_name: {{toy: {drawn.toy}, figures: [{name}]}}}}",
+        ),
+    }[drawn.subject]
+    own = f", or {change}" if is_entry(name) else ""
+    fitting = [] if wanted in ("run", "comparison") else [other for other in known() if _draws(asked(other), wanted)]
+    others = f" Figures of that toy: {', '.join(fitting)}." if fitting else ""
+    return f"must be {rule}, got {name}, which {what}. Move it to {place}{own}.{others}"

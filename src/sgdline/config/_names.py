@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from sgdline.config._draft import Block, Draft, entry, sound_entries
 from sgdline.declare.faults import Faults, KeyPath, name_hint, value_words
 from sgdline.declare.paths import too_long
-from sgdline.workflow.layout import FOLDERS, figure_folder
+from sgdline.papers.asked import asked
+from sgdline.papers.base import papers as papers_drawn
+from sgdline.workflow.layout import FOLDERS
 
 
 def check_names(draft: Draft) -> None:
@@ -64,7 +66,7 @@ def _check_distinct(names: Iterable[str], path: KeyPath, faults: Faults) -> None
 
 def _check_names_of_runs(draft: Draft) -> None:
     """Files of a run are named `<experiment>_<model>_...`: no two pairs of names may join to the same text."""
-    papers = draft.papers()
+    papers = papers_drawn()
     for section in ("experiments", "toys"):
         for name in draft.blocks(section):
             if name in papers:
@@ -96,7 +98,7 @@ def check_run(draft: Draft) -> None:
     sections = (draft.raw.get("experiments"), draft.raw.get("toys", {}))
     if not isinstance(draft.sound.get("run"), list) or not all(isinstance(blocks, Mapping) for blocks in sections):
         return  # a section that is no mapping is one fault, not one for each name
-    known, papers = [*draft.names("experiments"), *draft.names("toys")], draft.papers()
+    known, papers = [*draft.names("experiments"), *draft.names("toys")], papers_drawn()
     for position, name in sound_entries(draft.sound["run"], str):
         if name in papers and name not in known:
             if not draft.faults.any() and not _names_of_paper(draft.sound, name):
@@ -123,8 +125,4 @@ def _names_of_paper(config: Block, paper: str) -> list[str]:
     for block in config["comparisons"].values():
         for name in block["experiments"]:
             figures[name].append(block["figure"])
-    return [
-        name
-        for name, drawn in figures.items()
-        if any(figure_folder(figure).startswith(f"{paper}/") for figure in drawn)
-    ]
+    return [name for name, drawn in figures.items() if any(asked(figure).is_of == paper for figure in drawn)]

@@ -19,11 +19,12 @@ from sgdline.declare.faults import Index
 from sgdline.declare.run_facts import ROUNDING, Fault, RunFacts
 from sgdline.declare.schema import JsonSchema, schema_of
 from sgdline.declare.vocabulary import Ge, Gt, Keys, Le, MaxLen, MinLen, NameOf, OfKind, Pattern, Unique, Words
+from sgdline.figures.base import FigureChoice, FigureChoices
 from sgdline.losses.base import Loss
 from sgdline.losses.cross_entropy import CrossEntropy
 from sgdline.probes.base import ProbeOptions
 from sgdline.probes.line.options import LineOptions
-from sgdline.toys.base import FigureId, FigureIds, LearningRate, ToyOptions
+from sgdline.toys.base import LearningRate, ToyOptions
 from sgdline.train.rules.base import UpdateRule
 from sgdline.train.rules.sgd import Sgd
 from sgdline.train.schedules.base import Schedule
@@ -191,7 +192,7 @@ class ExperimentOptions:
     """What is measured along the run; a probe that is not named is not measured."""
     analysis: AnalysisOptions = AnalysisOptions()
     """How the measured lines are evaluated."""
-    figures: FigureIds = ()
+    figures: FigureChoices = ()
     """What is drawn."""
 
 
@@ -199,7 +200,7 @@ class ExperimentOptions:
 class ComparisonOptions:
     """A figure over the runs of several experiments."""
 
-    figure: FigureId
+    figure: FigureChoice
     """What is drawn."""
     experiments: Annotated[tuple[ExperimentName, ...], MinLen(1), Unique()]
     """Names of the experiments."""

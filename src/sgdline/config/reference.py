@@ -15,6 +15,9 @@ from sgdline.declare.faults import name_hint
 from sgdline.declare.manual import editor_schema, options_of, with_tables
 from sgdline.declare.schema import parts_of
 from sgdline.errors import SgdlineError, cause_words
+from sgdline.figures.base import Figure, PanelSheet
+from sgdline.papers.asked import asked
+from sgdline.papers.base import figure_ids
 
 _ROOT = Path(__file__).parents[3]
 _MANUAL = Path("config/README.md")
@@ -32,9 +35,34 @@ def reference_files(root: str | Path = _ROOT) -> dict[Path, str]:
     """
     manual = Path(root, _MANUAL).read_text(encoding="utf-8")
     return {
-        _MANUAL: with_tables(manual, {**parts_of(Configuration), "Source": Source}),
+        _MANUAL: _with_figures(
+            with_tables(manual, {**parts_of(Configuration), "Source": Source, "PanelSheet": PanelSheet})
+        ),
         _SCHEMA: editor_schema(Configuration),
     }
+
+
+_FIGURES = re.compile(r"<!-- figures: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def _with_figures(page: str) -> str:
+    """Return a page with its lists of kinds of figures made anew, each between `<!-- figures: subject -->` and end."""
+    return _FIGURES.sub(lambda m: f"<!-- figures: {m[1]} -->\n{_figure_rows(m[1])}\n<!-- end -->", page)
+
+
+def _figure_rows(subject: str) -> str:
+    common = {option.key for option in options_of(PanelSheet)}
+    rows = []
+    for name in registry.names("figure"):
+        figure = asked(name).figure
+        if figure.subject != subject:
+            continue
+        said = inspect.cleandoc(type(figure).__doc__ or "").partition("\n")[0].rstrip(".")
+        read = [f"`{kind}`" for kind in ([figure.toy] if figure.toy else figure.reads) if kind != "trace"]
+        own = [f"`{option.key}`" for option in options_of(type(figure)) if option.key not in common]
+        rows.append(f"| `{name}` | {said} | {', '.join(read) or '`trace`'} | {', '.join(own) or '-'} |")
+    reads = "toy" if subject == "toy" else "reads"
+    return "\n".join([f"| name | shows | {reads} | options of its own |", "|---|---|---|---|", *rows])
 
 
 def describe(name: str | None) -> str:
@@ -55,6 +83,8 @@ def describe(name: str | None) -> str:
     if name is None:
         return "\n".join(f"{kind}: {', '.join(things) or 'none of the package'}" for kind, things in named.items())
     everything = {name: part for things in reversed(named.values()) for name, part in things.items()}
+    if name in figure_ids():
+        return f"{name}: {figure_ids()[name].kind}\n\n{asked(name).caption}"
     if not registry.is_entry(name) and name not in everything:
         hint = name_hint(name, everything, kind="names")
         rule = "NAME must be that of a thing that declares itself, or of a block of the configuration"
@@ -73,6 +103,11 @@ def _described(found: type[registry.Declared]) -> str:
     lines = [inspect.cleandoc(found.__doc__ or "").partition("\n")[0], ""]
     if issubclass(found, Analysis):
         lines += [f"reads: {', '.join(found.reads)}", f"uses: {', '.join(found.uses) or 'no settings of the run'}"]
+    if issubclass(found, Figure):
+        what = [f"draws the toy {found.toy}"] if found.toy else [f"reads: {', '.join(found.reads)}"]
+        also = [f"also, where they are: {', '.join(found.also)}"] if found.also else []
+        uses = [f"uses of analysis: {', '.join(found.uses)}"] if found.uses else []
+        lines += [*what, *also, *uses]
     for option in options_of(found):
         default = f"default {option.default}" if option.default else "required"
         lines.append(f"{option.key}: {option.allowed} ({default})")

@@ -14,7 +14,7 @@ from sgdline.config._claims import check_claims
 from sgdline.config._datasets import check_datasets, sizes_of
 from sgdline.config._draft import Draft, names_given
 from sgdline.config._experiments import check_experiments
-from sgdline.config._figures import check_comparisons, own_figures
+from sgdline.config._figures import check_comparisons, known_figures
 from sgdline.config._files import ConfigFiles
 from sgdline.config._models import check_models
 from sgdline.config._names import check_names, check_run, names_to_run
@@ -23,21 +23,18 @@ from sgdline.config._toys import check_toys
 from sgdline.config.declarations import configuration_schema
 from sgdline.declare.faults import Faults
 from sgdline.declare.walker import Walker
-from sgdline.figures.spec import FigureSpec
 
 
 def resolve_config(
     config: Mapping[str, Any],
     *,
     files: ConfigFiles | None = None,
-    figures: Mapping[str, FigureSpec] | None = None,
 ) -> dict[str, Any]:
     """Fill in the defaults of a configuration and check all of it.
 
     Args:
         config: The merged YAML files, as Snakemake hands them over. Left as it is.
         files: The files that it was merged from; their own faults are reported as well, and all with file and line.
-        figures: The package's figures by their ids; None leaves ids unchecked. Figures by entry are always checked.
 
     Returns:
         dict: A new configuration with every key of the schema, `run` a list of names of experiments and toys, batch
@@ -51,8 +48,7 @@ def resolve_config(
     schema, raw = configuration_schema(), config if isinstance(config, Mapping) else {}
     _, sound = Walker(schema, faults, names=names_given(raw)).walk(config, schema, ())
     if isinstance(sound, dict):
-        known = {**(figures or {}), **own_figures(sound, faults)}
-        draft = Draft(sound=sound, raw=raw, faults=faults, figures=known, knows_ids=figures is not None)
+        draft = Draft(sound=sound, raw=raw, faults=faults, figures=known_figures(sound, faults))
         check_names(draft)
         check_models(draft)
         check_experiments(draft, check_datasets(draft))

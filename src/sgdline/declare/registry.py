@@ -47,6 +47,7 @@ KINDS = {
     "update_rule": KindOfThing("update rule", "train.rules", "UpdateRule"),
     "schedule": KindOfThing("schedule", "train.schedules", "Schedule"),
     "analysis": KindOfThing("analysis of runs", "analysis.kinds", "Analysis"),
+    "figure": KindOfThing("figure", "figures", "Figure"),
 }
 _ROOT = Path(__file__).parents[1]
 

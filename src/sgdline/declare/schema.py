@@ -163,6 +163,12 @@ class _Export:
                 "properties": parts,
                 "patternProperties": {":": {"type": "object"}},  # entries, which no file of ours knows
             }
+        if mark.kind not in self._definitions:  # several blocks may hold things of one kind
+            self._definitions[mark.kind] = {}
+            self._definitions[mark.kind] = self._variants(mark, known)
+        return {"$ref": f"#/$defs/{mark.kind}"}
+
+    def _variants(self, mark: OfKind, known: Mapping[str, type]) -> JsonSchema:
         references = {name: self._reference(found) for name, found in known.items()}
         for name, reference in references.items():
             block = self._definitions[reference["$ref"].rpartition("/")[2]]

@@ -1,17 +1,16 @@
-"""What a figure of the user's declares (no matplotlib, no pyarrow)."""
+"""What a figure declares (no matplotlib, no pyarrow)."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from sgdline.declare.faults import Index, KeyPath
-from sgdline.declare.registry import Declared, are_texts, declared_at, is_entry, label
-from sgdline.entries import EntryError, working_directory_importable
-from sgdline.figures.spec import FigureSpec
+from sgdline.declare.registry import Declared, are_texts
+from sgdline.declare.vocabulary import MaxLen, MinLen, OfKind, Pattern, Unique, Words
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -26,109 +25,110 @@ class Figure(Declared):
 
     Attributes:
         reads: Kinds of the tables of a run that it draws: `trace`, those of probes, those of analyses.
+        also: Kinds that it draws as well, of runs that have them.
+        uses: Keys of the experiment's `analysis` that it uses; no other key draws it anew.
         compares: It draws all runs of an entry of `comparisons` at once, and not one run of an experiment.
         toy: Name or entry of the toy that it draws, and no run; it then reads the toy's table and no other.
+        toy_settings: What the settings of that toy must be.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    also: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ()
     compares: ClassVar[bool] = False
     toy: ClassVar[str | None] = None
+    toy_settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    called: Annotated[
+        Annotated[str, Pattern("^[A-Za-z0-9][A-Za-z0-9_-]*$"), MaxLen(64)] | None,
+        Words('a name used in file names, letters, digits, "_" and "-" only, or null'),
+    ] = None
+    """What the folder of its pictures is called; `null`: by its name."""
+
+    @property
+    def subject(self) -> str:
+        """What one picture is of: `run`, `comparison` (of runs) or `toy`."""
+        if self.toy is not None:
+            return "toy"
+        return "comparison" if self.compares else "run"
 
     def draw(self, tables: Any, *, settings: Any) -> matplotlib.figure.Figure:
         """Return the picture.
 
         Args:
-            tables: Kind of table -> table, for the kinds that `reads` names, or for the name of the toy. A list of
-                these, one for each run, where it `compares`.
+            tables: Kind of table -> table, for the kinds that `reads` names, and those of `also` that the run has, or
+                for the name of the toy. A list of these, one for each run, where it `compares`.
             settings: What `sgdline.figures.plot_figure` says of a run or a toy; a list where it `compares`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define draw(self, tables, *, settings)")
 
 
-def own_spec(entry: str) -> FigureSpec:
-    """Return what a figure that an entry names says about itself.
+@dataclass(frozen=True, kw_only=True)
+class Sheet(Figure):
+    """A figure with a title above and a footer below."""
 
-    Args:
-        entry: folder/file.py:Name or package.module:Name.
+    title: Annotated[str, MinLen(1), MaxLen(120)] | None = None
+    """Its title; `null`: that of its kind."""
 
-    Raises:
-        EntryError: If the entry names no figure that can be drawn.
-    """
-    figure, subject = _declared(entry), f"The figure {entry!r}"
-    if figure.draw is Figure.draw:
-        raise EntryError("must define draw(self, tables, *, settings), got none. Define it.", subject=subject)
-    needed = [field.name for field in fields(figure) if field.default is field.default_factory is MISSING]
-    if needed:
-        rule = f"must have a default for every option, got none for {needed[0]}. A figure gets no options: give it one."
-        raise EntryError(rule, subject=subject)
-    reads = figure.reads
-    if not are_texts(reads):
-        rule = f'must read a tuple of kinds of tables, got {reads!r}. Write it as reads: ClassVar = ("trace",).'
-        raise EntryError(rule, subject=subject)
-    toy: object = figure.toy
+    def heading(self) -> str:
+        """Return the title: that of the options, or else the first line of the docstring."""
+        return self.title or inspect.cleandoc(type(self).__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelSheet(Sheet):
+    """A figure of panels, drawn at the size that it has in print."""
+
+    width: Literal["page", "column"] = "page"
+    """Its width: `page`, 7 inches; `column`, 3.4 inches, its panels below one another."""
+    panel: Annotated[str, MinLen(1)] | None = None
+    """The one panel to draw, by its name; `null`: all of them."""
+
+
+# How a configuration names a figure: by its kind, by an id of a paper, by an entry, or with options.
+FigureName = Annotated[
+    str,
+    Pattern("^([a-z0-9_]+(/[a-z0-9_]+)?|.*:.*)$"),
+    Words("the name of a figure, an id, paper/figure, or an entry, folder/file.py:Name"),
+]
+FigureChoice = Annotated[
+    FigureName | Annotated[Figure, OfKind("figure", tag="name")],
+    Words(
+        "the name of a figure, an id, paper/figure, an entry, folder/file.py:Name, or a mapping with name and options"
+    ),
+]
+FigureChoices = Annotated[tuple[FigureChoice, ...], Unique()]
+
+
+def wrong_with(declared: type[Figure]) -> str | None:
+    """Return what the declaration of a user's figure says wrongly; None if it can be drawn."""
+    if declared.draw is Figure.draw:
+        return "must define draw(self, tables, *, settings), got none. Define it."
+    for name in ("reads", "also", "uses"):
+        kinds = getattr(declared, name)
+        if not are_texts(kinds):
+            what = "keys" if name == "uses" else "kinds of tables"
+            return (
+                f'must declare {name} as a tuple of {what}, got {kinds!r}. Write it as {name}: ClassVar = ("trace",).'
+            )
+    toy: object = declared.toy
     if not isinstance(toy, str | None):
-        rule = f"must name the toy that it draws, or its entry, in a text, got {toy!r}. Write it in quotes."
-        raise EntryError(rule, subject=subject)
-    if figure.toy is not None and (reads or figure.compares):
-        rule = "must draw either a toy or runs, got both. Leave out reads and compares, or toy."
-        raise EntryError(rule, subject=subject)
-    if figure.toy is None and not reads:
-        rule = 'must read at least one table, got none. Write for example reads: ClassVar = ("trace",).'
-        raise EntryError(rule, subject=subject)
-    return FigureSpec(
-        id=entry,
-        title=label(entry),
-        tables=reads if figure.toy is None else (label(figure.toy),),
-        probes=reads,
-        compares=figure.compares,
-        toy=figure.toy,
-    )
+        return f"must name the toy that it draws, or its entry, in a text, got {toy!r}. Write it in quotes."
+    if toy is not None and (declared.reads or declared.also or declared.compares):
+        return "must draw either a toy or runs, got both. Leave out reads and compares, or toy."
+    if toy is None and not declared.reads:
+        return 'must read at least one table, got none. Write for example reads: ClassVar = ("trace",).'
+    return None
 
 
-def own_caption(entry: str) -> str:
-    """Return the caption of a figure that an entry names: the docstring of its class, or else of its file."""
-    figure = _declared(entry)
-    written = figure.__doc__ or ""
-    if written.startswith(f"{figure.__name__}("):  # dataclasses write the signature where there is none
-        written = sys.modules[figure.__module__].__doc__ or figure.__name__
+def needed_options(declared: type[Figure]) -> list[str]:
+    """Return the options without a default."""
+    return [field.name for field in fields(declared) if field.default is field.default_factory is MISSING]
+
+
+def caption(declared: type[Figure]) -> str:
+    """Return what a figure shows, in words: the docstring of its class, or else of its file."""
+    written = declared.__doc__ or ""
+    if written.startswith(f"{declared.__name__}("):  # dataclasses write the signature where there is none
+        written = sys.modules[declared.__module__].__doc__ or declared.__name__
     return inspect.cleandoc(written)
-
-
-def draw_own(entry: str, tables: Any, *, settings: Any) -> Any:
-    """Return what the method `draw` of a figure that an entry names returns."""
-    figure = _declared(entry)()
-    with working_directory_importable(entry):  # it may import modules beside its file while it draws
-        return figure.draw(tables, settings=settings)
-
-
-def figures_named(config: Any) -> Iterator[tuple[KeyPath, str]]:
-    """Yield the figures that a configuration names, each with its place; what has another form is passed over."""
-    for section in ("experiments", "toys"):
-        for name, block in _blocks(config, section):
-            listed = block.get("figures")
-            for place, figure in enumerate(listed if isinstance(listed, list | tuple) else ()):
-                if isinstance(figure, str):
-                    yield (section, name, "figures", Index(place)), figure
-    for name, block in _blocks(config, "comparisons"):
-        if isinstance(block.get("figure"), str):
-            yield ("comparisons", name, "figure"), block["figure"]
-
-
-def _blocks(config: Any, section: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    blocks = config.get(section)
-    for name, block in blocks.items() if isinstance(blocks, Mapping) else ():
-        if isinstance(block, Mapping):
-            yield name, block
-
-
-def own_specs(config: Any) -> dict[str, FigureSpec]:
-    """Return the figures that a checked configuration names by entry, by their entries.
-
-    Raises:
-        EntryError: If one of them can no longer be imported.
-    """
-    return {figure: own_spec(figure) for _, figure in figures_named(config) if is_entry(figure)}
-
-
-def _declared(entry: str) -> type[Figure]:
-    return cast(type[Figure], declared_at(entry, Figure, words="figure"))

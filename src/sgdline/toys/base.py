@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from sgdline.declare.faults import Index
 from sgdline.declare.registry import Declared
 from sgdline.declare.run_facts import Fault
-from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Pattern, Unique, Words
+from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Unique, Words
+from sgdline.figures.base import FigureChoices
 
 if TYPE_CHECKING:
     from sgdline.tables import Columns, Kind
 
-# An id, or the entry of a figure of the user's.
-FigureId = Annotated[
-    str, Pattern("^([a-z0-9_]+/[a-z0-9_]+|.*:.*)$"), Words("an id, paper/figure, or an entry, folder/file.py:Name")
-]
-FigureIds = Annotated[tuple[FigureId, ...], Unique()]
 LearningRate = Annotated[float, Gt(0), Le(1e30)]
 Coordinate = Annotated[float, Ge(-1e6), Le(1e6)]
 # Of the quadratic model: lr times an eigenvalue. Smaller ones would take too many updates to forget the start.
@@ -32,7 +28,7 @@ IndexSeeds = Annotated[tuple[Annotated[int, Ge(0), Le(2**32 - 1)], ...], MinLen(
 class ToyOptions(Declared):
     """Options of a toy; each toy derives its own in `sgdline.toys.<name>.options`."""
 
-    figures: FigureIds = ()
+    figures: FigureChoices = ()
     """What is drawn."""
 
     def faults(self) -> Iterator[Fault]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sgdline.config import training_images
 from sgdline.declare.registry import code_of, declaration, label
-from sgdline.workflow.layout import OWN_CLAIMS, RunKey, figure_folder
+from sgdline.papers.asked import asked
+from sgdline.workflow.layout import OWN_CLAIMS, RunKey
 from sgdline.workflow.runs import Config, experiment_of, runs, runs_of, starting_point, toys
 from sgdline.workflow.slices import toy_slice
 
@@ -112,12 +113,7 @@ def drawn_runs(config: Config, paper: str) -> list[RunKey]:
     for block in config["comparisons"].values():
         for name in block["experiments"]:
             drawn[name].append(block["figure"])
-    return [run for run in runs(config) if any(of_paper(figure, paper) for figure in drawn[run.experiment])]
-
-
-def of_paper(figure: str, paper: str) -> bool:
-    """Return whether a figure is one of a paper's."""
-    return figure_folder(figure).startswith(f"{paper}/")
+    return [run for run in runs(config) if any(asked(figure).is_of == paper for figure in drawn[run.experiment])]
 
 
 def kinds_read(name: str) -> tuple[str, ...]:

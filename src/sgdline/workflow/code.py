@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgdline.declare.registry import code_of, is_entry
+from sgdline.declare.registry import code_of
 from sgdline.table_modules import table_modules
 from sgdline.workflow.layout import RunKey
 from sgdline.workflow.runs import Config, experiment_of, probe_named
@@ -44,8 +44,3 @@ def trial_module(probe: str) -> str:
 def table_modules_of(kind: str) -> list[str]:
     """Return the module of a kind of table; none for a kind of the user's, which the table itself tells."""
     return [f"sgdline.{table_modules()[kind]}"] if kind in table_modules() else []
-
-
-def figure_code(figure: str) -> str:
-    """Return the module of a figure, or its entry."""
-    return figure if is_entry(figure) else f"sgdline.figures.{figure.replace('/', '.')}"

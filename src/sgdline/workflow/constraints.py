@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from sgdline.declare.registry import label, names
-from sgdline.workflow.layout import OWN_CLAIMS, figure_folder, format_lr
+from sgdline.workflow.layout import OWN_CLAIMS, format_lr
 from sgdline.workflow.runs import Config
-
-if TYPE_CHECKING:
-    from sgdline.figures.spec import FigureSpec
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -37,8 +33,7 @@ def wildcard_constraints(config: Config) -> dict[str, str]:
         "comparison": one_of(config["comparisons"]),
         "toy": one_of(config["toys"]),
         "start": r"[^/]+/[^/]+/[^/]+",
-        "paper": "[a-z0-9]+",
-        "figure": r"\w+",
+        "subject": "[^/]+",
     }
 
 
@@ -60,13 +55,3 @@ def experiments_with(config: Config, *, imported_lines: bool, several_segments: 
         for name, block in config["experiments"].items()
         if (block["import_lines"] is not None) == imported_lines and several_segments in (None, block["segments"] > 1)
     )
-
-
-def figures_of(subject: str, *, specs: Mapping[str, FigureSpec]) -> str:
-    """Return a regular expression of the names, within their papers, of the figures that show a subject.
-
-    Args:
-        subject: "run", "comparison" or "toy".
-        specs: Figures by their id or entry.
-    """
-    return one_of(figure_folder(figure).partition("/")[2] for figure, spec in specs.items() if spec.subject == subject)

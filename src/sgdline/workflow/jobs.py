@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sgdline.analysis.made import Analysed
-from sgdline.declare.registry import code_of, is_entry, label
+from sgdline.declare.faults import name_hint
+from sgdline.declare.registry import code_of, is_entry, label, names
 from sgdline.digests import code_digest, entry_digest
 from sgdline.errors import SgdlineError
-from sgdline.figures.base import own_caption
+from sgdline.papers.asked import Asked, asked
+from sgdline.papers.base import figure_ids, papers
 from sgdline.workflow import claims, code, constraints, drawing, slices, starts, tables
-from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, figure_folder, run_key
+from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, run_key, run_label
 from sgdline.workflow.runs import (
     Config,
     every_run,
@@ -27,9 +29,6 @@ from sgdline.workflow.runs import (
     toys,
 )
 
-if TYPE_CHECKING:
-    from sgdline.figures.spec import FigureSpec
-
 
 class Wildcards(Protocol):
     """Wildcards of a job as Snakemake hands them over: texts. A job has those that its rule's outputs name."""
@@ -41,9 +40,8 @@ class Wildcards(Protocol):
     seed: str
     probe: str
     analysis: str
-    paper: str
     figure: str
-    comparison: str
+    subject: str
     toy: str
     judged: str
     start: str
@@ -56,12 +54,10 @@ class Jobs:
 
     Attributes:
         config: The checked configuration.
-        figures: All figures by their id or entry.
         folder: Where the scripts and the captions of the workflow are.
     """
 
     config: Config
-    figures: Mapping[str, FigureSpec]
     folder: Path
     # One slice for all segments of a run's probe, which may be many.
     _probe_slices: dict[tuple[RunKey, str], dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
@@ -78,8 +74,12 @@ class Jobs:
         return runs(self.config)
 
     @cached_property
-    def _by_folder(self) -> Mapping[str, FigureSpec]:
-        return {figure_folder(figure): spec for figure, spec in self.figures.items()}
+    def _pictures(self) -> Mapping[tuple[str, str], tuple[Asked, RunKey | str]]:
+        """Figures that are asked for, each with what it shows, by folder and by the name of the picture."""
+        return {
+            (figure.folder, subject if isinstance(subject, str) else run_label(subject)): (figure, subject)
+            for figure, subject in drawing.pictures(self.config)
+        }
 
     @cached_property
     def starts(self) -> Mapping[str, RunKey]:
@@ -94,9 +94,10 @@ class Jobs:
             self.config, imported_lines=imported_lines, several_segments=several_segments
         )
 
-    def figures_of(self, subject: str) -> str:
-        """Return which figures show a run, a comparison or a toy."""
-        return constraints.figures_of(subject, specs=self.figures)
+    def figure_folders(self) -> str:
+        """Return the folders of figures: all kinds, the ids of papers, and what the configuration names."""
+        own = [figure.folder for figure, _ in self._pictures.values()]
+        return constraints.one_of([*names("figure"), *figure_ids(), *own])
 
     # --- code: digests for params -------------------------------------------------------------------------------------
 
@@ -153,12 +154,9 @@ class Jobs:
         """Return a params function with the digest of a script that draws one figure, from tables that it reads."""
 
         def digest(wildcards: Wildcards) -> str:
-            spec = self._spec(wildcards)
-            kinds: Iterable[str] = spec.tables
-            if spec.optional_tables:
-                kinds = self.comparison_tables(wildcards) if spec.compares else self.figure_tables(wildcards)
-            modules = [module for kind in kinds for module in code.table_modules_of(kind)]
-            return self.code(script, code.figure_code(spec.id), *modules)
+            figure, _ = self._picture(wildcards)
+            modules = [module for kind in self.drawn_tables(wildcards) for module in code.table_modules_of(kind)]
+            return self.code(script, code_of("figure", figure.block["name"]), *modules)
 
         return digest
 
@@ -308,49 +306,70 @@ class Jobs:
 
     # --- figures ------------------------------------------------------------------------------------------------------
 
-    def figure(self, wildcards: Wildcards) -> str:
-        """Return the id or the entry of a figure."""
-        return self._spec(wildcards).id
+    def figure(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return the name, or the entry, of a figure, and its options."""
+        figure, _ = self._picture(wildcards)
+        return dict(figure.block)
 
-    def figure_tables(self, wildcards: Wildcards) -> dict[str, str]:
-        """Return the tables that a figure reads of a run, by kind."""
-        run = run_key(wildcards)
-        kinds = drawing.kinds_drawn(self.config, run, self._spec(wildcards))
-        return {kind: self.layout.table(run, kind) for kind in kinds}
-
-    def figure_settings(self, wildcards: Wildcards) -> dict[str, Any]:
-        """Return the labels and settings that a figure of a run is drawn with."""
-        return drawing.figure_settings(self.config, run_key(wildcards), self._spec(wildcards))
-
-    def comparison_tables(self, wildcards: Wildcards) -> dict[str, list[str]]:
-        """Return the tables that a comparison reads, by kind, one of each run; of optional kinds fewer."""
+    def drawn_tables(self, wildcards: Wildcards) -> dict[str, str | list[str]]:
+        """Return the tables that a figure reads, by kind: of a run, of each run compared, or of a toy."""
+        asked_for, subject = self._picture(wildcards)
+        figure = asked_for.figure
+        if isinstance(subject, RunKey):
+            kinds = drawing.kinds_drawn(self.config, subject, figure)
+            return {kind: self.layout.table(subject, kind) for kind in kinds}
+        if figure.toy is not None:
+            return {label(figure.toy): self.layout.toy(subject)}
         found: dict[str, list[str]] = {}
-        for run in drawing.compared_runs(self.config, wildcards.comparison):
-            for kind in drawing.kinds_drawn(self.config, run, self._spec(wildcards)):
+        for run in drawing.compared_runs(self.config, subject):
+            for kind in drawing.kinds_drawn(self.config, run, figure):
                 found.setdefault(kind, []).append(self.layout.table(run, kind))
-        return found
+        return dict(found)
 
-    def comparison_settings(self, wildcards: Wildcards) -> list[dict[str, Any]]:
-        """Return the labels and settings of every run of a comparison."""
-        spec = self._spec(wildcards)
-        compared = drawing.compared_runs(self.config, wildcards.comparison)
-        return [drawing.figure_settings(self.config, run, spec) for run in compared]
+    def drawn_settings(self, wildcards: Wildcards) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return the labels and settings that a figure is drawn with; a list where it compares."""
+        figure, subject = self._picture(wildcards)
+        return drawing.settings_of(self.config, subject, figure.figure)
 
     def caption(self, wildcards: Wildcards) -> str:
         """Return the caption of a figure; the report knows no wildcards in the name of a caption's file."""
-        figure = self.figure(wildcards)
-        if is_entry(figure):
-            return own_caption(figure)
-        path = self.folder / "report" / wildcards.paper / f"{wildcards.figure}.rst"
-        return path.read_text(encoding="utf-8")
+        figure, _ = self._picture(wildcards)
+        return figure.caption
+
+    def report_category(self, wildcards: Wildcards) -> str:
+        """Return where a figure is in the report: its paper, or `figures`."""
+        return wildcards.figure.partition("/")[0] if "/" in wildcards.figure else "figures"
+
+    def report_labels(self, wildcards: Wildcards) -> dict[str, str]:
+        """Return what tells the pictures of a figure apart in the report."""
+        figure, subject = self._picture(wildcards)
+        if isinstance(subject, RunKey):
+            return {name.replace("_", " "): str(value) for name, value in asdict(subject).items()}
+        return {figure.figure.subject: subject}
+
+    def _picture(self, wildcards: Wildcards) -> tuple[Asked, RunKey | str]:
+        """Return the figure of a picture and what it shows; it need not be one that the configuration asks for."""
+        found = self._pictures.get((wildcards.figure, wildcards.subject))
+        if found is not None:
+            return found
+        figure = asked(wildcards.figure)
+        subjects: Mapping[str, RunKey | str] = {
+            "run": {run_label(run): run for run in every_run(self.config)},
+            "comparison": {name: name for name in self.config["comparisons"]},
+            "toy": {name: name for name, block in self.config["toys"].items() if block["toy"] == figure.figure.toy},
+        }[figure.figure.subject]
+        if wildcards.subject not in subjects:
+            rule = f"The picture must show a {figure.figure.subject} that the configuration has"
+            hint = name_hint(wildcards.subject, subjects, kind="such names")
+            raise SgdlineError(f"{rule}, got {wildcards.subject!r} for {wildcards.figure}. {hint}")
+        return figure, subjects[wildcards.subject]
 
     # --- claims -------------------------------------------------------------------------------------------------------
 
     @cached_property
     def judgements(self) -> Mapping[str, claims.Judgement]:
         """What is judged, by the wildcard `judged`."""
-        drawing = {figure.partition("/")[0] for figure in self._by_folder}
-        return claims.judgements(self.config, drawing=drawing, made=self._kinds_made)
+        return claims.judgements(self.config, drawing=papers(), made=self._kinds_made)
 
     def judged(self, wildcards: Wildcards) -> dict[str, Any]:
         """Return what the judgement of claims depends on, beside tables and code."""
@@ -398,7 +417,7 @@ class Jobs:
     def figure_files(self) -> list[str]:
         """Return every figure of every run, every comparison and every toy, as PNG and PDF."""
         return [
-            self.layout.figure(figure, subject, suffix)
+            self.layout.figure(figure.folder, subject, suffix)
             for figure, subject in drawing.pictures(self.config)
             for suffix in PICTURES
         ]
@@ -416,9 +435,6 @@ class Jobs:
         return [self.layout.run(run) for run in every_run(self.config)]
 
     # --- of a run -----------------------------------------------------------------------------------------------------
-
-    def _spec(self, wildcards: Wildcards) -> FigureSpec:
-        return self._by_folder[f"{wildcards.paper}/{wildcards.figure}"]
 
     def _kinds_made(self, experiment: str) -> list[str]:
         return [*map(label, self.config["experiments"][experiment]["probes"]), *self.analyses(experiment)]

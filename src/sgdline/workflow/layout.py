@@ -102,10 +102,10 @@ def run_label(run: NamesRun) -> str:
 
 
 def figure_folder(figure: str) -> str:
-    """Return the folder of a figure's pictures, below that of all figures: its id, or `own/Name` of an entry.
+    """Return the folder of a figure's pictures, below that of all figures: its name or id, or `own/Name` of an entry.
 
     Args:
-        figure: "paper/figure", or the entry of a figure of the user's.
+        figure: A kind, "paper/figure", or the entry of a figure of the user's.
     """
     return f"{OWN_FIGURES}/{label(figure)}" if is_entry(figure) else figure
 
@@ -156,11 +156,11 @@ class Layout:
         """Return a picture of a run, or of the comparison or toy of that name.
 
         Args:
-            figure: "paper/figure", or the entry of a figure of the user's.
+            figure: The folder of its pictures, see `figure_folder`.
             subject: What it shows.
             suffix: One of `PICTURES`.
         """
-        return self._below(f"figures/{figure_folder(figure)}/{_label(subject)}.{suffix}")
+        return self._below(f"figures/{figure}/{_label(subject)}.{suffix}")
 
     def claims(self, name: str, judged: str | None = None) -> str:
         """Return a file of claims.

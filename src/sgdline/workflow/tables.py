@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sgdline.analysis.made import Analysed, analyses_of
 from sgdline.declare.registry import label
 from sgdline.workflow.runs import Config, named
@@ -21,3 +23,21 @@ def kinds_made(config: Config, experiment: str) -> list[str]:
     """Return the kinds of tables of an experiment's runs beside the trace: of its probes, then of its analyses."""
     block = named(config, "experiments", experiment, kind="experiments")
     return [*map(label, block["probes"]), *analyses(config, experiment)]
+
+
+def probes_read(config: Config, experiment: str, kinds: Iterable[str]) -> list[str]:
+    """Return the probes that tables are made from, at first or second hand, in the order of the experiment.
+
+    Args:
+        config: A resolved configuration.
+        experiment: Name of the experiment.
+        kinds: Kinds of the tables; one that the experiment does not make comes from nothing.
+    """
+    block = named(config, "experiments", experiment, kind="experiments")
+    made, waiting, seen = analyses(config, experiment), list(kinds), set[str]()
+    while waiting:
+        kind = waiting.pop()
+        if kind not in seen:
+            seen.add(kind)
+            waiting += made[kind].reads if kind in made else ()
+    return [probe for probe in map(label, block["probes"]) if probe in seen]

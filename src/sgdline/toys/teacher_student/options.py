@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from sgdline.declare.faults import Index
 from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import Ge, Gt, Le, Lt, MaxLen, MinLen, Unique, Words
 from sgdline.toys.base import StepSizes, ToyOptions, decay_faults
@@ -47,13 +46,6 @@ class TeacherStudentOptions(ToyOptions):
     def faults(self) -> Iterator[Fault]:
         """Yield what is wrong with the options together."""
         yield from decay_faults("runs", self.runs or ())
-        for place, figure in enumerate(self.figures):
-            if figure.split("/")[-1].startswith("fig_two_layer") != (self.network == "two_layer"):
-                yield Fault(
-                    ("figures", Index(place)),
-                    f"must be a figure of the network {self.network}, got {figure}. Move it to a toy of the other "
-                    "network.",
-                )
 
     def simulate(self) -> Columns:
         """Return the columns of the table `teacher_student`."""

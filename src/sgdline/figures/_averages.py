@@ -1,0 +1,96 @@
+"""Averages of iterates in the figures of the quadratic model: what a table's rows are of, their names and looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgdline.figures.grammar import comparing, style
+from sgdline.quadratic_model import Average
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+
+FloatArray = npt.NDArray[np.float64]
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
+_DECADES = 300.0  # ratio of x limits from which on powers of ten suffice as labels
+TOLERANCE = 3.0  # per cent that prediction and simulation may be apart, papers.md 3.2
+
+
+def of_rows(table: pa.Table) -> list[Average]:
+    """Return the average of every row."""
+    columns = [table[name].to_pylist() for name in ("average", "decay", "count", "spacing")]
+    return [Average(*row) for row in zip(*columns, strict=True)]
+
+
+def rows_of(table: pa.Table, average: Average, **values: Any) -> npt.NDArray[np.int64]:
+    """Return the rows of one average whose columns have these values."""
+    chosen = np.array([found == average for found in of_rows(table)], dtype=bool)
+    for name, value in values.items():
+        chosen &= np.array([found == value for found in table[name].to_pylist()], dtype=bool)
+    return np.flatnonzero(chosen)
+
+
+def name(average: Average) -> str:
+    """Return what an average is called in legends."""
+    if average.decay is not None:
+        return f"EMA, decay {average.decay:g}"
+    if average.name == "two_point":
+        return f"two points, {style.counted(average.spacing or 0, 'update')} apart"
+    if average.count is not None:
+        apart = f", {average.spacing} apart" if average.spacing != 1 else ""
+        return f"SWA, {style.counted(average.count, 'iterate')}{apart}"
+    return "iterate"
+
+
+def look(place: int) -> dict[str, Any]:
+    """Return the plot arguments of the average at that place."""
+    return comparing.look(place)
+
+
+def deviations(table: pa.Table, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """Return how far simulation lies above prediction and its standard error, per cent of the prediction."""
+    predicted, simulated, error = (
+        style.numbers(table, column)[rows] for column in ("predicted", "simulated", "standard_error")
+    )
+    return 100.0 * (simulated / predicted - 1.0), 100.0 * error / predicted
+
+
+def log_x(panel: Axes) -> None:
+    """Make the x axis logarithmic with plain numbers, at 1, 2 and 5 where it spans few decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    if high < _DECADES * low:
+        panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def mark_tolerance(panel: Axes) -> None:
+    """Draw the band in which prediction and simulation agree."""
+    panel.axhspan(-TOLERANCE, TOLERANCE, color="#EEEEEE", zorder=0)
+    panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
+    panel.set_ylabel("simulated against predicted (%)")
+
+
+def worst_note(found: Sequence[FloatArray]) -> str:
+    """Return the words for the largest deviation, from `deviations`."""
+    every = np.concatenate(found)
+    return f"largest deviation {np.abs(every).max():.2g} % of {style.counted(every.size, 'value')}; band: ±3 %"
+
+
+def footer(settings: Any, *, more: Sequence[str] = ()) -> list[str]:
+    """Return the footer of a toy of averaged variances: what was simulated, and that no network was."""
+    return [
+        f"toy {settings['toy']}  ·  quadratic batch losses of one Hessian, independent minimisers of variance σ²",
+        f"{settings['chains']:,} chains, {style.counted(settings['snapshots'], 'snapshot')} of each  ·  seed "
+        f"{settings['seed']}  ·  bars: standard errors over the chains  ·  no network, no data, no BatchNorm",
+        *more,
+    ]

@@ -1,0 +1,164 @@
+"""One curve per emulated batch size: shared by the figures that compare batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgdline.figures.grammar import series, style
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+
+FloatArray = npt.NDArray[np.float64]
+
+# Even in lightness, with more hues than the style's own map: seven curves are to be told apart. It falls with the batch
+# size, down to the black of the full batch; the map's yellow end would not show on white.
+_COLOR_MAP, _LIGHTEST = "viridis", 0.9
+_FULL_BATCH: dict[str, Any] = {"color": "#000000", "linestyle": (0, (5, 1.2, 1, 1.2)), "linewidth": 1.5}
+EXPECTED: dict[str, Any] = {"linestyle": (0, (2, 2)), "linewidth": 0.8}
+
+
+@dataclass(frozen=True)
+class BatchCurve:
+    """One quantity of one batch size over the run."""
+
+    size: int
+    label: str
+    look: Mapping[str, Any]  # plot arguments
+    steps: FloatArray  # (T,) all lines of the table
+    values: FloatArray  # (T, draws) NaN where there is none
+
+
+def batch_curves(
+    tables: Mapping[str, pa.Table], column: str, *, settings: Mapping[str, Any], magnitude: bool = False
+) -> list[BatchCurve]:
+    """Return one column of the emulated batches, by size, and after them that of the full batch.
+
+    Sizes without a value are among them, so that all panels have one legend; without any value there is no curve.
+
+    Args:
+        tables: With `line_batch_sizes`.
+        column: A numeric column of it.
+        settings: With batch_size and analysis.compat.
+        magnitude: Whether to take absolute values.
+    """
+    # Imported lazily: reading a spec does not need it.
+    from sgdline.analysis.batch_sizes import emulated_batches
+
+    table = tables["line_batch_sizes"]
+    found = emulated_batches(table, column, magnitude=magnitude)
+    whole = table.filter(np.asarray(table["selection"].to_pylist(), dtype=object) == "all").sort_by("step")
+    steps = style.numbers(whole, "step")
+    colors = _ramp(len(found.sizes))
+    curves = []
+    for place, size in enumerate(found.sizes.tolist()):
+        values = np.full((len(steps), found.values.shape[2]), np.nan)
+        values[np.searchsorted(steps, found.steps)] = found.values[:, place]
+        own = size == settings["batch_size"]
+        kind = " (the run's)" if own else ""
+        if settings["analysis"]["compat"] and size < settings["batch_size"]:
+            kind = " (steepest)"
+        look = {"color": colors[place], "linestyle": "-", "linewidth": 2.4 if own else 1.4}
+        curves.append(BatchCurve(size, f"batch size {size}{kind}", look, steps, values))
+    if len(steps):
+        read = style.numbers(whole, column)[:, None]
+        samples = int(whole["batch_size"][0].as_py())
+        full = BatchCurve(samples, f"full batch, {samples:,}", _FULL_BATCH, steps, np.abs(read) if magnitude else read)
+        curves.append(full)
+    return curves if any(np.isfinite(curve.values).any() for curve in curves) else []
+
+
+def mean_over_draws(curve: BatchCurve) -> FloatArray:
+    """Return the mean over the draws that have a value; NaN where there is none. Shape (T,)."""
+    finite = np.isfinite(curve.values)
+    total = np.where(finite, curve.values, 0.0).sum(axis=1)
+    return np.where(finite.any(axis=1), total / np.maximum(finite.sum(axis=1), 1), np.nan)
+
+
+def smoothed(steps: FloatArray, values: FloatArray, *, window: int) -> tuple[FloatArray, FloatArray]:
+    """Return the moving average; the values themselves where there are fewer lines than the window holds."""
+    centres, means = series.moving_average(steps, values, window=window)
+    return (centres, means) if np.isfinite(means).any() else (steps, values)
+
+
+def own_curve(curves: Sequence[BatchCurve], *, settings: Mapping[str, Any]) -> BatchCurve | None:
+    """Return the curve of the run's own batch size, not that of the full batch; None if it has no value."""
+    own = [curve for curve in curves[:-1] if curve.size == settings["batch_size"]]
+    return own[0] if own and np.isfinite(own[0].values).any() else None
+
+
+def ratio_to_own(curve: BatchCurve, own: BatchCurve, *, window: int) -> tuple[FloatArray, FloatArray]:
+    """Return the ratio of two smoothed curves, as the paper has it; NaN where the lower one is 0."""
+    steps, above = smoothed(curve.steps, mean_over_draws(curve), window=window)
+    _, below = smoothed(own.steps, mean_over_draws(own), window=window)
+    if len(above) != len(below):  # only one of the two has a moving average
+        steps, above, below = curve.steps, mean_over_draws(curve), mean_over_draws(own)
+    return steps, np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
+
+
+def draw_averages(panel: Axes, curves: Sequence[BatchCurve], *, window: int, positive: bool) -> FloatArray:
+    """Draw the smoothed mean over the draws of every size.
+
+    Args:
+        panel: Where to.
+        curves: From `batch_curves`.
+        window: Lines in the moving average.
+        positive: Whether values that are not positive are left out, for a logarithmic axis.
+
+    Returns:
+        All values drawn, and what was left out.
+    """
+    drawn = []
+    for curve in curves:
+        steps, values = smoothed(curve.steps, mean_over_draws(curve), window=window)
+        drawn.append(values)
+        draw_curve(panel, curve, steps, np.where(values > 0, values, np.nan) if positive else values)
+    return np.concatenate(drawn)
+
+
+def draw_curve(panel: Axes, curve: BatchCurve, steps: FloatArray, values: FloatArray) -> None:
+    """Draw one series of a batch size."""
+    panel.plot(steps, values, **curve.look, **marker(values), label=curve.label)
+
+
+def marker(values: FloatArray) -> dict[str, Any]:
+    """Return plot arguments that show a curve of one or two values."""
+    return {"marker": "o", "markersize": 3.0} if 0 < np.isfinite(values).sum() < 3 else {}
+
+
+def panel_notes(curves: Sequence[BatchCurve], *, settings: Mapping[str, Any]) -> list[str]:
+    """Return the notes that all panels of averages share: smoothing, draws."""
+    window = settings["analysis"]["smoothing"]
+    draws = max(curve.values.shape[1] for curve in curves)
+    notes = [series.average_note(len(curves[0].steps), window, measured=False)]
+    return [*notes, f"mean of {draws} draws"] if draws > 1 else notes
+
+
+def legend_entries(tables: Mapping[str, pa.Table]) -> int:
+    """Return how many entries the sizes take in a legend, with the full batch and the mark of a diverged run."""
+    return len(np.unique(tables["line_batch_sizes"]["batch_size"].to_numpy())) + 2
+
+
+def say_nothing(panel: Axes, tables: Mapping[str, pa.Table], *, title: str) -> None:
+    """Fill a panel that has no curve with the reason."""
+    style.title(panel, title)
+    count = len(tables["line_batch_sizes"])
+    style.say(panel, style.absence("no line was measured" if count == 0 else "no line has numbers", tables))
+
+
+def compat_footer(settings: Mapping[str, Any]) -> list[str]:
+    """Return the footer's words on the rules that were followed, if they are the released ones."""
+    return ["batch sizes by the released code's rules (analysis.compat)"] if settings["analysis"]["compat"] else []
+
+
+def _ramp(count: int) -> list[Any]:
+    import matplotlib
+
+    colors = matplotlib.colormaps[_COLOR_MAP]
+    return [colors(place) for place in np.linspace(_LIGHTEST, 0.0, count)]

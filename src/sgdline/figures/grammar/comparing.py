@@ -1,0 +1,261 @@
+"""Runs side by side: seeds and their median, looks of the settings, columns of the networks, what a footer says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgdline.figures.grammar import series, style
+from sgdline.tables import provenance
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+
+FloatArray = npt.NDArray[np.float64]
+
+# Colours that keep apart for the colour-blind; neighbours differ in lightness and line style as well, for grey.
+_COLORS = ("#0072B2", "#D55E00", "#1B9E77", "#000000", "#E69F00", "#8856A7", "#56B4E9", "#B2182B", "#777777")
+_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+# Settings in an order, such as batch sizes: even in lightness; the map's yellow end would not show on white.
+_COLOR_MAP, _LIGHTEST = "viridis", 0.86
+COSINE, DISTANCE = r"$\cos(g_{t-1}, g_t)$", r"$\|\theta_t - \theta_0\|$ (length)"  # labels of y axes
+# Points of a curve over the updates: more than a panel has pixels, whatever the length of the run.
+_POINTS = 1000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a comparison."""
+
+    tables: Mapping[str, pa.Table]
+    settings: Mapping[str, Any]
+    label: str  # of its setting: all that it is trained with but the seed
+    lost_at: int | None  # update at which it diverged
+    first: int = 0  # where its update 0 is drawn: a run that continues another one begins later
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity of one run."""
+
+    places: FloatArray  # (T,) on the x axis, ascending
+    values: FloatArray  # (T,), NaN where there is none
+
+
+def look(place: int) -> dict[str, Any]:
+    """Return the plot arguments of the setting at that place in a legend."""
+    return {"color": _COLORS[place % len(_COLORS)], "linestyle": _STYLES[place % len(_STYLES)], "linewidth": 1.9}
+
+
+def ordered_looks(count: int) -> list[dict[str, Any]]:
+    """Return the plot arguments of settings that have an order, the last one darkest and solid."""
+    import matplotlib
+
+    colors = matplotlib.colormaps[_COLOR_MAP]
+    return [
+        {"color": colors(place), "linestyle": _STYLES[(count - 1 - index) % len(_STYLES)], "linewidth": 1.8}
+        for index, place in enumerate(np.linspace(_LIGHTEST if count > 1 else 0.0, 0.0, count))
+    ]
+
+
+def with_experiments(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return labels with the experiment behind those names that several experiments share."""
+    experiments: dict[str, set[str]] = {}
+    for name, block in zip(names, settings, strict=True):
+        experiments.setdefault(name, set()).add(block["experiment"])
+    return [
+        f"{name} ({block['experiment']})" if len(experiments[name]) > 1 else name
+        for name, block in zip(names, settings, strict=True)
+    ]
+
+
+def by_network(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Return the runs of each network, in order; its name says the data set where there are several."""
+    found = list(runs)
+    several = len({run.settings["dataset"] for run in found}) > 1
+    columns: dict[str, list[Run]] = {}
+    for run in found:
+        name = f"{run.settings['model']} on {run.settings['dataset']}" if several else run.settings["model"]
+        columns.setdefault(name, []).append(run)
+    return columns
+
+
+def of_runs(runs: Sequence[Run], *, keys: Sequence[str] = ("batch_size", "seed")) -> str:
+    """Return the first line of a footer: experiments, data sets, models, and what else tells the runs apart.
+
+    Args:
+        runs: All runs of the comparison.
+        keys: Of the settings: lr, batch_size, seed.
+    """
+    names = {"lr": "lr", "batch_size": "batch size", "seed": "seed"}
+
+    def listed(key: str, name: str) -> str:
+        found = list(dict.fromkeys(style.setting_text(run.settings, key) for run in runs))
+        return f"{name if len(found) == 1 else name + 's'} {', '.join(found)}"
+
+    entries = (("experiment", "experiment"), ("dataset", "data set"), ("model", "model"))
+    words = [listed(key, name) for key, name in (*entries, *((key, names[key]) for key in keys))]
+    return "  ·  ".join([*words, *style.lr_unit_note([run.settings for run in runs])])
+
+
+def on_what(runs: Sequence[Run], split: str) -> str:
+    """Return the footer's words on evaluated losses and accuracies: number of images and BatchNorm mode.
+
+    Args:
+        runs: With the table `evaluation`.
+        split: Beside the training set: validation or test.
+    """
+    facts = [provenance(run.tables["evaluation"]) for run in runs]
+    modes = sorted({str(fact.get("batch_norm", "not recorded")) for fact in facts})
+    counts = [
+        " or ".join(f"{count:,}" for count in sorted({fact[key] for fact in facts if key in fact})) or "not recorded"
+        for key in ("samples", f"{split}_samples")
+    ]
+    return (
+        f"loss and accuracy over N = {counts[0]} training and {counts[1]} {split} images, not augmented  ·  "
+        f"BatchNorm in {' or '.join(modes)} mode"
+    )
+
+
+def losses(runs: Iterable[Run]) -> list[str]:
+    """Return the footer's line on the runs that were lost, or none."""
+    lost = [
+        f"{run.label}, {run.settings['model']}, seed {run.settings['seed']} at update {run.lost_at}"
+        for run in runs
+        if run.lost_at is not None
+    ]
+    return ["DIVERGED: " + "; ".join(lost)] if lost else []
+
+
+def evaluated(run: Run, column: str, *, against: str = "step", factor: float = 1.0, positive: bool = False) -> Curve:
+    """Return a column of the evaluations.
+
+    Args:
+        run: With the table `evaluation`.
+        column: A numeric one.
+        against: The x axis: `step` or `epoch`.
+        factor: On the values.
+        positive: Whether values that are not positive are left out, for a logarithmic axis.
+    """
+    table = run.tables["evaluation"].sort_by("step")
+    values = factor * style.numbers(table, column)
+    usable = np.isfinite(values) & (values > 0 if positive else True)
+    return Curve(style.numbers(table, against) + run.first * (against == "step"), np.where(usable, values, np.nan))
+
+
+def over_updates(
+    run: Run, taken: Callable[[pa.Table], FloatArray], *, window: int, against: str = "step", positive: bool = False
+) -> Curve:
+    """Return a quantity of every update, smoothed and thinned.
+
+    Args:
+        run: With the table `trace`.
+        taken: From the trace, sorted, to the quantity. Shape (T,).
+        window: Updates in the moving average; a shorter run is averaged as a whole.
+        against: The x axis: `step` or `epoch`.
+        positive: Whether averages that are not positive are left out, for a logarithmic axis.
+    """
+    trace = moves(run)
+    places, values = style.numbers(trace, against), taken(trace)
+    centres, means = series.moving_average(places, values, window=min(window, max(len(places), 1)))
+    every = max(len(centres) // _POINTS, 1)
+    if positive:
+        means = np.where(means > 0, means, np.nan)
+    return Curve((centres + run.first * (against == "step"))[::every], means[::every])
+
+
+def moves(run: Run) -> pa.Table:
+    """Return the updates that moved the parameters; the one at which a run was lost did not."""
+    trace = run.tables["trace"].sort_by("step")
+    return trace.filter(np.array([status == "ok" for status in trace["status"].to_pylist()], dtype=bool))
+
+
+def draw_curves(
+    panel: Axes, runs: Sequence[Run], curves: Sequence[Curve], looks: Mapping[str, Mapping[str, Any]]
+) -> list[str] | None:
+    """Draw each run and, thick, the median over the seeds of a setting.
+
+    Args:
+        panel: Where to.
+        runs: Those whose label has no look are left out.
+        curves: One of each run.
+        looks: Plot arguments of each label.
+
+    Returns:
+        The note that says what thin and thick mean; None if there is nothing to draw.
+    """
+    if not any(np.isfinite(curve.values).any() for curve in curves):
+        return None
+    several = False
+    for label, plotted in looks.items():
+        own = [curve for run, curve in zip(runs, curves, strict=True) if run.label == label]
+        if len(own) > 1:
+            several = True
+            for curve in own:
+                panel.plot(curve.places, curve.values, color=plotted["color"], linewidth=0.7, alpha=0.55)
+        if own:
+            middle = own[0] if len(own) == 1 else median(own)
+            marker = "o" if np.isfinite(middle.values).sum() < 3 else None
+            panel.plot(middle.places, middle.values, **plotted, marker=marker, markersize=3.0)
+    for run, curve in zip(runs, curves, strict=True):
+        finite = np.flatnonzero(np.isfinite(curve.values))
+        if run.lost_at is not None and finite.size and run.label in looks:
+            end = finite[-1]
+            color = looks[run.label]["color"]
+            panel.plot(curve.places[end], curve.values[end], color=color, marker="x", markersize=6.0, linestyle="")
+    return ["thin: each seed, thick: their median, where all have a value"] if several else []
+
+
+def median(curves: Sequence[Curve]) -> Curve:
+    """Return the median at the places that all curves have; NaN where one of them has no value."""
+    places = curves[0].places
+    for curve in curves[1:]:
+        places = np.intersect1d(places, curve.places)
+    stacked = [curve.values[np.searchsorted(curve.places, places)] for curve in curves]
+    return Curve(places, np.median(np.array(stacked), axis=0))
+
+
+def cut_start(panel: Axes, curves: Sequence[Curve], *, end: float) -> list[str]:
+    """Set y limits that the first tenth of the run, when nothing is learnt yet, does not stretch.
+
+    Args:
+        panel: Where to.
+        curves: What is drawn there, larger values being better.
+        end: Of the x axis.
+
+    Returns:
+        A note that counts the values left out, or none.
+    """
+    every = np.concatenate([curve.values for curve in curves])
+    late = np.concatenate([curve.values[curve.places >= 0.1 * end] for curve in curves])
+    late = late[np.isfinite(late)]
+    if late.size < 2 or late.max() == late.min():
+        return []
+    margin = 0.06 * (late.max() - late.min())
+    limits = (float(late.min() - margin), float(max(late.max(), np.nanmax(every)) + margin))
+    panel.set_ylim(*limits)
+    return style.outside_note(every, limits)
+
+
+def cosines(trace: pa.Table) -> FloatArray:
+    """Return the cosine of each update's gradient with the one before (walk W-M3)."""
+    return style.numbers(trace, "gradient_cosine")
+
+
+def distances(trace: pa.Table) -> FloatArray:
+    """Return the distance of each update's parameters from the run's first (walk W-M4)."""
+    return style.numbers(trace, "distance_from_start")
+
+
+def legend_of(panel: Axes, runs: Sequence[Run], looks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put the entries of a shared legend into a panel: the settings of its runs, and the mark of a lost run."""
+    for label in dict.fromkeys(run.label for run in runs):
+        if label in looks:
+            panel.plot([], [], **looks[label], label=label)
+    if any(run.lost_at is not None for run in runs):
+        panel.plot([], [], color="#333333", linestyle="", marker="x", markersize=6.0, label="a run diverged")

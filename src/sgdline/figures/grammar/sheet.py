@@ -1,0 +1,243 @@
+"""The sheet of every figure: panels in columns, a title above, a legend and a footer below.
+
+A figure says what its panels are (`Panel`); everything else is here: sizes in print, letters, notes, the room that a
+legend needs, panels without data, and what is left out of a narrow sheet.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sgdline.errors import SgdlineError
+from sgdline.figures.base import PanelSheet
+from sgdline.figures.grammar import style
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Tables = Mapping[str, pa.Table]
+
+# Points. A sheet is drawn at the size that it has in print.
+SIZES = {"title": 9.5, "panel": 8.5, "label": 8.0, "tick": 7.0, "legend": 7.0, "note": 7.0}
+_INCHES = {"page": 7.0, "column": 3.4}
+_LETTER = 0.0515  # inches that a letter of a note takes, on average
+_LINE = 0.135  # inches of a line of notes
+_EDGE = 0.06
+_FOOTER_LINES = 2
+_MOST_NOTES = 3  # lines of notes of a panel
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of a sheet.
+
+    Attributes:
+        name: What the option `panel` calls it.
+        title: A few words; a letter goes before them where a sheet has several panels.
+        draw: Draws into the axes, sets labels and limits, and returns notes: short facts, the most important first, for
+            below the title. It raises `NoDataError` where there is nothing to draw.
+        height: Inches, on a page.
+        span: Columns of a page that it takes.
+        legend: Whether its labelled curves go into the legend of the sheet.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Axes], Sequence[str]]
+    height: float = 1.9
+    span: int = 1
+    legend: bool = True
+
+
+class NoDataError(Exception):
+    """A panel has no data."""
+
+    def __init__(self, words: str, tables: Tables | None = None, *, notes: Sequence[str] = ()) -> None:
+        """Take what the panel says.
+
+        Args:
+            words: A few words in the place of the data.
+            tables: Of the run; where it diverged, the words go on with that.
+            notes: As of a panel with data.
+        """
+        super().__init__(words if tables is None else style.absence(words, tables))
+        self.notes = notes
+
+
+def draw_sheet(
+    options: PanelSheet,
+    panels: Sequence[Panel],
+    *,
+    footer: Sequence[str],
+    columns: int = 1,
+    heading: str | None = None,
+    share_x: bool = False,
+) -> Figure:
+    """Draw panels on a sheet.
+
+    Args:
+        options: The figure: its title, its width, and the one panel that it is asked for, if any.
+        panels: In the order of reading. One that raises `NoDataError` says why in its place.
+        footer: Short facts about what is shown, the most important first: those that two lines hold are printed.
+        columns: Of a page; a sheet as wide as a column has one.
+        heading: The title, if it is not that of the figure.
+        share_x: Whether all panels of a column have one x axis, labelled at the lowest.
+
+    Raises:
+        SgdlineError: If the figure has no panel of the name that it is asked for.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    chosen = _chosen(options, panels)
+    width = _INCHES[options.width]
+    across = 1 if options.width == "column" or len(chosen) == 1 else columns
+    rows = list(_rows(chosen, across))
+    title = textwrap.wrap(heading or options.heading(), int(width / (_LETTER * 1.45)))
+    facts = _fitting(footer, int(width / _LETTER))
+    top = _EDGE + 0.17 * len(title) + 0.04
+    foot = _EDGE + _LINE * len(facts)
+    panel_inches = sum(max(panel.height for panel in row) for row in rows)
+
+    figure = Figure(figsize=(width, top + panel_inches + foot))
+    FigureCanvasAgg(figure)  # keeps its renderer: without one, each look at a text's size sets all formulas again
+    grid = figure.add_gridspec(len(rows), across, height_ratios=[max(panel.height for panel in row) for row in rows])
+    axes: list[Axes] = []
+    for place, row in enumerate(rows):
+        column = 0
+        for panel in row:
+            span = across if len(row) == 1 and panel.span >= across else min(panel.span, across)
+            above = axes[0] if share_x and axes else None
+            axes.append(figure.add_subplot(grid[place, column : column + span], sharex=above))
+            column += span
+    for place, (panel, own) in enumerate(zip(chosen, axes, strict=True)):
+        letter = f"({chr(ord('a') + place)}) " if len(chosen) > 1 else ""
+        _fill(panel, own, letter, inches=width * _share(rows, panel, across))
+    if share_x:
+        for own in axes[:-1]:
+            own.set_xlabel("")
+            own.tick_params(labelbottom=False)
+
+    legend = _legend(figure, chosen, axes, width=width)
+    height = top + panel_inches + foot + legend
+    figure.set_size_inches(width, height)
+    bottom = (foot + legend + 0.04) / height
+    figure.set_layout_engine(
+        ConstrainedLayoutEngine(
+            rect=(0, bottom, 1, 1 - top / height - bottom), w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.02
+        )
+    )
+    for shared in figure.legends:
+        shared.set_bbox_to_anchor((0.5, bottom))
+    left = _EDGE / width
+    figure.text(left, 1 - _EDGE / height, "\n".join(title), fontsize=SIZES["title"], fontweight="bold", va="top")
+    figure.text(
+        left, _EDGE / height, "\n".join(facts), fontsize=SIZES["note"], color="#444444", va="bottom", linespacing=1.3
+    )
+    return figure
+
+
+def _chosen(options: PanelSheet, panels: Sequence[Panel]) -> list[Panel]:
+    if options.panel is None:
+        return list(panels)
+    found = [panel for panel in panels if panel.name == options.panel]
+    if not found:
+        names = ", ".join(panel.name for panel in panels)
+        raise SgdlineError(f"panel must be one of {names}, got {options.panel!r}. Correct it, or leave it out.")
+    return found
+
+
+def _rows(panels: Sequence[Panel], across: int) -> Iterator[list[Panel]]:
+    row: list[Panel] = []
+    for panel in panels:
+        if row and sum(min(other.span, across) for other in row) + min(panel.span, across) > across:
+            yield row
+            row = []
+        row.append(panel)
+    if row:
+        yield row
+
+
+def _share(rows: Sequence[Sequence[Panel]], panel: Panel, across: int) -> float:
+    """Return the share of the width that a panel has, its labels left out."""
+    return min(panel.span, across) / across * (0.86 if across == 1 else 0.8)
+
+
+def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float) -> None:
+    import matplotlib
+
+    notes: Sequence[str] = ()
+    with matplotlib.rc_context({"font.size": SIZES["tick"]}):
+        try:
+            notes = panel.draw(axes)
+        except NoDataError as absent:
+            style.say(axes, str(absent))
+            notes = absent.notes
+    axes.tick_params(which="both", labelsize=SIZES["tick"])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_fontsize(SIZES["label"])
+    lines: list[str] = []
+    letters = int(inches / _LETTER)
+    for note in notes:
+        if lines and len(lines[-1]) + len(note) + 2 <= letters:
+            lines[-1] += f"; {note}"
+        else:
+            lines += textwrap.wrap(note, letters)
+    lines = lines[:_MOST_NOTES]
+    text = textwrap.fill(letter + panel.title, int(letters / 1.2))
+    axes.set_title(text, fontsize=SIZES["panel"], pad=4 + 9.3 * len(lines))
+    if lines:
+        axes.annotate(
+            "\n".join(lines),
+            xy=(0, 1),
+            xytext=(0, 2.5),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=SIZES["note"],
+            color="#444444",
+            va="bottom",
+            linespacing=1.2,
+        )
+
+
+def _fitting(facts: Sequence[str], letters: int) -> list[str]:
+    """Return the facts that the lines of a footer hold, in their order."""
+    lines = [""]
+    for fact in facts:
+        joined = f"{lines[-1]}  ·  {fact}" if lines[-1] else fact
+        if len(joined) <= letters:
+            lines[-1] = joined
+        elif len(lines) < _FOOTER_LINES and len(fact) <= letters:
+            lines.append(fact)
+    return [line for line in lines if line]
+
+
+def _legend(figure: Figure, panels: Sequence[Panel], axes: Sequence[Axes], *, width: float) -> float:
+    """Put one legend for all panels below them, each label once; return the inches that it takes."""
+    entries: dict[str, Any] = {}
+    for panel, own in zip(panels, axes, strict=True):
+        if panel.legend:
+            for handle, label in zip(*own.get_legend_handles_labels(), strict=True):
+                entries.setdefault(label, handle)
+    if not entries:
+        return 0.0
+    longest = max(map(len, entries))
+    columns = max(min(int(width / (0.45 + _LETTER * longest)), len(entries)), 1)
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc="upper center",
+        ncols=columns,
+        fontsize=SIZES["legend"],
+        borderaxespad=0.0,
+        borderpad=0.1,
+        labelspacing=0.3,
+        columnspacing=1.2,
+    )
+    return 0.15 * -(-len(entries) // columns) + 0.08

@@ -1,0 +1,207 @@
+"""Single lines with the parabolas that SGD and PAL minimise on them, and the step of every strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sgdline.figures import _line_panel as lines
+from sgdline.figures.base import Sheet
+from sgdline.figures.grammar import series, style
+from sgdline.tables import provenance
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+FloatArray = npt.NDArray[np.float64]
+
+_MARKERS = {
+    "optimum": "o",
+    "direction_batch_minimum": "s",
+    "fbpal": "p",
+    "fbpal_sgd_lr": "h",
+    "fbpal_sgd_step": "h",
+    "sgd_original": "v",
+    "sgd_1": "^",
+    "sgd_2": "<",
+    "sgd_3": ">",
+    "sgd_4": "d",
+    "pal": "X",
+    "executed_step": "D",
+}
+
+
+class _Step(NamedTuple):
+    """Where a strategy steps on one line, and what its mark sits on."""
+
+    position: float  # Euclidean length
+    loss: float  # nats, of the curve under the mark
+    look: series.StrategyLook
+    bend: float | None = None  # a of the strategy's parabola, nats per length squared; None: it has none
+
+
+def parabola(positions: FloatArray, *, loss_at_zero: float, slope: float, bend: float) -> FloatArray:
+    """Return q(s) = b(0) + D_b*s + a*s^2: with a = 1/(2*lr) its minimum is the SGD step.
+
+    Args:
+        positions: Euclidean lengths. Shape (P,).
+        loss_at_zero: b(0), nats.
+        slope: D_b, nats per length.
+        bend: a, nats per length squared. SGD assumes the curvature 2a = 1/lr on every line, PAL measures it.
+
+    Returns:
+        Losses in nats. Shape (P,).
+
+    Source: linesearch M5 and M6.
+    """
+    return loss_at_zero + slope * positions + bend * positions**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parabolas(Sheet):
+    """Lines, the parabolas of SGD and PAL, and the step of every strategy."""
+
+    reads: ClassVar[tuple[str, ...]] = ("line", "line_strategies", "trace")
+    uses: ClassVar[tuple[str, ...]] = ("figure_lines", "pal_measuring_step")
+
+    def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
+        """Draw one panel per entry of analysis.figure_lines, with all parabolas and a dashed line at every step.
+
+        Args:
+            tables: `line`, `line_strategies` and `trace` of one run.
+            settings: As in `sgdline.figures.plot_figure`.
+
+        Source: linesearch fig5 (papers.md 2.4).
+        """
+        # Imported late: reading a spec does not need it.
+        from sgdline.analysis.rates import constant_rate
+
+        table, run_steps, probe = tables["line"], settings["steps"], settings["probes"]["line"]
+        chosen = lines.choose_lines(table["step"].to_numpy(), settings["analysis"]["figure_lines"], run_steps=run_steps)
+        scheduled = constant_rate(table) is None
+        looks = series.strategy_looks(tables["line_strategies"], settings=settings, scheduled=scheduled)
+        figure, panels = lines.line_sheet(
+            self.heading(), len(chosen), tables=tables, settings=settings, legend_entries=len(looks) + 6
+        )
+        if not chosen:
+            style.say(panels[0], style.absence("no line was measured", tables))
+            return figure
+        left, right = -0.2 * probe["interval"], probe["interval"]  # -0.1 to 0.5 in the paper
+        positions = lines.panel_positions(left, right, resolution=probe["resolution"])
+        for panel, (row, wanted) in zip(panels, chosen, strict=True):
+            line = lines.read_line(table, row, positions)
+            notes = [f"lr {line.lr:.3g}"] if scheduled else []
+            if lines.draw_losses(panel, line):
+                low, high = lines.loss_limits(line)
+                floor = low - 0.5 * (high - low)
+                steps = _steps(line, tables["line_strategies"], looks, settings=settings)
+                if not any(np.isfinite(step.position) for step in steps):
+                    notes, steps = [*notes, "no strategy steps on this line"], []
+                for step in steps:
+                    _draw_step(panel, line, step, window=(left, right))
+                    # A parabola may dip below every measured loss; all together get at most a third of the panel.
+                    if left <= step.position <= right and np.isfinite(step.loss):
+                        low = min(low, max(step.loss - 0.05 * (high - low), floor))
+                notes += _absent(steps, window=(left, right))
+                facts = provenance(tables["line_strategies"])
+                if facts.get("sgd_lr", {}).get("sgd_auto", 0.0) is None:
+                    notes.append("no SGD with the median ratio: it is not positive")
+                if facts.get("compat"):
+                    notes.append("steps by the released code's rules")
+                panel.set_xlim(left, right)
+                panel.set_ylim(low, high)
+            lines.line_title(panel, line, wanted=wanted, run_steps=run_steps, notes=notes)
+        style.shared_legend(figure, panels)
+        return figure
+
+
+def _steps(
+    line: lines.MeasuredLine,
+    strategies: pa.Table,
+    looks: Mapping[str, series.StrategyLook],
+    *,
+    settings: Mapping[str, Any],
+) -> list[_Step]:
+    """Return the steps of a line as the table has them, NaN where it has none, with the parabola they come from."""
+    own = strategies.filter(np.asarray(strategies["step"].to_numpy() == line.step))
+    found = dict(zip(own["strategy"].to_pylist(), style.numbers(own, "step_length").tolist(), strict=True))
+    rates = provenance(strategies).get("sgd_lr", {})
+    full, batch = line.curves
+    start, slope, mu = (
+        line.direction_batch_at_zero,
+        line.direction_batch_slope,
+        settings["analysis"]["pal_measuring_step"],
+    )
+    bends: dict[str, float] = {name: 1 / (2 * rate) for name, rate in rates.items() if rate is not None}
+    bends["pal"] = (float(batch.at([mu])[0, 0]) - start - slope * mu) / mu**2
+
+    steps = []
+    for name, look in looks.items():
+        position = found.get(name, np.nan)
+        if name == "sgd_original":
+            steps += _executed(line, position, look, plain=settings["optimizer"]["name"] == "sgd")
+        elif name in bends:
+            label = f"{look.name} parabola and step" if name == "pal" else f"{look.label}: parabola and step"
+            loss = float(parabola(np.array([position]), loss_at_zero=start, slope=slope, bend=bends[name])[0])
+            steps.append(_Step(position, loss, look._replace(label=label), bends[name]))
+        else:
+            curve = batch if name == "direction_batch_minimum" else full
+            steps.append(_Step(position, float(curve.at([position])[0, 0]), look))
+    return steps
+
+
+def _executed(line: lines.MeasuredLine, position: float, look: series.StrategyLook, *, plain: bool) -> list[_Step]:
+    """Return the run's own step, and the minimum of its SGD parabola where that is another one."""
+    steps: list[_Step] = []
+    vertex = -line.lr * line.direction_batch_slope
+    if plain and np.isfinite(position):
+        # With momentum the executed step is lr*||m_t||, not the minimum of the parabola (papers.md M4).
+        same = abs(position - vertex) <= 0.01 * abs(position)
+        own = look if same else look._replace(label=look.label.replace("SGD original", "plain SGD"), name="plain SGD")
+        own = own._replace(label=f"{own.label}: parabola and step")
+        loss = line.direction_batch_at_zero + line.direction_batch_slope * vertex / 2
+        steps.append(_Step(vertex, loss, own, 1 / (2 * line.lr)))
+        if same:
+            return steps
+    executed = series.StrategyLook("executed_step", "executed step (s_sgd)", "executed step")
+    return [*steps, _Step(position, line.step_train_loss, executed)]
+
+
+def _draw_step(panel: Axes, line: lines.MeasuredLine, step: _Step, *, window: tuple[float, float]) -> None:
+    """Draw a step's parabola, mark and dashed line, as far as they lie in the panel."""
+    look, color = step.look, style.ROLES[step.look.role]["color"]
+    inside = window[0] <= step.position <= window[1]
+    mark = {
+        "marker": _MARKERS[look.role], "markersize": 7, "markerfacecolor": "white", "markeredgecolor": color,
+        "markeredgewidth": 1.5, "label": look.label,
+    }  # fmt: skip
+    if inside:
+        panel.axvline(step.position, color=color, linestyle="--", linewidth=0.9, zorder=1)
+    if step.bend is not None and np.isfinite(step.bend):
+        # The mark is a point of the curve, so that the legend shows both as one.
+        place = int(np.searchsorted(line.positions, step.position)) if inside else 0
+        positions = np.insert(line.positions, place, step.position) if inside else line.positions
+        losses = parabola(
+            positions, loss_at_zero=line.direction_batch_at_zero, slope=line.direction_batch_slope, bend=step.bend
+        )
+        panel.plot(positions, losses, **style.look(look.role, zorder=3.3), **mark, markevery=[place] if inside else [])
+    elif inside:
+        panel.plot(step.position, step.loss, color=color, linestyle="none", zorder=4, **mark)
+
+
+def _absent(steps: Sequence[_Step], *, window: tuple[float, float]) -> list[str]:
+    """Return the notes on the steps that are not in the panel."""
+    outside = [step for step in steps if np.isfinite(step.position) and not window[0] <= step.position <= window[1]]
+    missing = [step.look.name for step in steps if not np.isfinite(step.position)]
+    listed = ", ".join(f"{step.look.name}: {step.position:.3g}" for step in outside)
+    return [
+        *([f"outside the panel: {listed}"] if outside else []),
+        *([f"no step: {', '.join(missing)}"] if missing else []),
+    ]

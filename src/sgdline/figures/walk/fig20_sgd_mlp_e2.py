@@ -1,9 +1,0 @@
-"""Trajectory of SGD in the second epoch measured, the MLP (walk: epoch 2)."""
-
-from dataclasses import replace
-from functools import partial
-
-from sgdline.figures.walk import _trajectory
-
-SPEC = replace(_trajectory.SPEC, id="walk/fig20_sgd_mlp_e2")
-draw = partial(_trajectory.draw, place=2)

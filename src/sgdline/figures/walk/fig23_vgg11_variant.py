@@ -1,8 +1,0 @@
-"""Trajectory of SGD with another batch size or learning rate, VGG-11 (walk)."""
-
-from dataclasses import replace
-
-from sgdline.figures.walk import _trajectory
-
-SPEC = replace(_trajectory.SPEC, id="walk/fig23_vgg11_variant")
-draw = _trajectory.draw

@@ -1,8 +1,0 @@
-"""Trajectory of SGD with another batch size or learning rate, ResNet-56 (walk)."""
-
-from dataclasses import replace
-
-from sgdline.figures.walk import _trajectory
-
-SPEC = replace(_trajectory.SPEC, id="walk/fig29_resnet56_variant")
-draw = _trajectory.draw

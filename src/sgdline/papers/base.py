@@ -1,0 +1,52 @@
+"""What a paper says of its figures, and which papers there are (no matplotlib, no pyarrow)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure of a paper: a kind of figure with options.
+
+    Attributes:
+        kind: Name of the kind, one of `sgdline.figures`.
+        caption: What the paper shows, and what to look for.
+        options: Options of the kind.
+        toy_settings: What the settings of the toy that it draws must be.
+    """
+
+    kind: str
+    caption: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    toy_settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@cache
+def papers() -> tuple[str, ...]:
+    """Return the names of the papers that have figures, sorted: the folders beside this module."""
+    return tuple(sorted(file.parent.name for file in _ROOT.glob("[!_]*/figures.py")))
+
+
+@cache
+def figures_of(paper: str) -> Mapping[str, PaperFigure]:
+    """Return the figures of a paper by their names within it.
+
+    Args:
+        paper: One of `papers()`.
+    """
+    found: Mapping[str, PaperFigure] = import_module(f"sgdline.papers.{paper}.figures").FIGURES
+    return found
+
+
+@cache
+def figure_ids() -> Mapping[str, PaperFigure]:
+    """Return the figures of all papers by their ids, paper/figure."""
+    return {f"{paper}/{name}": figure for paper in papers() for name, figure in figures_of(paper).items()}
