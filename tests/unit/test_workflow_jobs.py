@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -461,9 +462,10 @@ def test_papers_that_no_run_and_no_toy_serves_are_skipped() -> None:
 
 
 def test_a_paper_without_figures_is_judged_on_every_run() -> None:
-    none = {id: spec for id, spec in SPECS.items() if not id.startswith("walk/")}
-    asked = Jobs(CONFIG, figures=none, folder=ROOT / "workflow").judgements["walk"]
-    assert [run for run, _ in asked.runs] == [FIRST, SECOND, CHILD, PUBLISHED, PLAIN]
+    made = partial(tables.kinds_made, CONFIG)
+    drawn, every = (claims.judgements(CONFIG, drawing=papers, made=made)["walk"] for papers in (["walk"], ["curious"]))
+    assert [run for run, _ in drawn.runs] == [FIRST, SECOND, CHILD]
+    assert [run for run, _ in every.runs] == [FIRST, SECOND, CHILD, PUBLISHED, PLAIN]
 
 
 def test_a_judgement_depends_on_its_own_papers_code() -> None:
