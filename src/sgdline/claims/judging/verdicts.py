@@ -102,6 +102,9 @@ def judge_all(
         about = claim.about
         if about not in subjects:
             subjects[about] = list(about.subjects(ordered, toys))
+            # In their order, which a claim that passes some of them over does not change.
+            if not isinstance(about, EachRun):
+                others |= {(about, subject.key): (subject, []) for subject in subjects[about]}
         for subject in subjects[about]:
             value = claim.value(subject.what)
             if value is None:
@@ -111,9 +114,9 @@ def judge_all(
                 # What is claimed of one run comes together, whichever tables it is read from.
                 of_runs[subject.what].append(judged)
             else:
-                others.setdefault((about, subject.key), (subject, []))[1].append(judged)
+                others[about, subject.key][1].append(judged)
     alone = [Entry(run.key, (run,), tuple(judged)) for run, judged in of_runs.items() if judged]
-    return alone + [Entry(subject.key, subject.runs, tuple(judged)) for subject, judged in others.values()]
+    return alone + [Entry(subject.key, subject.runs, tuple(judged)) for subject, judged in others.values() if judged]
 
 
 def seed_groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

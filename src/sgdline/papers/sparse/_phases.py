@@ -13,6 +13,8 @@ from sgdline.claims.base import Value
 
 FloatArray = npt.NDArray[np.float64]
 
+_MISSING = "a value is missing or 0"
+
 
 class Setting(ABC):
     """A network with one setting of its step sizes."""
@@ -64,17 +66,31 @@ class Phases:
     noun: str
     infinite: bool = False
 
-    def worst(self, values: FloatArray, choose: Callable[[FloatArray], np.float64], among: Sequence[Setting]) -> Value:
-        """Return the extreme one of some values, undetermined if one of them does not exist."""
+    def worst(
+        self,
+        values: FloatArray,
+        choose: Callable[[FloatArray], np.float64],
+        among: Sequence[Setting],
+        *,
+        missing: str = _MISSING,
+    ) -> Value:
+        """Return the extreme one of some values, undetermined if one of them does not exist.
+
+        Args:
+            values: One per setting, or per two of them.
+            choose: numpy.min or numpy.max.
+            among: The settings.
+            missing: Why a value does not exist if none of them diverged.
+        """
         exist = ~np.isnan(values) if self.infinite else np.isfinite(values)
         number = float(choose(values)) if values.size and exist.all() else np.nan
-        return Value(number, len(among), self.reason(among))
+        return Value(number, len(among), self.reason(among, missing=missing))
 
-    def reason(self, among: Sequence[Setting]) -> str:
+    def reason(self, among: Sequence[Setting], *, missing: str = _MISSING) -> str:
         """Return why these settings have no number, if they have none."""
         if not among:
             return "no phase of large steps lasts a twentieth of the run"
-        return f"a {self.noun} diverged" if any(setting.diverged for setting in among) else "a value is missing or 0"
+        return f"a {self.noun} diverged" if any(setting.diverged for setting in among) else missing
 
 
 Compare = Callable[[FloatArray, FloatArray], FloatArray]
@@ -133,4 +149,6 @@ def stays_after(measure: str) -> OfPhases:
 
 def loss_stays(phases: Phases) -> Value:
     """Return the smallest drift of log10(training loss) over the second half of a phase."""
-    return phases.worst(np.array([setting.drift() for setting in phases.long]), np.min, phases.long)
+    drifts = np.array([setting.drift() for setting in phases.long])
+    missing = "a phase has fewer than 3 losses above 0 in its second half"
+    return phases.worst(drifts, np.min, phases.long, missing=missing)
