@@ -29,19 +29,18 @@ from sgdline.data.prepare import prepare_dataset
 from sgdline.declare.build import build, build_thing
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
-from sgdline.papers.asked import known
+from sgdline.papers.asked import asked
 from sgdline.probes.settings import ProbeSettings
 from sgdline.train.loop import Trainer
 from sgdline.train.settings import TrainingSettings
 from sgdline.workflow.constraints import wildcard_constraints
 from sgdline.workflow.jobs import Jobs
-from sgdline.workflow.layout import RunKey, run_path
+from sgdline.workflow.layout import RunKey, run_label, run_path
 from sgdline.workflow.runs import runs
 from sgdline.workflow.slices import analysis_slice, dataset_slice, plan_slice, probe_slice, training_slice
 
 ROOT = Path(__file__).parents[1]
 FILES = [None, *sorted(path for path in (ROOT / "config").rglob("*.yaml") if path.name != "config.yaml")]
-FIGURES = {figure: figure(figure) for figure in known()}
 
 DEFAULT: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
 
@@ -254,7 +253,7 @@ class Targets:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._jobs = Jobs(config, folder=ROOT / "workflow")
-        self._constraints = wildcard_constraints(config)
+        self._constraints = wildcard_constraints(config) | {"figure": self._jobs.figure_folders()}
 
     def files(self) -> list[str]:
         return [*self._jobs.figure_files(), *self._jobs.claim_files(), *self._jobs.analysis_files()]
@@ -276,18 +275,20 @@ class Targets:
                 jobs.probe(probed)
                 jobs.plan_settings(probed)
                 jobs.segments(probed) if experiment["segments"] <= 1000 else None
-        for figure in experiment["figures"]:
-            drawn = self._wildcards(run, **_parts(figure))
-            jobs.figure_tables(drawn)
-            jobs.figure_settings(drawn)
-            jobs.caption(drawn)
+        for figure in map(asked, experiment["figures"]):
+            self._draw(figure.folder, run_label(run))
+
+    def _draw(self, figure: str, subject: str) -> None:
+        drawn = self._wildcards(figure=figure, subject=subject)
+        self._jobs.figure(drawn)
+        self._jobs.drawn_tables(drawn)
+        self._jobs.drawn_settings(drawn)
+        self._jobs.caption(drawn)
 
     def compare(self) -> None:
         jobs = self._jobs
         for name, block in jobs.config["comparisons"].items():
-            wildcards = self._wildcards(comparison=name, **_parts(block["figure"]))
-            jobs.comparison_tables(wildcards)
-            jobs.comparison_settings(wildcards)
+            self._draw(asked(block["figure"]).folder, name)
         for start in jobs.starts:
             jobs.start_settings(self._wildcards(start=start))
         for judged in jobs.judgements:
@@ -304,11 +305,6 @@ class Targets:
         for name, text in (texts | values).items():
             assert re.fullmatch(self._constraints[name], text), (name, text)
         return SimpleNamespace(**texts, **values)
-
-
-def _parts(figure: str) -> dict[str, str]:
-    paper, _, name = figure.partition("/")
-    return {"paper": paper, "figure": name}
 
 
 class Follower:

@@ -378,7 +378,7 @@ def test_every_figure_names_run_data_set_samples_batch_norm_and_positions(run: d
         assert fact in text
 
 
-def test_fig2_draws_the_nearest_lines_and_the_values_of_the_table(run: dict[str, pa.Table]) -> None:
+def test_the_nearest_lines_are_drawn_with_the_values_of_the_table(run: dict[str, pa.Table]) -> None:
     figure = draw("lines", run)
     assert [panel.get_title(loc="left") for panel in panels(figure)] == [
         "line at update 3 of 240",
@@ -440,7 +440,7 @@ def test_marks_outside_the_panel_are_told_in_words(run: dict[str, pa.Table]) -> 
     assert "lies outside the panel" in text
 
 
-def test_fig3_shows_the_matrices_and_the_consecutive_distances(run: dict[str, pa.Table]) -> None:
+def test_distance_matrix_shows_the_matrices_and_the_consecutive_distances(run: dict[str, pa.Table]) -> None:
     figure = draw("distance_matrix", run)
     first, rest, consecutive = panels(figure)
     for panel, kind in ((first, "first"), (rest, "rest")):
@@ -458,7 +458,7 @@ def test_fig3_shows_the_matrices_and_the_consecutive_distances(run: dict[str, pa
     assert holds_curve(consecutive, column(metrics, "step"), column(metrics, "consecutive_distance"))
 
 
-def test_fig3_leaves_lines_without_a_distance_pale_and_counts_them() -> None:
+def test_distance_matrix_leaves_lines_without_a_distance_pale_and_counts_them() -> None:
     figure = draw("distance_matrix", make_run(diverged_at=120))
     shown = panels(figure)[1].collections[0].get_array()
     assert np.ma.getmaskarray(shown)[-1].all()
@@ -466,7 +466,7 @@ def test_fig3_leaves_lines_without_a_distance_pale_and_counts_them() -> None:
     assert "1 line not finite" in words(figure)
 
 
-def test_fig4_draws_errors_twice_and_raw_coefficients(run: dict[str, pa.Table]) -> None:
+def test_polynomial_error_draws_errors_twice_and_raw_coefficients(run: dict[str, pa.Table]) -> None:
     figure = draw("polynomial_error", run)
     assert len(panels(figure)) == 5
     linear, logarithmic, *coefficients = panels(figure)
@@ -490,7 +490,7 @@ def test_fig4_draws_errors_twice_and_raw_coefficients(run: dict[str, pa.Table]) 
     assert "median error of degree 2 / degree 1" in words(figure)
 
 
-def test_fig4_shifts_the_coefficients_only_for_the_released_plot(run: dict[str, pa.Table]) -> None:
+def test_polynomial_error_shifts_the_coefficients_only_for_the_released_plot(run: dict[str, pa.Table]) -> None:
     own = [row for row in run["line_fits"].to_pylist() if row["degree"] == 2]
     steps = np.array([row["step"] for row in own])
     *_, coefficients = [panels(draw("polynomial_error", run, compat=True))[2:]]
@@ -500,7 +500,7 @@ def test_fig4_shifts_the_coefficients_only_for_the_released_plot(run: dict[str, 
         assert f"minus its minimum over the run, {raw.min():.3g}" in panel.texts[0].get_text()
 
 
-def test_fig4_without_degree_two_says_so(run: dict[str, pa.Table]) -> None:
+def test_polynomial_error_without_degree_two_says_so(run: dict[str, pa.Table]) -> None:
     fits = run["line_fits"].filter(pa.array(np.asarray(run["line_fits"]["degree"]) == 1))
     figure = draw("polynomial_error", {**run, "line_fits": fits}, degrees=[1])
     assert len(panels(figure)) == 5
@@ -519,7 +519,7 @@ def vertical_dashes(panel: Any) -> list[float]:
     ]
 
 
-def test_fig5_parabolas_carry_their_steps_and_every_strategy_has_a_dashed_line(run: dict[str, pa.Table]) -> None:
+def test_parabolas_carry_their_steps_and_every_strategy_has_a_dashed_line(run: dict[str, pa.Table]) -> None:
     figure = draw("parabolas", run)
     full, batch = (LineCurves.from_table(run["line"], name) for name in ("train_loss", "direction_batch_loss"))
     drawn = set(rows_by_strategy(run["line_strategies"])) - {"fbpal_sgd_step"}
@@ -554,7 +554,9 @@ def test_fig5_parabolas_carry_their_steps_and_every_strategy_has_a_dashed_line(r
         assert sorted(vertical_dashes(panel)) == sorted(strategy(run, name, "step_length")[row] for name in drawn)
 
 
-def test_fig5_does_without_the_median_learning_rate_and_names_what_lies_outside(run: dict[str, pa.Table]) -> None:
+def test_parabolas_sheet_does_without_the_median_learning_rate_and_names_what_lies_outside(
+    run: dict[str, pa.Table],
+) -> None:
     table = run["line_strategies"]
     kept = table.filter(pa.array([name != "sgd_auto" for name in table["strategy"].to_pylist()]))
     without = with_facts(kept, sgd_lr={"sgd_auto": None, "sgd_0.02": 0.02})
@@ -566,7 +568,7 @@ def test_fig5_does_without_the_median_learning_rate_and_names_what_lies_outside(
     assert marked.get_markevery() == []
 
 
-def test_fig5_marks_the_executed_step_where_momentum_made_it_another(run: dict[str, pa.Table]) -> None:
+def test_parabolas_sheet_marks_the_executed_step_where_momentum_made_it_another(run: dict[str, pa.Table]) -> None:
     table = run["line_strategies"]
     longer = np.where(
         np.array(table["strategy"].to_pylist()) == "sgd_original", 1.5 * column(table, "step_length"),
@@ -588,7 +590,7 @@ def test_fig5_marks_the_executed_step_where_momentum_made_it_another(run: dict[s
     assert not [line for line in panel.lines if "original" in str(line.get_label())]
 
 
-def test_fig5_says_where_a_line_has_no_strategies(run: dict[str, pa.Table]) -> None:
+def test_parabolas_sheet_says_where_a_line_has_no_strategies(run: dict[str, pa.Table]) -> None:
     table = run["line_strategies"]
     other = table.filter(pa.array([step != 96 for step in table["step"].to_pylist()]))
     figure = draw("parabolas", {**run, "line_strategies": other})
@@ -610,7 +612,7 @@ def test_a_scheduled_learning_rate_is_named_line_by_line(run: dict[str, pa.Table
     assert set(curve(panel, "the run's lr (scheduled)")[1]) == {0.1, 0.01}
 
 
-def test_fig6_draws_every_strategy_in_every_panel(run: dict[str, pa.Table]) -> None:
+def test_strategies_sheet_draws_every_strategy_in_every_panel(run: dict[str, pa.Table]) -> None:
     figure = draw("strategies", run)
     assert len(panels(figure)) == 6
     labels = {
@@ -648,7 +650,7 @@ def test_fig6_draws_every_strategy_in_every_panel(run: dict[str, pa.Table]) -> N
     assert not [label for label in legend if "step length" in label]
 
 
-def test_fig6_lists_the_strategies_by_what_they_gain_on_common_lines(run: dict[str, pa.Table]) -> None:
+def test_strategies_sheet_lists_the_strategies_by_what_they_gain_on_common_lines(run: dict[str, pa.Table]) -> None:
     figure = draw("strategies", run)
     names = {
         "optimum": "optimum", "direction batch": "direction_batch_minimum", "FBPAL": "fbpal",
@@ -668,7 +670,7 @@ def test_fig6_lists_the_strategies_by_what_they_gain_on_common_lines(run: dict[s
     assert "sums at the end - optimum" in words(draw("strategies", {**run, "line_strategies": kept}))
 
 
-def test_fig6_counts_lines_and_steps_that_are_not_there() -> None:
+def test_strategies_sheet_counts_lines_and_steps_that_are_not_there() -> None:
     made = make_run(diverged_at=120)
     assert "1 line non finite" in words(draw("strategies", made))
     table = made["line_strategies"]
@@ -678,25 +680,25 @@ def test_fig6_counts_lines_and_steps_that_are_not_there() -> None:
     assert "no step: PAL on 41 lines" in words(draw("strategies", {**made, "line_strategies": changed}))
 
 
-def test_fig6_takes_another_title_and_names_the_released_rules(run: dict[str, pa.Table]) -> None:
+def test_strategies_sheet_takes_another_title_and_names_the_released_rules(run: dict[str, pa.Table]) -> None:
     with style.applied():
         figure = sheet_of("strategies", title="ResNet-18").draw(run, settings=run_settings())
     assert "ResNet-18" in words(figure)
     assert "analysis.compat" not in words(figure)
     released = {**run, "line_strategies": with_facts(run["line_strategies"], compat=True)}
-    fig6, fig5 = (draw(name, released) for name in ("strategies", "parabolas"))
-    assert "released code's rules (analysis.compat)" in words(fig6)
-    assert "steps by the released code's rules" in words(fig5)
+    steps_sheet, lines_sheet = (draw(name, released) for name in ("strategies", "parabolas"))
+    assert "released code's rules (analysis.compat)" in words(steps_sheet)
+    assert "steps by the released code's rules" in words(lines_sheet)
     # The release reuses the step length (papers.md L21).
     lengths, label = strategy(run, "fbpal_sgd_step", "step_length"), "FBPAL&SGD, reusing its step length"
     assert not np.allclose(lengths, strategy(run, "fbpal_sgd_lr", "step_length"))
     means = series.moving_average(strategy(run, "fbpal_sgd_step", "step"), lengths, window=9)[1]
-    np.testing.assert_array_equal(curve(panels(fig6)[0], label)[1], means)
-    for panel, row in zip(panels(fig5), (1, 32, 64), strict=True):
+    np.testing.assert_array_equal(curve(panels(steps_sheet)[0], label)[1], means)
+    for panel, row in zip(panels(lines_sheet), (1, 32, 64), strict=True):
         assert curve(panel, label)[0].tolist() == [lengths[row]]
 
 
-def test_fig6_draws_ratio_learning_rate_median_and_quartiles(run: dict[str, pa.Table]) -> None:
+def test_strategies_sheet_draws_ratio_learning_rate_median_and_quartiles(run: dict[str, pa.Table]) -> None:
     *_, panel = panels(draw("strategies", run))
     steps, ratios = column(run["line_metrics"], "step"), column(run["line_metrics"], "line_search_ratio")
     assert holds_curve(panel, steps, ratios)
@@ -711,7 +713,7 @@ def test_fig6_draws_ratio_learning_rate_median_and_quartiles(run: dict[str, pa.T
     assert panel.get_ylim()[0] <= 0 < 0.1 <= panel.get_ylim()[1]
 
 
-def test_fig6_counts_what_the_range_of_the_ratio_leaves_out(run: dict[str, pa.Table]) -> None:
+def test_strategies_sheet_counts_what_the_range_of_the_ratio_leaves_out(run: dict[str, pa.Table]) -> None:
     metrics = run["line_metrics"]
     wild = column(metrics, "line_search_ratio")
     wild[10] = 40.0

@@ -56,13 +56,11 @@ def words(panel: Axes) -> str:
 @pytest.mark.parametrize(
     ("figure", "changes"),
     [
-        ("averaged_variance", {}),
         ("averaged_variance", {"relative_lr": [0.3], "ema_decay": [], "two_point_distance": [], "swa_spacing": []}),
         (
             "averaged_variance",
             {"ema_decay": [0.5, 0.9, 0.95], "two_point_distance": [1, 50], "relative_lr": [0.01, 1.9]},
         ),
-        ("momentum_variance", {}),
         ("momentum_variance", {"momentum": [0.0, 0.5, 0.9, 0.95], "two_point_distance": [], "relative_lr": [0.1]}),
         ("epoch_sampling", {}),
         ("epoch_sampling", {"relative_lr": [1.0], "ema_decay": [], "two_point_distance": [], "swa_spacing": []}),

@@ -10,6 +10,7 @@ from dataclasses import fields
 
 import pytest
 
+from sgdline.config import ConfigError, resolve_config
 from sgdline.config.declarations import AnalysisOptions
 from sgdline.declare.faults import Faults
 from sgdline.declare.registry import label, names
@@ -57,6 +58,21 @@ def test_kinds_read_tables_and_use_settings_that_exist() -> None:
         assert bool(figure.reads) is (figure.toy is None), name
         assert figure.toy is None or label(figure.toy) in names("toy"), name
     assert {entry.kind for entry in figure_ids().values()} == set(names("figure"))
+
+
+@pytest.mark.parametrize(
+    ("named", "nearest"),
+    [
+        ("linesearch/fig2_line", "linesearch/fig2_lines"),
+        ("trajektory", "trajectory"),
+        ("linesearch/_line_panel", "linesearch/fig5_lines_parabolas"),
+    ],
+)
+def test_an_unknown_figure_is_named_with_its_nearest_neighbour(named: str, nearest: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        resolve_config({"experiments": {"a": {"figures": [named]}}})
+    fault = f"experiments.a.figures[0] must be the name of a figure, got {named!r}. Did you mean {nearest!r}?"
+    assert fault in [line.strip() for line in refused.value.faults]
 
 
 def test_declarations_import_neither_torch_nor_matplotlib() -> None:
