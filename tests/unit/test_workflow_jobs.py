@@ -18,6 +18,7 @@ from sgdline.claims.judging.job import Asked
 from sgdline.config import ConfigError, resolve_config
 from sgdline.declare.build import build
 from sgdline.declare.registry import declaration, name_of
+from sgdline.errors import SgdlineError
 from sgdline.figures.spec import FigureSpec
 from sgdline.workflow import claims, constraints, drawing, jobs, starts, tables
 from sgdline.workflow.jobs import Jobs
@@ -449,6 +450,8 @@ def test_claims_are_judged_on_the_tables_that_they_declare_and_runs_make() -> No
 
 def test_papers_that_no_run_and_no_toy_serves_are_skipped() -> None:
     assert asking(changed(lambda config: config.update(run=["plain"]))).judgements == {}
+    with pytest.raises(SgdlineError, match=r"that a run or a toy serves, got 'wakl'\. Did you mean 'walk'\?"):
+        asking().judged(wildcards(judged="wakl"))
 
     def with_toy(config: dict[str, Any]) -> None:
         config["toys"]["bowl"] = {"toy": "quadratic_descent", "figures": []}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sgdline.analysis.made import Analysed
+from sgdline.declare.faults import name_hint
 from sgdline.declare.registry import code_of, is_entry, label
 from sgdline.digests import code_digest, entry_digest
 from sgdline.errors import SgdlineError
@@ -424,7 +425,12 @@ class Jobs:
         return [*map(label, self.config["experiments"][experiment]["probes"]), *self.analyses(experiment)]
 
     def _judgement(self, wildcards: Wildcards) -> claims.Judgement:
-        return self.judgements[wildcards.judged]
+        found = self.judgements.get(wildcards.judged)
+        if found is None:
+            rule = "Claims must be those of a paper, or of the configuration, that a run or a toy serves"
+            hint = name_hint(wildcards.judged, self.judgements, kind="such claims")
+            raise SgdlineError(f"{rule}, got {wildcards.judged!r}. {hint}")
+        return found
 
     def _analysis(self, wildcards: Wildcards) -> Analysed:
         analysis, experiment = wildcards.analysis, wildcards.experiment
