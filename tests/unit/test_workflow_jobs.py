@@ -466,6 +466,8 @@ def test_claims_are_judged_on_the_tables_that_they_declare_and_runs_make() -> No
 
 def test_papers_that_no_run_and_no_toy_serves_are_skipped() -> None:
     assert asking(changed(lambda config: config.update(run=["plain"]))).judgements == {}
+    with pytest.raises(SgdlineError, match=r"that a run or a toy serves, got 'wakl'\. Did you mean 'walk'\?"):
+        asking().judged(wildcards(judged="wakl"))
 
     def with_toy(config: dict[str, Any]) -> None:
         config["toys"]["bowl"] = {"toy": "quadratic_descent", "figures": []}

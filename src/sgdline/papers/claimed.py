@@ -47,7 +47,7 @@ def judged(paper: str) -> Judged:
     for module in modules(paper):
         contents |= vars(import_module(module))
     claims, published = contents.get("CLAIMS"), contents.get("PUBLISHED", ())
-    summary = contents.get("SUMMARY", Summary(title=paper))
+    summary = contents.get("SUMMARY", Summary(title=paper, reads=()))
     for name, things, kind in (("CLAIMS", claims, Claim), ("PUBLISHED", published, Published)):
         if not isinstance(things, tuple) or not all(isinstance(thing, kind) for thing in things):
             raise TypeError(f"{name} of paper {paper!r} must be a tuple of {kind.__name__}, got {things!r}.")

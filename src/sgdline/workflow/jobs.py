@@ -440,7 +440,12 @@ class Jobs:
         return [*map(label, self.config["experiments"][experiment]["probes"]), *self.analyses(experiment)]
 
     def _judgement(self, wildcards: Wildcards) -> claims.Judgement:
-        return self.judgements[wildcards.judged]
+        found = self.judgements.get(wildcards.judged)
+        if found is None:
+            rule = "Claims must be those of a paper, or of the configuration, that a run or a toy serves"
+            hint = name_hint(wildcards.judged, self.judgements, kind="such claims")
+            raise SgdlineError(f"{rule}, got {wildcards.judged!r}. {hint}")
+        return found
 
     def _analysis(self, wildcards: Wildcards) -> Analysed:
         analysis, experiment = wildcards.analysis, wildcards.experiment

@@ -61,7 +61,7 @@ class Asked:
             return claimed.judged(name)
         options: Any = build(declaration("claim", self.claim), self.settings or {})
         claim = options.claim(label(self.claim))
-        return Judged(name="own", claims=(claim,), summary=Summary(title=sentence(claim.meaning)))
+        return Judged(name="own", claims=(claim,), summary=Summary(title=sentence(claim.meaning), reads=()))
 
 
 def judge_claims(

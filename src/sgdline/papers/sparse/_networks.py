@@ -22,7 +22,7 @@ from sgdline.train.settings import LabelNoiseOptions
 class TrainedNetwork(Setting):
     """A run with its errors and its sparsity coefficients (S-M6), the mean over the layers.
 
-    ASSUME: a mean over layers stands for them all, as they have the same weight whatever their size.
+    ASSUME: the mean over layers is taken for the network; every layer has the same weight, whatever its size.
     """
 
     run: MeasuredRun
@@ -92,8 +92,8 @@ def large_phase(run: MeasuredRun) -> float | None:
 def same_network(runs: Sequence[MeasuredRun]) -> list[list[MeasuredRun]]:
     """Return the runs of each seed that a constant learning rate and at least two phases of large steps share.
 
-    The constant rate comes first, then the phases by their length. Of several constant rates the lowest stands for the
-    small one, of several rates of the large steps the highest. Runs with label noise are left out.
+    The constant rate comes first, then the phases by their length. Of several constant rates the lowest is taken, of
+    several rates of the large steps the highest. Runs with label noise are left out.
     """
     groups: dict[str, list[MeasuredRun]] = defaultdict(list)
     for run in runs:
