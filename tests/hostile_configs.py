@@ -33,7 +33,6 @@ from sgdline.papers.asked import asked
 from sgdline.probes.settings import ProbeSettings
 from sgdline.train.loop import Trainer
 from sgdline.train.settings import TrainingSettings
-from sgdline.workflow.claims import JUDGED
 from sgdline.workflow.constraints import wildcard_constraints
 from sgdline.workflow.jobs import Jobs
 from sgdline.workflow.layout import RunKey, run_label, run_path
@@ -292,8 +291,10 @@ class Targets:
             self._draw(asked(block["figure"]).folder, name)
         for start in jobs.starts:
             jobs.start_settings(self._wildcards(start=start))
-        for paper in JUDGED:
-            jobs.facts(paper, jobs.of_paper(paper))
+        for judged in jobs.judgements:
+            wildcards = self._wildcards(judged=judged)
+            jobs.judged(wildcards)
+            jobs.judged_tables(wildcards)
         for toy in jobs.config["toys"]:
             jobs.toy_settings(self._wildcards(toy=toy))
             jobs.toy_code("simulate_toy.py")(self._wildcards(toy=toy))

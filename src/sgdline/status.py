@@ -200,7 +200,7 @@ class _Surveyor:
             looked_at |= self._survey_run(key, ())
         for key in [*asked, *parents]:
             self._compare_times(key)
-        claims = filter(layout.is_claims_of_a_paper, self._files)
+        claims = filter(layout.is_part_of_the_claims, self._files)
         self._note_untimely((_BELOW.claims("claims"), path) for path in claims)
         self._survey_files(expected, looked_at)
         self._survey_logs([*asked, *parents])

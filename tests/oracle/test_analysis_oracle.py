@@ -6,10 +6,10 @@ import statistics
 import numpy as np
 import pyarrow as pa
 import pytest
+from judged_runs import a_run, by_name, judged
 from line_tables import make_line_table, write_line_table
 from scipy.interpolate import BarycentricInterpolator
 
-from sgdline.analysis.claims.linesearch import run_claims
 from sgdline.analysis.curves import LineCurves, common_grid
 from sgdline.analysis.distances import curve_distances, line_shapes
 from sgdline.analysis.fits import fit_lines, fit_polynomial
@@ -182,8 +182,8 @@ def test_claims_are_those_of_a_loop(tmp_path, count):
     fits = read_table(tmp_path / "fits.arrow", "line_fits")
     metrics = read_table(tmp_path / "metrics.arrow", "line_metrics")
     none = pa.Table.from_pylist([], schema=kind_of("line_strategies").schema)
-    found = run_claims(trace=make_trace(norms), line_fits=fits, line_metrics=metrics, line_strategies=none)
-    claims = {claim.claim: claim for claim in found}
+    tables = {"trace": make_trace(norms), "line_fits": fits, "line_metrics": metrics, "line_strategies": none}
+    claims = by_name(judged("linesearch", [a_run(tables)]))
 
     mae = {(row["step"], row["degree"]): row["mae"] for row in fits.to_pylist()}
     expected = statistics.median(mae[step, 2] / mae[step, 1] for step in steps)

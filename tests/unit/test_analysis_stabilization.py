@@ -8,8 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sgdline.analysis.claims.sparse import STATEMENTS, diagonal_claims
 from sgdline.analysis.stabilization import stabilisation
+from sgdline.claims.judging.measured import MeasuredToy, Tables
+from sgdline.claims.judging.verdicts import JudgedClaim, judge_all
+from sgdline.papers import claimed
+from sgdline.papers.sparse.claims import DIAGONAL_CLAIMS
+from sgdline.toys.diagonal_networks.options import DiagonalNetworksOptions
 from sgdline.toys.diagonal_networks.table import DIAGONAL_NETWORKS
 
 PLACES = np.arange(0, 1000, 10)
@@ -107,14 +111,29 @@ def judged(*chains: list[dict[str, Any]]) -> pa.Table:
     return pa.table(columns, schema=DIAGONAL_NETWORKS.schema)
 
 
+def claims_of(table: pa.Table) -> dict[int, tuple[JudgedClaim, ...]]:
+    """Return the claims of every index seed."""
+    toy = MeasuredToy(
+        name="toy",
+        kind="diagonal_networks",
+        options=DiagonalNetworksOptions(updates=1000),
+        tables=Tables({"diagonal_networks": table}),
+    )
+    entries = judge_all(claimed.judged("sparse").claims, [], [toy], paper="sparse")
+    return {entry.key.seed: entry.claims for entry in entries}
+
+
+NAMES = [claim.name for claim in DIAGONAL_CLAIMS]
+
+
 def verdicts(table: pa.Table, seed: int = 1) -> dict[str, str]:
-    return {claim.claim: claim.verdict for claim in diagonal_claims(table, updates=1000)[seed]}
+    return {claim.claim: claim.verdict for claim in claims_of(table)[seed]}
 
 
 def test_chains_that_do_what_the_paper_says() -> None:
     table = judged(*(rows_of(setting, 1) for setting in (3, 0, 2, 1)))  # in any order
-    assert verdicts(table) == dict.fromkeys(STATEMENTS, "holds")
-    values = {claim.claim: claim.value for claim in diagonal_claims(table, updates=1000)[1]}
+    assert verdicts(table) == dict.fromkeys(NAMES, "holds")
+    values = {claim.claim: claim.value for claim in claims_of(table)[1]}
     assert values["S1"] == pytest.approx(2.0)
     assert values["S1-ends"] == pytest.approx(40.0)
     assert values["S2-rank"] == pytest.approx(70 / 60)
@@ -158,12 +177,13 @@ def test_features_that_change_behind_the_decay_fail_s4() -> None:
 def test_a_diverged_chain_leaves_its_claims_undetermined() -> None:
     lost = [rows_of(place, 2, lost_from=300 if place == 3 else None) for place in range(4)]
     table = judged(*(rows_of(place, 1) for place in range(4)), *lost)
-    assert verdicts(table, 1) == dict.fromkeys(STATEMENTS, "holds")
-    assert verdicts(table, 2) == dict.fromkeys(STATEMENTS, "undetermined")
+    assert verdicts(table, 1) == dict.fromkeys(NAMES, "holds")
+    assert verdicts(table, 2) == dict.fromkeys(NAMES, "undetermined")
+    assert {claim.reason for claim in claims_of(table)[2]} == {"a chain diverged"}
 
 
 def test_settings_that_cannot_be_ordered_give_no_claims() -> None:
-    assert diagonal_claims(judged(rows_of(0, 1), rows_of(1, 1)), updates=1000) == {}
-    assert diagonal_claims(judged(*(rows_of(place, 1) for place in (1, 2, 3))), updates=1000) == {}
+    assert claims_of(judged(rows_of(0, 1), rows_of(1, 1))) == {}
+    assert claims_of(judged(*(rows_of(place, 1) for place in (1, 2, 3)))) == {}
     perturbed = [row | {"perturbed": True} for place in range(4) for row in rows_of(place, 1)]
-    assert diagonal_claims(judged(perturbed), updates=1000) == {}
+    assert claims_of(judged(perturbed)) == {}

@@ -10,8 +10,8 @@ import pytest
 from drawn_figures import render, sheet_of
 from small_runs import probe_segment
 
-from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
 from sgdline.analysis.run import analyse_run
+from sgdline.claims.judging.job import Asked, judge_claims
 from sgdline.config import resolve_config
 from sgdline.data.prepare import prepare_dataset
 from sgdline.declare.build import build, build_thing
@@ -138,13 +138,15 @@ def test_figures_say_so(folder: Path, jobs: Jobs, figure_id: str) -> None:
     assert "diverged" in said, said
 
 
-def test_claims_are_judged(folder: Path) -> None:
-    kinds = ("trace", "line", "line_fits", "line_metrics", "line_strategies")
-    run = RUN | {"lr": 10000.0, "batch_size": 32, "seed": 1}
-    tables = RunTables(**run, **{kind: folder / f"{kind}.arrow" for kind in kinds}, line_batch_sizes=None)
+def test_claims_are_judged(folder: Path, jobs: Jobs) -> None:
+    wildcards = SimpleNamespace(judged="linesearch")
+    asked = build(Asked, jobs.judged(wildcards))
     outputs = {name: folder / name for name in ("claims", "pooled", "summary")}
-    judge_runs([tables], **{f"{name}_output": path for name, path in outputs.items()})
-    assert "diverged" in outputs["summary"].read_text().casefold()
+    tables = [folder / Path(path).name for path in jobs.judged_tables(wildcards)]
+    judge_claims(
+        asked.judged("linesearch"), asked, tables, **{f"{name}_output": path for name, path in outputs.items()}
+    )
+    assert "1 run of 1 diverged" in outputs["summary"].read_text()
 
 
 def test_what_it_never_reached_cannot_be_continued(folder: Path, jobs: Jobs) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from judged_runs import a_run, lost_trace
 
+from sgdline.claims.judging.job import Asked
+from sgdline.claims.judging.pages import page
+from sgdline.claims.judging.verdicts import judge_all
 from sgdline.config import ConfigError, resolve_config
 from sgdline.declare import registry
 
@@ -101,3 +105,29 @@ def test_a_range_runs_upwards(here: Path) -> None:
     changed = 'relation: ClassVar = "from"\n    threshold = (1, 0)'
     [fault] = faults_of(here, 'relation: ClassVar = "<"\n    threshold: float = 0.5', changed)
     assert fault.startswith("must have two numbers, (lowest, highest), as its threshold")
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "reason"),
+    [
+        ("return 0.0, 1", "undetermined", "the run diverged"),
+        ("return 0.0, 1\n    judges_diverged: ClassVar = True", "holds", ""),
+        ("return float('nan'), 1\n    judges_diverged: ClassVar = True", "undetermined", "the number does not exist"),
+        (
+            "from sgdline.claims.base import Value\n        return Value(float('nan'), 0, 'no update')\n"
+            "    judges_diverged: ClassVar = True",
+            "undetermined",
+            "no update",
+        ),
+    ],
+)
+def test_a_run_that_diverged_is_judged_if_the_claim_says_so(here: Path, body: str, verdict: str, reason: str) -> None:
+    here.joinpath("mine.py").write_text(CLAIM.replace("return 0.0, 1", body))
+    asked = Asked(claim="mine.py:Mine", settings={"experiments": ["e"]}, runs=(), toys=())
+    judged = asked.judged("own/Mine")
+    runs = [a_run({"trace": lost_trace()})]
+    [entry] = judge_all(judged.claims, runs, paper=judged.name)
+    [claim] = entry.claims
+    assert (claim.paper, claim.claim, claim.threshold) == ("own", "Mine", "0.5")
+    assert (claim.verdict, claim.reason) == (verdict, reason)
+    assert "# The loss is small\n" in page(judged, [entry], runs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import csv
 import dataclasses
 import io
 import json
@@ -29,6 +28,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judged_runs import a_run, by_name, claim_of, judged, judged_files
 from published_pickles import (
     BATCH,
     LR,
@@ -40,8 +40,6 @@ from published_pickles import (
     write_sgd_run,
 )
 
-from sgdline.analysis.claims.linesearch import claim_order, run_claims
-from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
 from sgdline.analysis.distances import measure_distances
 from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
@@ -893,7 +891,7 @@ def claims_of(folder: Path, **strategies: Any) -> tuple[dict[str, Any], dict[str
         pal_measuring_step=0.1, fbpal_every=100, fbpal_average=15, compat=False, provenance={}, **strategies,
     )  # fmt: skip
     read = {name: read_table(path, name) for name, path in tables.items()}
-    claims = run_claims(trace=read_table(folder / "trace.arrow", "trace"), **read)
+    claims = by_name(judged("linesearch", [a_run({"trace": folder / "trace.arrow", **read})])).values()
     return provenance(read["line_strategies"]), {
         claim.claim: math.nan if claim.value is None else claim.value for claim in claims
     }
@@ -921,7 +919,8 @@ class TestLearningRate:
         # The run's own rate is the best fixed one: that of the config alone leaves the claim below it.
         strategies = read_table(tmp_path / "True" / "line_strategies.arrow", "line_strategies")
         rates = {"sgdline": json.dumps({**provenance(strategies), "sgd_lr": {"sgd_0.01": 0.01}})}
-        without, _ = claim_order(strategies.replace_schema_metadata(rates))
+        without = claim_of("linesearch", "C3", a_run({"line_strategies": strategies.replace_schema_metadata(rates)}))
+        assert without.value is not None
         assert values[1]["C3"] > without.value + 0.1
 
     def test_a_line_of_another_slope_does_not_make_the_run_another_one(self, tmp_path: Path) -> None:
@@ -967,17 +966,10 @@ class TestLearningRate:
         scheduled = constant_rate(read_table(tmp_path / "line_metrics.arrow", "line_metrics")) is None
         looks = series.strategy_looks(strategies, settings=settings, scheduled=scheduled)
         assert looks["sgd_original"].label == "SGD original, lr 0.04"
-        run = RunTables(
-            "imported",
-            "resnet20",
-            0.1,
-            4,
-            1,
-            *(tmp_path / f"{name}.arrow" for name in ("trace", "line", "line_fits", "line_metrics", "line_strategies")),
-        )
-        outputs = {name: tmp_path / name for name in ("claims_output", "pooled_output", "summary_output")}
-        judge_runs([run], **outputs)
-        assert {row["lr"] for row in csv.DictReader(outputs["claims_output"].read_text().splitlines())} == {"0.04"}
+        kinds = ("trace", "line", "line_fits", "line_metrics", "line_strategies")
+        files = {kind: tmp_path / f"{kind}.arrow" for kind in kinds}
+        claims, _, _ = judged_files("linesearch", tmp_path / "out", [({"lr": 0.1}, files)])
+        assert set(claims["lr"]) == {0.04}
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

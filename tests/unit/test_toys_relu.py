@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import torch
 import yaml
 from declared import default_settings, toy_of
 
-from sgdline.analysis.claims.sparse_relu import STATEMENTS, relu_claims
+from sgdline.claims.judging.measured import MeasuredToy, Tables
+from sgdline.claims.judging.verdicts import JudgedClaim, judge_all
 from sgdline.config import ConfigError, resolve_config
-from sgdline.declare.build import build_thing
+from sgdline.declare.build import build, build_thing
+from sgdline.papers import claimed
+from sgdline.papers.sparse.claims import RELU_CLAIMS
 from sgdline.tables import read_table
 from sgdline.tables.kind import kind_of
 from sgdline.toys import _relu_nets, simulate_toy
@@ -21,6 +25,7 @@ from sgdline.toys._relu_nets import Layer
 from sgdline.toys.base import StepSizes
 from sgdline.toys.relu_regression import simulate as relu_regression
 from sgdline.toys.teacher_student import simulate as teacher_student
+from sgdline.toys.teacher_student.options import TeacherStudentOptions
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"other_seeds": 1, "perturbed_starts": 1, "log10_iterations": 2.2, "rank_every": 40}
@@ -339,6 +344,15 @@ def table_of(measures: dict[tuple[int, float], tuple[float, float, float]], *, l
     return pa.Table.from_pylist(rows, schema=kind_of("teacher_student").schema)
 
 
+def claims_of(table: Any, runs: Sequence[Mapping[str, Any]]) -> list[JudgedClaim]:
+    """Return the claims of one seed."""
+    options = build(TeacherStudentOptions, {"runs": runs, "log10_iterations": 3.0})
+    tables = Tables({"teacher_student": table})
+    toy = MeasuredToy(name="toy", kind="teacher_student", options=options, tables=tables)
+    entries = judge_all(claimed.judged("sparse").claims, [], [toy], paper="sparse")
+    return [claim for entry in entries for claim in entry.claims]
+
+
 SHARES = (0.0, 0.06, 0.09, 0.16, 0.26, 0.3, 0.4, 0.95)
 
 
@@ -350,9 +364,9 @@ def test_claims_of_phases() -> None:
         return level / 100, level, level / 50
 
     table = table_of({(run, share): ended(run, share) for run in range(3) for share in SHARES})
-    [claims] = relu_claims(table, runs=runs, iterations=1000).values()
+    claims = claims_of(table, runs)
     found = {claim.claim: claim for claim in claims}
-    assert list(found) == list(STATEMENTS)
+    assert list(found) == [claim.name for claim in RELU_CLAIMS]
     assert found["S1"].value == pytest.approx(2.0)
     assert found["S1-ends"].value == pytest.approx(4.0)
     assert found["S2-rank"].value == found["S2-sparsity"].value == pytest.approx(2.0)
@@ -362,12 +376,16 @@ def test_claims_of_phases() -> None:
     assert all(claim.verdict == "holds" for claim in claims)
 
     worse = table_of({(run, share): ended({0: 0, 1: 2, 2: 1}[run], share) for run in range(3) for share in SHARES})
-    [claims] = relu_claims(worse, runs=runs, iterations=1000).values()
+    claims = claims_of(worse, runs)
     assert {claim.claim: claim.verdict for claim in claims}["S2-rank"] == "fails"
     gone = table_of({(run, share): ended(run, share) for run in range(3) for share in SHARES}, lost=2)
-    [claims] = relu_claims(gone, runs=runs, iterations=1000).values()
+    claims = claims_of(gone, runs)
     assert {claim.verdict for claim in claims} == {"undetermined"}
-    assert relu_claims(table, runs=[runs[0], runs[0], runs[1]], iterations=1000) == {}
+    assert {claim.reason for claim in claims} == {"a chain diverged"}
+    assert claims_of(table, [runs[0], runs[0], runs[1]]) == []
+    short = claims_of(table, [runs[0], *(run | {"decay_at": f} for run, f in zip(runs[1:], (0.01, 0.02), strict=True))])
+    reasons = {claim.claim: claim.reason for claim in short}
+    assert reasons["S3-rank"] == reasons["S3-loss"] == "no phase of large steps lasts a twentieth of the run"
 
 
 # -- configuration ---------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,10 @@ from typing import Any
 import pytest
 
 from sgdline import digests
-from sgdline.analysis.claims.curious import CuriousRun
-from sgdline.analysis.claims.linesearch_page import RunTables
-from sgdline.analysis.claims.sparse_networks import SparseRun
-from sgdline.analysis.claims.walk_page import WalkTables
+from sgdline.claims.judging.job import Asked
 from sgdline.config import ConfigError, resolve_config
-from sgdline.declare.registry import declaration
+from sgdline.declare.build import build
+from sgdline.declare.registry import declaration, name_of
 from sgdline.errors import SgdlineError
 from sgdline.papers.asked import asked
 from sgdline.workflow import claims, constraints, drawing, jobs, starts, tables
@@ -417,41 +416,84 @@ def test_a_rule_and_a_schedule_of_the_users_have_digests_of_their_own_files(
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("paper", "taken_by"),
-    [("linesearch", RunTables), ("walk", WalkTables), ("curious", CuriousRun), ("sparse", SparseRun)],
-)
-def test_the_facts_of_a_run_are_those_that_the_claims_take(paper: str, taken_by: type) -> None:
-    facts = claims.run_facts(CONFIG, CHILD, paper)
-    read = {"lags"} | {field.name for field in fields(taken_by) if re.search("Table|Path", str(field.type))}
-    assert facts.keys() == {field.name for field in fields(taken_by)} - read
-    assert (facts["lr"], facts["batch_size"], facts["seed"]) == (0.1, 64, 1)
+def asked_of(judged: str, config: dict[str, Any] = CONFIG) -> Asked:
+    """Return what a job of the rule `judge` gets as params, built as the job does it."""
+    return build(Asked, asking(config).judged(wildcards(judged=judged)))
 
 
-def test_facts_are_values_that_touch_the_run() -> None:
-    walk = claims.run_facts(CONFIG, CHILD, "walk")
-    assert (walk["continued"], walk["whole_batches"]) == (True, False)
-    assert claims.run_facts(CONFIG, replace(FIRST, batch_size=640), "walk")["whole_batches"] is True
-    assert claims.run_facts(CONFIG, CHILD, "curious")["start_from"]["step"] == 12
-    assert claims.run_facts(CONFIG, PLAIN, "sparse")["label_noise"] == {"probability": 0.0, "schedule": "constant"}
-    assert claims.run_facts(CONFIG, PLAIN, "sparse")["optimizer"].keys() == {"name", "beta", "adaptation", "max_step"}
+def test_settings_of_a_run_are_values_that_touch_it() -> None:
+    by_run = {
+        (run.settings.experiment, run.settings.lr): run.settings
+        for judged in ("linesearch", "walk")
+        for run in asked_of(judged).runs
+    }
+    child, plain = by_run["child", 0.1], by_run["lines", 0.1]
+    assert (child.continued, child.whole_batches, child.batch_size, child.seed) == (True, False, 64, 1)
+    assert child.start_from is not None
+    assert (child.start_from.step, child.start_from.lr, child.start_from.experiment) == (12, 0.2, "lines")
+    assert (plain.continued, plain.dataset, plain.steps, plain.lr_unit) == (False, "digits", 12, "absolute")
+    assert (plain.label_noise.probability, name_of(type(plain.schedule))) == (0.0, "constant")
+    assert claims.run_settings(CONFIG, replace(FIRST, batch_size=640))["whole_batches"] is True
+    assert claims.run_settings(CONFIG, PLAIN)["optimizer"].keys() == {"name", "beta", "adaptation", "max_step"}
 
 
 def test_a_papers_runs_are_those_that_its_figures_draw_alone_or_compared() -> None:
-    assert claims.paper_runs(CONFIG, "walk") == [FIRST, SECOND, CHILD]
-    assert claims.paper_runs(CONFIG, "linesearch") == [FIRST, SECOND]
-    assert claims.paper_runs(CONFIG, "sparse") == []
+    assert claims.drawn_runs(CONFIG, "walk") == [FIRST, SECOND, CHILD]
+    assert claims.drawn_runs(CONFIG, "linesearch") == [FIRST, SECOND]
+    assert claims.drawn_runs(CONFIG, "sparse") == []
     only = changed(lambda config: config.update(run=["child"]))
-    assert claims.paper_runs(only, "walk") == [CHILD]
+    assert claims.drawn_runs(only, "walk") == [CHILD]
 
 
-def test_runs_with_some_tables_are_found_among_all() -> None:
+def test_claims_are_judged_on_the_tables_that_they_declare_and_runs_make() -> None:
+    judgements = asking().judgements
+    # No figure of sparse or of curious is drawn; linesearch is judged on every run with lines.
+    assert list(judgements) == ["linesearch", "walk"]
+    kinds = ("trace", "line_fits", "line_metrics", "line_strategies")
+    sampled = ("trace", "line_fits", "line_metrics", "line_strategies", "line_batch_sizes", "line")
+    assert {run: set(read) for run, read in judgements["linesearch"].runs} == {
+        FIRST: set(sampled), SECOND: set(sampled), PUBLISHED: {*kinds, "line"},
+    }  # fmt: skip
+    assert dict(judgements["walk"].runs) == {
+        FIRST: ("trace",), SECOND: ("trace",), CHILD: ("trace", "intervals", "interval_epochs"),
+    }  # fmt: skip
+    tables = asking().judged_tables(wildcards(judged="walk"))
+    assert tables == [
+        f"out/{run_path(run)}/{kind}.arrow" for run, kinds in judgements["walk"].runs for kind in kinds
+    ]  # fmt: skip
+    assert asking().claim_parts("summary") == ["out/tables/linesearch/summary.md", "out/tables/walk/summary.md"]
+
+
+def test_papers_that_no_run_and_no_toy_serves_are_skipped() -> None:
+    assert asking(changed(lambda config: config.update(run=["plain"]))).judgements == {}
+    with pytest.raises(SgdlineError, match=r"that a run or a toy serves, got 'wakl'\. Did you mean 'walk'\?"):
+        asking().judged(wildcards(judged="wakl"))
+
+    def with_toy(config: dict[str, Any]) -> None:
+        config["toys"]["bowl"] = {"toy": "quadratic_descent", "figures": []}
+        config["toys"]["nets"] = {"toy": "diagonal_networks", "updates": 2000, "figures": []}
+        config["run"] = ["plain", "bowl", "nets"]
+
+    judgements = asking(changed(with_toy)).judgements
+    assert [(name, one.runs, one.toys) for name, one in judgements.items()] == [("sparse", (), ("nets",))]
+    [toy] = asked_of("sparse", changed(with_toy)).toys
+    assert (toy.name, toy.kind, toy.settings) == ("nets", "diagonal_networks", {"updates": 2000})
+
+
+def test_a_paper_without_figures_is_judged_on_every_run() -> None:
+    made = partial(tables.kinds_made, CONFIG)
+    drawn, every = (claims.judgements(CONFIG, drawing=papers, made=made)["walk"] for papers in (["walk"], ["curious"]))
+    assert [run for run, _ in drawn.runs] == [FIRST, SECOND, CHILD]
+    assert [run for run, _ in every.runs] == [FIRST, SECOND, CHILD, PUBLISHED, PLAIN]
+
+
+def test_a_judgement_depends_on_its_own_papers_code() -> None:
     asked = asking()
-    assert asked.of_paper("walk", "line", "hvp") == [FIRST, SECOND]
-    assert asked.with_intervals("walk") == [CHILD]
-    assert claims.places(asked.with_intervals("walk"), asked.of_paper("walk")) == [2]
-    assert asked.measuring("line") == [FIRST, SECOND, PUBLISHED]
-    assert claims.places(asked.making("line_batch_sizes"), asked.measuring("line")) == [0, 1]
+    code = asked.judging_code("judge.py")
+    assert code(wildcards(judged="walk")) != code(wildcards(judged="linesearch"))
+    assert asked.judgements["walk"].code == tuple(
+        f"sgdline.papers.walk.{part}" for part in ("claims", "summary", "published")
+    )
 
 
 # --- wildcards --------------------------------------------------------------------------------------------------------

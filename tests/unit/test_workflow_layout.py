@@ -27,7 +27,7 @@ def test_names_below_a_folder() -> None:
     assert FILES.segment(KEY, "line", 12) == f"{run}/line/segment12.arrow"
     assert FILES.log("train_run", KEY) == f"out/logs/train_run/{label}.log"
     assert FILES.log("plot_figure", "walk", "fig9", KEY) == f"out/logs/plot_figure/walk_fig9_{label}.log"
-    assert FILES.log("judge_walk") == "out/logs/judge_walk.log"
+    assert FILES.log("gather_claims") == "out/logs/gather_claims.log"
     assert FILES.benchmark("probe_segment", KEY, "line", 12) == f"out/benchmarks/probe_segment/{label}_line_12.tsv"
     assert FILES.figure("walk/fig9", KEY, "png") == f"out/figures/walk/fig9/{label}.png"
     assert FILES.figure("walk/fig9", "several", "pdf") == "out/figures/walk/fig9/several.pdf"
@@ -61,7 +61,8 @@ def test_wildcards_are_texts_and_name_the_same_run() -> None:
 def test_a_log_gives_its_job_back() -> None:
     assert layout.job_of_log(BELOW.log("train_run", KEY)) == ("train_run", run_label(KEY))
     assert layout.job_of_log(BELOW.log("measure_sharpness", "a/b/c")) == ("measure_sharpness", "a/b/c")
-    assert layout.job_of_log(BELOW.log("judge_walk")) == ("judge_walk", "")
+    assert layout.job_of_log(BELOW.log("gather_claims")) == ("gather_claims", "")
+    assert layout.job_of_log(BELOW.log("judge", "own/LossFalls")) == ("judge", "own/LossFalls")
     for other in (BELOW.benchmark("train_run", KEY), "more/logs/train_run/a.log", "logs/train_run/a.log.part"):
         assert layout.job_of_log(other) is None
 
@@ -73,9 +74,10 @@ def test_tables_are_recognised() -> None:
     assert layout.traced_run(f"copy/{BELOW.table(KEY, 'trace')}") is None
     assert layout.is_segment(BELOW.segment(KEY, "line", 3))
     assert not layout.is_segment(line)
-    assert layout.is_claims_of_a_paper(BELOW.claims("claims", "walk"))
-    assert not layout.is_claims_of_a_paper(BELOW.claims("claims"))
-    assert not layout.is_claims_of_a_paper(BELOW.claims("pooled", "walk"))
+    assert layout.is_part_of_the_claims(BELOW.claims("claims", "walk"))
+    assert layout.is_part_of_the_claims(BELOW.claims("claims", "own/LossFalls"))
+    assert not layout.is_part_of_the_claims(BELOW.claims("claims"))
+    assert not layout.is_part_of_the_claims(BELOW.claims("pooled", "walk"))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_tables_are_recognised() -> None:
         (BELOW.claims("summary"), "tables"),
         (BELOW.dataset("digits"), "data sets"),
         (BELOW.figure("walk/fig9", "several", "pdf"), "figures"),
-        (BELOW.log("judge_walk"), "logs"),
+        (BELOW.log("judge", "walk"), "logs"),
         (BELOW.benchmark("train_run", KEY), "logs"),
     ],
 )

@@ -73,7 +73,8 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     both["experiments"] |= yaml.safe_load(PLAIN)["experiments"]
     workflow.folder.joinpath("both.yaml").write_text(yaml.safe_dump(both))
     jobs = workflow.planned("all_figures", "all_tables", "--configfile", "both.yaml")
-    assert {jobs[rule] for rule in ("prepare_dataset", "train_run", "judge_claim", "simulate_toy")} == {1}
+    assert {jobs[rule] for rule in ("prepare_dataset", "train_run", "simulate_toy")} == {1}
+    assert jobs["judge"] == 2  # the claim of one's own, and linesearch, which has a run more
     workflow.snakemake("all_figures", "all_tables", "--cores", "2", "--configfile", "both.yaml")
     return workflow
 
@@ -128,6 +129,46 @@ def test_a_change_of_a_thing_makes_what_it_makes_again_and_nothing_else(
         file.write_text(text)
     assert jobs.pop("all_tables", 1) == 1
     assert jobs == dict.fromkeys(made, 1)
+
+
+PAPER = '''
+"""A paper of one claim."""
+
+from sgdline.claims.base import Claim, EachRun, Value
+
+
+def last_loss(run):
+    return Value(run.tables["trace"]["batch_loss"][-1].as_py(), run.settings.steps, "no update")
+
+
+CLAIMS = (
+    Claim(
+        name="L1",
+        number="the last batch loss",
+        meaning="the loss becomes small",
+        relation="<",
+        threshold=0.1,
+        about=EachRun(reads=("trace",)),
+        value=last_loss,
+    ),
+)
+'''
+
+
+def test_a_paper_is_a_folder(grown: Workflow) -> None:
+    asked = ("all_tables", "--configfile", "both.yaml")
+    folder = grown.folder / "src/sgdline/papers/last_loss"
+    folder.mkdir()
+    folder.joinpath("claims.py").write_text(PAPER)
+    assert grown.planned(*asked) == {"judge": 1, "gather_claims": 1, "all_tables": 1}
+    grown.snakemake(*asked, "--cores", "1")
+    with grown.folder.joinpath("results/own/tables/claims.csv").open() as file:
+        claims = [row for row in csv.DictReader(file) if row["paper"] == "last_loss"]
+    assert [(row["experiment"], row["claim"]) for row in claims] == [("own", "L1"), ("plain", "L1")]
+    for row in claims:
+        [run] = grown.folder.joinpath("results/own", row["experiment"]).iterdir()
+        assert float(row["value"]) == tables(run)["trace.arrow"]["batch_loss"][-1].as_py()
+    assert "The loss becomes small (L1)" in grown.folder.joinpath("results/own/tables/summary.md").read_text()
 
 
 def test_inside_the_package_a_thing_has_a_name(grown: Workflow, tmp_path: Path) -> None:

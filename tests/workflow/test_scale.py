@@ -44,10 +44,7 @@ def test_every_segment_of_every_run_is_a_job_and_torch_stays_out(fresh: Workflow
         "probe_segment": RUNS * SEGMENTS * PROBES,
         "gather_segments": RUNS * PROBES,
         "plot_figure": RUNS,
-        "judge_linesearch": 1,
-        "judge_walk": 1,
-        "judge_curious": 1,
-        "judge_sparse": 1,
+        "judge": 1,
         "gather_claims": 1,
     }
     result = subprocess.run([sys.executable, "-c", "import torch"], cwd=fresh.folder, capture_output=True, text=True)

@@ -17,7 +17,7 @@ import yaml
 from warm_python import warm_server
 from workflow_copy import ROOT, Workflow
 
-from sgdline.analysis.claims import sparse, sparse_relu
+from sgdline.papers.sparse.claims import DIAGONAL_CLAIMS, RELU_CLAIMS
 from sgdline.tables import provenance, read_table
 
 Planned = Callable[..., dict[str, int]]
@@ -28,7 +28,7 @@ LABEL = "smoke_tiny_resnet_w4_lr0.1_bs32_seed1"
 OVERLAYS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("config/**/*.yaml") if path.name != "config.yaml")
 CONFIGS = ["config/config.yaml", *OVERLAYS]
 FIGURES = 10  # of a run
-CLAIMS = {"judge_linesearch": 1, "gather_claims": 1}
+CLAIMS = {"judge": 1, "gather_claims": 1}
 ANALYSIS = {
     "line_fits",
     "line_metrics",
@@ -62,12 +62,12 @@ def test_every_config_has_its_jobs(fresh: Workflow, config: str) -> None:
     assert "plot_figure" in jobs
     assert ("probe_segment" in jobs) == ("gather_segments" in jobs)
     if "curious" in config:
-        assert {"one_step_metrics", "predicted_gains", "judge_curious"} <= set(jobs)
+        assert {"one_step_metrics", "predicted_gains", "judge"} <= set(jobs)
         assert probing(jobs) > jobs["train_run"]
     elif "sparse" in config:
         assert probing(jobs) > jobs["train_run"]
     elif "walk" in config:
-        assert {"intervals", "judge_walk"} <= set(jobs)
+        assert {"intervals", "judge"} <= set(jobs)
         assert jobs["train_run"] > jobs["intervals"] == jobs["interval_epochs"] <= jobs["plan_probe"]
     else:
         assert probing(jobs) >= jobs["line_fits"] <= jobs["plan_probe"]
@@ -107,9 +107,10 @@ def test_the_smoke_run_leaves_whole_tables_and_figures(smoke: Workflow) -> None:
     with (smoke.folder / "results/smoke/tables/claims.csv").open() as file:
         claims = list(csv.DictReader(file))
     expected = {"C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6", "W1", "W2", "A7-saturates"}
-    expected |= {f"A{number}" for number in range(1, 11)} | set(sparse.STATEMENTS) | set(sparse_relu.STATEMENTS)
+    expected |= {f"A{number}" for number in range(1, 11)} | {claim.name for claim in (*DIAGONAL_CLAIMS, *RELU_CLAIMS)}
     assert {row["claim"] for row in claims} == expected
     assert {row["verdict"] for row in claims} <= {"holds", "fails", "undetermined"}
+    assert all(bool(row["reason"]) == (row["verdict"] == "undetermined") for row in claims)
     assert "N = 256" in (smoke.folder / "results/smoke/tables/summary.md").read_text()
     assert not list(smoke.folder.glob("results/**/*.part")) + list(smoke.folder.glob("results/**/*.writing"))
 
@@ -177,7 +178,7 @@ class TestReruns:
         jobs = edited.planned(*SMOKE)
         assert "prepare_dataset" not in jobs
         assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["line_fits"]) == (2, 1, 10, 1)
-        assert (jobs["plot_figure"], jobs["judge_linesearch"]) == (FIGURES + 1, 1)  # one compares
+        assert (jobs["plot_figure"], jobs["judge"]) == (FIGURES + 1, 1)  # one compares
 
     def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
         block = "models:\n  tiny_mobilenet_w4:\n    entry: sgdline.models:tiny_mobilenet\n    kwargs:\n      width: 4\n"

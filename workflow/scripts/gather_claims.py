@@ -1,13 +1,14 @@
-"""Join the claims of all papers.
+"""Join the claims of all papers, and those of the configuration.
 
 Output `claims`: CSV, one row per run and claim. Output `pooled`: CSV, the same over seeds. Output `summary`: Markdown.
 """
 
-from sgdline.analysis.claims.pages import join_claims, join_pages
+from sgdline.claims.judging.pages import CLAIM_COLUMNS, POOLED_COLUMNS, join_claims, join_pages
 from sgdline.runtime import job
 
 if __name__ == "__main__":
     with job(log=snakemake.log[0]):
-        join_claims(snakemake.input.claims, output=snakemake.output.claims)
-        join_claims(snakemake.input.pooled, output=snakemake.output.pooled)
-        join_pages(snakemake.input.summary, output=snakemake.output.summary)
+        parts = snakemake.input
+        join_claims(parts.get("claims", []), output=snakemake.output.claims, columns=CLAIM_COLUMNS)
+        join_claims(parts.get("pooled", []), output=snakemake.output.pooled, columns=POOLED_COLUMNS)
+        join_pages(parts.get("summary", []), output=snakemake.output.summary)

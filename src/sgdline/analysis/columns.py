@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,17 @@ def as_floats(table: pa.Table, column: str) -> NDArray[np.float64]:
 def measurable(table: pa.Table) -> NDArray[np.bool_]:
     """Return which lines of a table have a minimum that counts: those of status ok or edge. Shape (rows,)."""
     return np.array([status in MEASURABLE for status in table.column("status").to_pylist()], dtype=np.bool_)
+
+
+def finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the finite ones of some values."""
+    return values[np.isfinite(values)]
+
+
+def median(values: NDArray[np.float64]) -> float:
+    """Return the median of the finite values; NaN if there are none."""
+    some = finite(values)
+    return float(np.median(some)) if some.size else math.nan
 
 
 def nullable(values: NDArray[np.float64]) -> pa.Array:

@@ -155,7 +155,7 @@ def reused_values(values: ArrayLike, *, every: int, average: int) -> FloatArray:
 
 
 def middle_half(count: int) -> slice:
-    """Return the middle half of `count` lines, the same ones as in claim C2 of `sgdline.analysis.claims`."""
+    """Return the middle half of `count` lines, the same ones as in claim C2 of `sgdline.papers.linesearch.claims`."""
     return slice(count // 4, count - count // 4)
 
 

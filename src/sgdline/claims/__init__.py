@@ -1,1 +1,1 @@
-"""Claims about runs that declare themselves: what is said, the number that shows it, and its threshold."""
+"""Claims: a number of tables, held against a threshold; their form, how they are judged, and those that have a name."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from sgdline.declare.registry import label, names
-from sgdline.workflow.layout import format_lr
+from sgdline.workflow.layout import OWN_CLAIMS, format_lr
 from sgdline.workflow.runs import Config
 
 
@@ -28,7 +28,7 @@ def wildcard_constraints(config: Config) -> dict[str, str]:
         "seed": r"\d+",
         "segment": r"\d+",
         "probe": one_of(label(probe) for block in experiments.values() for probe in block["probes"]),
-        "claim": one_of(map(label, config["claims"])),
+        "judged": r"[a-z0-9_]+|" + f"{OWN_CLAIMS}/" + r"\w+",
         "analysis": one_of(_analyses(config)),
         "comparison": one_of(config["comparisons"]),
         "toy": one_of(config["toys"]),

@@ -14,14 +14,13 @@ from sgdline.declare.registry import code_of, is_entry, label, names
 from sgdline.digests import code_digest, entry_digest
 from sgdline.errors import SgdlineError
 from sgdline.papers.asked import Asked, asked
-from sgdline.papers.base import figure_ids
+from sgdline.papers.base import figure_ids, papers
 from sgdline.workflow import claims, code, constraints, drawing, slices, starts, tables
 from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, run_key, run_label
 from sgdline.workflow.runs import (
     Config,
     every_run,
     experiment_of,
-    measures,
     parent_run,
     planned_by,
     probe_segments,
@@ -44,7 +43,7 @@ class Wildcards(Protocol):
     figure: str
     subject: str
     toy: str
-    claim: str
+    judged: str
     start: str
     dataset: str
 
@@ -367,66 +366,48 @@ class Jobs:
 
     # --- claims -------------------------------------------------------------------------------------------------------
 
-    def measuring(self, *probes: str) -> list[RunKey]:
-        """Return the runs whose experiment measures all of these probes."""
-        return [run for run in self.runs if measures(self.config, run, *probes)]
+    @cached_property
+    def judgements(self) -> Mapping[str, claims.Judgement]:
+        """What is judged, by the wildcard `judged`."""
+        return claims.judgements(self.config, drawing=papers(), made=self._kinds_made)
 
-    def making(self, analysis: str) -> list[RunKey]:
-        """Return the runs that an analysis is made of."""
-        return [run for run in self.runs if analysis in self.analyses(run.experiment)]
+    def judged(self, wildcards: Wildcards) -> dict[str, Any]:
+        """Return what the judgement of claims depends on, beside tables and code."""
+        asked = self._judgement(wildcards)
+        return {
+            "claim": asked.claim,
+            "settings": claims.claim_settings(self.config, asked),
+            "runs": [
+                {"settings": claims.run_settings(self.config, run), "kinds": list(kinds)} for run, kinds in asked.runs
+            ],
+            "toys": [claims.toy_facts(self.config, toy) for toy in asked.toys],
+        }
 
-    def of_paper(self, paper: str, *probes: str) -> list[RunKey]:
-        """Return the runs that figures of a paper draw and whose experiment measures all of these probes."""
-        return [run for run in claims.paper_runs(self.config, paper) if measures(self.config, run, *probes)]
+    def judged_tables(self, wildcards: Wildcards) -> list[str]:
+        """Return the tables that claims are judged on: of each run its kinds, then of each toy its table."""
+        asked = self._judgement(wildcards)
+        of_runs = [self.layout.table(run, kind) for run, kinds in asked.runs for kind in kinds]
+        return of_runs + self.toy_files(asked.toys)
 
-    def with_intervals(self, paper: str) -> list[RunKey]:
-        """Return the runs of a paper whose intervals between iterates are known."""
-        return [run for run in self.of_paper(paper) if "intervals" in self.analyses(run.experiment)]
-
-    def tables(self, kind: str, chosen: Iterable[RunKey]) -> list[str]:
-        """Return one kind of table of these runs."""
-        return [self.layout.table(run, kind) for run in chosen]
-
-    def facts(self, paper: str, chosen: Iterable[RunKey]) -> list[dict[str, Any]]:
-        """Return what the claims of a paper have to know of these runs beside their tables."""
-        return [claims.run_facts(self.config, run, paper) for run in chosen]
-
-    def own_claim(self, wildcards: Wildcards) -> dict[str, Any]:
-        """Return what the judgement of a claim of the configuration depends on, beside tables and code."""
-        name = self._own_claim(wildcards)
-        runs = [asdict(run) | {"lr": float(run.lr)} for run in claims.claimed_runs(self.config, name)]
-        return {"claim": name, "settings": self.config["claims"][name], "runs": runs}
-
-    def own_claim_tables(self, wildcards: Wildcards) -> dict[str, list[str]]:
-        """Return the tables that a claim of the configuration reads, by kind, one of each run."""
-        name = self._own_claim(wildcards)
-        kinds: Sequence[str] = claims.tables_read(name)
-        return {kind: self.tables(kind, claims.claimed_runs(self.config, name)) for kind in kinds}
-
-    def own_claim_code(self, script: str) -> Callable[[Wildcards], str]:
-        """Return a params function with the digest of a script that judges one claim of the configuration."""
-        return lambda wildcards: self.code(script, code_of("claim", self._own_claim(wildcards)))
-
-    def _own_claim(self, wildcards: Wildcards) -> str:
-        return claims.own_claims(self.config)[wildcards.claim]
+    def judging_code(self, script: str) -> Callable[[Wildcards], str]:
+        """Return a params function with the digest of a script that judges the claims of a paper, or one claim."""
+        return lambda wildcards: self.code(script, *self._judgement(wildcards).code)
 
     def claim_parts(self, name: str) -> list[str]:
-        """Return one kind of file of the claims of every paper, and of every claim of the configuration."""
-        papers = [self.layout.claims(name, paper) for paper in claims.JUDGED]
-        return papers + [self.layout.own_claim(name, claim) for claim in claims.own_claims(self.config)]
+        """Return one kind of file of all that is judged."""
+        return [self.layout.claims(name, judged) for judged in self.judgements]
 
     # --- targets ------------------------------------------------------------------------------------------------------
 
     def traces(self) -> list[str]:
         """Return the trace of every run."""
-        return self.tables("trace", self.runs)
+        return [self.layout.table(run, "trace") for run in self.runs]
 
     def analysis_files(self) -> list[str]:
         """Return every table of the analysis, those of the probes and of the toys, and the traces."""
         found = self.traces()
         for run in self.runs:
-            kinds = [*map(label, experiment_of(self.config, run)["probes"]), *self.analyses(run.experiment)]
-            found += [self.layout.table(run, kind) for kind in kinds]
+            found += [self.layout.table(run, kind) for kind in self._kinds_made(run.experiment)]
         return found + self.toy_files(toys(self.config))
 
     def toy_files(self, names: Iterable[str]) -> list[str]:
@@ -454,6 +435,17 @@ class Jobs:
         return [self.layout.run(run) for run in every_run(self.config)]
 
     # --- of a run -----------------------------------------------------------------------------------------------------
+
+    def _kinds_made(self, experiment: str) -> list[str]:
+        return [*map(label, self.config["experiments"][experiment]["probes"]), *self.analyses(experiment)]
+
+    def _judgement(self, wildcards: Wildcards) -> claims.Judgement:
+        found = self.judgements.get(wildcards.judged)
+        if found is None:
+            rule = "Claims must be those of a paper, or of the configuration, that a run or a toy serves"
+            hint = name_hint(wildcards.judged, self.judgements, kind="such claims")
+            raise SgdlineError(f"{rule}, got {wildcards.judged!r}. {hint}")
+        return found
 
     def _analysis(self, wildcards: Wildcards) -> Analysed:
         analysis, experiment = wildcards.analysis, wildcards.experiment

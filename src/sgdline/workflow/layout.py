@@ -20,6 +20,8 @@ FOLDERS = ("benchmarks", "datasets", "figures", "logs", "sharpness", "tables", "
 FOLDERS_OF_A_RUN = ("checkpoints",)
 # Where the pictures of figures by entry lie, beside those of the papers.
 OWN_FIGURES = "own"
+# Where the claims that a configuration names lie, beside those of the papers.
+OWN_CLAIMS = "own"
 # What the claims of a paper, and of all papers together, are written to.
 CLAIM_FILES = {"claims": "claims.csv", "pooled": "claims_over_seeds.csv", "summary": "summary.md"}
 
@@ -160,24 +162,15 @@ class Layout:
         """
         return self._below(f"figures/{figure}/{_label(subject)}.{suffix}")
 
-    def claims(self, name: str, paper: str | None = None) -> str:
+    def claims(self, name: str, judged: str | None = None) -> str:
         """Return a file of claims.
 
         Args:
             name: One of `CLAIM_FILES`.
-            paper: Whose claims; all papers' if None.
+            judged: Whose claims: a paper, or `own/Name` of a claim that the configuration names; all if None.
         """
-        folder = "tables" if paper is None else f"tables/{paper}"
+        folder = "tables" if judged is None else f"tables/{judged}"
         return self._below(f"{folder}/{CLAIM_FILES[name]}")
-
-    def own_claim(self, name: str, claim: str) -> str:
-        """Return a file of a claim that the configuration names.
-
-        Args:
-            name: One of `CLAIM_FILES`.
-            claim: What it is called.
-        """
-        return self._below(f"tables/claims/{claim}/{CLAIM_FILES[name]}")
 
     def log(self, rule: str, *subject: NamesRun | str | int) -> str:
         """Return the log of a job: of a rule, and of what the job is about, in parts."""
@@ -202,7 +195,7 @@ def _job(rule: str, subject: tuple[NamesRun | str | int, ...]) -> str:
 # --- from a path below the results folder back to what it is ---------------------------------------------------------
 
 _LOG = re.compile(r"logs/([^/]+?)(?:/(.+))?\.log")
-_CLAIMS_OF_A_PAPER = re.compile(r"tables/[^/]+/claims\.csv")
+_PART_OF_THE_CLAIMS = re.compile(rf"tables/(?:{OWN_CLAIMS}/)?[^/]+/claims\.csv")
 _SEGMENT = re.compile(r"(?:.*/)?segment\d+\.arrow")
 _TRACE = re.compile(r"([^/]+/[^/]+/[^/]+)/trace\.arrow")
 _CONTENTS = {"figures": "figures", "datasets": "data sets", "logs": "logs", "benchmarks": "logs"}
@@ -214,9 +207,9 @@ def job_of_log(path: str) -> tuple[str, str] | None:
     return None if match is None else (match[1], match[2] or "")
 
 
-def is_claims_of_a_paper(path: str) -> bool:
-    """Return whether a file holds the claims of one paper."""
-    return _CLAIMS_OF_A_PAPER.fullmatch(path) is not None
+def is_part_of_the_claims(path: str) -> bool:
+    """Return whether a file holds the claims of one paper, or one claim of the configuration."""
+    return _PART_OF_THE_CLAIMS.fullmatch(path) is not None
 
 
 def is_segment(path: str) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from judged_runs import judged_files
 
-from sgdline.analysis.claims import sparse_networks, sparse_relu
-from sgdline.analysis.claims.sparse_page import judge_sparse
 from sgdline.config import resolve_config
 from sgdline.errors import SgdlineError
+from sgdline.papers.sparse.claims import NETWORK_CLAIMS, RELU_CLAIMS
 from sgdline.tables import kind_of, read_table, write_table
 from sgdline.toys import simulate_toy
 
@@ -33,7 +33,7 @@ def toy(name: str, kind: str, **changes: Any) -> dict[str, Any]:
     block = resolve_config(config)["toys"][name]
     kind = block.pop("toy")
     del block["figures"]
-    return {"name": name, "toy": kind, "settings": block}
+    return {"name": name, "kind": kind, "settings": block}
 
 
 def diagonal(name: str, settings: list[dict[str, Any]]) -> dict[str, Any]:
@@ -73,15 +73,12 @@ def network(folder: Path, share: float | None, *, error: float, end: float, seed
         write_table(files[kind], kind, missing | known, provenance={})
     facts: dict[str, Any] = {
         "experiment": "small" if share is None else f"phase{share}",
-        "dataset": "digits",
         "model": "net",
         "lr": 0.1 if share is None else 2.0,
         "batch_size": 32,
         "seed": seed,
         "steps": STEPS,
-        "optimizer": {"name": "sgd"},
         "schedule": {"name": "constant"} if share is None else {"name": "piecewise", "large_phase": share},
-        "label_noise": {"probability": 0.0},
     }
     return facts, files
 
@@ -90,24 +87,15 @@ def network(folder: Path, share: float | None, *, error: float, end: float, seed
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("sparse")
     for entry in TOYS:
-        simulate_toy(entry["toy"], folder / entry["name"], settings=entry["settings"], provenance={})
+        simulate_toy(entry["kind"], folder / entry["name"], settings=entry["settings"], provenance={})
     networks = [
         network(folder, share, error=error, end=end, seed=seed)
         for seed in (1, 2)
         for share, error, end in ((0.5, 0.02, 0.3), (None, 0.08, 0.7), (0.1, 0.05, 0.5))
     ]
-    outputs = {name: folder / "out" / name for name in ("claims", "pooled", "summary")}
-    judge_sparse(
-        [facts for facts, _ in networks],
-        [files for _, files in networks],
-        toys=TOYS,
-        toy_tables=[folder / entry["name"] for entry in TOYS],
-        claims_output=outputs["claims"],
-        pooled_output=outputs["pooled"],
-        summary_output=outputs["summary"],
-    )
-    found = {name: pd.read_csv(outputs[name]) for name in ("claims", "pooled")}
-    return found | {"page": outputs["summary"].read_text(), "folder": folder}
+    toys = [(entry, folder / entry["name"]) for entry in TOYS]
+    claims, pooled, page = judged_files("sparse", folder / "out", networks, toys)
+    return {"claims": claims, "pooled": pooled, "page": page, "folder": folder}
 
 
 def test_every_seed_of_a_toy_has_its_claims(written: dict[str, Any]) -> None:
@@ -115,7 +103,7 @@ def test_every_seed_of_a_toy_has_its_claims(written: dict[str, Any]) -> None:
     seeds = claims[claims["claim"] == "S2-rank"].groupby("experiment")["seed"].apply(sorted).to_dict()
     assert seeds == {"three_phases": [1, 7, 8], "student": seeds["student"]}
     assert len(seeds["student"]) == 2
-    assert set(claims[claims["experiment"] == "student"]["claim"]) == set(sparse_relu.STATEMENTS)
+    assert set(claims[claims["experiment"] == "student"]["claim"]) == {claim.name for claim in RELU_CLAIMS}
     assert set(claims[claims["experiment"] == "student"]["model"]) == {"two_layer"}
 
 
@@ -139,7 +127,7 @@ def test_ends_of_relu_networks_are_those_of_the_table(written: dict[str, Any]) -
 
 def test_networks_follow_the_toys(written: dict[str, Any]) -> None:
     own = written["claims"].query("experiment == 'small'")
-    assert set(own["claim"]) == set(sparse_networks.STATEMENTS)
+    assert set(own["claim"]) == {claim.name for claim in NETWORK_CLAIMS}
     assert set(own["seed"]) == {1, 2}
     assert set(own[own["claim"] == "S1-ends-network"]["value"].round(9)) == {0.06}
     pooled = written["pooled"].query("claim == 'S2-network'")
@@ -148,12 +136,24 @@ def test_networks_follow_the_toys(written: dict[str, Any]) -> None:
 
 def test_the_page_counts_what_diverged(written: dict[str, Any]) -> None:
     page = written["page"]
-    assert "3 toys; 6 runs of networks, 0 diverged." in page
+    assert "3 toys; 6 runs in 3 experiments; 0 diverged." in page
     one_phase = page.partition("## one_phase")[2].partition("\n## ")[0]
     assert "| sgd 50 | 0.5 | 4 | 4 | 4 | - | - | - |" in one_phase
     assert "No claims" in one_phase
     assert "| net | 2 | 32 | 1 | 100 | 0.5 | no | 0.02 | 0.3 |" in page
-    assert "S1-ends-network (a long phase of large steps ends at a lower test error than" in page
+    assert (
+        "A long phase of large steps ends at a lower test error than a small constant step (S1-ends-network) |" in page
+    )
+
+
+def test_published_numbers_are_those_of_the_same_network(written: dict[str, Any]) -> None:
+    pooled = written["pooled"].set_index(["experiment", "claim"])["published"]
+    assert pooled["three_phases", "S1-ends"].startswith(f"{3.53e-3 / 1.54e-4:.3g} [code, derived] diagonal networks")
+    assert pooled["student", "S1-ends"].startswith(f"{6.10e-4 / 5.41e-5:.3g} [code, derived] 2-20-1")
+    errors = (0.1429, 0.1013, 0.0658, 0.0561)
+    smallest = min(first - second for first, second in pairwise(errors))
+    assert f"; {smallest:.3g} [code, derived] ResNet-18, CIFAR-10, momentum" in pooled["small", "S1-network"]
+    assert pooled["student", "S2-sparsity"] in written["page"]
 
 
 def test_medians_of_the_page_are_over_chains_that_are_left(written: dict[str, Any]) -> None:
@@ -164,16 +164,14 @@ def test_medians_of_the_page_are_over_chains_that_are_left(written: dict[str, An
 
 
 def test_without_toys_and_runs_the_tables_are_empty(tmp_path: Path) -> None:
-    paths = {name: tmp_path / name for name in ("claims_output", "pooled_output", "summary_output")}
-    judge_sparse([], [], toys=[], toy_tables=[], **paths)
-    assert len(pd.read_csv(paths["claims_output"])) == len(pd.read_csv(paths["pooled_output"])) == 0
-    assert "0 toys; 0 runs of networks" in paths["summary_output"].read_text()
+    claims, pooled, page = judged_files("sparse", tmp_path, [])
+    assert len(claims) == len(pooled) == 0
+    assert "0 runs in 0 experiments" in page
 
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     damaged = tmp_path / "toy.arrow"
     damaged.write_bytes(b"not a table")
-    paths = {name: tmp_path / name for name in ("claims_output", "pooled_output", "summary_output")}
     with pytest.raises(SgdlineError, match=r"toy\.arrow"):
-        judge_sparse([], [], toys=TOYS[:1], toy_tables=[damaged], **paths)
-    assert not any(path.exists() for path in paths.values())
+        judged_files("sparse", tmp_path, [], [(TOYS[0], damaged)])
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.arrow"]

@@ -1,4 +1,4 @@
-"""Claims and the summary: verdicts at their thresholds, runs that diverged, pages that do not change."""
+"""Claims of linesearch and its page: verdicts at their thresholds, runs that diverged, pages that do not change."""
 
 import json
 import math
@@ -7,40 +7,34 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from judged_runs import a_run, claim_of, judged_files, of_columns
 from line_tables import write_line_table
 
-from sgdline.analysis.claims.judging import judge, pool_claims
-from sgdline.analysis.claims.linesearch import (
-    STATEMENTS,
-    claim_constant_ratio,
-    claim_inverse_batch_size,
-    claim_order,
-    claim_parabolic,
-    claim_shapes_settle,
-    claim_step_follows_gradient,
-)
-from sgdline.analysis.claims.linesearch_page import RunTables, judge_runs
-from sgdline.analysis.claims.pages import CLAIM_COLUMNS, POOLED_COLUMNS, join_claims, join_pages
 from sgdline.analysis.fits import fit_lines
 from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies
+from sgdline.claims.base import Value
+from sgdline.claims.judging.pages import CLAIM_COLUMNS, POOLED_COLUMNS, join_claims, join_pages
+from sgdline.claims.judging.verdicts import judge, pool
 from sgdline.errors import SgdlineError
+from sgdline.papers import claimed
 from sgdline.tables import kind_of, read_table, write_table
 
+CLAIMS = {claim.name: claim for claim in claimed.judged("linesearch").claims}
 
-def rows_of(kind, count, **columns):
-    """Return a table whose other columns are null or, where that is not allowed, zero."""
-    zero = {pa.string(): "ok", pa.list_(pa.float64()): []}
-    filled = {
-        field.name: columns.get(field.name, [None if field.nullable else zero.get(field.type, 0)] * count)
-        for field in kind_of(kind).schema
-    }
-    return pa.table(filled, schema=kind_of(kind).schema)
+
+def claimed(name, value, observations):
+    return judge(CLAIMS[name], Value(value, observations, "no number"), paper="linesearch")
+
+
+def read_off(name, **tables):
+    """Return a claim of a run that has these tables."""
+    return claim_of("linesearch", name, a_run(tables))
 
 
 def fits_table(straight, parabola):
     count = len(straight)
-    return rows_of(
+    return of_columns(
         "line_fits",
         2 * count,
         step=list(range(count)) * 2,
@@ -50,49 +44,52 @@ def fits_table(straight, parabola):
 
 
 def metrics_table(count, **columns):
-    return rows_of("line_metrics", count, step=list(range(count)), **columns)
+    return of_columns("line_metrics", count, step=list(range(count)), **columns)
 
 
 def test_c1_takes_lines_with_both_fits():
-    claim = claim_parabolic(fits_table([1.0, 1.0, 0.0, None, 2.0], [0.1, 0.3, 0.1, 0.1, 0.2]))
+    claim = read_off("C1", line_fits=fits_table([1.0, 1.0, 0.0, None, 2.0], [0.1, 0.3, 0.1, 0.1, 0.2]))
     assert (claim.value, claim.observations, claim.verdict) == (pytest.approx(0.1), 3, "holds")
-    claim = claim_parabolic(fits_table([1.0], [0.2]))
+    claim = read_off("C1", line_fits=fits_table([1.0], [0.2]))
     assert (claim.value, claim.relation, claim.threshold, claim.verdict) == (0.2, "<", "0.2", "fails")
-    assert claim_parabolic(fits_table([], [])).verdict == "undetermined"
-    only_straight = rows_of("line_fits", 1, step=[0], degree=[1], mae=[1.0])
-    assert claim_parabolic(only_straight).value is None
+    assert read_off("C1", line_fits=fits_table([], [])).reason == "no line has fits of degrees 1 and 2"
+    only_straight = of_columns("line_fits", 1, step=[0], degree=[1], mae=[1.0])
+    assert read_off("C1", line_fits=only_straight).value is None
 
 
 def test_c2_looks_at_the_middle_half():
     ratios = [9.0, 9.0, 0.05, 0.05, 0.05, 0.05, -9.0, None]
-    claim = claim_constant_ratio(metrics_table(8, line_search_ratio=ratios))
+    claim = read_off("C2", line_metrics=metrics_table(8, line_search_ratio=ratios))
     assert (claim.value, claim.verdict, claim.observations) == (1.0, "holds", 4)
-    wide = claim_constant_ratio(metrics_table(8, line_search_ratio=[1.0, 1.0, 0.01, 0.01, 1.0, 1.0, 1.0, 1.0]))
+    wide = read_off("C2", line_metrics=metrics_table(8, line_search_ratio=[1.0, 1.0, 0.01, 0.01, 1.0, 1.0, 1.0, 1.0]))
     assert (wide.verdict, wide.value) == ("fails", pytest.approx(0.505 / 0.01))
-    few = claim_constant_ratio(metrics_table(4, line_search_ratio=[1.0] * 4))
+    few = read_off("C2", line_metrics=metrics_table(4, line_search_ratio=[1.0] * 4))
     assert (few.verdict, few.value, few.observations) == ("undetermined", None, 2)
-    negative = claim_constant_ratio(metrics_table(8, line_search_ratio=[-1.0] * 8))
+    assert few.reason == "4 ratios needed in the middle half of the lines, 2 measured"
+    negative = read_off("C2", line_metrics=metrics_table(8, line_search_ratio=[-1.0] * 8))
     assert (negative.verdict, negative.value) == ("fails", math.inf)
 
 
 def test_c5_joins_the_trace_by_step():
-    trace = rows_of("trace", 8, step=[0, 1, 2, 3, 4, 5, 6, 7], gradient_norm=[1.0, 9, 2, 9, 3, 9, 4, 9])
-    metrics = rows_of(
+    trace = of_columns("trace", 8, step=[0, 1, 2, 3, 4, 5, 6, 7], gradient_norm=[1.0, 9, 2, 9, 3, 9, 4, 9])
+    metrics = of_columns(
         "line_metrics",
         5,
         step=[6, 4, 2, 0, 8],
         minimum_position_vertex=[0.4, 0.3, 0.2, None, 0.7],
     )
-    claim = claim_step_follows_gradient(metrics, trace)
+    claim = read_off("C5", line_metrics=metrics, trace=trace)
     assert (claim.value, claim.observations, claim.verdict) == (pytest.approx(1.0), 3, "holds")
     broken = metrics.set_column(
         metrics.schema.get_field_index("status"),
         kind_of("line_metrics").schema.field("status"),
         pa.array(["non_finite", "edge", "ok", "ok", "ok"]),
     )
-    assert claim_step_follows_gradient(broken, trace).verdict == "undetermined"
+    assert read_off("C5", line_metrics=broken, trace=trace).reason == (
+        "3 lines with a minimum and a gradient norm needed, 2 measured"
+    )
     constant = metrics_table(4, minimum_position_vertex=[0.1] * 4)
-    assert claim_step_follows_gradient(constant, trace).value is None
+    assert read_off("C5", line_metrics=constant, trace=trace).reason == "minima or gradient norms are all equal"
 
 
 def test_c6_compares_the_ends_of_the_run():
@@ -101,21 +98,28 @@ def test_c6_compares_the_ends_of_the_run():
     status = ["unresolved" if place == 11 else "ok" for place in range(100)]
     table = metrics_table(100, consecutive_distance=wild)
     table = table.set_column(table.schema.get_field_index("status"), table.schema.field("status"), pa.array(status))
-    claim = claim_shapes_settle(table)
+    claim = read_off("C6", line_metrics=table)
     # Both pairs of the unresolved line are left out.
     assert (claim.value, claim.observations) == (pytest.approx(0.1), 72)
-    claim = claim_shapes_settle(metrics_table(100, consecutive_distance=distances))
+    claim = read_off("C6", line_metrics=metrics_table(100, consecutive_distance=distances))
     assert (claim.value, claim.verdict, claim.observations) == (pytest.approx(0.1), "holds", 74)
-    grown = claim_shapes_settle(metrics_table(100, consecutive_distance=[0.1] * 75 + [1.0] * 24 + [None]))
+    grown = read_off("C6", line_metrics=metrics_table(100, consecutive_distance=[0.1] * 75 + [1.0] * 24 + [None]))
     assert (grown.value, grown.verdict) == (pytest.approx(10.0), "fails")
-    assert claim_shapes_settle(metrics_table(65, consecutive_distance=[1.0] * 65)).verdict == "undetermined"
-    assert claim_shapes_settle(metrics_table(66, consecutive_distance=[1.0] * 66)).verdict == "fails"
-    assert claim_shapes_settle(metrics_table(100, consecutive_distance=[0.0] * 100)).verdict == "undetermined"
+    assert read_off("C6", line_metrics=metrics_table(65, consecutive_distance=[1.0] * 65)).reason == (
+        "66 lines needed, 65 measured"
+    )
+    assert read_off("C6", line_metrics=metrics_table(66, consecutive_distance=[1.0] * 66)).verdict == "fails"
+    assert read_off("C6", line_metrics=metrics_table(100, consecutive_distance=[0.0] * 100)).reason == (
+        "the first lines are all alike"
+    )
+    assert read_off("C6", line_metrics=metrics_table(100)).reason == (
+        "no two consecutive lines are resolved at the start or at the end"
+    )
 
 
 def test_infinity_is_a_value_and_nan_is_none():
-    assert judge(STATEMENTS["C2"], math.inf, observations=1).verdict == "fails"
-    assert judge(STATEMENTS["C2"], math.nan, observations=1).verdict == "undetermined"
+    assert claimed("C2", math.inf, 1).verdict == "fails"
+    assert claimed("C2", math.nan, 1).verdict == "undetermined"
 
 
 NAMES = ["C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6"]
@@ -124,7 +128,7 @@ NAMES = ["C1", "C2", "C3", "C3-PAL", "C4", "C5", "C6"]
 def strategies_table(gains, rates=("sgd_original", "sgd_auto")):
     """Return a table from strategy -> improvement on every line."""
     count = len(next(iter(gains.values())))
-    table = rows_of(
+    table = of_columns(
         "line_strategies",
         count * len(gains),
         step=[step for step in range(count) for _ in gains],
@@ -138,8 +142,13 @@ def strategies_table(gains, rates=("sgd_original", "sgd_auto")):
 ORDER = {"optimum": 2.0, "direction_batch_minimum": 0.4, "sgd_original": 0.2, "sgd_auto": 1.6, "pal": 1.2, "fbpal": 1.8}
 
 
+def order_in(strategies):
+    """Return C3 and C3-PAL."""
+    return tuple(read_off(name, line_strategies=strategies) for name in ("C3", "C3-PAL"))
+
+
 def order_of(**changes):
-    return claim_order(strategies_table({name: [gain] * 3 for name, gain in (ORDER | changes).items()}))
+    return order_in(strategies_table({name: [gain] * 3 for name, gain in (ORDER | changes).items()}))
 
 
 def test_c3_is_the_gap_above_the_direction_batch():
@@ -154,7 +163,7 @@ def test_c3_is_the_gap_above_the_direction_batch():
     claim, _ = order_of(sgd_original=1.75, sgd_auto=0.1)  # the best rate may be the run's own
     assert claim.value == pytest.approx((1.75 - 0.4) / 2)
     gains = {name: [gain] * 3 for name, gain in (ORDER | {"sgd_original": 1.9}).items()}
-    claim, _ = claim_order(strategies_table(gains, ["sgd_auto"]))  # the executed step is no fixed rate
+    claim, _ = order_in(strategies_table(gains, ["sgd_auto"]))  # the executed step is no fixed rate
     assert claim.value == pytest.approx((1.6 - 0.4) / 2)
 
 
@@ -162,20 +171,29 @@ def test_c3_takes_the_lines_that_all_strategies_share():
     gains = {name: [gain] * 19 + [0.1] for name, gain in ORDER.items()}
     gains["sgd_auto"][3] = None
     gains["pal"][3] = gains["pal"][4] = None
-    claim, pal = claim_order(strategies_table(gains))
+    claim, pal = order_in(strategies_table(gains))
     assert (claim.value, claim.observations) == (pytest.approx(18 * 1.2 / (18 * 2 + 0.1)), 19)
     assert (pal.value, pal.observations) == (pytest.approx(17 * 0.4 / (17 * 2 + 0.1)), 18)
     gains["pal"][5] = None  # what PAL lacks does not touch C3, but 17 of 20 lines are too few for its own place
-    claim, pal = claim_order(strategies_table(gains))
+    claim, pal = order_in(strategies_table(gains))
     assert (claim.observations, pal.verdict, pal.observations) == (19, "undetermined", 0)
+    assert (claim.reason, pal.reason) == ("", "strategies share fewer than 90% of the lines")
 
 
-@pytest.mark.parametrize("change", [{"optimum": 0.0}, {"optimum": -1.0}, {"optimum": None}, {"fbpal": None}])
-def test_c3_is_undetermined_without_numbers(change):
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"optimum": 0.0}, "the optimum gains nothing"),
+        ({"optimum": -1.0}, "the optimum gains nothing"),
+        ({"optimum": None}, "strategies share fewer than 90% of the lines"),
+        ({"fbpal": None}, "strategies share fewer than 90% of the lines"),
+    ],
+)
+def test_c3_is_undetermined_without_numbers(change, reason):
     for claim in order_of(**change):
-        assert (claim.verdict, claim.value) == ("undetermined", None)
-    for claim in claim_order(strategies_table({"optimum": [1.0], "pal": [1.0], "fbpal": [1.0]})):
-        assert (claim.verdict, claim.observations) == ("undetermined", 0)
+        assert (claim.verdict, claim.value, claim.reason) == ("undetermined", None, reason)
+    for claim in order_in(strategies_table({"optimum": [1.0], "pal": [1.0], "fbpal": [1.0]})):
+        assert (claim.reason, claim.observations) == ("no fixed learning rate is compared", 0)
 
 
 def batch_sizes_table(exponents, *, sizes=(32, 64, 128, 256, 512), draws=2, own=64, samples=1024):
@@ -184,7 +202,7 @@ def batch_sizes_table(exponents, *, sizes=(32, 64, 128, 256, 512), draws=2, own=
     whole = [(step, samples, 0) for step in range(len(exponents))]
     selection = ["random"] * len(rows) + ["all"] * len(whole)
     rows += whole
-    table = rows_of(
+    table = of_columns(
         "line_batch_sizes",
         len(rows),
         step=[step for step, _, _ in rows],
@@ -201,26 +219,45 @@ def batch_sizes_table(exponents, *, sizes=(32, 64, 128, 256, 512), draws=2, own=
 
 
 def test_c4_is_the_median_exponent_from_the_own_batch_size_on():
-    claim = claim_inverse_batch_size(batch_sizes_table([-0.7, -1.0, -0.9, -1.3]))
+    claim = read_off("C4", line_metrics=metrics_table(1), line_batch_sizes=batch_sizes_table([-0.7, -1.0, -0.9, -1.3]))
     assert (claim.value, claim.verdict, claim.observations) == (pytest.approx(-0.95), "holds", 4)
     assert (claim.threshold, claim.relation) == ("-1.1 to -0.8", "from")
-    assert claim_inverse_batch_size(batch_sizes_table([-0.5] * 3)).verdict == "fails"
-    assert claim_inverse_batch_size(batch_sizes_table([-1.2] * 3)).verdict == "fails"
-    assert claim_inverse_batch_size(batch_sizes_table([-1.0], sizes=(32, 64, 128))).verdict == "undetermined"
-    whole = claim_inverse_batch_size(batch_sizes_table([-1.0], sizes=(64, 128, 256), samples=256))
-    assert whole.verdict == "undetermined"  # a batch of all samples is none
-    assert claim_inverse_batch_size(None).verdict == "undetermined"
+    assert (
+        read_off("C4", line_metrics=metrics_table(1), line_batch_sizes=batch_sizes_table([-0.5] * 3)).verdict == "fails"
+    )
+    assert (
+        read_off("C4", line_metrics=metrics_table(1), line_batch_sizes=batch_sizes_table([-1.2] * 3)).verdict == "fails"
+    )
+    assert (
+        read_off(
+            "C4", line_metrics=metrics_table(1), line_batch_sizes=batch_sizes_table([-1.0], sizes=(32, 64, 128))
+        ).verdict
+        == "undetermined"
+    )
+    whole = read_off(
+        "C4",
+        line_metrics=metrics_table(1),
+        line_batch_sizes=batch_sizes_table([-1.0], sizes=(64, 128, 256), samples=256),
+    )
+    # A batch of all samples is none.
+    assert whole.reason == "3 batch sizes needed from the run's own upwards, 2 measured"
+    flat = batch_sizes_table([-1.0])
+    flat = flat.set_column(flat.schema.get_field_index("slope"), "slope", pa.array([0.0] * flat.num_rows))
+    found = read_off("C4", line_metrics=metrics_table(1), line_batch_sizes=flat)
+    assert found.reason == "no line has a power law"
+    assert read_off("C4", line_metrics=metrics_table(1)).reason == "losses of samples were not kept"
 
 
 def test_seeds_are_pooled_by_their_median_and_their_verdicts():
-    found = [judge(STATEMENTS["C1"], value, observations=10) for value in (0.1, 0.15, 0.5, math.nan)]
-    pooled = pool_claims(found)
+    found = [claimed("C1", value, 10) for value in (0.1, 0.15, 0.5, math.nan)]
+    pooled = pool(found)
     assert (pooled.value, pooled.lowest, pooled.highest) == (0.15, 0.1, 0.5)
     assert (pooled.holds, pooled.fails, pooled.undetermined, pooled.seeds, pooled.observations) == (2, 1, 1, 4, 40)
-    assert pooled.verdict == "mixed"
-    assert pool_claims(found[:2]).verdict == "holds"
-    assert pool_claims(found[2:]).verdict == "fails"
-    nothing = pool_claims(found[3:])
+    assert (pooled.verdict, pooled.reason) == ("mixed", "no number")
+    assert pool([*found, found[-1]]).reason == "no number (2)"
+    assert pool(found[:2]).verdict == "holds"
+    assert pool(found[2:]).verdict == "fails"
+    nothing = pool(found[3:])
     assert (nothing.verdict, nothing.value, nothing.lowest) == ("undetermined", None, None)
 
 
@@ -267,18 +304,13 @@ def write_run(folder, *, model="mlp", seed=1, lines=80, diverged=False, facts=No
         compat=False,
         provenance={},
     )
-    return RunTables(
-        experiment="digits",
-        model=model,
-        lr=0.1,
-        batch_size=64,
-        seed=seed,
-        trace=folder / "trace.arrow",
-        line=folder / "line.arrow",
-        line_fits=folder / "fits.arrow",
-        line_metrics=folder / "metrics.arrow",
-        line_strategies=folder / "strategies.arrow",
-    )
+    files = {kind: folder / f"{name}.arrow" for kind, name in FILES.items()}
+    return {"experiment": "digits", "model": model, "seed": seed}, files
+
+
+FILES = {
+    "trace": "trace", "line": "line", "line_fits": "fits", "line_metrics": "metrics", "line_strategies": "strategies",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -293,13 +325,8 @@ def runs(tmp_path_factory):
 
 
 def aggregate(folder, runs):
-    judge_runs(
-        runs,
-        claims_output=folder / "claims.csv",
-        pooled_output=folder / "pooled.csv",
-        summary_output=folder / "summary.md",
-    )
-    return pd.read_csv(folder / "claims.csv"), (folder / "summary.md").read_text()
+    claims, _, page = judged_files("linesearch", folder, runs)
+    return claims, page
 
 
 def test_claims_table_has_a_row_per_run_and_claim(tmp_path, runs):
@@ -321,6 +348,8 @@ def test_claims_table_has_a_row_per_run_and_claim(tmp_path, runs):
     np.testing.assert_allclose(good.loc[good["claim"] == "C5", "value"], 1.0, atol=1e-6)
     wild = claims[claims["model"] == "wild|net"]
     assert wild["verdict"].eq("undetermined").all()
+    assert wild["reason"].eq("the run diverged").all()
+    assert judged["reason"].isna().all()
     assert wild.loc[wild["seed"] == 1, "value"].isna().all()
 
 
@@ -337,17 +366,25 @@ def test_pooled_table_has_a_row_per_setting_and_claim(tmp_path, runs):
         own["value"].min(), pytest.approx(own["value"].mean()), own["value"].max(),
     )  # fmt: skip
     assert pooled.loc[pooled["model"] == "wild|net", "undetermined"].eq(2).all()
+    assert pooled.loc[pooled["model"] == "wild|net", "reason"].eq("the run diverged (2)").all()
+    published = pooled.loc[pooled["claim"] == "C3", "published"]
+    # (min(FBPAL 197, SGD 194) - direction batch 109) / optimum 205
+    assert published.str.startswith(f"{(194 - 109) / 205:.3g} [plot, derived] ResNet-18, CIFAR-10, lr 0.1 b").all()
+    assert pooled.loc[pooled["claim"].isin(["C1", "C2", "C5", "C6"]), "published"].isna().all()
 
 
 def test_summary_lists_and_counts_every_run(tmp_path, runs):
     _, page = aggregate(tmp_path, runs)
     assert "4 runs in 1 experiment; 2 diverged." in page
-    assert "Measured on data set digits, N = 1024, BatchNorm mode train. Optimizer: -." in page
+    assert "Measured on data set digits, N = 1024, BatchNorm mode train. Optimizer: sgd." in page
     assert "| mlp | 0.1 | 64 | 1 | 240 | 0.1" in page
     assert r"| wild\|net | 0.1 | 64 | 1 | 3 | - | - | 2 | 0 | 0 | 0 | - |" in page
     assert "| mlp | 0.1 | 64 | 2 | 0 | " in page  # two seeds, none diverged
     assert "2 of 2 (median 1)" in page
-    assert "C1 (the full-batch loss along update directions is close to a parabola) holds in 2 of 4 runs" in page
+    said = "The full-batch loss along update directions is close to a parabola (C1)"
+    assert f"| {said} | < 0.2 | 2 of 4 | 0 of 4 | 2 of 4 | the run diverged (2) | - |" in page
+    assert page.index(said) < page.index("C1 (< 0.2)") < page.index(f"- {said}: Median MAE")
+    assert "undetermined: the run diverged |" in page
     assert "2 runs of 4 diverged: wild|net lr 0.1 batch size 64 seed 1 (step 2)" in page
     assert "nan" not in page
     assert "None" not in page
@@ -383,13 +420,13 @@ def test_replay_drift_is_in_the_summary(tmp_path):
 
 def test_a_run_that_ends_at_a_useless_finite_loss_is_diverged(tmp_path):
     run = write_run(tmp_path / "run")
-    trace = read_table(run.trace, "trace").to_pydict()
+    trace = read_table(run[1]["trace"], "trace").to_pydict()
     trace["batch_loss"][5] = 1e3  # a spike that the run recovers from
-    write_table(run.trace, "trace", trace, provenance={})
+    write_table(run[1]["trace"], "trace", trace, provenance={})
     _, page = aggregate(tmp_path, [run])
     assert "; 0 diverged." in page
     trace["batch_loss"][200:] = [400.0] * 40
-    write_table(run.trace, "trace", trace, provenance={})
+    write_table(run[1]["trace"], "trace", trace, provenance={})
     claims, page = aggregate(tmp_path, [run])
     assert "; 1 diverged." in page
     assert claims["verdict"].eq("undetermined").all()
@@ -397,11 +434,11 @@ def test_a_run_that_ends_at_a_useless_finite_loss_is_diverged(tmp_path):
 
 def test_unresolved_lines_are_counted_and_left_out(tmp_path):
     run = write_run(tmp_path / "run")
-    line = read_table(run.line, "line").to_pydict()
+    line = read_table(run[1]["line"], "line").to_pydict()
     line["status"][:30] = ["unresolved"] * 30
-    write_table(run.line, "line", line, provenance={})
-    fit_lines(run.line, run.line_fits, window=0.2, resolution=0.006, degrees=[1, 2], provenance={})
-    measure_lines(run.line, run.line_metrics, window=0.2, resolution=0.006, provenance={})
+    write_table(run[1]["line"], "line", line, provenance={})
+    fit_lines(run[1]["line"], run[1]["line_fits"], window=0.2, resolution=0.006, degrees=[1, 2], provenance={})
+    measure_lines(run[1]["line"], run[1]["line_metrics"], window=0.2, resolution=0.006, provenance={})
     claims, page = aggregate(tmp_path, [run])
     assert "| no | 80 | 30 | 0 |" in page
     lines = dict(zip(claims["claim"], claims["observations"], strict=True))
@@ -416,12 +453,12 @@ def test_no_runs_give_an_empty_summary(tmp_path):
 
 
 def test_a_missing_table_is_named(tmp_path, runs):
-    runs[0].line_fits.rename(tmp_path / "moved")
+    runs[0][1]["line_fits"].rename(tmp_path / "moved")
     try:
         with pytest.raises(SgdlineError, match=r"fits\.arrow must exist.*analyse_run"):
             aggregate(tmp_path, runs)
     finally:
-        (tmp_path / "moved").rename(runs[0].line_fits)
+        (tmp_path / "moved").rename(runs[0][1]["line_fits"])
     assert not (tmp_path / "claims.csv").exists()
 
 
@@ -430,12 +467,14 @@ def test_papers_are_joined_row_by_row(tmp_path, runs):
     aggregate(tmp_path / "none", [])
     aggregate(tmp_path / "other", runs[2:])
     parts = [tmp_path / name for name in ("one", "none", "other")]
-    join_claims([part / "claims.csv" for part in parts], output=tmp_path / "claims.csv")
+    join_claims([part / "claims.csv" for part in parts], output=tmp_path / "claims.csv", columns=CLAIM_COLUMNS)
     joined = pd.read_csv(tmp_path / "claims.csv")
     assert tuple(joined.columns) == CLAIM_COLUMNS
     assert joined["model"].tolist() == ["mlp"] * 14 + ["wild|net"] * 14
     assert joined["batch_size"].tolist() == [64] * 28
     join_pages([part / "summary.md" for part in parts], output=tmp_path / "summary.md")
     page = (tmp_path / "summary.md").read_text()
+    join_claims([], output=tmp_path / "no.csv", columns=POOLED_COLUMNS)
+    assert tuple(pd.read_csv(tmp_path / "no.csv").columns) == POOLED_COLUMNS
     assert page.count("# Line search\n") == 3
     assert page.startswith("# Summary of all runs\n")

@@ -1,0 +1,1 @@
+"""How claims are judged: what was measured, verdicts, pages, and the job."""
