@@ -651,7 +651,10 @@ def test_figures_have_options() -> None:
     block["probes"] = {"line": {}, "interp": {}}
     second = {"name": "trajectory", "place": 2, "called": "second"}
     block["figures"] = ["trajectory", second]
-    assert resolve_config(config)["experiments"]["digits"]["figures"] == ["trajectory", {"title": None, **second}]
+    assert resolve_config(config)["experiments"]["digits"]["figures"] == [
+        "trajectory",
+        {"title": None, "width": "page", "panel": None, **second},
+    ]
     for figure, fault in (
         ({"name": "trajectory", "place": 2}, r"must be called otherwise than trajectory, got trajectory: their pict"),
         ({"name": "trajectory", "plase": 2}, r"plase is not a known key of trajectory. Did you mean 'place'"),
