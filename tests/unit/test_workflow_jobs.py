@@ -336,7 +336,7 @@ def test_a_figure_reads_more_tables_of_runs_that_have_them() -> None:
 def test_a_job_gets_a_figures_kind_and_options_whatever_its_id() -> None:
     asked_for = asking()
     assert asked_for.figure(picture("trajectory", CHILD)) == {
-        "name": "trajectory", "called": None, "title": None, "width": "page", "panel": None, "place": 2,
+        "name": "trajectory", "called": None, "title": None, "width": "page", "panel": None, "marks": [], "place": 2,
     }  # fmt: skip
     # Of a figure that the configuration does not ask for, too.
     assert asked_for.figure(picture("walk/fig16_sgd_vgg11_e25", CHILD)) == {"name": "trajectory", "place": 3}

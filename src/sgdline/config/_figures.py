@@ -17,6 +17,7 @@ from sgdline.declare.schema import as_json
 from sgdline.entries import EntryError
 from sgdline.figures import base
 from sgdline.papers.asked import Asked, Named, asked, figures_named, known
+from sgdline.papers.base import figure_ids
 from sgdline.probes.base import ProbeOptions
 from sgdline.workflow.segments import measured_steps
 
@@ -284,6 +285,11 @@ def _fitting(draft: Draft, named: object, here: KeyPath, wanted: str) -> Asked |
         here: Its place.
         wanted: `run`, `comparison`, or the name or entry of a toy.
     """
+    if isinstance(named, Mapping) and named.get("name") in figure_ids():
+        name = str(named["name"])
+        rule = f"must be the name of a kind or an entry, got {name}, an id that has its options. Write it alone, or its"
+        draft.faults.add((*here, "name"), f"{rule} kind: {{name: {figure_ids()[name].kind}, ...}}.", replace=True)
+        return None
     found, faulty = draft.figures.get(here), draft.faults.under(here)
     if found is not None and _draws(found, wanted):
         return None if faulty else found

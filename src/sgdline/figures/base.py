@@ -76,6 +76,20 @@ class Sheet(Figure):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A number that is marked at the right edge of a panel, such as one that a paper gives."""
+
+    panel: Annotated[str, MinLen(1)]
+    """Name of the panel."""
+    value: float
+    """The number, in the unit of the panel's y axis."""
+    text: str = ""
+    """A word or two beside it, such as the setting that it belongs to."""
+    source: Annotated[str, MinLen(1)] = "published"
+    """Where it is from, for the legend."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PanelSheet(Sheet):
     """A figure of panels, drawn at the size that it has in print."""
 
@@ -83,6 +97,8 @@ class PanelSheet(Sheet):
     """Its width: `page`, 7 inches; `column`, 3.4 inches, its panels below one another."""
     panel: Annotated[str, MinLen(1)] | None = None
     """The one panel to draw, by its name; `null`: all of them."""
+    marks: tuple[Annotated[Mark, Words("a mapping with panel, value and, if need be, text and source")], ...] = ()
+    """Numbers to mark beside the curves."""
 
 
 # How a configuration names a figure: by its kind, by an id of a paper, by an entry, or with options.
