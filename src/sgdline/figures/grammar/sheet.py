@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 # Points. A sheet is drawn at the size that it has in print.
 SIZES = {"title": 9.5, "panel": 8.5, "label": 8.0, "tick": 7.0, "legend": 7.0, "note": 7.0}
-_INCHES = {"page": 7.0, "column": 3.4}
+INCHES = {"page": 7.0, "column": 3.4}
 _LETTER = 0.0515  # inches that a letter of a note takes, on average
+_ACROSS = 0.86  # share of a sheet that a panel has where it is alone in its row, its labels left out
 _LINE = 0.135  # inches of a line of notes
 _EDGE = 0.06
 _FOOTER_LINES = 2
@@ -96,7 +97,7 @@ def draw_sheet(
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     chosen = _chosen(options, panels)
-    width = _INCHES[options.width]
+    width = INCHES[options.width]
     across = 1 if options.width == "column" or len(chosen) == 1 else columns
     rows = list(_rows(chosen, across))
     title = textwrap.wrap(heading or options.heading(), int(width / (_LETTER * 1.45)))
@@ -166,7 +167,7 @@ def _rows(panels: Sequence[Panel], across: int) -> Iterator[list[Panel]]:
 
 def _share(rows: Sequence[Sequence[Panel]], panel: Panel, across: int) -> float:
     """Return the share of the width that a panel has, its labels left out."""
-    return min(panel.span, across) / across * (0.86 if across == 1 else 0.8)
+    return min(panel.span, across) / across * (_ACROSS if across == 1 else 0.8)
 
 
 def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float) -> None:
@@ -182,15 +183,7 @@ def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float) -> None:
     axes.tick_params(which="both", labelsize=SIZES["tick"])
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_fontsize(SIZES["label"])
-    lines: list[str] = []
-    letters = int(inches / _LETTER)
-    for note in notes:
-        if lines and len(lines[-1]) + len(note) + 2 <= letters:
-            lines[-1] += f"; {note}"
-        else:
-            lines += textwrap.wrap(note, letters)
-    lines = lines[:_MOST_NOTES]
-    text = textwrap.fill(letter + panel.title, int(letters / 1.2))
+    text, lines = _head(letter + panel.title, notes, inches)
     axes.set_title(text, fontsize=SIZES["panel"], pad=4 + 9.3 * len(lines))
     if lines:
         axes.annotate(
@@ -206,15 +199,33 @@ def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float) -> None:
         )
 
 
+def head_inches(title: str, notes: Sequence[str], *, width: float) -> float:
+    """Return the height of a panel's title and notes on a sheet of that width, for panels that know theirs."""
+    text, lines = _head(title, notes, _ACROSS * width)
+    return 0.18 * (text.count("\n") + 1) + _LINE * len(lines) + 0.1
+
+
+def _head(title: str, notes: Sequence[str], inches: float) -> tuple[str, list[str]]:
+    """Return a panel's title, and the lines of its notes, as many a line as fit."""
+    letters = int(inches / _LETTER)
+    lines: list[str] = []
+    for note in notes:
+        if lines and len(lines[-1]) + len(note) + 2 <= letters:
+            lines[-1] += f"; {note}"
+        else:
+            lines += textwrap.wrap(note, letters)
+    return textwrap.fill(title, int(letters / 1.2)), lines[:_MOST_NOTES]
+
+
 def _fitting(facts: Sequence[str], letters: int) -> list[str]:
-    """Return the facts that the lines of a footer hold, in their order."""
+    """Return the facts that the lines of a footer hold, in their order; one longer than a line is cut."""
     lines = [""]
     for fact in facts:
         joined = f"{lines[-1]}  ·  {fact}" if lines[-1] else fact
         if len(joined) <= letters:
             lines[-1] = joined
-        elif len(lines) < _FOOTER_LINES and len(fact) <= letters:
-            lines.append(fact)
+        elif len(lines) < _FOOTER_LINES or not lines[0]:
+            lines = [*filter(None, lines), textwrap.shorten(fact, letters, placeholder=" …")]
     return [line for line in lines if line]
 
 

@@ -1,0 +1,220 @@
+"""A table as a panel: names at the left, numbers aligned within their columns."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from sgdline.figures.base import PanelSheet
+from sgdline.figures.grammar.sheet import INCHES, SIZES, NoDataError, Panel, head_inches
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_ROW_GAP, _BLOCK_GAP = 0.07, 0.13  # inches
+_NAMES_SHARE = 0.5  # of the width, at most, for the columns of names
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class _Fit(NamedTuple):
+    size: float  # of letters, points
+    gap: float  # between columns, inches
+    letters: int  # of a line of a column's head
+
+
+# From generous to tight: the first one that takes the fewest blocks.
+_FITS = (_Fit(SIZES["label"], 0.17, 16), _Fit(SIZES["tick"], 0.17, 16), _Fit(SIZES["tick"], 0.09, 8))
+
+Cell = tuple[tuple[str, str], ...]  # line -> words to the left and to the right of the column's axis
+NO_VALUE: Cell = (("—", ""),)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table."""
+
+    names: tuple[str, ...]  # as many as there are columns of names
+    cells: tuple[Cell, ...]  # one for each column of numbers
+    ruled: bool = False  # with a thin line above it
+    quiet: bool = False  # derived from other rows: in grey
+
+
+class _Text(NamedTuple):
+    x: float  # inches from the upper left corner
+    y: float  # of the baseline
+    words: str
+    align: str  # left, center or right
+    look: dict[str, Any]
+
+
+class _Rule(NamedTuple):
+    y: float
+    end: float
+    thick: bool
+
+
+class _Layout(NamedTuple):
+    parts: list[_Text | _Rule]
+    height: float
+    blocks: int
+
+
+def scientific(value: float, *, digits: int = 3) -> str:
+    """Return a number in the form 6.25·10⁻², `—` if it is not finite: equal widths in a column."""
+    if not math.isfinite(value):
+        return "—"
+    if value == 0:
+        return "0"
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa}·10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+
+
+def table_panel(
+    options: PanelSheet,
+    name: str,
+    title: str,
+    *,
+    heads: Sequence[str],
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    notes: Sequence[str] = (),
+    missing: str = "nothing was measured",
+) -> Panel:
+    """Return a panel that is a table.
+
+    Where the columns need more than the width of the sheet, they go on in blocks below, each with the names again.
+
+    Args:
+        options: The figure, for its width.
+        name: Of the panel.
+        title: Of the panel: what the numbers are.
+        heads: Heads of the columns of names.
+        columns: Heads of the columns of numbers.
+        rows: What is below them.
+        notes: What there is to know about the numbers.
+        missing: A few words in the place of a table without rows or columns.
+    """
+    if not rows or not columns:
+        return Panel(name, title, partial(_say, missing))
+    width = INCHES[options.width]
+    layouts = [_lay_out(heads, columns, rows, room=width - 0.1, fit=fit) for fit in _FITS]
+    layout = min(layouts, key=lambda own: own.blocks)
+    height = layout.height + head_inches(title, notes, width=width)
+    return Panel(name, title, partial(_draw, layout, tuple(notes)), height=height, span=4)
+
+
+def _say(missing: str, _: Axes) -> Sequence[str]:
+    raise NoDataError(missing)
+
+
+def _draw(layout: _Layout, notes: Sequence[str], panel: Axes) -> Sequence[str]:
+    from matplotlib.transforms import ScaledTranslation
+
+    panel.axis("off")
+    corner: Any = panel.transAxes  # Any: matplotlib's annotation names one of its subclasses
+    inches = panel.figure.dpi_scale_trans + ScaledTranslation(0, 1, corner)
+    for part in layout.parts:
+        if isinstance(part, _Text) and part.words:
+            panel.text(part.x, -part.y, part.words, ha=part.align, va="baseline", transform=inches, **part.look)
+        elif isinstance(part, _Rule):
+            look: dict[str, Any] = {"color": "black", "linewidth": 1.2 if part.thick else 0.5, "clip_on": False}
+            panel.plot([0, part.end], [-part.y, -part.y], transform=inches, scalex=False, scaley=False, **look)
+    for artist in (*panel.texts, *panel.lines):
+        artist.set_in_layout(False)  # the height of the panel is theirs already
+    return notes
+
+
+def _lay_out(heads: Sequence[str], columns: Sequence[str], rows: Sequence[Row], *, room: float, fit: _Fit) -> _Layout:
+    """Return where the words and rules of a table are, on a sheet of `room` inches."""
+    size = fit.size
+    letters = int(_NAMES_SHARE * room / len(heads) / _width("n", size))
+    names = [[_wrapped(name, letters) for name in row.names] for row in rows]
+    name_widths = [
+        max(_width(head, size, bold=True), *(_width(line, size) for own in names for line in own[place])) + fit.gap
+        for place, head in enumerate(heads)
+    ]
+    lines = [_wrapped(column, fit.letters) for column in columns]
+    sides = [_sides(own, [row.cells[place] for row in rows], size) for place, own in enumerate(lines)]
+    widths = [left + right + fit.gap for left, right in sides]
+    blocks = _blocks(widths, room - sum(name_widths) + fit.gap)
+    step = 1.3 * size / 72
+    parts: list[_Text | _Rule] = []
+    y = 0.02
+    for block in blocks:
+        end = sum(name_widths) + sum(widths[place] for place in block) - fit.gap
+        axes = [
+            sum(name_widths) + sum(widths[other] for other in block if other < place) + sides[place][0]
+            for place in block
+        ]
+        starts = [sum(name_widths[:place]) for place in range(len(heads))]
+        parts.append(_Rule(y, end, thick=True))
+        deepest = max(len(lines[place]) for place in block)
+        look: dict[str, Any] = {"fontsize": size, "fontweight": "bold"}
+        y += _ROW_GAP / 2
+        for start, head in zip(starts, heads, strict=True):
+            parts.append(_Text(start, y + (deepest - 0.25) * step, head, "left", look))
+        for axis, place in zip(axes, block, strict=True):
+            left, right = sides[place]
+            first = deepest - len(lines[place])
+            parts += [
+                _Text(axis + (right - left) / 2, y + (first + line + 0.75) * step, words, "center", look)
+                for line, words in enumerate(lines[place])
+            ]
+        y += deepest * step + _ROW_GAP / 2
+        parts.append(_Rule(y, end, thick=False))
+        for row, own in zip(rows, names, strict=True):
+            if row.ruled:
+                parts.append(_Rule(y, end, thick=False))
+            look = {"fontsize": size, "color": "#555555" if row.quiet else "black"}
+            first_line = y + _ROW_GAP / 2 + 0.75 * step
+            for start, name in zip(starts, own, strict=True):
+                parts += [
+                    _Text(start, first_line + line * step, words, "left", look) for line, words in enumerate(name)
+                ]
+            for axis, place in zip(axes, block, strict=True):
+                for line, (before, after) in enumerate(row.cells[place]):
+                    parts.append(_Text(axis, first_line + line * step, before, "right", look))
+                    parts.append(_Text(axis, first_line + line * step, after, "left", look))
+            y += step * max(len(own_lines) for own_lines in (*own, *(row.cells[place] for place in block))) + _ROW_GAP
+        parts.append(_Rule(y, end, thick=True))
+        y += _BLOCK_GAP
+    return _Layout(parts, y - _BLOCK_GAP + 0.04, len(blocks))
+
+
+def _wrapped(words: str, letters: int) -> list[str]:
+    return textwrap.wrap(words, letters) or [""]
+
+
+def _sides(head: Sequence[str], cells: Sequence[Cell], size: float) -> tuple[float, float]:
+    """Return the widths to the left and to the right of a column's axis, inches."""
+    lines = [line for cell in cells for line in cell]
+    left = max(_width(before, size) for before, _ in lines)
+    right = max(_width(after, size) for _, after in lines)
+    missing = max(max(_width(line, size, bold=True) for line in head) - left - right, 0.0)
+    return left + missing / 2, right + missing / 2
+
+
+def _blocks(widths: Sequence[float], room: float) -> list[list[int]]:
+    """Return the columns of each block: as few blocks as fit, with about equally many columns."""
+    for count in range(1, len(widths) + 1):
+        blocks = [block.tolist() for block in np.array_split(np.arange(len(widths)), count)]
+        if all(sum(widths[place] for place in block) <= room for block in blocks):
+            break
+    return blocks
+
+
+@cache
+def _width(words: str, size: float, *, bold: bool = False) -> float:
+    """Return the width of some words, inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
+    width: float = text_to_path.get_text_width_height_descent(words, font, ismath=False)[0]
+    return width / 72
