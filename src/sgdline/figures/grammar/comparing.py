@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdline.figures.grammar import series, style
+from sgdline.figures.grammar.sheet import NoDataError
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _COLORS = ("#0072B2", "#D55E00", "#1B9E77", "#000000", "#E69F00", "#8856A7", "#5
 _STYLES: tuple[Any, ...] = ("-", (0, (5, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 # Settings in an order, such as batch sizes: even in lightness; the map's yellow end would not show on white.
 _COLOR_MAP, _LIGHTEST = "viridis", 0.86
+_BAND = 0.18  # opacity
+_BAND_NOTE = "line: median over the seeds, band: lowest to highest"
 COSINE, DISTANCE = r"$\cos(g_{t-1}, g_t)$", r"$\|\theta_t - \theta_0\|$ (length)"  # labels of y axes
 # Points of a curve over the updates: more than a panel has pixels, whatever the length of the run.
 _POINTS = 1000
@@ -83,6 +86,57 @@ def by_network(runs: Iterable[Run]) -> dict[str, list[Run]]:
         name = f"{run.settings['model']} on {run.settings['dataset']}" if several else run.settings["model"]
         columns.setdefault(name, []).append(run)
     return columns
+
+
+def facts(
+    runs: Sequence[Run], *, keys: Sequence[str] = ("lr", "batch_size", "seed"), measured: Sequence[str] = ()
+) -> list[str]:
+    """Return the facts of a comparison's footer, the most important first: what diverged, which runs, on what measured.
+
+    Args:
+        runs: All runs of the comparison.
+        keys: Settings that are stated, beside data set, model and experiment: lr, batch_size, seed.
+        measured: What the quantities shown were measured on.
+    """
+    names = {"dataset": "data set", "batch_size": "batch size"}
+
+    def listed(key: str) -> str:
+        name = names.get(key, key)
+        values = list(dict.fromkeys(style.setting_text(run.settings, key) for run in runs))
+        return f"{name if len(values) == 1 else name + 's'} {', '.join(values)}"
+
+    rules = list(dict.fromkeys(", ".join(style.describe_optimizer(run.settings["optimizer"])) for run in runs))
+    rules = [rule or "plain SGD" for rule in rules] if len(rules) > 1 else [rule for rule in rules if rule]
+    return [
+        *losses(runs),
+        *map(listed, ("model", "dataset", *keys)),
+        *([" or ".join(rules)] if rules else []),
+        *measured,
+        *style.lr_unit_note([run.settings for run in runs]),
+        listed("experiment"),
+    ]
+
+
+def measured_on(
+    runs: Sequence[Run], kind: str, *, what: str, split: str | None = None, images: str = "samples"
+) -> list[str]:
+    """Return the facts on what a quantity was measured on: number of samples and BatchNorm mode.
+
+    Args:
+        runs: Those without the table are passed over.
+        kind: Of the table that has the quantity.
+        what: The quantity, such as `full-batch loss`.
+        split: Measured as well as the training set: validation or test.
+        images: What the samples are called.
+    """
+    known = [provenance(run.tables[kind]) for run in runs if kind in run.tables]
+    modes = sorted({str(own.get("batch_norm", "not recorded")) for own in known})
+    counts = []
+    for key in ("samples", *([f"{split}_samples"] if split else [])):
+        sizes = sorted({own[key] for own in known if isinstance(own.get(key), int)})
+        counts.append(" or ".join(f"{size:,}" for size in sizes) or "not recorded")
+    over = f"{counts[0]} {images}" if split is None else f"{counts[0]} training and {counts[1]} {split} {images}"
+    return [f"{what} over N = {over}", f"BatchNorm in {' or '.join(modes)} mode"]
 
 
 def of_runs(runs: Sequence[Run], *, keys: Sequence[str] = ("batch_size", "seed")) -> str:
@@ -178,46 +232,101 @@ def moves(run: Run) -> pa.Table:
 def draw_curves(
     panel: Axes, runs: Sequence[Run], curves: Sequence[Curve], looks: Mapping[str, Mapping[str, Any]]
 ) -> list[str] | None:
-    """Draw each run and, thick, the median over the seeds of a setting.
+    """Do what `draw_settings` does; return None if there is nothing to draw."""
+    try:
+        return draw_settings(panel, runs, curves, looks, missing="")
+    except NoDataError:
+        return None
+
+
+def draw_settings(
+    panel: Axes,
+    runs: Sequence[Run],
+    curves: Sequence[Curve],
+    looks: Mapping[str, Mapping[str, Any]],
+    *,
+    missing: str,
+) -> list[str]:
+    """Draw one quantity of several settings, each over its seeds, and a cross where a run diverged.
 
     Args:
         panel: Where to.
         runs: Those whose label has no look are left out.
         curves: One of each run.
         looks: Plot arguments of each label.
+        missing: What a panel without any value says.
 
     Returns:
-        The note that says what thin and thick mean; None if there is nothing to draw.
+        The notes that say what lines and bands mean.
+
+    Raises:
+        NoDataError: If there is nothing to draw.
     """
     if not any(np.isfinite(curve.values).any() for curve in curves):
-        return None
-    several = False
+        raise NoDataError(missing)
+    notes: list[str] = []
     for label, plotted in looks.items():
-        own = [curve for run, curve in zip(runs, curves, strict=True) if run.label == label]
-        if len(own) > 1:
-            several = True
-            for curve in own:
-                panel.plot(curve.places, curve.values, color=plotted["color"], linewidth=0.7, alpha=0.55)
-        if own:
-            middle = own[0] if len(own) == 1 else median(own)
-            marker = "o" if np.isfinite(middle.values).sum() < 3 else None
-            panel.plot(middle.places, middle.values, **plotted, marker=marker, markersize=3.0)
+        notes += draw_seeds(
+            panel, [curve for run, curve in zip(runs, curves, strict=True) if run.label == label], plotted
+        )
     for run, curve in zip(runs, curves, strict=True):
         finite = np.flatnonzero(np.isfinite(curve.values))
         if run.lost_at is not None and finite.size and run.label in looks:
             end = finite[-1]
             color = looks[run.label]["color"]
             panel.plot(curve.places[end], curve.values[end], color=color, marker="x", markersize=6.0, linestyle="")
-    return ["thin: each seed, thick: their median, where all have a value"] if several else []
+    return list(dict.fromkeys(notes))
+
+
+def draw_seeds(panel: Axes, curves: Sequence[Curve], plotted: Mapping[str, Any]) -> list[str]:
+    """Draw the runs of one setting: their median, and a band from the lowest to the highest of them.
+
+    Where one of them has no value, as after its divergence, there is no median: each is drawn thin then.
+
+    Args:
+        panel: Where to.
+        curves: One of each seed; may be none.
+        plotted: Plot arguments of the setting.
+
+    Returns:
+        The notes that say so; none for a single seed.
+    """
+    if not curves:
+        return []
+    if len(curves) == 1:
+        _plot(panel, curves[0], plotted)
+        return []
+    middle, low, high = over_seeds(curves)
+    _plot(panel, middle, plotted)
+    panel.fill_between(middle.places, low, high, color=plotted["color"], alpha=_BAND, linewidth=0)
+    known = np.isfinite(middle.values).sum()
+    if all(np.isfinite(curve.values).sum() == known for curve in curves):
+        return [_BAND_NOTE]
+    for curve in curves:
+        panel.plot(curve.places, curve.values, color=plotted["color"], linewidth=0.7, alpha=0.55)
+    return [_BAND_NOTE, "thin: each seed, where not all have a value"]
+
+
+def _plot(panel: Axes, curve: Curve, plotted: Mapping[str, Any]) -> None:
+    marker = "o" if np.isfinite(curve.values).sum() < 3 else None
+    panel.plot(curve.places, curve.values, **{"marker": marker, "markersize": 3.0, **plotted})
+
+
+def over_seeds(curves: Sequence[Curve]) -> tuple[Curve, FloatArray, FloatArray]:
+    """Return the median, the lowest and the highest value at the places that all curves have.
+
+    All three are NaN where one of the curves has no value.
+    """
+    places = curves[0].places
+    for curve in curves[1:]:
+        places = np.intersect1d(places, curve.places)
+    stacked = np.array([curve.values[np.searchsorted(curve.places, places)] for curve in curves])
+    return Curve(places, np.median(stacked, axis=0)), stacked.min(axis=0), stacked.max(axis=0)
 
 
 def median(curves: Sequence[Curve]) -> Curve:
     """Return the median at the places that all curves have; NaN where one of them has no value."""
-    places = curves[0].places
-    for curve in curves[1:]:
-        places = np.intersect1d(places, curve.places)
-    stacked = [curve.values[np.searchsorted(curve.places, places)] for curve in curves]
-    return Curve(places, np.median(np.array(stacked), axis=0))
+    return over_seeds(curves)[0]
 
 
 def cut_start(panel: Axes, curves: Sequence[Curve], *, end: float) -> list[str]:
