@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdline.figures.grammar import style
-from sgdline.tables import provenance
+from sgdline.figures.grammar import comparing, style
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,28 +124,9 @@ def _but_lr(setting: Setting) -> str:
 
 
 def footer(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what a comparison is of, what it was measured on, and which runs were lost."""
-
-    def listed(key: str, name: str) -> str:
-        found = list(dict.fromkeys(style.setting_text(block, key) for block in settings))
-        return f"{name if len(found) == 1 else name + 's'} {', '.join(found)}"
-
-    facts = [provenance(own["interval_epochs"]) for own in tables]
-    modes = sorted({str(fact.get("batch_norm", "not recorded")) for fact in facts})
-    counts = sorted({fact["samples"] for fact in facts if isinstance(fact.get("samples"), int)})
-    rules = list(dict.fromkeys(" ".join(style.describe_optimizer(block["optimizer"])) for block in settings))
-    rules = [rule or "plain" for rule in rules] if len(rules) > 1 else [rule for rule in rules if rule]
-    keys = [("experiment", "experiment"), ("dataset", "data set"), ("model", "model"), ("lr", "lr")]
-    keys += [("batch_size", "batch size"), ("seed", "seed")]
-    lines = [
-        "  ·  ".join([*(listed(key, name) for key, name in keys), *([" or ".join(rules)] if rules else [])]),
-        f"full-batch loss over N = {' or '.join(f'{count:,}' for count in counts) or 'not recorded'} samples  ·  "
-        f"BatchNorm in {' or '.join(modes)} mode",
+    """Return the facts of the footer, as `comparing.facts` does."""
+    runs = [
+        comparing.Run(own, block, f"lr {style.lr_text(block)}", style.divergence_step(own))
+        for own, block in zip(tables, settings, strict=True)
     ]
-    lost = [(block, style.divergence_step(own)) for own, block in zip(tables, settings, strict=True)]
-    told = [
-        f"{block['model']}, lr {style.lr_text(block)}, seed {block['seed']} at update {step}"
-        for block, step in lost
-        if step is not None
-    ]
-    return [*lines, *([f"DIVERGED: {'; '.join(told)}"] if told else [])]
+    return comparing.facts(runs, measured=comparing.measured_on(runs, "interval_epochs", what="full-batch loss"))

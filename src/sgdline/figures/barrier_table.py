@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sgdline.figures import _pooled, _table
-from sgdline.figures.base import Sheet
-from sgdline.figures.grammar import style
+from sgdline.figures import _pooled
+from sgdline.figures.base import PanelSheet
+from sgdline.figures.grammar.sheet import draw_sheet
+from sgdline.figures.grammar.table import NO_VALUE, Cell, Row, table_panel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BarrierTable(Sheet):
-    """Barriers between consecutive iterates."""
+class BarrierTable(PanelSheet):
+    """Barriers between consecutive iterates.
+
+    Each entry is the number of intervals with a barrier, of all that were measured in the epoch, summed over the seeds
+    of a setting. An interval has a barrier if the training loss somewhere on the straight way from theta_t to
+    theta_{t+1} exceeds that at both ends.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("interval_epochs", "trace")
     compares: ClassVar[bool] = True
@@ -33,23 +39,24 @@ class BarrierTable(Sheet):
         """
         found = _pooled.pool(tables, settings)
         epochs, notes = _pooled.choose_epochs(found)
-        footer = _pooled.footer(tables, settings)
-        if not epochs:
-            figure = style.new_figure(self.heading(), footer=footer, width=8.0, height=3.0)
-            style.say(figure.subplots(), "no interval was measured")
-            return figure
         heads, named = _pooled.names(found)
-        rows = [
-            _table.Row(tuple(words), tuple(_cell(setting.epochs.get(epoch)) for epoch in epochs))
-            for setting, words in zip(found, named, strict=True)
-        ]
-        notes = ["sums over the seeds of a setting", "—: not measured, or no interval that can be counted", *notes]
-        text = "intervals with a barrier, of all that were measured in the epoch"
-        columns = [f"epoch {epoch:,}" for epoch in epochs]
-        return _table.draw_table(self.heading(), heads, columns, rows, text=text, notes=notes, footer=footer)
+        panel = table_panel(
+            self,
+            "barriers",
+            "intervals with a barrier, of those measured in the epoch",
+            heads=heads,
+            columns=[f"epoch {epoch:,}" for epoch in epochs],
+            rows=[
+                Row(tuple(words), tuple(_cell(setting.epochs.get(epoch)) for epoch in epochs))
+                for setting, words in zip(found, named, strict=True)
+            ],
+            notes=["sums over the seeds of a setting", "—: not measured, or no interval that can be counted", *notes],
+            missing="no interval was measured",
+        )
+        return draw_sheet(self, [panel], footer=_pooled.footer(tables, settings))
 
 
-def _cell(epoch: _pooled.Epoch | None) -> tuple[tuple[str, str], ...]:
+def _cell(epoch: _pooled.Epoch | None) -> Cell:
     if epoch is None or not epoch.intervals:
-        return _table.NO_VALUE
+        return NO_VALUE
     return ((f"{epoch.barriers:,}", f" of {epoch.intervals:,}"),)
