@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
@@ -56,6 +59,18 @@ def assert_nothing_overlaps(figure: Figure) -> None:
             assert other is not None
             twins = own_place and own_place == other_place  # two scales of one panel
             assert twins or _apart(one, other), (one, other)
+
+
+def bands(panel: Axes) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return places, lower and upper edge of every band of a panel."""
+    found = []
+    for drawn in panel.collections:
+        if isinstance(drawn, PolyCollection):
+            edge = np.asarray(drawn.get_paths()[0].vertices)
+            count = (len(edge) - 3) // 2
+            lower, upper = edge[1 : count + 1], edge[count + 2 : 2 * count + 2][::-1]
+            found.append((lower[:, 0], lower[:, 1], upper[:, 1]))
+    return found
 
 
 def _apart(one: Bbox, other: Bbox) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
+from drawn_figures import assert_nothing_overlaps, bands, render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -101,7 +101,7 @@ def replaced(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
     return table.set_column(at, table.schema.field(at), pa.array(values))
 
 
-def test_seeds_are_thin_and_their_median_is_thick() -> None:
+def test_seeds_have_a_median_and_a_band() -> None:
     runs = [(make_run(seed=seed), run_settings(seed=seed)) for seed in (1, 2, 3)]
     figure = draw(runs)
     loss, accuracy, length, lr = panels(figure)
@@ -110,22 +110,21 @@ def test_seeds_are_thin_and_their_median_is_thick() -> None:
     )  # fmt: skip
     for panel, name, factor in ((loss, "train_loss", 1), (accuracy, "test_accuracy", 100)):
         own = [factor * column(tables["evaluation"], name) for tables, _ in runs]
-        for (steps, values), expected in zip(curves(panel, thick=False), own, strict=True):
-            np.testing.assert_array_equal(steps, np.arange(0, 60, 10))
-            np.testing.assert_allclose(values, expected)
         [(steps, values)] = curves(panel, thick=True)
+        np.testing.assert_array_equal(steps, np.arange(0, 60, 10))
         np.testing.assert_allclose(values, np.median(own, axis=0))
+        np.testing.assert_allclose(bands(panel), [(steps, np.min(own, axis=0), np.max(own, axis=0))])
     for panel, quantity in (
         (length, lambda trace: column(trace, "lr") * column(trace, "direction_norm")),
         (lr, lambda trace: column(trace, "lr")),
     ):
         own = [np.convolve(quantity(tables["trace"]), np.full(5, 0.2), mode="valid") for tables, _ in runs]
-        for (steps, values), expected in zip(curves(panel, thick=False), own, strict=True):
-            np.testing.assert_array_equal(steps, np.arange(2, 58))
-            np.testing.assert_allclose(values, expected)
-        np.testing.assert_allclose(curves(panel, thick=True)[0][1], np.median(own, axis=0))
+        [(steps, values)] = curves(panel, thick=True)
+        np.testing.assert_array_equal(steps, np.arange(2, 58))
+        np.testing.assert_allclose(values, np.median(own, axis=0))
+        np.testing.assert_allclose(bands(panel), [(steps, np.min(own, axis=0), np.max(own, axis=0))])
     assert legend(figure) == ["SGD, lr 0.1"]
-    assert "thin: each seed, thick: their median" in words(figure)
+    assert "median and range over the seeds" in words(figure)
     assert "moving average of 5 updates" in words(figure)
 
 

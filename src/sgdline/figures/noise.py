@@ -1,16 +1,19 @@
-"""Gradient descent with isotropic noise beside SGD: shared by the figures of the noise's kind."""
+"""Gradient descent with isotropic noise beside SGD."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
+from sgdline.figures.grammar.sheet import Panel, draw_sheet
+from sgdline.figures.grammar.table import NO_VALUE, Cell, Row, table_panel
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -21,13 +24,19 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-_NOTE_WIDTH = 86
+_Looks = Mapping[str, Mapping[str, Any]]
 _START: dict[str, Any] = {"color": "#999999", "linestyle": (0, (1, 2)), "linewidth": 0.9, "zorder": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise(Sheet):
-    """Gradient descent, with isotropic noise, and SGD."""
+class Noise(PanelSheet):
+    """Gradient descent, with isotropic noise, and SGD.
+
+    Shown are the loss over the training set, the accuracy over the validation set, both with BatchNorm's running
+    statistics, the cosine of consecutive gradients (without the noise) and the distance from initialisation. Runs that
+    continue another one begin at the update at which they take it over, at the grey line; their distance is from there.
+    The table has the norm of all parameters at the last update, and the size of the noise.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("evaluation", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing",)
@@ -49,27 +58,23 @@ class Noise(Sheet):
             comparing.Run(own, block, label, style.divergence_step(own), first=start)
             for own, block, label, start in zip(tables, settings, labels, starts, strict=True)
         ]
-        columns = comparing.by_network(runs)
+        networks = comparing.by_network(runs)
         looks = {label: comparing.look(place) for place, label in enumerate(dict.fromkeys(labels))}
-        wide = len(columns) > 1
-        width = 5.6 * len(columns) if wide else 11.2
-        across = style.legend_columns(looks, width=width)
-        entries = len(looks) + any(run.lost_at is not None for run in runs) + any(starts)
-        figure = style.new_figure(
-            self.heading(),
-            footer=_footer(runs),
-            width=width,
-            height=12.0 if wide else 8.0,
-            legend_entries=style.legend_room(-(-entries // across), width=width),
+        panels = [
+            Panel(name, title, partial(draw, own, looks), [network] if len(networks) > 1 else [])
+            for network, own in networks.items()
+            for name, title, draw in (
+                ("loss", "loss over the training set", _draw_losses),
+                ("accuracy", "accuracy over the validation set", _draw_accuracies),
+                ("cosine", "cosine of consecutive gradients", _draw_cosines),
+                ("distance", "distance from initialisation", _draw_distances),
+            )
+        ]
+        measured = comparing.measured_on(
+            runs, "evaluation", what="loss and accuracy", split="validation", images="images, not augmented"
         )
-        panels = figure.subplots(4, len(columns), squeeze=False) if wide else figure.subplots(2, 2).reshape(4, 1)
-        for place, (name, own) in enumerate(columns.items()):
-            _draw_column(panels[:, place].tolist(), own, looks, name=name)
-            if wide:
-                for panel in panels[:-1, place]:
-                    panel.set_xlabel("")
-        style.shared_legend(figure, panels[0], columns=across)
-        return figure
+        numbers = _numbers(self, networks)
+        return draw_sheet(self, [*panels, numbers], footer=comparing.facts(runs, measured=measured), columns=2)
 
 
 def _starts(settings: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -94,31 +99,38 @@ def _label(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], start: i
     return label if origin is None else f"{origin['experiment']} from {start} on: {label}"
 
 
-def _footer(runs: Sequence[comparing.Run]) -> list[str]:
-    lines = [
-        comparing.of_runs(runs, keys=("lr", "batch_size", "seed")),
-        f"{comparing.on_what(runs, 'validation')}  ·  cosine of batch gradients without the noise, in train mode",
-    ]
-    middle = ", median over the seeds" if len({run.settings["seed"] for run in runs}) > 1 else ""
-    for name, taken in (
-        ("norm of all parameters at the last update", _last_norm),
-        ("standard deviation of the noise", lambda run: _noise_fact(run, "noise_deviation")),
-        ("v_max", lambda run: _noise_fact(run, "noise_variance")),
-    ):
-        words = _medians(runs, taken)
-        if words:
-            lines.append(f"{name}{middle}: {'; '.join(words)}")
-    return lines + comparing.losses(runs)
+def _numbers(options: PanelSheet, networks: Mapping[str, Sequence[comparing.Run]]) -> Panel:
+    """Return a table of the numbers that a setting has, medians over its seeds."""
+    taken: dict[str, Callable[[comparing.Run], float]] = {
+        "parameters, norm": _last_norm,
+        "noise, deviation": lambda run: _noise_fact(run, "noise_deviation"),
+        "v_max": lambda run: _noise_fact(run, "noise_variance"),
+    }
+    several = len(networks) > 1
+    rows: list[Row] = []
+    for network, runs in networks.items():
+        for label in dict.fromkeys(run.label for run in runs):
+            own = [run for run in runs if run.label == label]
+            cells = tuple(_median([value(run) for run in own]) for value in taken.values())
+            rows.append(Row((*([network] if several else []), label), cells))
+    known = [place for place in range(len(taken)) if any(row.cells[place] != NO_VALUE for row in rows)]
+    return table_panel(
+        options,
+        "numbers",
+        "norm of all parameters at the last update, and the noise",
+        heads=[*(["network"] if several else []), "setting"],
+        columns=[name for place, name in enumerate(taken) if place in known],
+        rows=[replace(row, cells=tuple(row.cells[place] for place in known)) for row in rows],
+        notes=["medians over the seeds"]
+        if any(len(runs) > len({run.label for run in runs}) for runs in networks.values())
+        else [],
+        missing="no run made a step",
+    )
 
 
-def _medians(runs: Sequence[comparing.Run], taken: Callable[[comparing.Run], float]) -> list[str]:
-    """Return a number of each setting, over the runs that have it."""
-    found: dict[str, list[float]] = {}
-    for run in runs:
-        value = taken(run)
-        if np.isfinite(value):
-            found.setdefault(run.label, []).append(value)
-    return [f"{np.median(values):.4g} ({label})" for label, values in found.items()]
+def _median(values: Sequence[float]) -> Cell:
+    finite = [value for value in values if np.isfinite(value)]
+    return ((f"{np.median(finite):.4g}", ""),) if finite else NO_VALUE
 
 
 def _last_norm(run: comparing.Run) -> float:
@@ -133,57 +145,50 @@ def _noise_fact(run: comparing.Run, name: str) -> float:
     return float(value) if isinstance(value, int | float) else np.nan
 
 
-def _draw_column(
-    panels: Sequence[Axes], runs: Sequence[comparing.Run], looks: Mapping[str, Mapping[str, Any]], *, name: str
-) -> None:
-    loss, accuracy, cosine, distance = panels
-    steps = max(run.first + run.settings["steps"] for run in runs)
-    starts = sorted({run.first for run in runs if run.first})
-    for panel in panels:
-        panel.set_xlabel("update t")
-        panel.set_xlim(-0.02 * steps, 1.02 * steps)
-        for start in starts:
-            panel.axvline(start, **_START)
-    comparing.legend_of(loss, runs, looks)
-    if starts:
-        loss.plot([], [], **_START, label="a run is continued")
+def _frame(panel: Axes, runs: Sequence[comparing.Run], looks: _Looks) -> None:
+    """Set the x axis, with a line where runs are continued, and the entries of the legend."""
+    comparing.along_updates(panel, runs)
+    comparing.legend_of(panel, runs, looks)
+    for place, start in enumerate(sorted({run.first for run in runs if run.first})):
+        panel.axvline(start, **_START, label=None if place else "a run is continued")
 
-    loss.set_ylabel("training loss (nats)")
+
+def _draw_losses(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:
+    panel.set_ylabel("training loss (nats)")
+    _frame(panel, runs, looks)
     curves = [comparing.evaluated(run, "train_loss", positive=True) for run in runs]
-    notes = comparing.draw_curves(loss, runs, curves, looks)
-    if notes is None:
-        style.say(loss, "no run was evaluated")
-    else:
-        style.plain_log(loss)
-    style.title(loss, f"{name}: loss over the training set", notes or [], width=_NOTE_WIDTH)
+    notes = comparing.draw_settings(panel, runs, curves, looks, missing="no run was evaluated")
+    style.plain_log(panel)
+    return notes
 
-    accuracy.set_ylabel("validation accuracy (%)")
+
+def _draw_accuracies(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:
+    panel.set_ylabel("validation accuracy (%)")
+    _frame(panel, runs, looks)
     curves = [comparing.evaluated(run, "validation_accuracy", factor=100.0) for run in runs]
-    notes = comparing.draw_curves(accuracy, runs, curves, looks)
-    if notes is None:
-        evaluated = any(len(run.tables["evaluation"]) for run in runs)
-        style.say(accuracy, "the data set has no validation images" if evaluated else "no run was evaluated")
-    style.title(accuracy, f"{name}: accuracy over the validation set", notes or [], width=_NOTE_WIDTH)
+    evaluated = any(len(run.tables["evaluation"]) for run in runs)
+    missing = "the data set has no validation images" if evaluated else "no run was evaluated"
+    return comparing.draw_settings(panel, runs, curves, looks, missing=missing)
 
-    cosine.set_ylabel(comparing.COSINE)
-    cosine.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    windows = sorted({run.settings["analysis"]["smoothing"] for run in runs})
+
+def _draw_cosines(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:
+    panel.set_ylabel(comparing.COSINE)
+    _frame(panel, runs, looks)
+    panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
+    windows = [run.settings["analysis"]["smoothing"] for run in runs]
     curves = [
-        comparing.over_updates(run, comparing.cosines, window=run.settings["analysis"]["smoothing"]) for run in runs
+        comparing.over_updates(run, comparing.cosines, window=window) for run, window in zip(runs, windows, strict=True)
     ]
-    notes = comparing.draw_curves(cosine, runs, curves, looks)
-    if notes is None:
-        style.say(cosine, "no run has two gradients")
-    elif windows != [1]:
-        notes.append(f"moving average of {' or '.join(map(str, windows))} updates")
-    style.title(cosine, f"{name}: cosine of consecutive gradients", notes or [], width=_NOTE_WIDTH)
+    notes = comparing.draw_settings(panel, runs, curves, looks, missing="no run has two gradients")
+    if set(windows) != {1}:
+        notes.append(f"moving average of {' or '.join(map(str, sorted(set(windows))))} updates")
+    return notes
 
-    distance.set_ylabel(comparing.DISTANCE)
+
+def _draw_distances(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:
+    panel.set_ylabel(comparing.DISTANCE)
+    _frame(panel, runs, looks)
     curves = [comparing.over_updates(run, comparing.distances, window=1, positive=True) for run in runs]
-    notes = comparing.draw_curves(distance, runs, curves, looks)
-    if notes is None:
-        style.say(distance, "no run made a step")
-    else:
-        style.plain_log(distance)
-        notes += ["of continued runs: from where they start"] if starts else []
-    style.title(distance, f"{name}: distance from initialisation", notes or [], width=_NOTE_WIDTH)
+    notes = comparing.draw_settings(panel, runs, curves, looks, missing="no run made a step")
+    style.plain_log(panel)
+    return notes + (["of continued runs: from where they start"] if any(run.first for run in runs) else [])

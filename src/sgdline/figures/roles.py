@@ -1,19 +1,20 @@
-"""What the batch size and what the learning rate do: shared by the figures of their roles."""
+"""What the batch size and what the learning rate do."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.declare import registry
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
-from sgdline.tables import provenance
+from sgdline.figures.grammar.sheet import Panel, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,23 +24,28 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-_NOTE_WIDTH = 80
-
 
 @dataclass(frozen=True)
 class _Column:
     """Runs that differ in one quantity alone, a panel of cosines above one of distances."""
 
-    network: str
-    fixed: str  # "lr 0.1"
-    varied: str  # "batch size"
+    key: str  # batch_size or lr, what differs
+    varied: str  # the same in words
+    fixed: str  # "at lr 0.1"
     runs: list[comparing.Run]  # with their labels, in the order of the quantity
     looks: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roles(Sheet):
-    """Roles of batch size and learning rate."""
+class Roles(PanelSheet):
+    """Roles of batch size and learning rate.
+
+    One column of panels has several batch sizes at one learning rate, the other one several learning rates at one batch
+    size. Above: the cosine of consecutive batch gradients, the first update having none; below: the distance of the
+    parameters from initialisation. Several seeds: their median with a band from the lowest to the highest; a single
+    one: thin each update, thick the moving average. Behind a label is lr times the largest eigenvalue of the Hessian at
+    the first and the last update where it was measured, "about" where its iteration did not converge.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("trace",)
     also: ClassVar[tuple[str, ...]] = ("hvp",)
@@ -60,27 +66,18 @@ class Roles(Sheet):
             for own, block in zip(tables, settings, strict=True)
         ]
         runs, doubles = _distinct(everything)
-        columns = [
-            column
-            for name, own in comparing.by_network(runs).items()
-            for column in (_column(own, name, varied="batch_size"), _column(own, name, varied="lr"))
-        ]
-        width = 5.6 * len(columns)
-        rows = 1 + max(len(column.looks) + any(run.lost_at is not None for run in column.runs) for column in columns)
-        figure = style.new_figure(
-            self.heading(),
-            footer=_footer(columns, doubles),
-            width=width,
-            height=7.6,
-            legend_entries=style.legend_room(rows, width=width),
-        )
-        panels = figure.subplots(2, len(columns), squeeze=False)
-        for place, column in enumerate(columns):
-            _draw_column(panels[:, place].tolist(), column)
-        style.column_legends(
-            figure, panels[0].tolist(), titles=[f"{column.varied}, at {column.fixed}" for column in columns]
-        )
-        return figure
+        networks = comparing.by_network(runs)
+        panels = []
+        shown = []
+        for name, own in networks.items():
+            network = f"{name}, " if len(networks) > 1 else ""
+            pair = [_column(own, network, varied=varied) for varied in ("batch_size", "lr")]
+            rows = [[panel(column) for column in pair] for panel in (_cosine_panel, _distance_panel)]
+            if self.width == "column":  # below one another: those of one legend together
+                rows = [list(column) for column in zip(*rows, strict=True)]
+            panels += [panel for row in rows for panel in row]
+            shown += pair
+        return draw_sheet(self, panels, footer=_facts(shown, doubles), columns=2)
 
 
 def _method(own: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> str:
@@ -123,7 +120,7 @@ def _column(runs: Sequence[comparing.Run], network: str, *, varied: str) -> _Col
     labelled = [replace(run, label=labels[id(run)] + sharpness[labels[id(run)]]) for run in own]
     distinct = list(dict.fromkeys(run.label for run in labelled))
     looks = dict(zip(distinct, comparing.ordered_looks(len(distinct)), strict=True))
-    return _Column(network, f"{names[fixed]} {kept}", names[varied], labelled, looks)
+    return _Column(varied, names[varied], f"{network}at {names[fixed]} {kept}", labelled, looks)
 
 
 def _most_varied(runs: Sequence[comparing.Run], *, fixed: str, varied: str) -> str:
@@ -156,72 +153,59 @@ def _sharpness(runs: Sequence[comparing.Run]) -> str:
     return f"  (lr·λ {about}{first:.2g} → {last:.2g})"
 
 
-def _footer(columns: Sequence[_Column], doubles: int) -> list[str]:
+def _facts(columns: Sequence[_Column], doubles: int) -> list[str]:
     runs = list({id(run.tables): run for column in columns for run in column.runs}.values())
-    lines = [comparing.of_runs(runs, keys=("lr", "batch_size", "seed"))]
-    words = "cosine and distance of the training itself: gradients of its batches, BatchNorm in train mode"
-    options = sorted({option for run in runs for option in style.describe_optimizer(run.settings["optimizer"])})
-    lines.append("  ·  ".join([words, *options]))
-    facts = [provenance(run.tables["hvp"]) for run in runs if "hvp" in run.tables]
-    if facts:
-        counts = sorted({fact["samples"] for fact in facts if isinstance(fact.get("samples"), int)})
-        over = " or ".join(f"N = {count:,} samples" for count in counts) or "N not recorded"
-        modes = " or ".join(sorted({str(fact.get("batch_norm", "not recorded")) for fact in facts}))
-        lines.append(
-            f"lr·λ: learning rate times the largest eigenvalue of the Hessian of the loss over {over}, BatchNorm in "
-            f"{modes} mode, at the first → last measured update; about: not converged"
-        )
-    elif any(run.settings.get("lr_unit", "absolute") == "absolute" for run in runs):
-        lines.append("no Hessian eigenvalue was measured: whether a step overshoots (lr·λ above 2) is not known here")
+    runs = [replace(run, label=f"lr {style.lr_text(run.settings)}, batch {run.settings['batch_size']}") for run in runs]
+    measured = []
     if doubles:
-        lines.append(f"{style.counted(doubles, 'run')} of another experiment left out: the same setting and seed again")
-    plain = (
-        replace(run, label=f"lr {style.lr_text(run.settings)}, batch size {run.settings['batch_size']}") for run in runs
-    )
-    return lines + comparing.losses(plain)
+        measured.append(f"{style.counted(doubles, 'run')} of another experiment left out, a repetition")
+    if any("hvp" in run.tables for run in runs):
+        measured += comparing.measured_on(runs, "hvp", what="lr·λ of the loss")
+    elif any(run.settings.get("lr_unit", "absolute") == "absolute" for run in runs):
+        measured.append("no Hessian eigenvalue was measured: lr·λ is not known")
+    measured.append("cosine of the training's own batches, BatchNorm in train mode")
+    return comparing.facts(runs, measured=measured)
 
 
-def _draw_column(panels: Sequence[Axes], column: _Column) -> None:
-    cosine, distance = panels
-    steps = max(run.settings["steps"] for run in column.runs)
-    for panel in panels:
-        panel.set_xlabel("update t")
-        panel.set_xlim(-0.02 * steps, 1.02 * steps)
-    comparing.legend_of(cosine, column.runs, column.looks)
-    of_what = f"{column.network}, {column.fixed}: "
+def _cosine_panel(column: _Column) -> Panel:
+    draw = partial(_draw_cosines, column)
+    return Panel(f"cosine_{column.key}", "cosine of consecutive gradients", draw, [column.fixed], legend=False)
 
-    cosine.set_ylabel(comparing.COSINE)
-    cosine.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
+
+def _distance_panel(column: _Column) -> Panel:
+    draw = partial(_draw_distances, column)
+    return Panel(f"distance_{column.key}", "distance from initialisation", draw, [column.fixed], legend="own")
+
+
+def _draw_cosines(column: _Column, panel: Axes) -> Sequence[str]:
+    panel.set_ylabel(comparing.COSINE)
+    panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
     windows = {run.settings["analysis"]["smoothing"] for run in column.runs}
     curves = [
         comparing.over_updates(run, comparing.cosines, window=run.settings["analysis"]["smoothing"])
         for run in column.runs
     ]
-    notes = _draw_or_say(cosine, column, curves, missing="no run has two gradients")
-    if notes is not None:
-        averaged = f"moving average of {' or '.join(map(str, sorted(windows)))} updates"
-        if windows == {1}:
-            notes.append("not smoothed")
-        elif len({run.settings["seed"] for run in column.runs}) > 1:
-            notes.append(averaged)
-        else:
-            cosine.set_ylim(*_limits(curves, _draw_measured(cosine, column)))
-            notes.append(f"thin: as measured, thick: {averaged}")
-    style.title(cosine, f"{of_what}cosine of consecutive gradients", notes or [], width=_NOTE_WIDTH)
+    notes = _draw(panel, column, curves, missing="no run has two gradients")
+    averaged = f"moving average of {' or '.join(map(str, sorted(windows)))} updates"
+    if windows == {1}:
+        return [*notes, "not smoothed"]
+    if len({run.settings["seed"] for run in column.runs}) > 1:
+        return [*notes, averaged]
+    panel.set_ylim(*_limits(curves, _draw_measured(panel, column)))
+    return [*notes, f"thin: as measured, thick: {averaged}"]
 
-    distance.set_ylabel(comparing.DISTANCE)
+
+def _draw_distances(column: _Column, panel: Axes) -> Sequence[str]:
+    panel.set_ylabel(comparing.DISTANCE)
     curves = [comparing.over_updates(run, comparing.distances, window=1) for run in column.runs]
-    notes = _draw_or_say(distance, column, curves, missing="no run made a step")
-    style.title(distance, f"{of_what}distance from initialisation", notes or [], width=_NOTE_WIDTH)
+    return _draw(panel, column, curves, missing="no run made a step")
 
 
-def _draw_or_say(panel: Axes, column: _Column, curves: Sequence[comparing.Curve], *, missing: str) -> list[str] | None:
-    notes = comparing.draw_curves(panel, column.runs, curves, column.looks)
-    if notes is None:
-        style.say(panel, missing)
-    elif len(column.looks) == 1:
-        notes.append(f"one {column.varied} only")
-    return notes
+def _draw(panel: Axes, column: _Column, curves: Sequence[comparing.Curve], *, missing: str) -> list[str]:
+    comparing.along_updates(panel, column.runs)
+    comparing.legend_of(panel, column.runs, column.looks)
+    notes = comparing.draw_settings(panel, column.runs, curves, column.looks, missing=missing)
+    return [*notes, f"one {column.varied} only"] if len(column.looks) == 1 else notes
 
 
 def _draw_measured(panel: Axes, column: _Column) -> FloatArray:

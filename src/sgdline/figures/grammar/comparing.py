@@ -25,7 +25,7 @@ _STYLES: tuple[Any, ...] = ("-", (0, (5, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1
 # Settings in an order, such as batch sizes: even in lightness; the map's yellow end would not show on white.
 _COLOR_MAP, _LIGHTEST = "viridis", 0.86
 _BAND = 0.18  # opacity
-_BAND_NOTE = "line: median over the seeds, band: lowest to highest"
+_BAND_NOTE = "median and range over the seeds"
 COSINE, DISTANCE = r"$\cos(g_{t-1}, g_t)$", r"$\|\theta_t - \theta_0\|$ (length)"  # labels of y axes
 # Points of a curve over the updates: more than a panel has pixels, whatever the length of the run.
 _POINTS = 1000
@@ -229,6 +229,13 @@ def moves(run: Run) -> pa.Table:
     return trace.filter(np.array([status == "ok" for status in trace["status"].to_pylist()], dtype=bool))
 
 
+def along_updates(panel: Axes, runs: Sequence[Run]) -> None:
+    """Set the x axis to the updates of the longest run."""
+    steps = max(run.first + run.settings["steps"] for run in runs)
+    panel.set_xlabel("update t")
+    panel.set_xlim(-0.02 * steps, 1.02 * steps)
+
+
 def draw_curves(
     panel: Axes, runs: Sequence[Run], curves: Sequence[Curve], looks: Mapping[str, Mapping[str, Any]]
 ) -> list[str] | None:
@@ -304,7 +311,7 @@ def draw_seeds(panel: Axes, curves: Sequence[Curve], plotted: Mapping[str, Any])
         return [_BAND_NOTE]
     for curve in curves:
         panel.plot(curve.places, curve.values, color=plotted["color"], linewidth=0.7, alpha=0.55)
-    return [_BAND_NOTE, "thin: each seed, where not all have a value"]
+    return [_BAND_NOTE, "thin: each seed, as not all have every value"]
 
 
 def _plot(panel: Axes, curve: Curve, plotted: Mapping[str, Any]) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from sgdline.errors import SgdlineError
 from sgdline.figures.base import PanelSheet
@@ -29,6 +29,14 @@ _LETTER = 0.0515  # inches that a letter of a note takes, on average
 _ACROSS = 0.86  # share of a sheet that a panel has where it is alone in its row, its labels left out
 _LINE = 0.135  # inches of a line of notes
 _EDGE = 0.06
+_X_AXIS = 0.38  # inches that the tick labels and the label of an x axis take
+_LEGEND: Any = {
+    "fontsize": SIZES["legend"],
+    "borderaxespad": 0.0,
+    "borderpad": 0.1,
+    "labelspacing": 0.3,
+}
+_LEGEND_LINE = 0.15  # inches
 _FOOTER_LINES = 2
 _MOST_NOTES = 3  # lines of notes of a panel
 
@@ -42,17 +50,20 @@ class Panel:
         title: A few words; a letter goes before them where a sheet has several panels.
         draw: Draws into the axes, sets labels and limits, and returns notes: short facts, the most important first, for
             below the title. It raises `NoDataError` where there is nothing to draw.
+        notes: Those that it has with and without data, before the ones that `draw` returns.
         height: Inches, on a page.
         span: Columns of a page that it takes.
-        legend: Whether its labelled curves go into the legend of the sheet.
+        legend: Whether its labelled curves go into the legend of the sheet; `own`: into one below the panel itself, for
+            curves that other panels do not have.
     """
 
     name: str
     title: str
     draw: Callable[[Axes], Sequence[str]]
+    notes: Sequence[str] = ()
     height: float = 1.9
     span: int = 1
-    legend: bool = True
+    legend: bool | Literal["own"] = True
 
 
 class NoDataError(Exception):
@@ -126,6 +137,8 @@ def draw_sheet(
             own.tick_params(labelbottom=False)
 
     legend = _legend(figure, chosen, axes, width=width)
+    below = {id(panel): _own_legend(own) for panel, own in zip(chosen, axes, strict=True) if panel.legend == "own"}
+    panel_inches += sum(max(below.get(id(panel), 0.0) for panel in row) for row in rows)
     height = top + panel_inches + foot + legend
     figure.set_size_inches(width, height)
     bottom = (foot + legend + 0.04) / height
@@ -149,9 +162,9 @@ def _chosen(options: PanelSheet, panels: Sequence[Panel]) -> list[Panel]:
         return list(panels)
     found = [panel for panel in panels if panel.name == options.panel]
     if not found:
-        names = ", ".join(panel.name for panel in panels)
+        names = ", ".join(dict.fromkeys(panel.name for panel in panels))
         raise SgdlineError(f"panel must be one of {names}, got {options.panel!r}. Correct it, or leave it out.")
-    return found
+    return [replace(panel, legend=True) for panel in found]
 
 
 def _rows(panels: Sequence[Panel], across: int) -> Iterator[list[Panel]]:
@@ -183,7 +196,7 @@ def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float) -> None:
     axes.tick_params(which="both", labelsize=SIZES["tick"])
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_fontsize(SIZES["label"])
-    text, lines = _head(letter + panel.title, notes, inches)
+    text, lines = _head(letter + panel.title, [*panel.notes, *notes], inches)
     axes.set_title(text, fontsize=SIZES["panel"], pad=4 + 9.3 * len(lines))
     if lines:
         axes.annotate(
@@ -233,7 +246,7 @@ def _legend(figure: Figure, panels: Sequence[Panel], axes: Sequence[Axes], *, wi
     """Put one legend for all panels below them, each label once; return the inches that it takes."""
     entries: dict[str, Any] = {}
     for panel, own in zip(panels, axes, strict=True):
-        if panel.legend:
+        if panel.legend is True:
             for handle, label in zip(*own.get_legend_handles_labels(), strict=True):
                 entries.setdefault(label, handle)
     if not entries:
@@ -241,14 +254,18 @@ def _legend(figure: Figure, panels: Sequence[Panel], axes: Sequence[Axes], *, wi
     longest = max(map(len, entries))
     columns = max(min(int(width / (0.45 + _LETTER * longest)), len(entries)), 1)
     figure.legend(
-        list(entries.values()),
-        list(entries),
-        loc="upper center",
-        ncols=columns,
-        fontsize=SIZES["legend"],
-        borderaxespad=0.0,
-        borderpad=0.1,
-        labelspacing=0.3,
-        columnspacing=1.2,
+        list(entries.values()), list(entries), loc="upper center", ncols=columns, columnspacing=1.2, **_LEGEND
     )
-    return 0.15 * -(-len(entries) // columns) + 0.08
+    return _LEGEND_LINE * -(-len(entries) // columns) + 0.08
+
+
+def _own_legend(axes: Axes) -> float:
+    """Put a legend below the labels of a panel's x axis; return the inches that it takes."""
+    from matplotlib.transforms import ScaledTranslation
+
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return 0.0
+    below = axes.transAxes + ScaledTranslation(0, -_X_AXIS, axes.figure.dpi_scale_trans)
+    axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, **_LEGEND)
+    return _LEGEND_LINE * len(handles) + 0.04

@@ -101,19 +101,19 @@ def table_panel(
         missing: A few words in the place of a table without rows or columns.
     """
     if not rows or not columns:
-        return Panel(name, title, partial(_say, missing))
+        return Panel(name, title, partial(_say, missing), notes)
     width = INCHES[options.width]
     layouts = [_lay_out(heads, columns, rows, room=width - 0.1, fit=fit) for fit in _FITS]
     layout = min(layouts, key=lambda own: own.blocks)
     height = layout.height + head_inches(title, notes, width=width)
-    return Panel(name, title, partial(_draw, layout, tuple(notes)), height=height, span=4)
+    return Panel(name, title, partial(_draw, layout), notes, height=height, span=4)
 
 
 def _say(missing: str, _: Axes) -> Sequence[str]:
     raise NoDataError(missing)
 
 
-def _draw(layout: _Layout, notes: Sequence[str], panel: Axes) -> Sequence[str]:
+def _draw(layout: _Layout, panel: Axes) -> Sequence[str]:
     from matplotlib.transforms import ScaledTranslation
 
     panel.axis("off")
@@ -127,7 +127,7 @@ def _draw(layout: _Layout, notes: Sequence[str], panel: Axes) -> Sequence[str]:
             panel.plot([0, part.end], [-part.y, -part.y], transform=inches, scalex=False, scaley=False, **look)
     for artist in (*panel.texts, *panel.lines):
         artist.set_in_layout(False)  # the height of the panel is theirs already
-    return notes
+    return []
 
 
 def _lay_out(heads: Sequence[str], columns: Sequence[str], rows: Sequence[Row], *, room: float, fit: _Fit) -> _Layout:
