@@ -102,8 +102,8 @@ def _label(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], start: i
 def _numbers(options: PanelSheet, networks: Mapping[str, Sequence[comparing.Run]]) -> Panel:
     """Return a table of the numbers that a setting has, medians over its seeds."""
     taken: dict[str, Callable[[comparing.Run], float]] = {
-        "parameters, norm": _last_norm,
-        "noise, deviation": lambda run: _noise_fact(run, "noise_deviation"),
+        "parameters": _last_norm,
+        "noise": lambda run: _noise_fact(run, "noise_deviation"),
         "v_max": lambda run: _noise_fact(run, "noise_variance"),
     }
     several = len(networks) > 1
@@ -117,7 +117,7 @@ def _numbers(options: PanelSheet, networks: Mapping[str, Sequence[comparing.Run]
     return table_panel(
         options,
         "numbers",
-        "norm of all parameters at the last update, and the noise",
+        "norm of the parameters at the last update, standard deviation of the noise",
         heads=[*(["network"] if several else []), "setting"],
         columns=[name for place, name in enumerate(taken) if place in known],
         rows=[replace(row, cells=tuple(row.cells[place] for place in known)) for row in rows],
@@ -125,6 +125,7 @@ def _numbers(options: PanelSheet, networks: Mapping[str, Sequence[comparing.Run]
         if any(len(runs) > len({run.label for run in runs}) for runs in networks.values())
         else [],
         missing="no run made a step",
+        beside_axes=True,
     )
 
 

@@ -37,6 +37,7 @@ _LEGEND: Any = {
     "labelspacing": 0.3,
 }
 _LEGEND_LINE = 0.15  # inches
+_KEY = 0.45  # inches of an entry of a legend beside its letters
 _FOOTER_LINES = 2
 _MOST_NOTES = 3  # lines of notes of a panel
 
@@ -52,6 +53,7 @@ class Panel:
             below the title. It raises `NoDataError` where there is nothing to draw.
         notes: Those that it has with and without data, before the ones that `draw` returns.
         height: Inches, on a page.
+        below: Inches below its axes that it draws into as well.
         span: Columns of a page that it takes.
         legend: Whether its labelled curves go into the legend of the sheet; `own`: into one below the panel itself, for
             curves that other panels do not have.
@@ -62,6 +64,7 @@ class Panel:
     draw: Callable[[Axes], Sequence[str]]
     notes: Sequence[str] = ()
     height: float = 1.9
+    below: float = 0.0
     span: int = 1
     legend: bool | Literal["own"] = True
 
@@ -128,17 +131,21 @@ def draw_sheet(
             above = axes[0] if share_x and axes else None
             axes.append(figure.add_subplot(grid[place, column : column + span], sharex=above))
             column += span
+    room = [width * _share(panel, across) for panel in chosen]
     for place, (panel, own) in enumerate(zip(chosen, axes, strict=True)):
         letter = f"({chr(ord('a') + place)}) " if len(chosen) > 1 else ""
-        _fill(panel, own, letter, inches=width * _share(rows, panel, across))
+        _fill(panel, own, letter, inches=room[place])
     if share_x:
         for own in axes[:-1]:
             own.set_xlabel("")
             own.tick_params(labelbottom=False)
 
     legend = _legend(figure, chosen, axes, width=width)
-    below = {id(panel): _own_legend(own) for panel, own in zip(chosen, axes, strict=True) if panel.legend == "own"}
-    panel_inches += sum(max(below.get(id(panel), 0.0) for panel in row) for row in rows)
+    below = {
+        id(panel): panel.below + (_own_legend(own, inches) if panel.legend == "own" else 0.0)
+        for panel, own, inches in zip(chosen, axes, room, strict=True)
+    }
+    panel_inches += sum(max(below[id(panel)] for panel in row) for row in rows)
     height = top + panel_inches + foot + legend
     figure.set_size_inches(width, height)
     bottom = (foot + legend + 0.04) / height
@@ -178,7 +185,7 @@ def _rows(panels: Sequence[Panel], across: int) -> Iterator[list[Panel]]:
         yield row
 
 
-def _share(rows: Sequence[Sequence[Panel]], panel: Panel, across: int) -> float:
+def _share(panel: Panel, across: int) -> float:
     """Return the share of the width that a panel has, its labels left out."""
     return min(panel.span, across) / across * (_ACROSS if across == 1 else 0.8)
 
@@ -251,21 +258,31 @@ def _legend(figure: Figure, panels: Sequence[Panel], axes: Sequence[Axes], *, wi
                 entries.setdefault(label, handle)
     if not entries:
         return 0.0
-    longest = max(map(len, entries))
-    columns = max(min(int(width / (0.45 + _LETTER * longest)), len(entries)), 1)
-    figure.legend(
-        list(entries.values()), list(entries), loc="upper center", ncols=columns, columnspacing=1.2, **_LEGEND
-    )
-    return _LEGEND_LINE * -(-len(entries) // columns) + 0.08
+    labels = [_wrapped(label, width) for label in entries]
+    longest = max(len(line) for label in labels for line in label)
+    columns = max(min(int(width / (_KEY + _LETTER * longest)), len(entries)), 1)
+    names = ["\n".join(label) for label in labels]
+    figure.legend(list(entries.values()), names, loc="upper center", ncols=columns, columnspacing=1.2, **_LEGEND)
+    lines = [
+        sum(map(len, labels[start : start + -(-len(labels) // columns)]))
+        for start in range(0, len(labels), -(-len(labels) // columns))
+    ]
+    return _LEGEND_LINE * max(lines) + 0.08
 
 
-def _own_legend(axes: Axes) -> float:
-    """Put a legend below the labels of a panel's x axis; return the inches that it takes."""
+def _wrapped(label: str, inches: float) -> list[str]:
+    return textwrap.wrap(label, int((inches - _KEY) / _LETTER))
+
+
+def _own_legend(axes: Axes, inches: float) -> float:
+    """Put a legend below the labels of a panel's x axis, so many inches wide; return those that it is high."""
     from matplotlib.transforms import ScaledTranslation
 
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return 0.0
     below = axes.transAxes + ScaledTranslation(0, -_X_AXIS, axes.figure.dpi_scale_trans)
-    axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, **_LEGEND)
-    return _LEGEND_LINE * len(handles) + 0.04
+    lines = [_wrapped(label, inches) for label in labels]
+    names = ["\n".join(label) for label in lines]
+    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, **_LEGEND)
+    return _LEGEND_LINE * sum(map(len, lines)) + 0.04

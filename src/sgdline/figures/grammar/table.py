@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ROW_GAP, _BLOCK_GAP = 0.07, 0.13  # inches
+_AXES = 0.1  # inches of axes, at the top of the table
+_LABELS = 0.65  # inches that labels of y axes take
 _NAMES_SHARE = 0.5  # of the width, at most, for the columns of names
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -85,6 +87,7 @@ def table_panel(
     rows: Sequence[Row],
     notes: Sequence[str] = (),
     missing: str = "nothing was measured",
+    beside_axes: bool = False,
 ) -> Panel:
     """Return a panel that is a table.
 
@@ -99,14 +102,15 @@ def table_panel(
         rows: What is below them.
         notes: What there is to know about the numbers.
         missing: A few words in the place of a table without rows or columns.
+        beside_axes: Whether other panels of the sheet have axes, whose labels take a part of its width.
     """
     if not rows or not columns:
         return Panel(name, title, partial(_say, missing), notes)
     width = INCHES[options.width]
-    layouts = [_lay_out(heads, columns, rows, room=width - 0.1, fit=fit) for fit in _FITS]
+    layouts = [_lay_out(heads, columns, rows, room=width - (_LABELS if beside_axes else 0.1), fit=fit) for fit in _FITS]
     layout = min(layouts, key=lambda own: own.blocks)
-    height = layout.height + head_inches(title, notes, width=width)
-    return Panel(name, title, partial(_draw, layout), notes, height=height, span=4)
+    height = head_inches(title, notes, width=width) + _AXES
+    return Panel(name, title, partial(_draw, layout), notes, height=height, below=layout.height - _AXES, span=4)
 
 
 def _say(missing: str, _: Axes) -> Sequence[str]:
@@ -126,7 +130,8 @@ def _draw(layout: _Layout, panel: Axes) -> Sequence[str]:
             look: dict[str, Any] = {"color": "black", "linewidth": 1.2 if part.thick else 0.5, "clip_on": False}
             panel.plot([0, part.end], [-part.y, -part.y], transform=inches, scalex=False, scaley=False, **look)
     for artist in (*panel.texts, *panel.lines):
-        artist.set_in_layout(False)  # the height of the panel is theirs already
+        artist.set_in_layout(False)
+    panel.plot([0, 0], [0, -layout.height], transform=inches, scalex=False, scaley=False, alpha=0, clip_on=False)
     return []
 
 
@@ -139,7 +144,7 @@ def _lay_out(heads: Sequence[str], columns: Sequence[str], rows: Sequence[Row], 
         max(_width(head, size, bold=True), *(_width(line, size) for own in names for line in own[place])) + fit.gap
         for place, head in enumerate(heads)
     ]
-    lines = [_wrapped(column, fit.letters) for column in columns]
+    lines = [textwrap.wrap(column, fit.letters, break_long_words=False) for column in columns]
     sides = [_sides(own, [row.cells[place] for row in rows], size) for place, own in enumerate(lines)]
     widths = [left + right + fit.gap for left, right in sides]
     blocks = _blocks(widths, room - sum(name_widths) + fit.gap)
