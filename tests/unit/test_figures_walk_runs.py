@@ -299,7 +299,7 @@ def test_runs_are_told_apart_by_batch_noise_and_origin() -> None:
 
 def test_continued_runs_begin_where_they_take_over() -> None:
     figure = draw(NOISE, noise_runs())
-    loss, accuracy, cosine, distance = figure.axes
+    loss, accuracy, cosine, distance, _ = figure.axes
     for panel, length in ((loss, 6), (accuracy, 6), (distance, 60), (cosine, 56)):
         drawn = thick(panel)
         assert [len(steps) for steps, _ in drawn] == [length] * 7
@@ -325,18 +325,18 @@ def test_a_run_that_continues_a_continued_run_is_offset_by_both() -> None:
     assert thick(draw(NOISE, alone).axes[0])[0][0][0] == 40
 
 
-def test_parameter_norms_and_the_size_of_the_noise_are_in_the_footer() -> None:
+def test_parameter_norms_and_the_size_of_the_noise_are_in_a_table() -> None:
     runs = noise_runs(seeds=(1, 2, 3))
     text = words(draw(NOISE, runs))
     norms = [
         column(tables["trace"], "parameter_norm")[-1] for tables, settings in runs if settings["experiment"] == "gd"
     ]
-    assert (
-        f"norm of all parameters at the last update, median over the seeds: {np.median(norms):.4g} (GD, lr 0.1)" in text
-    )
-    assert "standard deviation of the noise, median over the seeds: 0.0141 (GD, lr 0.1, noise of variance" in text
-    assert "0.0002 (GD, lr 0.1, noise of standard deviation" in text
-    assert "v_max, median over the seeds: 0.02 (GD" in text
+    assert f"GD, lr 0.1 {np.median(norms):.4g} — —" in text
+    assert "GD, lr 0.1, noise of variance 0.01 v_max" in text
+    assert "0.0141 0.02" in text
+    assert "GD, lr 0.1, noise of standard deviation 0.01 v_max" in text
+    assert "0.0002 0.02" in text
+    assert "medians over the seeds" in text
     for part in ("N = 1,000 training and 200 validation images", "BatchNorm in eval mode", "lrs 0.1, 0.01"):
         assert part in text, part
 
@@ -356,7 +356,7 @@ def test_models_have_a_column_each() -> None:
     runs = noise_runs()
     runs += [(tables, {**settings, "model": "mlp"}) for tables, settings in noise_runs()]
     figure = draw(NOISE, runs)
-    assert len(figure.axes) == 8
+    assert len(figure.axes) == 9  # with the table of both
     assert_nothing_overlaps(figure)
 
 
@@ -386,10 +386,8 @@ def schedule_runs(*, seeds: tuple[int, ...] = (1, 2), **lost: int) -> Runs:
 def test_each_schedule_is_drawn_with_the_rate_that_validates_best() -> None:
     runs = schedule_runs()
     figure = draw(SCHEDULES, runs)
-    loss, accuracy, lr = figure.axes
-    assert legends(figure)[0] == [
-        "cyclical, peak lr 0.3", "trapezoid, peak lr 0.3", "step-wise, peak lr 0.3", "other peak learning rates",
-    ]  # fmt: skip
+    loss, accuracy, lr, _ = figure.axes
+    assert legends(figure)[0] == ["cyclical", "trapezoid", "step-wise", "other peak learning rates"]
     for panel, name, factor in ((loss, "train_loss", 1.0), (accuracy, "validation_accuracy", 100.0)):
         assert len(grey(panel)) == 3 * 2 * 2
         expected = [factor * column(evaluation_table(rate=0.04, seed=seed), name) for seed in (1, 2)]
@@ -401,15 +399,13 @@ def test_each_schedule_is_drawn_with_the_rate_that_validates_best() -> None:
         np.testing.assert_allclose(values, 0.3 * np.linspace(1.0, 0.1, 60))
     text = words(figure)
     own = [100 * column(evaluation_table(rate=0.04, seed=seed), "validation_accuracy")[-1] for seed in (1, 2)]
-    stated = f"validation {np.mean(own):.2f} ± {np.std(own, ddof=1):.2f} %, test 30.00 ± 0.00 % (2 seeds)"
-    for name in ("cyclical", "trapezoid", "step-wise"):
-        assert f"{name}: peak lr 0.3 (tried 0.1, 0.3, 1): {stated}" in text
-    for part in (
+    stated = f"0.1, 0.3, 1 0.3 {np.mean(own):.2f} ± {np.std(own, ddof=1):.2f} 30.00 ± 0.00 2"
+    for name in (
         "cyclical: lowest 0.1, period 30",
+        "trapezoid: warmup 10, cooldown 20",
         "step-wise: milestones 30/45, factor 0.1",
-        "The test set has no say",
     ):
-        assert part in text, part
+        assert f"{name} {stated}" in text
     assert_nothing_overlaps(figure)
 
 
@@ -417,23 +413,19 @@ def test_peak_rates_are_chosen_among_those_of_one_unit() -> None:
     runs = schedule_runs(seeds=(1,))
     sharp = [(tables, {**settings, "lr_unit": "sharpness"}) for tables, settings in runs]
     figure = draw(SCHEDULES, sharp)
-    assert legends(figure)[0][0] == "cyclical, peak lr 0.3/λ₀"
-    assert "trapezoid: peak lr 0.3/λ₀ (tried 0.1, 0.3, 1)" in words(figure)
-    both = runs[:3] + sharp[:2]
-    assert legends(draw(SCHEDULES, both))[0][:2] == [
-        "cyclical, absolute lr, peak lr 0.3", "cyclical, lr in 1/λ₀, peak lr 0.3/λ₀",
-    ]  # fmt: skip
-    assert "lr in 1/λ₀: peak lr 0.3/λ₀ (tried 0.1, 0.3)" in words(draw(SCHEDULES, both))
+    assert "trapezoid: warmup 10, cooldown 20 0.1, 0.3, 1 0.3/λ₀" in words(figure)
+    both = draw(SCHEDULES, runs[:3] + sharp[:2])
+    assert legends(both)[0][:2] == ["cyclical, absolute lr", "cyclical, lr in 1/λ₀"]
+    assert "cyclical, lr in 1/λ₀: lowest 0.1, period 30 0.1, 0.3 0.3/λ₀" in words(both)
 
 
 def test_a_rate_that_was_lost_is_grey_and_a_schedule_without_a_choice_says_so() -> None:
     runs = schedule_runs(cyclical_0_3=20, step_0_1=20, step_0_3=20, step_1=20)
     figure = render(draw(SCHEDULES, runs))
-    assert legends(figure)[0] == [
-        "cyclical, peak lr 1", "trapezoid, peak lr 0.3", "other peak learning rates", "a run diverged",
-    ]  # fmt: skip
+    assert legends(figure)[0] == ["cyclical", "trapezoid", "other peak learning rates", "a run diverged"]
     text = words(figure)
-    assert "step-wise: none of the learning rates 0.1, 0.3, 1 can be chosen" in text
+    assert "step-wise: milestones 30/45, factor 0.1 0.1, 0.3, 1 none — — —" in text
+    assert "none: runs diverged or have no validation accuracy" in text
     assert "DIVERGED: cyclical, lr 0.3, tiny_vgg, seed 1 at update 20" in text
     assert sum(line.get_marker() == "x" and len(line.get_xdata()) == 1 for line in figure.axes[0].lines) == 4
     assert_nothing_overlaps(figure)
@@ -441,16 +433,16 @@ def test_a_rate_that_was_lost_is_grey_and_a_schedule_without_a_choice_says_so() 
 
 def test_a_single_seed_and_missing_splits_are_stated_as_they_are() -> None:
     runs = schedule_runs(seeds=(1,))
-    text = words(draw(SCHEDULES, runs))
-    assert "test 30.00 % (1 seed)" in text
-    assert "±" not in text
+    numbers = notes(draw(SCHEDULES, runs).axes[-1])
+    assert "30.00 1" in numbers
+    assert "±" not in numbers
     for tables, _ in runs:
         tables["evaluation"] = evaluation_table(test=False)
-    assert "test not measured" in words(draw(SCHEDULES, runs))
+    assert "not measured 1" in words(draw(SCHEDULES, runs))
     for tables, _ in runs:
         tables["evaluation"] = evaluation_table(validation=False)
     figure = draw(SCHEDULES, runs)
-    assert "can be chosen: runs diverged or have no validation accuracy" in words(figure)
+    assert "none: runs diverged or have no validation accuracy" in words(figure)
     assert "the data set has no validation images" in words(figure)
     assert len(grey(figure.axes[0])) == 9
     for tables, _ in runs:
@@ -467,12 +459,12 @@ def test_schedules_of_one_name_are_told_apart_by_their_options_and_networks_by_c
         (tables, {**settings, "schedule": other, "experiment": "early"}) for tables, settings in schedule_runs()[-6:]
     ]
     assert legends(draw(SCHEDULES, runs))[0][:2] == [
-        "step-wise (milestones 30/45, factor 0.1), peak lr 0.3", "step-wise (milestones 20, factor 0.1), peak lr 0.3",
+        "step-wise (milestones 30/45, factor 0.1)", "step-wise (milestones 20, factor 0.1)",
     ]  # fmt: skip
     both = [(tables, {**settings, "model": model}) for model in ("mlp", "vgg") for tables, settings in schedule_runs()]
     figure = draw(SCHEDULES, both)
-    assert len(figure.axes) == 6
-    assert "vgg, trapezoid: peak lr 0.3 (tried 0.1, 0.3, 1)" in words(figure)
+    assert len(figure.axes) == 7  # with the table of both
+    assert "vgg trapezoid: warmup 10, cooldown 20 0.1, 0.3, 1 0.3" in words(figure)
     assert_nothing_overlaps(figure)
 
 

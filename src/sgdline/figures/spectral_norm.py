@@ -1,17 +1,18 @@
-"""How sharp the loss is along a run: shared by the figures of the Hessian's spectral norm."""
+"""How sharp the loss is along a run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
-from sgdline.tables import provenance
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +24,6 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _EQUAL = 1e-6  # relative: from which difference on the largest eigenvalue is drawn beside the spectral norm
-_NOTE_WIDTH = 105
 _NORM: dict[str, Any] = {"color": "#B2182B", "linestyle": "-", "linewidth": 1.6, "marker": "o", "markersize": 4.5}
 _LARGEST: dict[str, Any] = {"color": "#0072B2", "linestyle": "", "marker": "v", "markersize": 5.5}
 _ACCURACY: dict[str, Any] = {"color": "#1B9E77", "linestyle": "-", "linewidth": 1.6, "marker": "s", "markersize": 4.0}
@@ -31,15 +31,21 @@ _LR: dict[str, Any] = {"color": "#000000", "linestyle": "-", "linewidth": 1.6, "
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectralNorm(Sheet):
-    """Spectral norm of the Hessian along the run."""
+class SpectralNorm(PanelSheet):
+    """Spectral norm of the Hessian along the run.
+
+    Top: the spectral norm of the Hessian of the loss over the measuring set, the largest absolute eigenvalue, BatchNorm
+    in train mode unless the footer says otherwise; triangles: the largest eigenvalue, where the smallest one is larger
+    in size. Middle: accuracy over the validation set, with BatchNorm's running statistics. Bottom: learning rate times
+    the largest eigenvalue. Above its dotted line at 2 a step of gradient descent along the top eigenvector ends higher
+    on the parabola than it began, so that consecutive gradients point against each other. Values whose iteration did
+    not converge are hollow.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("hvp", "trace")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw spectral norm, validation accuracy and lr times the largest eigenvalue against the epoch.
-
-        Values whose iteration did not converge are hollow.
 
         Args:
             tables: `hvp` and `trace` of one run.
@@ -47,40 +53,20 @@ class SpectralNorm(Sheet):
 
         Source: walk fig3, fig6, W-M7 (papers.md 5.3). The paper has the first two on one panel with two y axes.
         """
-        figure = style.new_figure(
-            self.heading(),
-            footer=_footer(tables, settings),
-            width=8.6,
-            height=8.8,
-            legend_entries=_entries(tables["hvp"]),
+        own = {**tables, "hvp": tables["hvp"].sort_by("step")}
+        panels = [
+            Panel(
+                "norm",
+                "spectral norm, the largest absolute eigenvalue of the Hessian",
+                partial(_draw_norm, own),
+                height=2.3,
+            ),
+            Panel("accuracy", "accuracy over the validation set", partial(_draw_accuracy, own)),
+            Panel("stability", "learning rate times the largest eigenvalue", partial(_draw_stability, own)),
+        ]
+        return draw_sheet(
+            self, panels, footer=style.run_facts(tables, settings, of="Hessian of the loss"), share_x=True
         )
-        panels = figure.subplots(3, 1, height_ratios=(1.15, 1.0, 1.0)).tolist()
-        table = tables["hvp"].sort_by("step")
-        _draw_norm(panels[0], table, tables)
-        _draw_accuracy(panels[1], table, tables)
-        _draw_stability(panels[2], table, tables)
-        _mark_epochs(panels, tables)
-        style.shared_legend(figure, panels)
-        return figure
-
-
-def _footer(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> list[str]:
-    facts = provenance(tables["hvp"])
-    samples = facts.get("samples")
-    count = f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"
-    measured = [
-        f"eigenvalues of the Hessian of the loss over {count}, BatchNorm in {facts.get('batch_norm', 'not recorded')}"
-        " mode",
-        "accuracy with BatchNorm's running statistics",
-    ]
-    lost = style.divergence_step(tables)
-    if lost is not None:
-        measured.append(f"THE RUN DIVERGED AT UPDATE {lost}")
-    return [style.describe_run(tables, settings)[0], "  ·  ".join(measured)]
-
-
-def _entries(hvp: pa.Table) -> int:
-    return 4 + int(_differs(hvp).any()) + int(not _converged(hvp).all())
 
 
 def _converged(hvp: pa.Table, name: str = "converged") -> BoolArray:
@@ -93,21 +79,19 @@ def _differs(hvp: pa.Table) -> BoolArray:
     return np.isfinite(largest) & (np.abs(norm - largest) > _EQUAL * np.abs(norm))
 
 
-def _draw_norm(panel: Axes, hvp: pa.Table, tables: Mapping[str, pa.Table]) -> None:
-    title = "spectral norm, the largest absolute eigenvalue of the Hessian"
+def _draw_norm(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
+    hvp = tables["hvp"]
     panel.set_ylabel("eigenvalue (nats / length²)")
+    _frame(panel, tables)
     norm, largest = style.numbers(hvp, "spectral_norm"), style.numbers(hvp, "largest_eigenvalue")
     if not np.isfinite(norm).any():
-        style.title(panel, title)
-        style.say(panel, style.absence("no eigenvalue was measured", tables))
-        return
+        raise NoDataError("no eigenvalue was measured", tables)
     differs, converged = _differs(hvp), _converged(hvp)  # which end is larger in size is known from both
-    epochs = style.numbers(hvp, "epoch")
-    notes = _draw_series(panel, epochs, norm, converged, look=_NORM, label="spectral norm")
+    notes = _draw_series(panel, hvp, norm, converged, look=_NORM, label="spectral norm")
     if differs.any():
         own = np.where(differs, largest, np.nan)
         sure = _converged(hvp, "largest_converged")
-        notes += _draw_series(panel, epochs, own, sure, look=_LARGEST, label="largest eigenvalue, where it is another")
+        notes += _draw_series(panel, hvp, own, sure, look=_LARGEST, label="largest eigenvalue, where it is another")
         negative = style.counted(int(differs.sum()), "value")
         notes.append(f"{negative} of {len(norm)} where the smallest eigenvalue is larger in size")
     else:
@@ -116,46 +100,39 @@ def _draw_norm(panel: Axes, hvp: pa.Table, tables: Mapping[str, pa.Table]) -> No
     if missing:
         notes.append(f"hollow: {style.counted(missing, 'value')} whose iteration did not converge")
         panel.plot([], [], color="#333333", linestyle="", marker="o", markerfacecolor="white", label="not converged")
-    style.title(panel, title, notes, width=_NOTE_WIDTH)
+    return notes
 
 
-def _draw_accuracy(panel: Axes, hvp: pa.Table, tables: Mapping[str, pa.Table]) -> None:
-    title = "accuracy over the validation set"
+def _draw_accuracy(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
+    hvp = tables["hvp"]
     panel.set_ylabel("validation accuracy (%)")
-    style.title(panel, title)
+    _frame(panel, tables)
     accuracy = 100.0 * style.numbers(hvp, "validation_accuracy")
     if not np.isfinite(accuracy).any():
-        measured = np.isfinite(style.numbers(hvp, "spectral_norm")).any()
-        words = "the data set has no validation images" if measured else "no accuracy was measured"
-        style.say(panel, words if measured else style.absence(words, tables))
-        return
+        if np.isfinite(style.numbers(hvp, "spectral_norm")).any():
+            raise NoDataError("the data set has no validation images")
+        raise NoDataError("no accuracy was measured", tables)
     panel.plot(style.numbers(hvp, "epoch"), accuracy, **_ACCURACY, label="validation accuracy")
+    return []
 
 
-def _draw_stability(panel: Axes, hvp: pa.Table, tables: Mapping[str, pa.Table]) -> None:
-    title = "learning rate times the largest eigenvalue"
+def _draw_stability(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
+    hvp = tables["hvp"]
     panel.set_ylabel("lr · largest eigenvalue")
+    _frame(panel, tables)
     products = style.numbers(hvp, "lr_times_largest")
     if not np.isfinite(products).any():
-        style.title(panel, title)
-        style.say(panel, style.absence("no eigenvalue was measured", tables))
-        return
+        raise NoDataError("no eigenvalue was measured", tables)
     panel.axhline(2.0, **style.look("executed_step"), label="2: beyond it a step along the eigenvector overshoots")
-    notes = _draw_series(
-        panel,
-        style.numbers(hvp, "epoch"),
-        products,
-        _converged(hvp, "largest_converged"),
-        look=_LR,
-        label="lr · largest eigenvalue",
-    )
-    style.title(panel, title, notes, width=_NOTE_WIDTH)
+    sure = _converged(hvp, "largest_converged")
+    return _draw_series(panel, hvp, products, sure, look=_LR, label="lr · largest eigenvalue")
 
 
 def _draw_series(
-    panel: Axes, epochs: FloatArray, values: FloatArray, converged: BoolArray, *, look: Mapping[str, Any], label: str
+    panel: Axes, hvp: pa.Table, values: FloatArray, converged: BoolArray, *, look: Mapping[str, Any], label: str
 ) -> list[str]:
     """Draw positive values on a logarithmic axis, hollow where they did not converge; count the others."""
+    epochs = style.numbers(hvp, "epoch")
     shown = np.where(values > 0, values, np.nan)
     panel.plot(epochs, shown, **look, label=label)
     hollow = {**look, "linestyle": "", "markerfacecolor": "white"}
@@ -166,16 +143,14 @@ def _draw_series(
     return [f"{style.counted(count, 'value')} of {label.split(',')[0]} not positive, not drawn"] if count else []
 
 
-def _mark_epochs(panels: Sequence[Axes], tables: Mapping[str, pa.Table]) -> None:
+def _frame(panel: Axes, tables: Mapping[str, pa.Table]) -> None:
     """Set the x axis to the whole run, in epochs, and mark where it diverged."""
     trace = tables["trace"].sort_by("step")
     epochs = style.numbers(trace, "epoch")
     end = max([*epochs[-1:].tolist(), *style.numbers(tables["hvp"], "epoch").tolist(), 1e-9])
-    for panel in panels:
-        panel.set_xlim(-0.02 * end, 1.02 * end)
-    panels[-1].set_xlabel("epoch")
+    panel.set_xlim(-0.02 * end, 1.02 * end)
+    panel.set_xlabel("epoch")
     lost = style.divergence_step(tables)
     if lost is not None:
         place = float(epochs[np.searchsorted(style.numbers(trace, "step"), lost)])
-        for panel in panels:
-            panel.axvline(place, color="#B2182B", linestyle=":", linewidth=1.2, label="run diverged")
+        panel.axvline(place, color="#B2182B", linestyle=":", linewidth=1.2, label="run diverged")

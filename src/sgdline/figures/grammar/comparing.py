@@ -110,8 +110,8 @@ def facts(
     return [
         *losses(runs),
         *map(listed, ("model", "dataset", *keys)),
-        *([" or ".join(rules)] if rules else []),
         *measured,
+        *([" or ".join(rules)] if rules else []),
         *style.lr_unit_note([run.settings for run in runs]),
         listed("experiment"),
     ]

@@ -263,17 +263,21 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
     return ["  ·  ".join(run), "  ·  ".join(measured)]
 
 
-def run_facts(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> list[str]:
+def run_facts(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], *, of: str | None = None) -> list[str]:
     """Return the facts of a run's footer, the most important first: what diverged, what was measured, which run it is.
 
     Args:
         tables: The tables of the figure; what the probe noted in their metadata goes before the settings.
         settings: As in `sgdline.figures.plot_figure`.
+        of: What was measured, where that is not the full-batch loss along lines.
     """
     run, measured = (line.split("  ·  ") for line in describe_run(tables, settings))
     experiment, *rest = run
     lost = [fact for fact in measured if fact.startswith("THE RUN")]
-    return [*lost, *rest, *(fact for fact in measured if fact not in lost), experiment]
+    measured = [fact for fact in measured if fact not in lost]
+    if of is not None:
+        measured = [fact.replace("full-batch loss", of) for fact in measured if not fact.endswith("positions")]
+    return [*lost, *rest, *measured, experiment]
 
 
 def lr_text(settings: Mapping[str, Any]) -> str:
