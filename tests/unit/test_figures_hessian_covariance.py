@@ -52,8 +52,9 @@ def words(figure: Figure) -> str:
     return " ".join(" ".join(texts).split())
 
 
-def labels(figure: Figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+def labels(figure: Figure) -> set[str]:
+    legends = [panel.get_legend() for panel in figure.axes]
+    return {text.get_text() for legend in legends if legend is not None for text in legend.get_texts()}
 
 
 def curve(panel: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:

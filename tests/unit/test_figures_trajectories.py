@@ -313,7 +313,9 @@ def test_intervals_of_another_status_are_drawn_and_not_counted() -> None:
 def test_barriers_are_counted_by_epoch_and_set_against_the_loss() -> None:
     heights = {5: 0.02, 45: 0.001, 46: 0.1}
     tables = make_walk(steps=60, barriers=heights)
-    left, right, _ = drawn(BARRIERS, tables).axes
+    left, right = drawn(BARRIERS, tables).axes
+    [scale] = right.child_axes
+    assert scale.get_ylabel() == "epoch"
     np.testing.assert_array_equal(curve(left, "barriers")[1], [1, 0, 2])
     np.testing.assert_allclose(curve(left, "5 %")[1], [1, 1, 1])
     assert [label.get_text() for label in left.get_xticklabels()] == ["1", "2", "3"]

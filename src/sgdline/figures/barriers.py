@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, colour_bar, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,13 +19,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_LABELLED_EPOCHS = 12  # more counts than these would run into one another
+_LABELLED_EPOCHS = 8  # more counts than these would run into one another
 _SHARE = 0.05  # of the intervals, in claim W2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Barriers(Sheet):
-    """Barriers between consecutive iterates."""
+class Barriers(PanelSheet):
+    """Barriers between consecutive iterates.
+
+    An interval has a barrier if the training loss somewhere on the straight way from theta_t to theta_{t+1} exceeds
+    that at both ends; its height is that excess. (a) Barriers in each epoch that was measured, beside 5 % of its
+    intervals. (b) The height of each barrier against the training loss before its update, both logarithmic; the line is
+    a barrier as high as the loss.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("intervals", "interval_epochs", "trace")
 
@@ -36,20 +44,16 @@ class Barriers(Sheet):
 
         Source: walk fig9, W-M5 (papers.md 5.2, 5.3).
         """
-        figure = style.new_figure(
-            self.heading(), footer=style.describe_run(tables, settings), width=11.5, height=5.2, legend_entries=4
-        )
-        panels: list[Axes] = list(figure.subplots(1, 2))
-        _draw_counts(panels[0], tables)
-        _draw_heights(figure, panels[1], tables)
-        style.shared_legend(figure, panels)
-        return figure
+        panels = [
+            Panel("counts", "barriers per measured epoch", partial(_draw_counts, tables), height=2.7),
+            Panel("heights", "height of the barriers and training loss", partial(_draw_heights, tables), height=2.7),
+        ]
+        return draw_sheet(self, panels, footer=style.run_facts(tables, settings), columns=2)
 
 
-def _draw_counts(panel: Axes, tables: Mapping[str, pa.Table]) -> None:
+def _draw_counts(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
     from matplotlib.ticker import MaxNLocator
 
-    text = "barriers per measured epoch"
     panel.set_xlabel("epoch")
     panel.set_ylabel("barriers")
     table = tables["interval_epochs"].sort_by("epoch")
@@ -59,10 +63,8 @@ def _draw_counts(panel: Axes, tables: Mapping[str, pa.Table]) -> None:
     lost = int(left_out.sum())
     notes = [f"{style.counted(lost, 'interval')} not counted (not finite, or not resolved)"] if lost else []
     if not intervals.sum():
-        style.title(panel, text, notes)
         words = "no interval was measured" if not lost else "no interval can be counted"
-        style.say(panel, style.absence(words, tables))
-        return
+        raise NoDataError(words, tables, notes=notes)
     known = intervals > 0
     epochs, intervals, barriers = epochs[known], intervals[known], barriers[known]
     few = len(epochs) <= _LABELLED_EPOCHS
@@ -81,19 +83,16 @@ def _draw_counts(panel: Axes, tables: Mapping[str, pa.Table]) -> None:
         panel.set_xticks(places, [f"{epoch:.0f}" for epoch in epochs])
         panel.set_xlim(-0.6, len(epochs) - 0.4)
         for place, count, total in zip(places, barriers, intervals, strict=True):
-            words, look = f"{count:.0f}\nof {total:.0f}", {"ha": "center", "va": "bottom", "fontsize": 8}
+            words, look = f"{count:.0f}\nof {total:.0f}", {"ha": "center", "va": "bottom"}
             panel.annotate(words, (place, count), (0, 5), textcoords="offset points", **look)
     else:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
     panel.set_ylim(0, 1.3 * max(1.0, float(barriers.max()), _SHARE * float(intervals.max())))
     panel.yaxis.set_major_locator(MaxNLocator(integer=True))
-    style.title(panel, text, [f"{barriers.sum():.0f} of {style.counted(int(intervals.sum()), 'interval')}", *notes])
+    return [f"{barriers.sum():.0f} of {style.counted(int(intervals.sum()), 'interval')}", *notes]
 
 
-def _draw_heights(figure: Figure, panel: Axes, tables: Mapping[str, pa.Table]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    text = "height of the barriers and training loss"
+def _draw_heights(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
     panel.set_xlabel(r"training loss $L(\theta_t)$ before the update (nats)")
     panel.set_ylabel("height above the higher end (nats)")
     table = tables["intervals"]
@@ -102,11 +101,9 @@ def _draw_heights(figure: Figure, panel: Axes, tables: Mapping[str, pa.Table]) -
     tolerance = style.numbers(table, "barrier_tolerance")[counted]
     notes = [f"counted from {np.median(tolerance):.1e} nats on (median over intervals)"] if counted.any() else []
     if not there.any():
-        style.title(panel, text, notes)
         all_of_them = style.counted(int(counted.sum()), "interval")
         words = f"none of {all_of_them} has a barrier" if counted.any() else "no interval can be counted"
-        style.say(panel, style.absence(words, tables))
-        return
+        raise NoDataError(words, tables, notes=notes)
     losses, heights = style.numbers(table, "start_loss")[there], style.numbers(table, "barrier_height")[there]
     epochs = np.floor(style.numbers(table, "epoch")[there]) + 1
     # The largest ones first, so that none hides another; the edge keeps pale ones apart from the sheet.
@@ -115,13 +112,11 @@ def _draw_heights(figure: Figure, panel: Axes, tables: Mapping[str, pa.Table]) -
         zorder=3,
     )  # fmt: skip
     if np.unique(epochs).size > 1:
-        figure.colorbar(
-            points, ax=panel, label="epoch", fraction=0.046, pad=0.03, ticks=MaxNLocator(integer=True, nbins=8)
-        )
+        colour_bar(panel, points, "epoch")
     ends = np.array([0.7 * losses.min(), 1.4 * losses.max()])
     panel.plot(ends, ends, **style.look("reference", linewidth=1.2), label="as high as the loss")
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlim(*ends)
     share = np.median(heights / losses)
-    style.title(panel, text, [f"median height {np.median(heights):.2g} nats, {share:.2g} of the loss", *notes])
+    return [f"median height {np.median(heights):.2g} nats, {share:.2g} of the loss", *notes]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 _ALLOWED_ERROR = 1e-8  # of the identity, papers.md W-M10; stands in a label as well
-_NOTE_WIDTH = 70
 _DENSE = 60  # rows from which on markers shrink
 _ERROR: dict[str, Any] = {"color": "#000000", "linestyle": "-", "linewidth": 1.4, "marker": "D"}
 _HESSIAN: dict[str, Any] = {"color": "#B2182B", "linestyle": "-", "linewidth": 1.8, "marker": "o"}
@@ -37,8 +38,17 @@ _CHANCE: dict[str, Any] = {"linewidth": 0.8, "marker": "", "zorder": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
-class HessianCovariance(Sheet):
-    """Hessian H and covariance C of the samples' gradients."""
+class HessianCovariance(PanelSheet):
+    """Hessian H and covariance C of the samples' gradients.
+
+    The exact Hessian H of a small network's training loss beside the covariance C of its samples' gradients, in
+    float64. With p_i the probability that the network gives to the class of sample i, g_i the sample's gradient and ḡ
+    their mean, the cross-entropy obeys H = C + ḡḡᵀ - (1/N) Σ_i Hess(p_i)/p_i. (a) The largest absolute entry of the
+    difference of both sides, which are computed independently. (b) The leading eigenvalues of H and C. (c) The absolute
+    cosine of their top eigenvectors, and the overlap of their leading subspaces, the mean squared cosine of the
+    principal angles; thin lines: the means for random directions. (d) Loss over the measuring set and norm of its
+    gradient.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("hessian_covariance", "trace")
 
@@ -51,17 +61,31 @@ class HessianCovariance(Sheet):
 
         Source: walk ext_hessian_covariance, W-M10 (papers.md 5.2, 5.3).
         """
-        table = tables["hessian_covariance"].sort_by("step")
-        figure = style.new_figure(
-            self.heading(), footer=_footer(tables, settings), width=10.4, height=7.4, legend_entries=11
-        )
-        panels = figure.subplots(2, 2).ravel().tolist()
-        for panel, own in zip(panels, (_draw_error, _draw_eigenvalues, _draw_alignment, _draw_loss), strict=True):
-            own(panel, table, tables)
-            if panel.lines:  # a mark would run through the words of an empty panel
-                series.mark_run(panel, tables, run_steps=settings["steps"])
-        style.shared_legend(figure, panels)
-        return figure
+        own = {**tables, "hessian_covariance": tables["hessian_covariance"].sort_by("step")}
+        panels = [
+            Panel(name, title, partial(_draw, draw, own, settings["steps"]), height=2.3, legend="own")
+            for name, title, draw in (
+                ("identity", "H = C + ḡḡᵀ - mean of Hess(pᵢ)/pᵢ", _draw_error),
+                ("eigenvalues", "largest eigenvalues", _draw_eigenvalues),
+                ("alignment", "alignment of H and C", _draw_alignment),
+                ("loss", "how near a minimum: loss and its gradient", _draw_loss),
+            )
+        ]
+        parameters = provenance(tables["hessian_covariance"]).get("parameters")
+        known = f"p = {parameters:,} parameters" if isinstance(parameters, int) else "number of parameters not recorded"
+        run = style.run_facts(tables, settings, of="H and C")
+        return draw_sheet(self, panels, footer=[*run[:-1], known, run[-1]], columns=2)
+
+
+def _draw(
+    draw: Callable[[pa.Table, Mapping[str, pa.Table], Axes], list[str]],
+    tables: Mapping[str, pa.Table],
+    steps: int,
+    panel: Axes,
+) -> Sequence[str]:
+    notes = draw(tables["hessian_covariance"], tables, panel)
+    series.mark_run(panel, tables, run_steps=steps)
+    return notes
 
 
 def chance_cosine(dimension: int) -> float:
@@ -73,45 +97,24 @@ def chance_cosine(dimension: int) -> float:
     return math.exp(math.lgamma(dimension / 2) - math.lgamma((dimension + 1) / 2)) / math.sqrt(math.pi)
 
 
-def _footer(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> list[str]:
-    facts = provenance(tables["hessian_covariance"])
-    samples, parameters = facts.get("samples"), facts.get("parameters")
-    measured = [
-        "H and C over " + (f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"),
-        f"BatchNorm in {facts.get('batch_norm', 'not recorded')} mode",
-        f"p = {parameters:,} parameters" if isinstance(parameters, int) else "number of parameters not recorded",
-        "float64",
-    ]
-    lost = style.divergence_step(tables)
-    if lost is not None:
-        measured.append(f"THE RUN DIVERGED AT UPDATE {lost}")
-    return [style.describe_run(tables, settings)[0], "  ·  ".join(measured)]
-
-
-def _draw_error(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table]) -> None:
-    title = "identity H = C + ḡḡᵀ - mean of Hess(pᵢ)/pᵢ"
+def _draw_error(table: pa.Table, tables: Mapping[str, pa.Table], panel: Axes) -> list[str]:
     panel.set_ylabel("largest absolute error")
     errors = style.numbers(table, "identity_error")
     if not np.isfinite(errors).any():
-        style.title(panel, title)
-        style.say(panel, style.absence("no Hessian was measured", tables))
-        return
+        raise NoDataError("no Hessian was measured", tables)
     panel.axhline(_ALLOWED_ERROR, **style.look("executed_step"), label="1e-8: below it the identity is kept")
     notes = _draw_logarithmic(panel, table, errors, look=_ERROR, label="error of the identity", what="error")
     lost = int((~np.isfinite(errors)).sum())
     notes += [f"{style.counted(lost, 'row')} not finite, not drawn"] if lost else []
-    style.title(panel, title, notes, width=_NOTE_WIDTH)
+    return notes
 
 
-def _draw_eigenvalues(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table]) -> None:
-    title = "largest eigenvalues"
+def _draw_eigenvalues(table: pa.Table, tables: Mapping[str, pa.Table], panel: Axes) -> list[str]:
     panel.set_ylabel("eigenvalue")
     matrices = [_lists(table, name) for name in ("hessian_eigenvalues", "covariance_eigenvalues")]
     if not any((values > 0).any() for values in matrices):
         measured = any(np.isfinite(values).any() for values in matrices)
-        style.title(panel, title)
-        style.say(panel, "no eigenvalue is positive" if measured else style.absence("no Hessian was measured", tables))
-        return
+        raise NoDataError(*(("no eigenvalue is positive",) if measured else ("no Hessian was measured", tables)))
     names = ("H (nats / length²)", "C (nats² / length²)")
     notes = ["thick: the largest one, thin: the next ones"] if matrices[0].shape[1] > 1 else []
     for values, name, look in zip(matrices, names, (_HESSIAN, _COVARIANCE), strict=True):
@@ -128,20 +131,16 @@ def _draw_eigenvalues(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Tabl
         what = style.counted(count, "eigenvalue")
         notes += [f"{what} of {name[0]} not positive, not drawn"] if count else []
     style.plain_log(panel)
-    style.title(panel, title, notes, width=_NOTE_WIDTH)
+    return notes
 
 
-def _draw_alignment(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table]) -> None:
-    title = "alignment of H and C"
+def _draw_alignment(table: pa.Table, tables: Mapping[str, pa.Table], panel: Axes) -> list[str]:
     panel.set_ylabel("0: orthogonal, 1: aligned")
     cosines, overlaps = style.numbers(table, "cosine"), style.numbers(table, "subspace_overlap")
     panel.set_ylim(-0.03, 1.03)
     if not np.isfinite(cosines).any():
-        style.title(panel, title)
         measured = np.isfinite(style.numbers(table, "identity_error")).any()
-        say = "C is 0: it has no eigenvectors" if measured else style.absence("no Hessian was measured", tables)
-        style.say(panel, say)
-        return
+        raise NoDataError(*(("C is 0: it has no eigenvectors",) if measured else ("no Hessian was measured", tables)))
     top = _lists(table, "hessian_eigenvalues").shape[1]
     _plot(panel, table, cosines, look=_COSINE, label="|cosine| of the top eigenvectors")
     label = f"overlap of the {top} leading ones" if top > 1 else "the cosine's square"
@@ -153,21 +152,18 @@ def _draw_alignment(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table]
             panel.axhline(value, **{**look, **_CHANCE}, label=f"mean {what} of random ones, {value:.2g}")
     zero = int((np.isfinite(style.numbers(table, "identity_error")) & np.isnan(cosines)).sum())
     notes = [f"{style.counted(zero, 'row')} with C = 0, without eigenvectors"] if zero else []
-    style.title(panel, title, notes, width=_NOTE_WIDTH)
+    return notes
 
 
-def _draw_loss(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table]) -> None:
-    title = "how near a minimum: loss and its gradient"
+def _draw_loss(table: pa.Table, tables: Mapping[str, pa.Table], panel: Axes) -> list[str]:
     panel.set_ylabel("loss, gradient norm")
     losses, norms = style.numbers(table, "train_loss"), style.numbers(table, "gradient_norm")
     if not (np.isfinite(losses) & (losses > 0)).any():
-        style.title(panel, title)
-        style.say(panel, style.absence("no loss was measured", tables))
-        return
+        raise NoDataError("no loss was measured", tables)
     notes = _draw_logarithmic(panel, table, losses, look=_LOSS, label="loss over the measuring set (nats)", what="loss")
     label = "gradient norm ||ḡ|| (nats / length)"
     notes += _draw_logarithmic(panel, table, norms, look=_GRADIENT, label=label, what="gradient norm")
-    style.title(panel, title, notes, width=_NOTE_WIDTH)
+    return notes
 
 
 def _draw_logarithmic(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
 from sgdline.figures.grammar.sheet import Panel, draw_sheet
-from sgdline.figures.grammar.table import NO_VALUE, Cell, Row, table_panel
+from sgdline.figures.grammar.table import BESIDE_LABELS, NO_VALUE, Cell, Row, table_panel
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _numbers(options: PanelSheet, networks: Mapping[str, Sequence[comparing.Run]
         if any(len(runs) > len({run.label for run in runs}) for runs in networks.values())
         else [],
         missing="no run made a step",
-        beside_axes=True,
+        inset=BESIDE_LABELS,
     )
 
 

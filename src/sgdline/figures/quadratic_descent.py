@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +31,7 @@ _MARKS = 7  # markers on a curve over the steps
 _LEVELS = 9
 _ROOM = 1.9  # half-height of the contour panels, in distances of the start from the valley's floor
 _DECADES = (12.0, 4.0)  # that a logarithmic axis reaches at most below and above the start
-_NOTE_WIDTH = 76
+_COLUMNS = 3  # of a page
 _NAMES = {
     "over_damped": "over-damped",
     "critical": "critical",
@@ -55,8 +57,16 @@ class _Descent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuadraticDescent(Sheet):
-    """Gradient descent on a quadratic."""
+class QuadraticDescent(PanelSheet):
+    """Gradient descent on a quadratic.
+
+    One contour panel per learning rate: the valley runs from left to right, a ring marks the start, the cross the
+    minimum. Below them, over the steps: the loss, the cosine of consecutive gradients, and the mean height of the two
+    ends of each interval above its lowest point, the valley's floor. Along the eigenvector of the largest eigenvalue λ
+    the coordinate is multiplied by 1 - lr λ at each step: below 1/λ the iterate creeps down its side of the valley
+    (over-damped), between 1/λ and 2/λ it crosses the floor at every step and comes closer all the same (under-damped),
+    above 2/λ it diverges.
+    """
 
     toy: ClassVar[str | None] = "quadratic_descent"
 
@@ -70,43 +80,26 @@ class QuadraticDescent(Sheet):
         Source: walk fig36 (papers.md 5.3), W-M3, W-M6.
         """
         descents = _descents(tables["quadratic_descent"], eigenvalues=settings["eigenvalues"])
-        columns = min(len(descents), 2 if len(descents) <= 6 else 3)
-        rows = -(-len(descents) // columns)
-        figure = style.new_figure(
-            self.heading(),
-            footer=_footer(settings),
-            width=5.6 + 2.6 * columns,
-            height=8.6,
-            legend_entries=len(descents),
-        )
-        halves = figure.add_gridspec(1, 2, width_ratios=[2.6 * columns, 5.0])
-        grid, curves = halves[0].subgridspec(rows, columns), halves[1].subgridspec(3, 1)
-        contours = [figure.add_subplot(grid[place // columns, place % columns]) for place in range(len(descents))]
-        for place, (panel, descent) in enumerate(zip(contours, descents, strict=True)):
-            _draw_contours(panel, descent, settings=settings)
-            if place + columns < len(descents):
-                panel.set_xlabel("")
-            if place % columns:
-                panel.set_ylabel("")
-        loss, cosine, height = (figure.add_subplot(curves[place]) for place in range(3))
-        notes = _draw_curves(loss, descents, [descent.loss for descent in descents], log=True, labelled=True)
-        lost = sum(int(np.isnan(descent.loss).sum()) for descent in descents)
-        notes += [f"{style.counted(lost, 'value')} beyond the range of float64"] if lost else []
-        loss.set_ylabel("loss")
-        style.title(loss, "loss at the step", notes, width=_NOTE_WIDTH)
-        for level in (-1.0, 0.0, 1.0):
-            cosine.axhline(level, color="#BBBBBB", linewidth=0.7, zorder=0)
-        _draw_curves(cosine, descents, [descent.cosine for descent in descents])
-        cosine.set_ylim(-1.12, 1.12)
-        cosine.set_ylabel("cosine")
-        style.title(cosine, "cosine of consecutive gradients", ["-1: the step goes back where the last one came from"])
-        notes = ["mean height of both ends of interval t above its lowest point"]
-        notes += _draw_curves(height, descents, [descent.height for descent in descents], log=True)
-        height.set_ylabel("height")
-        height.set_xlabel("step t")
-        style.title(height, "height above the valley's floor", notes, width=_NOTE_WIDTH)
-        style.shared_legend(figure, [loss])
-        return figure
+        panels = []
+        for place, descent in enumerate(descents):
+            edges = self.width == "column" or place % _COLUMNS == 0, place + _COLUMNS >= len(descents)
+            draw = partial(_draw_contours, descent, settings, edges)
+            panels.append(Panel("contours", _label(descent), draw, height=1.7))
+        panels += [
+            Panel("loss", "loss at the step", partial(_draw_losses, descents), height=2.2, new_row=True),
+            Panel("cosine", "cosine of the gradients", partial(_draw_cosines, descents), height=2.2),
+            Panel("height", "height above the floor", partial(_draw_heights, descents), height=2.2),
+        ]
+        eigenvalues, start = (", ".join(f"{value:.4g}" for value in settings[key]) for key in ("eigenvalues", "start"))
+        footer = [
+            "L(θ) = ½ θᵀHθ",
+            f"eigenvalues of H {eigenvalues}",
+            f"start {start} along their eigenvectors",
+            f"{style.counted(settings['steps'], 'step')} of θ ← θ - lr Hθ in float64",
+            "no network, no data",
+            f"toy {settings['toy']}",
+        ]
+        return draw_sheet(self, panels, footer=footer, columns=_COLUMNS)
 
 
 def _descents(table: pa.Table, *, eigenvalues: Sequence[float]) -> list[_Descent]:
@@ -143,22 +136,22 @@ def _descents(table: pa.Table, *, eigenvalues: Sequence[float]) -> list[_Descent
     return found
 
 
-def _footer(settings: Mapping[str, Any]) -> list[str]:
-    eigenvalues, start = (", ".join(f"{value:.4g}" for value in settings[key]) for key in ("eigenvalues", "start"))
-    return [
-        f"toy {settings['toy']}  ·  L(θ) = ½ θᵀHθ  ·  eigenvalues of H {eigenvalues}  ·  start {start} along their "
-        "eigenvectors",
-        f"{style.counted(settings['steps'], 'step')} of θ ← θ - lr Hθ in float64  ·  no network, no data",
-    ]
-
-
 def _label(descent: _Descent) -> str:
     name = _NAMES.get(descent.regime, descent.regime)
-    return f"lr = {descent.relative_lr:.4g}/λₘₐₓ, {name}"
+    return f"lr {descent.relative_lr:.4g}/λₘₐₓ, {name}"
 
 
-def _draw_contours(panel: Axes, descent: _Descent, *, settings: Mapping[str, Any]) -> None:
-    """Draw the valley along x, its walls along y, and the trajectory as far as it stays inside."""
+def _draw_contours(
+    descent: _Descent, settings: Mapping[str, Any], edges: tuple[bool, bool], panel: Axes
+) -> Sequence[str]:
+    """Draw the valley along x, its walls along y, and the trajectory as far as it stays inside.
+
+    Args:
+        descent: What was recorded with one learning rate.
+        settings: Of the toy.
+        edges: Whether the panel is at the left and at the bottom of those with contours: it then has labels there.
+        panel: Where to.
+    """
     steepest = int(np.argmax(settings["eigenvalues"]))
     walls, floor = settings["eigenvalues"][steepest], settings["eigenvalues"][1 - steepest]
     height = _ROOM * abs(settings["start"][steepest])
@@ -184,10 +177,31 @@ def _draw_contours(panel: Axes, descent: _Descent, *, settings: Mapping[str, Any
     )  # fmt: skip
     panel.set_xlim(*limits)
     panel.set_ylim(-height, height)
-    panel.set_xlabel("along the valley")
-    panel.set_ylabel("across the valley")
-    notes = [f"leaves the panel at step {end}"] if end < len(inside) else []
-    style.title(panel, _label(descent), notes, width=44)
+    at_left, at_bottom = edges
+    panel.set_xlabel("along the valley" if at_bottom else "")
+    panel.set_ylabel("across the valley" if at_left else "")
+    return [f"leaves the panel at step {end}"] if end < len(inside) else []
+
+
+def _draw_losses(descents: Sequence[_Descent], panel: Axes) -> Sequence[str]:
+    panel.set_ylabel("loss")
+    notes = _draw_curves(panel, descents, [descent.loss for descent in descents], log=True)
+    lost = sum(int(np.isnan(descent.loss).sum()) for descent in descents)
+    return notes + ([f"{style.counted(lost, 'value')} beyond the range of float64"] if lost else [])
+
+
+def _draw_cosines(descents: Sequence[_Descent], panel: Axes) -> Sequence[str]:
+    panel.set_ylabel("cosine")
+    for level in (-1.0, 0.0, 1.0):
+        panel.axhline(level, color="#BBBBBB", linewidth=0.7, zorder=0)
+    _draw_curves(panel, descents, [descent.cosine for descent in descents])
+    panel.set_ylim(-1.12, 1.12)
+    return ["-1: back where it came from"]
+
+
+def _draw_heights(descents: Sequence[_Descent], panel: Axes) -> Sequence[str]:
+    panel.set_ylabel("height")
+    return _draw_curves(panel, descents, [descent.height for descent in descents], log=True)
 
 
 def _draw_curves(
@@ -196,23 +210,22 @@ def _draw_curves(
     values: Sequence[FloatArray],
     *,
     log: bool = False,
-    labelled: bool = False,
 ) -> list[str]:
     """Draw one quantity of every descent over the steps.
 
     Returns:
         Notes on the values that a logarithmic axis leaves out: those of 0, and those too far from the start.
     """
+    panel.set_xlabel("step t")
     if log and not any((own > 0).any() for own in values):
-        style.say(panel, "no value is above 0 and finite")
-        return []
+        raise NoDataError("no value is above 0 and finite")
     limits = _limits(values) if log else None
     for place, (descent, own) in enumerate(zip(descents, values, strict=True)):
         drawn = np.where(own > 0, own, np.nan) if log else own
         if limits is not None:  # matplotlib's margins around larger values would leave the range of float64
             drawn = np.clip(drawn, limits[0] / 10, limits[1] * 10)
         every = max(len(own) // _MARKS, 1)
-        label = _label(descent) if labelled else None
+        label = _label(descent)
         panel.plot(
             descent.steps, drawn, **descent.look, markersize=4.5, label=label, zorder=2 + place / len(descents),
             markevery=(min(place * every // len(descents), len(own) - 1), every),

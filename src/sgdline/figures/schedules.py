@@ -14,7 +14,7 @@ from sgdline.declare import registry
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
-from sgdline.figures.grammar.table import NO_VALUE, Row, table_panel
+from sgdline.figures.grammar.table import BESIDE_LABELS, NO_VALUE, Row, table_panel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -170,7 +170,7 @@ def _choice_table(options: PanelSheet, grids: Sequence[_Grid]) -> Panel:
         columns=["chosen", "validation", "test", "seeds"],
         rows=rows,
         notes=notes,
-        beside_axes=True,
+        inset=BESIDE_LABELS,
     )
 
 

@@ -59,10 +59,10 @@ class SpectralNorm(PanelSheet):
                 "norm",
                 "spectral norm, the largest absolute eigenvalue of the Hessian",
                 partial(_draw_norm, own),
-                height=2.3,
+                height=1.9,
             ),
-            Panel("accuracy", "accuracy over the validation set", partial(_draw_accuracy, own)),
-            Panel("stability", "learning rate times the largest eigenvalue", partial(_draw_stability, own)),
+            Panel("accuracy", "accuracy over the validation set", partial(_draw_accuracy, own), height=1.5),
+            Panel("stability", "learning rate times the largest eigenvalue", partial(_draw_stability, own), height=1.5),
         ]
         return draw_sheet(
             self, panels, footer=style.run_facts(tables, settings, of="Hessian of the loss"), share_x=True

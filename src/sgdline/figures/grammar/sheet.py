@@ -18,6 +18,7 @@ from sgdline.figures.grammar import style
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     Tables = Mapping[str, pa.Table]
@@ -57,6 +58,7 @@ class Panel:
         span: Columns of a page that it takes.
         legend: Whether its labelled curves go into the legend of the sheet; `own`: into one below the panel itself, for
             curves that other panels do not have.
+        new_row: Whether it begins a row.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Panel:
     below: float = 0.0
     span: int = 1
     legend: bool | Literal["own"] = True
+    new_row: bool = False
 
 
 class NoDataError(Exception):
@@ -82,6 +85,14 @@ class NoDataError(Exception):
         """
         super().__init__(words if tables is None else style.absence(words, tables))
         self.notes = notes
+
+
+def colour_bar(axes: Axes, mesh: ScalarMappable, label: str) -> None:
+    """Put the scale of a panel's colours beside it; panels of a column stay equally wide."""
+    beside = axes.inset_axes((1.04, 0.0, 0.05, 1.0))
+    axes.figure.colorbar(mesh, cax=beside)
+    beside.tick_params(labelsize=SIZES["tick"])
+    beside.set_ylabel(label, fontsize=SIZES["label"])
 
 
 def draw_sheet(
@@ -177,7 +188,8 @@ def _chosen(options: PanelSheet, panels: Sequence[Panel]) -> list[Panel]:
 def _rows(panels: Sequence[Panel], across: int) -> Iterator[list[Panel]]:
     row: list[Panel] = []
     for panel in panels:
-        if row and sum(min(other.span, across) for other in row) + min(panel.span, across) > across:
+        taken = sum(min(other.span, across) for other in row)
+        if row and (panel.new_row or taken + min(panel.span, across) > across):
             yield row
             row = []
         row.append(panel)

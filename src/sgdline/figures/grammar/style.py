@@ -275,8 +275,8 @@ def run_facts(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], *, of
     experiment, *rest = run
     lost = [fact for fact in measured if fact.startswith("THE RUN")]
     measured = [fact for fact in measured if fact not in lost]
-    if of is not None:
-        measured = [fact.replace("full-batch loss", of) for fact in measured if not fact.endswith("positions")]
+    if of is not None:  # how lines were measured does not matter
+        measured = [fact.replace("full-batch loss", of) for fact in measured[:2]]
     return [*lost, *rest, *measured, experiment]
 
 

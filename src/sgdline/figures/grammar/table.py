@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _ROW_GAP, _BLOCK_GAP = 0.07, 0.13  # inches
 _AXES = 0.1  # inches of axes, at the top of the table
-_LABELS = 0.65  # inches that labels of y axes take
+BESIDE_LABELS = 0.6  # inches of the labels of a y axis
 _NAMES_SHARE = 0.5  # of the width, at most, for the columns of names
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -87,7 +87,7 @@ def table_panel(
     rows: Sequence[Row],
     notes: Sequence[str] = (),
     missing: str = "nothing was measured",
-    beside_axes: bool = False,
+    inset: float = 0.0,
 ) -> Panel:
     """Return a panel that is a table.
 
@@ -102,12 +102,12 @@ def table_panel(
         rows: What is below them.
         notes: What there is to know about the numbers.
         missing: A few words in the place of a table without rows or columns.
-        beside_axes: Whether other panels of the sheet have axes, whose labels take a part of its width.
+        inset: Inches left of its axes: `BESIDE_LABELS` on a sheet with panels that have a y axis.
     """
     if not rows or not columns:
         return Panel(name, title, partial(_say, missing), notes)
     width = INCHES[options.width]
-    layouts = [_lay_out(heads, columns, rows, room=width - (_LABELS if beside_axes else 0.1), fit=fit) for fit in _FITS]
+    layouts = [_lay_out(heads, columns, rows, room=width - inset - 0.1, fit=fit) for fit in _FITS]
     layout = min(layouts, key=lambda own: own.blocks)
     height = head_inches(title, notes, width=width) + _AXES
     return Panel(name, title, partial(_draw, layout), notes, height=height, below=layout.height - _AXES, span=4)
