@@ -121,7 +121,7 @@ def test_what_cannot_be_drawn_is_counted() -> None:
     assert zeros == 40
     assert lost > 5
     assert f"{zeros} values of 0 left out" in words(loss)
-    assert f"{lost} values beyond the range of float64" in words(loss)
+    assert f"{lost} values beyond float64" in words(loss)
     assert "outside the y range" in words(loss)
     assert "39 values of 0 left out" in words(height)
     figure, _ = draw(relative_lr=[1e200], steps=2)

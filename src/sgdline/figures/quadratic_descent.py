@@ -187,7 +187,7 @@ def _draw_losses(descents: Sequence[_Descent], panel: Axes) -> Sequence[str]:
     panel.set_ylabel("loss")
     notes = _draw_curves(panel, descents, [descent.loss for descent in descents], log=True)
     lost = sum(int(np.isnan(descent.loss).sum()) for descent in descents)
-    return notes + ([f"{style.counted(lost, 'value')} beyond the range of float64"] if lost else [])
+    return notes + ([f"{style.counted(lost, 'value')} beyond float64"] if lost else [])
 
 
 def _draw_cosines(descents: Sequence[_Descent], panel: Axes) -> Sequence[str]:

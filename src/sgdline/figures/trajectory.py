@@ -141,7 +141,14 @@ def curvature_note(hvp: pa.Table, trace: pa.Table, *, first: int, last: int) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory(PanelSheet):
-    """Loss between consecutive iterates."""
+    """Loss between consecutive iterates.
+
+    (a) The training loss on the straight way from theta_t to theta_{t+1}, over the update plus alpha: a grey line is at
+    every iterate, the dashed orange line joins the minima that lie inside an interval (the valley floor), black
+    triangles mark barriers. An inset shows the last intervals where the loss falls too far for their valleys to be
+    seen. (b) The cosine of the gradients of two consecutive updates; its note gives lr times the largest eigenvalue of
+    the Hessian where the run measured it. (c) The distance from the initialisation.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("intervals", "trace")
     also: ClassVar[tuple[str, ...]] = ("hvp",)
