@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from walk_runs import UPDATES_PER_EPOCH, as_table, run_settings, trace_table
 
 from sgdline.figures import plot_figure
+from sgdline.figures.base import Figure as Sheet
 from sgdline.figures.grammar import style
 from sgdline.figures.hessian_covariance import chance_cosine
 from sgdline.tables import write_table
@@ -39,11 +40,18 @@ def lost_row(step: int) -> dict[str, Any]:
     return {"step": step, "epoch": step / UPDATES_PER_EPOCH, "lr": 0.1, "train_loss": math.nan, "status": "non_finite"}
 
 
-def drawn(rows: Sequence[dict[str, Any]], *, facts: Any = FACTS, lost: int | None = None, **settings: Any) -> Figure:
+def drawn(
+    rows: Sequence[dict[str, Any]],
+    *,
+    facts: Any = FACTS,
+    lost: int | None = None,
+    figure: Sheet = FIGURE,
+    **settings: Any,
+) -> Figure:
     tables = {"hessian_covariance": as_table("hessian_covariance", rows, facts), "trace": trace_table(lost=lost)}
     with style.applied():
-        figure = FIGURE.draw(tables, settings=run_settings(**settings))
-    return figure
+        picture = figure.draw(tables, settings=run_settings(**settings))
+    return picture
 
 
 def words(figure: Figure) -> str:
@@ -96,6 +104,8 @@ def test_all_quantities_stand_over_the_updates_in_any_order_of_rows() -> None:
     assert "not drawn" not in text
     assert len(labels(figure)) == 10
     assert_nothing_overlaps(figure)
+    narrow = drawn([covariance_row(0), covariance_row(10)], figure=sheet_of("hessian_covariance", width="column"))
+    assert_nothing_overlaps(narrow)
 
 
 def test_chance_is_what_random_directions_have() -> None:

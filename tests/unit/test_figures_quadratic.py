@@ -25,11 +25,12 @@ DEFAULT = {
 }
 
 
-def draw(**changes: Any) -> tuple[Figure, pa.Table]:
+def draw(*, width: str = "page", **changes: Any) -> tuple[Figure, pa.Table]:
     settings = {**DEFAULT, **changes}
     table = pa.table(toy_of("quadratic_descent", settings).simulate(), schema=QUADRATIC_DESCENT.schema)
     with style.applied():
-        figure = sheet_of("quadratic_descent").draw({"quadratic_descent": table}, settings={"toy": "q", **settings})
+        sheet = sheet_of("quadratic_descent", width=width)
+        figure = sheet.draw({"quadratic_descent": table}, settings={"toy": "q", **settings})
     return figure, table
 
 
@@ -99,13 +100,14 @@ def test_looks_keep_apart_in_colour_in_grey_and_in_shape() -> None:
     "changes",
     [
         {},
+        {"width": "column"},
         {"relative_lr": [0.1, 0.5, 1.0, 1.2, 1.5, 1.9, 2.0, 2.1, 10.0], "steps": 400, "start": [-2.0, 0.0]},
         {"relative_lr": [1.0, 2.5], "steps": 1, "start": [1.0, -0.01]},
         {"relative_lr": [1e200], "steps": 3, "start": [-3.0, 1.0], "eigenvalues": [0.1, 2.0]},
         {"start": [1.0, 0.0], "relative_lr": [1.0]},
         {"eigenvalues": [1.0, 1.0], "start": [-1.0, -1.0], "relative_lr": [0.7]},
     ],
-    ids=["default", "nine", "one step", "overflow", "critical", "round"],
+    ids=["default", "column", "nine", "one step", "overflow", "critical", "round"],
 )
 def test_nothing_overlaps_or_leaves_the_sheet(changes: dict[str, Any]) -> None:
     figure, _ = draw(**changes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -570,23 +569,27 @@ def test_an_optional_table_is_read_where_there_is_one(tmp_path: Path, monkeypatc
     assert seen == [{"intervals", "trace"}, {"intervals", "trace", "evaluation"}]
 
 
+@pytest.mark.parametrize("width", ["page", "column"])
 @pytest.mark.parametrize(
-    "figure",
+    ("kind", "tables"),
     [
-        lambda: walk_figure(make_walk(steps=60, updates_per_epoch=60, barriers={4: 0.1}, lost=55)),
-        lambda: drawn(BARRIERS, make_walk(barriers={5: 0.1, 45: 0.01})),
-        lambda: drawn(
-            HEIGHT_TABLE,
-            [epochs_of({epoch: [1e-3, 2e-3] for epoch in range(1, 9)})] * 3,
-            settings=[run_settings(model="a_network_with_a_long_name", lr=lr) for lr in ("0.1", "0.05", "0.025")],
-        ),
-        lambda: drawn(BARRIER_TABLE, [epochs_of({1: [0.1]})], settings=[run_settings()]),
+        ("trajectory", make_walk(steps=60, updates_per_epoch=60, barriers={4: 0.1}, lost=55)),
+        ("barriers", make_walk(barriers={5: 0.1, 45: 0.01})),
+        ("height_table", [epochs_of({epoch: [1e-3, 2e-3] for epoch in range(1, 9)})] * 3),
+        ("barrier_table", [epochs_of({1: [0.1]})]),
     ],
     ids=["trajectory", "barriers", "heights", "one number"],
 )
-def test_nothing_leaves_the_sheet_or_overlaps_the_footer(figure: Callable[[], Figure]) -> None:
-    sheet = figure()
+def test_nothing_leaves_the_sheet_or_overlaps_the_footer(kind: str, tables: Any, width: str) -> None:
+    settings: Any = run_settings()
+    if isinstance(tables, list):
+        rates = ("0.1", "0.05", "0.025")[: len(tables)]
+        settings = [run_settings(model="a_network_with_a_long_name", lr=lr) for lr in rates]
+    sheet = drawn(sheet_of(kind, width=width), tables, settings=settings)
     assert_nothing_overlaps(sheet)
+    assert sheet.get_figwidth() == {"page": 7.0, "column": 3.4}[width]
+    for text in (text for panel in sheet.axes if not panel.axison for text in panel.texts):  # of a table
+        assert -1 <= text.get_window_extent().x0 < text.get_window_extent().x1 <= sheet.bbox.x1 + 1, text
 
 
 def test_entries_of_a_table_do_not_overlap() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -466,6 +467,37 @@ def test_schedules_of_one_name_are_told_apart_by_their_options_and_networks_by_c
     assert len(figure.axes) == 7  # with the table of both
     assert "vgg trapezoid: warmup 10, cooldown 20 0.1, 0.3, 1 0.3" in words(figure)
     assert_nothing_overlaps(figure)
+
+
+# -- narrow sheets -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "runs"),
+    [
+        ("roles", lambda: role_runs([(10, "0.1"), (50, "0.1"), (50, "0.4")], seeds=(1, 2))),
+        ("noise", noise_runs),
+        ("schedules", schedule_runs),
+    ],
+)
+def test_nothing_overlaps_on_a_sheet_as_wide_as_a_column(kind: str, runs: Callable[[], Runs]) -> None:
+    figure = draw(sheet_of(kind, width="column"), runs())
+    assert_nothing_overlaps(figure)
+    assert figure.get_figwidth() == 3.4
+    for panel in figure.axes:
+        assert panel.get_tightbbox().x1 <= figure.bbox.x1 + 1
+        if not panel.axison:  # a table
+            assert max(text.get_window_extent().x1 for text in panel.texts) <= figure.bbox.x1 + 1
+
+
+def test_a_single_panel_has_the_legend() -> None:
+    figure = draw(sheet_of("roles", panel="cosine_lr"), role_runs([(10, "0.1"), (50, "0.1"), (50, "0.4")]))
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["cosine of consecutive gradients"]
+    assert legends(figure) == [["lr 0.1", "lr 0.4"]]
+    with style.applied():
+        narrow = sheet_of("spectral_norm", width="column")
+        tables = {"hvp": hvp_table([20.0, 8.0, 4.0], unsure=(1,)), "trace": trace_table()}
+        assert_nothing_overlaps(narrow.draw(tables, settings=run_settings()))
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

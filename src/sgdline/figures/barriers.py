@@ -93,8 +93,10 @@ def _draw_counts(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
 
 
 def _draw_heights(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
+    from matplotlib.ticker import MaxNLocator
+
     panel.set_xlabel(r"training loss $L(\theta_t)$ before the update (nats)")
-    panel.set_ylabel("height above the higher end (nats)")
+    panel.set_ylabel("barrier height (nats)")
     table = tables["intervals"]
     counted = np.array([status == "ok" for status in table["status"].to_pylist()], dtype=bool)
     there = counted & (style.numbers(table, "barrier") == 1.0)
@@ -113,6 +115,7 @@ def _draw_heights(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
     )  # fmt: skip
     if np.unique(epochs).size > 1:
         colour_bar(panel, points, "epoch")
+        panel.child_axes[-1].yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     ends = np.array([0.7 * losses.min(), 1.4 * losses.max()])
     panel.plot(ends, ends, **style.look("reference", linewidth=1.2), label="as high as the loss")
     panel.set_xscale("log")

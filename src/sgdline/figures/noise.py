@@ -60,8 +60,10 @@ class Noise(PanelSheet):
         ]
         networks = comparing.by_network(runs)
         looks = {label: comparing.look(place) for place, label in enumerate(dict.fromkeys(labels))}
+        several = len(networks) > 1
+        height = 1.5 if several else 1.9
         panels = [
-            Panel(name, title, partial(draw, own, looks), [network] if len(networks) > 1 else [])
+            Panel(name, title, partial(draw, own, looks), [network] if several else [], height=height)
             for network, own in networks.items()
             for name, title, draw in (
                 ("loss", "loss over the training set", _draw_losses),
@@ -164,7 +166,7 @@ def _draw_losses(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> S
 
 
 def _draw_accuracies(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:
-    panel.set_ylabel("validation accuracy (%)")
+    panel.set_ylabel("accuracy (%)")
     _frame(panel, runs, looks)
     curves = [comparing.evaluated(run, "validation_accuracy", factor=100.0) for run in runs]
     evaluated = any(len(run.tables["evaluation"]) for run in runs)

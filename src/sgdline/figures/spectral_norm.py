@@ -61,8 +61,8 @@ class SpectralNorm(PanelSheet):
                 partial(_draw_norm, own),
                 height=1.9,
             ),
-            Panel("accuracy", "accuracy over the validation set", partial(_draw_accuracy, own), height=1.5),
-            Panel("stability", "learning rate times the largest eigenvalue", partial(_draw_stability, own), height=1.5),
+            Panel("accuracy", "accuracy over the validation set", partial(_draw_accuracy, own), height=1.6),
+            Panel("stability", "learning rate times the largest eigenvalue", partial(_draw_stability, own), height=1.6),
         ]
         return draw_sheet(
             self, panels, footer=style.run_facts(tables, settings, of="Hessian of the loss"), share_x=True
@@ -105,7 +105,7 @@ def _draw_norm(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
 
 def _draw_accuracy(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
     hvp = tables["hvp"]
-    panel.set_ylabel("validation accuracy (%)")
+    panel.set_ylabel("accuracy (%)")
     _frame(panel, tables)
     accuracy = 100.0 * style.numbers(hvp, "validation_accuracy")
     if not np.isfinite(accuracy).any():
@@ -118,7 +118,7 @@ def _draw_accuracy(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]
 
 def _draw_stability(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
     hvp = tables["hvp"]
-    panel.set_ylabel("lr · largest eigenvalue")
+    panel.set_ylabel("lr · eigenvalue")
     _frame(panel, tables)
     products = style.numbers(hvp, "lr_times_largest")
     if not np.isfinite(products).any():

@@ -177,13 +177,15 @@ def on_what(runs: Sequence[Run], split: str) -> str:
 
 
 def losses(runs: Iterable[Run]) -> list[str]:
-    """Return the footer's line on the runs that were lost, or none."""
+    """Return the fact of a footer on the runs that diverged, or none; of many it gives their number first."""
+    every = list(runs)
     lost = [
         f"{run.label}, {run.settings['model']}, seed {run.settings['seed']} at update {run.lost_at}"
-        for run in runs
+        for run in every
         if run.lost_at is not None
     ]
-    return ["DIVERGED: " + "; ".join(lost)] if lost else []
+    number = f"{len(lost)} of {len(every)} runs: " if len(lost) > 2 else ""
+    return [f"DIVERGED: {number}{'; '.join(lost)}"] if lost else []
 
 
 def evaluated(run: Run, column: str, *, against: str = "step", factor: float = 1.0, positive: bool = False) -> Curve:

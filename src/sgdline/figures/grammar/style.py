@@ -173,32 +173,6 @@ def shared_legend(figure: Figure, axes: Iterable[Axes], *, columns: int | None =
         )
 
 
-def column_legends(figure: Figure, columns: Sequence[Axes], *, titles: Sequence[str]) -> None:
-    """Put a legend of its own below each column of panels, into the band that `new_figure` kept free.
-
-    Args:
-        figure: With room for the longest legend, see `legend_room`.
-        columns: One panel of each column, with the column's entries.
-        titles: Of the legends.
-    """
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    for place, (panel, name) in enumerate(zip(columns, titles, strict=True)):
-        handles, labels = panel.get_legend_handles_labels()
-        figure.legend(
-            handles,
-            labels,
-            title=name,
-            title_fontsize=8.0,
-            alignment="left",
-            loc="upper center",
-            bbox_to_anchor=((place + 0.5) / len(columns), engine.get()["rect"][1]),
-            borderaxespad=0.0,
-            borderpad=0.1,
-            labelspacing=0.35,
-        )
-
-
 def settle(figure: Figure) -> None:
     """Lay a figure out for good, at rounded places: equal tables are to give equal bytes.
 

@@ -138,15 +138,16 @@ def _draw(layout: _Layout, panel: Axes) -> Sequence[str]:
 def _lay_out(heads: Sequence[str], columns: Sequence[str], rows: Sequence[Row], *, room: float, fit: _Fit) -> _Layout:
     """Return where the words and rules of a table are, on a sheet of `room` inches."""
     size = fit.size
-    letters = int(_NAMES_SHARE * room / len(heads) / _width("n", size))
-    names = [[_wrapped(name, letters) for name in row.names] for row in rows]
+    lines = [textwrap.wrap(column, fit.letters, break_long_words=False) for column in columns]
+    sides = [_sides(own, [row.cells[place] for row in rows], size) for place, own in enumerate(lines)]
+    widths = [left + right + fit.gap for left, right in sides]
+    words = [[head, *(row.names[place] for row in rows)] for place, head in enumerate(heads)]
+    letters = _letters(words, max(_NAMES_SHARE * room, room - sum(widths)) / _width("n", size))
+    names = [[_wrapped(name, most) for name, most in zip(row.names, letters, strict=True)] for row in rows]
     name_widths = [
         max(_width(head, size, bold=True), *(_width(line, size) for own in names for line in own[place])) + fit.gap
         for place, head in enumerate(heads)
     ]
-    lines = [textwrap.wrap(column, fit.letters, break_long_words=False) for column in columns]
-    sides = [_sides(own, [row.cells[place] for row in rows], size) for place, own in enumerate(lines)]
-    widths = [left + right + fit.gap for left, right in sides]
     blocks = _blocks(widths, room - sum(name_widths) + fit.gap)
     step = 1.3 * size / 72
     parts: list[_Text | _Rule] = []
@@ -190,6 +191,17 @@ def _lay_out(heads: Sequence[str], columns: Sequence[str], rows: Sequence[Row], 
         parts.append(_Rule(y, end, thick=True))
         y += _BLOCK_GAP
     return _Layout(parts, y - _BLOCK_GAP + 0.04, len(blocks))
+
+
+def _letters(columns: Sequence[Sequence[str]], room: float) -> list[int]:
+    """Return the most letters of a line of each column of names: short ones have theirs, long ones share the rest."""
+    longest = [max(map(len, words)) + 3 for words in columns]  # with the gap behind
+    found = [0] * len(columns)
+    order = sorted(range(len(columns)), key=lambda place: longest[place])
+    for done, place in enumerate(order):
+        found[place] = max(min(longest[place], int(room / (len(columns) - done))) - 3, 8)
+        room -= found[place] + 3
+    return found
 
 
 def _wrapped(words: str, letters: int) -> list[str]:
