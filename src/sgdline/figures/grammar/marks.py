@@ -26,6 +26,8 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], *, size: float) -> list[str]:
     Returns:
         A note that counts the marks outside the y range, or none.
     """
+    if not marks:
+        return []
     low, high = axes.get_ylim()
     inside = sorted((mark for mark in marks if min(low, high) <= mark.value <= max(low, high)), key=lambda m: m.value)
     across = axes.get_yaxis_transform()

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from sgdline.errors import SgdlineError
-from sgdline.figures.base import PanelSheet
+from sgdline.figures.base import Mark, PanelSheet
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.marks import draw_marks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,13 +116,13 @@ def draw_sheet(
         share_x: Whether all panels of a column have one x axis, labelled at the lowest.
 
     Raises:
-        SgdlineError: If the figure has no panel of the name that it is asked for.
+        SgdlineError: If the figure has no panel of the name that it is asked for, or of a mark.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    chosen = _chosen(options, panels)
+    chosen, marks = _chosen(options, panels), _marks(options, panels)
     width = INCHES[options.width]
     across = 1 if options.width == "column" or len(chosen) == 1 else columns
     rows = list(_rows(chosen, across))
@@ -145,7 +146,7 @@ def draw_sheet(
     room = [width * _share(panel, across) for panel in chosen]
     for place, (panel, own) in enumerate(zip(chosen, axes, strict=True)):
         letter = f"({chr(ord('a') + place)}) " if len(chosen) > 1 else ""
-        _fill(panel, own, letter, inches=room[place])
+        _fill(panel, own, letter, inches=room[place], marks=marks.get(panel.name, []))
     if share_x:
         for own in axes[:-1]:
             own.set_xlabel("")
@@ -180,9 +181,24 @@ def _chosen(options: PanelSheet, panels: Sequence[Panel]) -> list[Panel]:
         return list(panels)
     found = [panel for panel in panels if panel.name == options.panel]
     if not found:
-        names = ", ".join(dict.fromkeys(panel.name for panel in panels))
-        raise SgdlineError(f"panel must be one of {names}, got {options.panel!r}. Correct it, or leave it out.")
+        raise SgdlineError(
+            f"panel must be one of {_names(panels)}, got {options.panel!r}. Correct it, or leave it out."
+        )
     return [replace(panel, legend=True) for panel in found]
+
+
+def _marks(options: PanelSheet, panels: Sequence[Panel]) -> dict[str, list[Mark]]:
+    found: dict[str, list[Mark]] = {}
+    for mark in options.marks:
+        found.setdefault(mark.panel, []).append(mark)
+    unknown = sorted(found.keys() - {panel.name for panel in panels})
+    if unknown:
+        raise SgdlineError(f"panel of a mark must be one of {_names(panels)}, got {unknown[0]!r}. Correct it.")
+    return found
+
+
+def _names(panels: Sequence[Panel]) -> str:
+    return ", ".join(dict.fromkeys(panel.name for panel in panels))
 
 
 def _rows(panels: Sequence[Panel], across: int) -> Iterator[list[Panel]]:
@@ -202,13 +218,14 @@ def _share(panel: Panel, across: int) -> float:
     return min(panel.span, across) / across * (_ACROSS if across == 1 else 0.8)
 
 
-def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float) -> None:
+def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequence[Mark]) -> None:
     import matplotlib
 
     notes: Sequence[str] = ()
     with matplotlib.rc_context({"font.size": SIZES["tick"]}):
         try:
             notes = panel.draw(axes)
+            notes = [*notes, *draw_marks(axes, marks, size=SIZES["note"])]
         except NoDataError as absent:
             style.say(axes, str(absent))
             notes = absent.notes
