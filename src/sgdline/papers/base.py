@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from sgdline.claims.judging.summary import Published
 
 _ROOT = Path(__file__).parent
 
@@ -50,3 +52,24 @@ def figures_of(paper: str) -> Mapping[str, PaperFigure]:
 def figure_ids() -> Mapping[str, PaperFigure]:
     """Return the figures of all papers by their ids, paper/figure."""
     return {f"{paper}/{name}": figure for paper in papers() for name, figure in figures_of(paper).items()}
+
+
+def marks(published: Iterable[Published], quantity: str, *, where: str, panel: str) -> list[dict[str, Any]]:
+    """Return the marks of a figure, see `sgdline.figures.base.Mark`, for published numbers of one quantity.
+
+    Args:
+        published: Numbers of a paper.
+        quantity: Which of them, as they call it.
+        where: Figure or table of the paper, or the end of a setting.
+        panel: Of the figure.
+    """
+    return [
+        {
+            "panel": panel,
+            "value": number.value,
+            "text": number.series,
+            "source": f"{number.setting.removesuffix(f', {where}')} [{number.evidence}]",
+        }
+        for number in published
+        if number.quantity == quantity and where in (number.where, number.setting.rpartition(", ")[2])
+    ]

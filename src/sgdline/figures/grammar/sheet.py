@@ -225,7 +225,8 @@ def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequen
     with matplotlib.rc_context({"font.size": SIZES["tick"]}):
         try:
             notes = panel.draw(axes)
-            notes = [*notes, *draw_marks(axes, marks, size=SIZES["note"])]
+            if axes.axison:  # a table has rows for its marks
+                notes = [*notes, *draw_marks(axes, marks, size=SIZES["note"])]
         except NoDataError as absent:
             style.say(axes, str(absent))
             notes = absent.notes

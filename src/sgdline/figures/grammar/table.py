@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sgdline.figures.base import PanelSheet
+from sgdline.figures.base import Mark, PanelSheet
 from sgdline.figures.grammar.sheet import INCHES, SIZES, NoDataError, Panel, head_inches
 
 if TYPE_CHECKING:
@@ -106,11 +106,30 @@ def table_panel(
     """
     if not rows or not columns:
         return Panel(name, title, partial(_say, missing), notes)
+    rows = [*rows, *_marked(options.marks, name, columns, names=len(heads))]
     width = INCHES[options.width]
     layouts = [_lay_out(heads, columns, rows, room=width - inset - 0.1, fit=fit) for fit in _FITS]
     layout = min(layouts, key=lambda own: own.blocks)
     height = head_inches(title, notes, width=width) + _AXES
     return Panel(name, title, partial(_draw, layout), notes, height=height, below=layout.height - _AXES, span=4)
+
+
+def _marked(marks: Sequence[Mark], panel: str, columns: Sequence[str], *, names: int) -> list[Row]:
+    """Return a row for each source of marks, with the numbers in the columns that their words name."""
+    found: dict[str, dict[str, Mark]] = {}
+    for mark in marks:
+        if mark.panel == panel:
+            found.setdefault(mark.source, {})[mark.text] = mark
+    shown = {source: own for source, own in found.items() if own.keys() & set(columns)}
+    return [
+        Row(
+            (source, *[""] * (names - 1)),
+            tuple(((f"{own[column].value:.4g}", ""),) if column in own else NO_VALUE for column in columns),
+            ruled=place == 0,
+            quiet=True,
+        )
+        for place, (source, own) in enumerate(shown.items())
+    ]
 
 
 def _say(missing: str, _: Axes) -> Sequence[str]:

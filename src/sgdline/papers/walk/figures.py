@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sgdline.papers.base import PaperFigure
+from sgdline.papers.base import PaperFigure, marks
+from sgdline.papers.walk.published import PUBLISHED
 
 _PAPER = "Xing, Arpit, Tsirigotis and Bengio (2018, arXiv 1802.08770)"
 _PLACES = ("first", "second", "third", "fourth")
@@ -205,6 +206,7 @@ FIGURES: Mapping[str, PaperFigure] = {
         [code], which can feign barriers or hide them; here all alphas are measured on the same samples.
         Look for zeros in the first epochs, and for whether the share of intervals with a barrier stays below 5 %
         later.""",
+        options={"marks": marks(PUBLISHED, "intervals of an epoch with a barrier", where="table 1", panel="barriers")},
     ),
     "table2_heights": PaperFigure(
         "height_table",
@@ -219,6 +221,7 @@ FIGURES: Mapping[str, PaperFigure] = {
         Look for higher walls at the larger learning rate in every epoch, and for heights that fall from epoch to epoch.
         Where a small network soon fits all of its images, the run with the larger learning rate can end with the lower
         walls, because it is further on [small].""",
+        options={"marks": marks(PUBLISHED, "mean height H, nats", where="table 2", panel="heights")},
     ),
     "table3_heights_tiny": PaperFigure(
         "height_table",
@@ -229,5 +232,6 @@ FIGURES: Mapping[str, PaperFigure] = {
         small beside the means that they look like variances [doubt].
         Five times the learning rate gives heights 7.2, 1.3, 1.6 and 8.9 times as large [derived]. Look for higher walls
         at the larger learning rate, and for heights that grow after the first epoch and vanish at the end.""",
+        options={"marks": marks(PUBLISHED, "mean height H, nats", where="table 3", panel="heights")},
     ),
 }
