@@ -106,7 +106,8 @@ def table_panel(
     """
     if not rows or not columns:
         return Panel(name, title, partial(_say, missing), notes)
-    rows = [*rows, *_marked(options.marks, name, columns, names=len(heads))]
+    marked = _marked(options.marks, name, columns, names=len(heads))
+    rows, notes = [*rows, *marked], [*notes, *(["last rows: published"] if marked else [])]
     width = INCHES[options.width]
     layouts = [_lay_out(heads, columns, rows, room=width - inset - 0.1, fit=fit) for fit in _FITS]
     layout = min(layouts, key=lambda own: own.blocks)
@@ -123,13 +124,19 @@ def _marked(marks: Sequence[Mark], panel: str, columns: Sequence[str], *, names:
     shown = {source: own for source, own in found.items() if own.keys() & set(columns)}
     return [
         Row(
-            (source, *[""] * (names - 1)),
+            _named(source, names),
             tuple(((f"{own[column].value:.4g}", ""),) if column in own else NO_VALUE for column in columns),
             ruled=place == 0,
             quiet=True,
         )
         for place, (source, own) in enumerate(shown.items())
     ]
+
+
+def _named(source: str, count: int) -> tuple[str, ...]:
+    """Return the source of marks in the columns of names: the last of its words in the second one."""
+    first, _, last = source.rpartition(", ") if count > 1 else ("", "", source)
+    return (first, last, *[""] * (count - 2)) if first else (last, *[""] * (count - 1))
 
 
 def _say(missing: str, _: Axes) -> Sequence[str]:
