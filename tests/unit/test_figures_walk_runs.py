@@ -427,7 +427,7 @@ def test_a_rate_that_was_lost_is_grey_and_a_schedule_without_a_choice_says_so() 
     text = words(figure)
     assert "step-wise: milestones 30/45, factor 0.1 0.1, 0.3, 1 none — — —" in text
     assert "none: runs diverged or have no validation accuracy" in text
-    assert "DIVERGED: cyclical, lr 0.3, tiny_vgg, seed 1 at update 20" in text
+    assert "DIVERGED (4 of 18 runs): cyclical, lr 0.3, tiny_vgg, seed 1 at update 20" in text
     assert sum(line.get_marker() == "x" and len(line.get_xdata()) == 1 for line in figure.axes[0].lines) == 4
     assert_nothing_overlaps(figure)
 

@@ -184,8 +184,8 @@ def losses(runs: Iterable[Run]) -> list[str]:
         for run in every
         if run.lost_at is not None
     ]
-    number = f"{len(lost)} of {len(every)} runs: " if len(lost) > 2 else ""
-    return [f"DIVERGED: {number}{'; '.join(lost)}"] if lost else []
+    number = f" ({len(lost)} of {len(every)} runs)" if len(lost) > 2 else ""
+    return [f"DIVERGED{number}: {'; '.join(lost)}"] if lost else []
 
 
 def evaluated(run: Run, column: str, *, against: str = "step", factor: float = 1.0, positive: bool = False) -> Curve:
