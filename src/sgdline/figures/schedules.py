@@ -147,12 +147,13 @@ def _choice_table(options: PanelSheet, grids: Sequence[_Grid]) -> Panel:
             words = _options(next(run.settings["schedule"] for run in grid.runs if run.label == schedule))
             shown = schedule if not words or f"({words})" in schedule else f"{schedule}: {words}"
             tried = ", ".join(f"{one.lr:g}" for one in choice.candidates)
-            names = (*([grid.network] if several else []), shown, tried)
+            names = (*([grid.network] if several else []), shown)
             if best is None:
-                rows.append(Row(names, ((("none", ""),), NO_VALUE, NO_VALUE, NO_VALUE)))
+                rows.append(Row(names, (((tried, ""),), (("none", ""),), NO_VALUE, NO_VALUE, NO_VALUE)))
                 continue
             tested = mean_and_std([last_value(run.tables["evaluation"], "test_accuracy") for run in own])
             found = (
+                tried,
                 f"{best.lr:g}{style.lr_unit(own[0].settings)}",
                 _percent(best.accuracy, best.accuracy_std),
                 _percent(*tested),
@@ -166,8 +167,8 @@ def _choice_table(options: PanelSheet, grids: Sequence[_Grid]) -> Panel:
         options,
         "choices",
         "peak learning rates, accuracy (%) as mean ± standard deviation over the seeds",
-        heads=[*(["network"] if several else []), "schedule", "lr, tried"],
-        columns=["chosen", "validation", "test", "seeds"],
+        heads=[*(["network"] if several else []), "schedule"],
+        columns=["lr, tried", "chosen", "validation", "test", "seeds"],
         rows=rows,
         notes=notes,
         inset=BESIDE_LABELS,

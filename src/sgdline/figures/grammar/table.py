@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _ROW_GAP, _BLOCK_GAP = 0.07, 0.13  # inches
 _AXES = 0.1  # inches of axes, at the top of the table
 BESIDE_LABELS = 0.6  # inches of the labels of a y axis
+_WORD = 16  # letters; longer words of names may be broken
 _NAMES_SHARE = 0.5  # of the width, at most, for the columns of names
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -221,12 +222,12 @@ def _lay_out(heads: Sequence[str], columns: Sequence[str], rows: Sequence[Row], 
 
 def _letters(columns: Sequence[Sequence[str]], room: float) -> list[int]:
     """Return the most letters of a line of each column of names: short ones have theirs, long ones share the rest."""
-    longest = [max(map(len, words)) + 3 for words in columns]  # with the gap behind
+    longest = [max(map(len, names)) + 2 for names in columns]  # with the gap to the next column
     found = [0] * len(columns)
-    order = sorted(range(len(columns)), key=lambda place: longest[place])
-    for done, place in enumerate(order):
-        found[place] = max(min(longest[place], int(room / (len(columns) - done))) - 3, 8)
-        room -= found[place] + 3
+    for done, place in enumerate(sorted(range(len(columns)), key=lambda place: longest[place])):
+        word = min(max(len(word) for name in columns[place] for word in name.split()), _WORD)
+        found[place] = max(min(longest[place], int(room / (len(columns) - done))) - 2, word)
+        room -= found[place] + 2
     return found
 
 
