@@ -66,7 +66,7 @@ def facts(kind: str, tables: Mapping[str, pa.Table], settings: Mapping[str, Any]
     samples = noted.get("samples")
     full = f"training loss over {samples:,} samples" if isinstance(samples, int) else "training loss, N not recorded"
     mode = f"BatchNorm in {noted.get('batch_norm', 'not recorded')} mode, statistics of each batch"
-    return style.run_facts(tables, settings, [*what, full, mode])
+    return style.run_facts(tables, settings, measured=[*what, full, mode])
 
 
 def nothing(words: str, tables: Mapping[str, pa.Table], _: Axes) -> Sequence[str]:

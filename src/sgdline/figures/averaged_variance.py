@@ -14,16 +14,13 @@ from sgdline.figures import _averages
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.sheet import Panel, draw_sheet
-from sgdline.figures.grammar.table import Row, table_panel
+from sgdline.figures.grammar.table import BESIDE_LABELS, Row, table_panel
 from sgdline.quadratic_model import Average, equivalent_relative_lr
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-_INSET = 0.6  # inches of the labels left of the panels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,5 +135,5 @@ def _numbers(options: PanelSheet, table: pa.Table, averages: Sequence[Average], 
         heads=("average", ""),
         columns=[f"a = {rate:g}" for rate in rates],
         rows=rows,
-        inset=0.0 if options.panel else _INSET,
+        inset=0.0 if options.panel else BESIDE_LABELS,
     )

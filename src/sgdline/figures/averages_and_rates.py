@@ -15,7 +15,7 @@ from sgdline.figures._continuations import ITERATE, Family, Kind, Measure, media
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
-from sgdline.figures.grammar.table import Row, table_panel
+from sgdline.figures.grammar.table import BESIDE_LABELS, Row, table_panel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +30,6 @@ _RATE_COLOR = "#D55E00"
 _RATE_STYLES: tuple[Any, ...] = ((0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1)))
 _MODEL: dict[str, Any] = {"linestyle": (0, (1, 2.5)), "linewidth": 1.1, "zorder": 1}
 _DOTTED: dict[str, Any] = {"linestyle": (0, (1, 1.2)), "linewidth": 1.3}
-_INSET = 0.6  # inches of the labels left of the panels
 _START_SHARE = 0.1  # weight of the first iterate from which on an EMA has no stationary variance yet
 _MOST_RATES = 4  # curves over the updates; all rates are points of the curve over lr'
 _STATUSES = {
@@ -105,7 +104,7 @@ class AveragesAndRates(PanelSheet):
             columns=("equivalent lr", "factor", "seeds", "between", "model", "remarks"),
             rows=rows,
             missing="no average was taken",
-            inset=0.0 if self.panel else _INSET,
+            inset=0.0 if self.panel else BESIDE_LABELS,
         )
         return draw_sheet(self, [*panels, rates], footer=_continuations.facts(everything, split), columns=2)
 

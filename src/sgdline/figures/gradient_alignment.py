@@ -102,7 +102,7 @@ def _footer(tables: Tables, settings: Mapping[str, Any]) -> list[str]:
         "full batch: " + (f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"),
         f"BatchNorm in {facts.get('batch_norm', 'not recorded')} mode",
     ]
-    return style.run_facts(tables, settings, measured)
+    return style.run_facts(tables, settings, measured=measured)
 
 
 def _plot(panel: Axes, steps: FloatArray, values: FloatArray, *, look: Mapping[str, Any], label: str) -> None:

@@ -117,7 +117,7 @@ def _footer(tables: Tables, settings: Mapping[str, Any]) -> list[str]:
     scales = scales[np.isfinite(scales)]
     flattest = [f"flattest a·N/B: {scales.min():.3g} to {scales.max():.3g}"] if scales.size else []
     measured = [f"losses over {over('averages')}", f"Hessian over {over('spectrum')}", *flattest]
-    return style.run_facts(tables, settings, measured)
+    return style.run_facts(tables, settings, measured=measured)
 
 
 def _symmetric_log(panel: Axes, gains: FloatArray, *, axes: str) -> None:

@@ -185,7 +185,9 @@ def _footer(tables: Tables, settings: Mapping[str, Any], walk: _Walk) -> list[st
     changes = [] if walk.constant_lr else ["THE LEARNING RATE CHANGES: predictions are for that at t₀"]
     over = f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"
     mode = f"BatchNorm in {facts.get('batch_norm', 'not recorded')} mode"
-    return style.run_facts(tables, settings, [*changes, f"t₀ = {walk.start:,}", f"Hessian at t₀ over {over}", mode])
+    return style.run_facts(
+        tables, settings, measured=[*changes, f"t₀ = {walk.start:,}", f"Hessian at t₀ over {over}", mode]
+    )
 
 
 def _binned(elapsed: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
