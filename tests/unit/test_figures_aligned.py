@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render, render_instead_of_saving, sheet_of
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import SGD, as_table, run_settings, trace_table
@@ -138,6 +139,15 @@ def test_alignment_draws_means_over_the_batches() -> None:
     assert "N = 1,024 samples · BatchNorm in train mode" in words(figure)
 
 
+@pytest.mark.parametrize("width", ["page", "column"])
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_overlaps_or_leaves_the_sheet(name: str, width: str) -> None:
+    with style.applied():
+        sheet = replace(FIGURES[name], width=width)  # type: ignore[call-arg]
+        figure = sheet.draw(tables_of(name), settings=run_settings(steps=STEPS))
+    assert_nothing_overlaps(figure)
+
+
 def test_alignment_says_how_its_gradients_were_kept() -> None:
     table = alignment_table(projection_dimensions=16384, cosine_standard_error=1 / 128)
     figure = drawn("gradient_alignment", tables_of("gradient_alignment", alignment=table))
@@ -210,8 +220,8 @@ def test_gains_stand_side_by_side() -> None:
     np.testing.assert_allclose(places, a)
     np.testing.assert_allclose(parts, 0.5 * LAMBDAS * np.array([0.02, 0.3]) * a / (2 - a))
     text = words(figure)
-    assert "over N = 1,000 samples, BatchNorm in eval mode" in text
-    assert "a·N/B of the flattest measured direction: 1 to 1" in text
+    assert "losses over N = 1,000, BatchNorm in eval mode" in text
+    assert "flattest a·N/B: 1 to 1" in text
 
 
 @pytest.mark.parametrize("name", FIGURES)

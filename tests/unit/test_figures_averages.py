@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import as_table, run_settings, trace_table
 
+from sgdline.analysis.equivalent_lr import predicted_rate
 from sgdline.figures import _continuations, plot_comparison
 from sgdline.figures._continuations import ITERATE, Kind
 from sgdline.figures.base import Figure as Sheet
@@ -99,6 +101,7 @@ def words(figure: Figure) -> str:
     texts = [text.get_text() for text in figure.texts]
     texts += [text.get_text() for panel in figure.axes for text in panel.texts]
     texts += [panel.get_title(loc="left") for panel in figure.axes]
+    texts += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     return " ".join(" ".join(texts).split())
 
 
@@ -109,6 +112,13 @@ def drawn(panel: Axes, **look: Any) -> list[tuple[list[float], list[float]]]:
         for line in panel.lines
         if len(line.get_xdata()) and all(getattr(line, f"get_{key}")() == value for key, value in look.items())
     ]
+
+
+def row_of(figure: Figure, name: str) -> list[str]:
+    """Return the cells beside a name in the table of a sheet, without the words to the right of their axes."""
+    table = [text.get_text() for text in figure.axes[-1].texts]
+    at = table.index(name)
+    return [word for word in table[at + 1 :] if word][:5]
 
 
 def labelled(panel: Axes, label: str) -> tuple[list[float], list[float]]:
@@ -167,12 +177,15 @@ def test_networks_and_starts_are_families_of_their_own() -> None:
 
 def test_an_average_stands_at_its_equivalent_rate() -> None:
     figure = draw(fig_ema_vs_lr, everything())
-    _, _, loss, accuracy = figure.axes
+    _, _, loss, accuracy, _ = figure.axes
     rates, losses = labelled(loss, "iterate at constant lr'")
     np.testing.assert_allclose(rates, [0.05, 0.1, 0.3, 0.4])
     np.testing.assert_allclose(losses, [np.median([curve(lr, 1), curve(lr, 2)]) for lr in rates])
-    thin = [ys for xs, ys in drawn(loss, linewidth=0.6) if len(xs) == 4]
-    np.testing.assert_allclose(thin, [[curve(lr, seed) for lr in rates] for seed in (1, 2)])
+    corners = loss.collections[0].get_paths()[0].vertices  # the band over the seeds
+    for lr in rates:
+        ends = sorted(curve(lr, seed) for seed in (1, 2))
+        here = np.sort(corners[np.isclose(corners[:, 0], lr), 1])
+        np.testing.assert_allclose([here[0], here[-1]], ends)
     [(at, value)] = [point for point in drawn(loss, marker="s") if len(point[0]) == 1]
     assert at == [pytest.approx(0.2)]
     assert value == [pytest.approx(np.median([curve(0.2, 1), curve(0.2, 2)]))]
@@ -182,12 +195,11 @@ def test_an_average_stands_at_its_equivalent_rate() -> None:
     assert (at, value) == ([pytest.approx(0.25)], [pytest.approx(95.0)])
     # EMA 0.95 has a loss below every rate: a line across and no point.
     assert [0.01, 0.01] in [ys for _, ys in drawn(loss)]
+    model = f"{predicted_rate('ema', 0.9, lr=0.4, relative_lr=0.1):.3g}"
+    assert row_of(figure, "EMA 0.9") == ["0.2", "1.00", "2 of 2", "0.1 and 0.3", model]
+    assert row_of(figure, "EMA 0.95")[:3] == ["—", "—", "0 of 2"]
     text = words(figure)
-    assert (
-        "EMA 0.9: equivalent lr 0.2 (a factor of 1.00 either way) in 2 of 2 seeds, measured rates beside it 0.1 and 0.3"
-        in text
-    )
-    assert "EMA 0.95: its loss is below that of every measured rate (2 seeds)" in text
+    assert "below every rate (2 seeds)" in text
     for part in ("model tiny_vgg", "data set digits", "N = 1,000 training and 500 test", "statistics re-estimated",
                  "lr 0.4 before, from update 100"):  # fmt: skip
         assert part in text, part
@@ -202,16 +214,17 @@ def test_the_models_rate_is_drawn_where_the_schedule_tells_it() -> None:
     expected = 0.4 * 2 * variance * share / (1 + variance * share) / 0.1
     lines = [xs[0] for xs, ys in drawn(loss) if len(xs) == 2 and xs[0] == xs[1]]
     assert lines == [pytest.approx(expected)]
-    assert f"quadratic model {expected:.3g} at a = 0.1" in words(figure)
+    assert row_of(figure, "SWA of 5, every 2 updates")[4] == f"{expected:.3g}"
+    assert "rate in the model at a = 0.1" in words(figure)
     alone = [entry for entry in everything() if entry[1]["schedule"]["name"] == "constant"]
-    assert "quadratic model" not in words(draw(fig_swa_vs_lr, alone))
+    assert "rate in the model" not in words(draw(fig_swa_vs_lr, alone))
 
 
 def test_an_average_that_remembers_the_start_has_no_rate_in_the_model() -> None:
     ends = {ITERATE: (0.4, 0.9), Kind("ema", 0.99): (0.3, 0.9)}
     runs = [run(ends, lr=0.4), run({ITERATE: (0.2, 0.9)}, lr=0.1)]
     runs.append(run({ITERATE: (0.3, 0.9)}, lr=0.4, schedule=equivalent("ema", 0.99)))
-    assert "quadratic model" not in words(draw(fig_ema_vs_lr, runs))  # 0.99^40 = 0.67
+    assert "rate in the model" not in words(draw(fig_ema_vs_lr, runs))  # 0.99^40 = 0.67
 
 
 def test_losses_over_the_updates_are_medians() -> None:
@@ -232,9 +245,8 @@ def test_a_run_that_diverged_is_no_point_of_the_curve() -> None:
     figure = draw(fig_ema_vs_lr, runs)
     [(at, _)] = drawn(figure.axes[2], marker="s")
     assert at == [pytest.approx(0.2)]  # between 0.1 and 0.4 now
-    text = words(figure)
-    assert "measured rates beside it 0.1 and 0.4" in text
-    assert "DIVERGED: constant lr 0.3, tiny_vgg, seed 1 at update 25" in text
+    assert row_of(figure, "EMA 0.9")[3] == "0.1 and 0.4"
+    assert "DIVERGED: constant lr 0.3, tiny_vgg, seed 1 at update 25" in words(figure)
 
 
 # -- two points --------------------------------------------------------------------------------------------------------
@@ -251,7 +263,7 @@ def test_two_points_stand_over_their_distance() -> None:
     _, half = labelled(loss, "iterate at constant lr 0.3")
     np.testing.assert_allclose(half, [np.median([curve(0.3, 1), curve(0.3, 2)])] * 2)
     assert loss.get_xscale() == "log"
-    assert "k = 30 against the iterate: +2 ± " in words(figure)
+    assert "change at k = 30: +2 ± " in words(figure)
     assert labelled(over_updates, "k = 30")[0] == [30, 40]
     assert labelled(over_updates, "k = 1")[0] == [10, 20, 30, 40]
 
@@ -274,14 +286,14 @@ def test_the_table_has_means_gains_and_seeds() -> None:
         at = texts.index(name) + 1
         return texts[at : at + 4]
 
-    assert "tiny_vgg on digits" in texts
+    assert "tiny_vgg on digits" in " ".join(texts)
     spread = math.sqrt(0.5)  # of 91 and 92
-    assert row("iterate, constant lr 0.4") == ["91.50", f" ± {spread:.2f}", "", " (2 seeds)"]
+    assert row("iterate, constant lr 0.4") == ["91.50", f" ± {spread:.2f}", " (2 seeds)", "average"]
     assert row("EMA 0.9") == ["96.00", f" ± {2 * spread:.2f}", "+4.50", f" ± {spread:.2f} (2 seeds)"]
     assert row("two points 30 apart") == ["93.50", f" ± {spread:.2f}", "+2.00", " ± 0.00 (2 seeds)"]
     assert row("iterate, constant lr 0.1") == ["94.00", " ± 0.00", "+2.50", f" ± {spread:.2f} (2 seeds)"]
     assert row("iterate, made for EMA 0.9")[0] == "95.00"
-    assert "SWA of 5, every 2 updates" in texts
+    assert "SWA of 5, every 2 updates" in " ".join(texts)
     assert [name for name in texts if name in ("baseline", "average", "lr cut", "schedule")] == [
         "baseline", "average", "lr cut", "schedule",
     ]  # fmt: skip
@@ -296,8 +308,8 @@ def test_the_table_tells_lost_runs_and_takes_the_validation_set_without_a_test_s
     assert texts[texts.index("iterate, constant lr 0.8") + 1] == "diverged"
     assert "lr raised" in texts
     assert "validation accuracy after the run's last update" in words(figure)
-    assert {"tiny_vgg on digits", "mlp on digits"} <= set(texts)
-    assert texts[texts.index("iterate, constant lr 0.4") + 1 :][:3] == ["90.00", " ± 0.00", ""]
+    assert {"tiny_vgg on", "mlp on digits"} <= set(texts)
+    assert texts[texts.index("iterate, constant lr 0.4") + 1 :][:3] == ["90.00", " ± 0.00", " (2 seeds)"]
 
 
 @pytest.mark.parametrize("kind", [fig_ema_vs_lr, two_point, accuracy_table])
@@ -317,10 +329,23 @@ def test_runs_of_which_nothing_is_left_still_have_a_sheet(kind: Sheet) -> None:
 def test_several_networks_stand_below_each_other_and_nothing_leaves_the_sheet(kind: Sheet) -> None:
     second = [(tables, {**settings, "model": "a_network_with_a_longer_name"}) for tables, settings in everything()]
     figure = draw(kind, everything() + second)
-    assert len(figure.axes) == 8
-    titles = [panel.get_title(loc="left") for panel in figure.axes]
-    assert sum(title.startswith("a_network_with_a_longer_name on digits: ") for title in titles) == 4
+    titles = [" ".join(panel.get_title(loc="left").split()) for panel in figure.axes if panel.axison]
+    assert len(titles) == 8
+    assert sum(title[4:].startswith("a_network_with_a_longer_name on digits: ") for title in titles) == 4
     assert_nothing_overlaps(figure)
+
+
+@pytest.mark.parametrize("width", ["page", "column"])
+@pytest.mark.parametrize("kind", [fig_swa_vs_lr, two_point, accuracy_table])
+def test_nothing_overlaps_or_leaves_the_sheet(kind: Sheet, width: Any) -> None:
+    assert_nothing_overlaps(draw(replace(kind, width=width), everything()))
+
+
+def test_a_panel_of_several_networks_is_drawn_for_each_of_them() -> None:
+    second = [(tables, {**settings, "model": "mlp"}) for tables, settings in everything((1,))]
+    figure = draw(replace(fig_ema_vs_lr, panel="loss_rates"), everything((1,)) + second)
+    titles = [panel.get_title(loc="left") for panel in figure.axes]
+    assert [title.partition(" on ")[0] for title in titles] == ["(a) tiny_vgg", "(b) mlp"]
 
 
 @pytest.mark.parametrize("kind", ["averages_and_rates", "accuracy_table"])

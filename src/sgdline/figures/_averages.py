@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
-_DECADES = 300.0  # ratio of x limits from which on powers of ten suffice as labels
+NO_NETWORK = "no network, no data, no BatchNorm"
 TOLERANCE = 3.0  # per cent that prediction and simulation may be apart, papers.md 3.2
 
 
@@ -49,8 +49,20 @@ def name(average: Average) -> str:
 
 
 def look(place: int) -> dict[str, Any]:
-    """Return the plot arguments of the average at that place."""
-    return comparing.look(place)
+    """Return the plot arguments of the curve at that place."""
+    return {**comparing.look(place), "linewidth": 1.5}
+
+
+def mark(place: int, color: Any = None) -> dict[str, Any]:
+    """Return the plot arguments of the marks at that place, of its own colour unless another one is given."""
+    color = comparing.look(place)["color"] if color is None else color
+    return {"color": color, "marker": MARKERS[place % len(MARKERS)], "linestyle": "none", "markersize": 3.5}
+
+
+def label(panel: Axes, text: str, place: int, plotted: Mapping[str, Any] | None = None) -> None:
+    """Give curve and marks of a place one entry of the legend."""
+    plotted = look(place) if plotted is None else plotted
+    panel.plot([], [], **{**mark(place, plotted["color"]), **plotted}, label=text)
 
 
 def deviations(table: pa.Table, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
@@ -61,23 +73,11 @@ def deviations(table: pa.Table, rows: npt.NDArray[np.int64]) -> tuple[FloatArray
     return 100.0 * (simulated / predicted - 1.0), 100.0 * error / predicted
 
 
-def log_x(panel: Axes) -> None:
-    """Make the x axis logarithmic with plain numbers, at 1, 2 and 5 where it spans few decades."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    panel.set_xscale("log")
-    low, high = panel.get_xlim()
-    if high < _DECADES * low:
-        panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.xaxis.set_minor_formatter(NullFormatter())
-
-
 def mark_tolerance(panel: Axes) -> None:
     """Draw the band in which prediction and simulation agree."""
     panel.axhspan(-TOLERANCE, TOLERANCE, color="#EEEEEE", zorder=0)
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    panel.set_ylabel("simulated against predicted (%)")
+    panel.set_ylabel("deviation (%)")
 
 
 def worst_note(found: Sequence[FloatArray]) -> str:
@@ -86,11 +86,14 @@ def worst_note(found: Sequence[FloatArray]) -> str:
     return f"largest deviation {np.abs(every).max():.2g} % of {style.counted(every.size, 'value')}; band: ±3 %"
 
 
-def footer(settings: Any, *, more: Sequence[str] = ()) -> list[str]:
-    """Return the footer of a toy of averaged variances: what was simulated, and that no network was."""
+def facts(settings: Mapping[str, Any], *more: str) -> list[str]:
+    """Return the facts of the footer of a toy of averaged variances: what was simulated, and that no network was."""
     return [
-        f"toy {settings['toy']}  ·  quadratic batch losses of one Hessian, independent minimisers of variance σ²",
-        f"{settings['chains']:,} chains, {style.counted(settings['snapshots'], 'snapshot')} of each  ·  seed "
-        f"{settings['seed']}  ·  bars: standard errors over the chains  ·  no network, no data, no BatchNorm",
+        f"toy {settings['toy']}",
         *more,
+        f"{settings['chains']:,} chains",
+        f"{style.counted(settings['snapshots'], 'snapshot')} of each",
+        f"seed {settings['seed']}",
+        "bars: standard errors over the chains",
+        NO_NETWORK,
     ]

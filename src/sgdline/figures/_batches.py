@@ -1,24 +1,26 @@
-"""What the figures of mini-batch losses share: their looks, and which positions of a run they show."""
+"""What the figures of mini-batch losses share: their looks, which positions of a run they show, and their footer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.sheet import NoDataError
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.axes import Axes
 
 FloatArray = npt.NDArray[np.float64]
 
-OWN: dict[str, Any] = {"color": "#1B9E77", "linestyle": "-", "linewidth": 2.0}
-OTHERS: dict[str, Any] = {"color": "#B2182B", "linestyle": (0, (5, 1.5)), "linewidth": 2.0}
-VALIDATION: dict[str, Any] = {"color": "#0072B2", "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.7}
+OWN: dict[str, Any] = {"color": "#1B9E77", "linestyle": "-", "linewidth": 1.8}
+OTHERS: dict[str, Any] = {"color": "#B2182B", "linestyle": (0, (5, 1.5)), "linewidth": 1.8}
+VALIDATION: dict[str, Any] = {"color": "#0072B2", "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.5}
 THIN: dict[str, Any] = {"linestyle": "-", "linewidth": 0.6, "alpha": 0.4}
 
 
@@ -44,20 +46,15 @@ def curves(table: pa.Table, name: str) -> FloatArray:
     return np.array([gap if own is None else own for own in lists], dtype=np.float64).reshape(len(lists), length)
 
 
-def median(values: FloatArray) -> FloatArray:
-    """Return the median over the rows, infinite where half of them are not finite. Shapes (K, E) -> (E,)."""
-    return np.asarray(np.median(np.where(np.isfinite(values), values, np.inf), axis=0))
-
-
 def position_name(step: int, settings: Mapping[str, Any]) -> str:
     """Return how a position is called: the update, or that training is over."""
     if step == settings["steps"]:
-        return f"after the last update, t = {step:,}"
-    return "at the initialisation, t = 0" if step == 0 else f"before update t = {step:,}"
+        return f"end of training, t = {step:,}"
+    return "initialisation, t = 0" if step == 0 else f"before update t = {step:,}"
 
 
-def footer(kind: str, tables: Mapping[str, pa.Table], settings: Mapping[str, Any], *, what: str) -> list[str]:
-    """Return the footer: which run, and what the batches are.
+def facts(kind: str, tables: Mapping[str, pa.Table], settings: Mapping[str, Any], *, what: Sequence[str]) -> list[str]:
+    """Return the facts of the footer: which run, and what the batches are.
 
     Args:
         kind: Kind of the probe's table.
@@ -65,11 +62,13 @@ def footer(kind: str, tables: Mapping[str, pa.Table], settings: Mapping[str, Any
         settings: As in `sgdline.figures.plot_figure`.
         what: What was measured on how many samples.
     """
-    facts = provenance(tables[kind])
-    samples = facts.get("samples")
+    noted = provenance(tables[kind])
+    samples = noted.get("samples")
     full = f"training loss over {samples:,} samples" if isinstance(samples, int) else "training loss, N not recorded"
-    measured = [what, full, f"BatchNorm in {facts.get('batch_norm', 'not recorded')} mode, statistics of each batch"]
-    lost = style.divergence_step(tables)
-    if lost is not None:
-        measured.append(f"THE RUN DIVERGED AT UPDATE {lost}")
-    return [style.describe_run(tables, settings)[0], "  ·  ".join(measured)]
+    mode = f"BatchNorm in {noted.get('batch_norm', 'not recorded')} mode, statistics of each batch"
+    return style.run_facts(tables, settings, measured=[*what, full, mode])
+
+
+def nothing(words: str, tables: Mapping[str, pa.Table], _: Axes) -> Sequence[str]:
+    """Be the panel of a run of which nothing was measured."""
+    raise NoDataError(words, tables)

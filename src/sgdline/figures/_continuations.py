@@ -17,10 +17,10 @@ from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.axes import Axes
 
 FloatArray = npt.NDArray[np.float64]
 
-NAMES = {"ema": "EMA", "swa": "SWA", "two_point": "two points"}
 _SAME_LR = 1e-9  # relative: settings have learning rates as text
 
 
@@ -213,24 +213,75 @@ def tested_split(runs: Sequence[comparing.Run]) -> str:
     return "test" if tested else "validation"
 
 
-def footer(runs: Sequence[comparing.Run], split: str) -> list[str]:
-    """Return what a comparison is of, what it was measured on, and which runs were lost."""
-    facts = [provenance(run.tables["averages"]) for run in runs]
-    statistics = {str(fact.get("statistics", "not recorded")) for fact in facts}
+def facts(runs: Sequence[comparing.Run], split: str) -> list[str]:
+    """Return the facts of a comparison's footer: which runs were lost, which there are, what they were measured on."""
+    noted = [provenance(run.tables["averages"]) for run in runs]
+    statistics = {str(fact.get("statistics", "not recorded")) for fact in noted}
     counts = [
-        " or ".join(f"{count:,}" for count in sorted({fact[key] for fact in facts if key in fact})) or "not recorded"
+        " or ".join(f"{count:,}" for count in sorted({fact[key] for fact in noted if key in fact})) or "not recorded"
         for key in ("samples", f"{split}_samples")
     ]
-    mode = {
-        "re-estimated": "BatchNorm in eval mode, statistics re-estimated on the training set for each point",
-        "none": "no BatchNorm",
-    }
-    starts = " or ".join(sorted({_words("start_from", run.settings) for run in runs}))
-    steps = " or ".join(sorted({str(run.settings["steps"]) for run in runs}))
-    return [
-        comparing.of_runs(runs, keys=("lr", "batch_size", "seed")),
-        f"{starts}  ·  {steps} updates",
-        f"loss and accuracy over N = {counts[0]} training and {counts[1]} {split} images, not augmented  ·  "
-        f"{' or '.join(mode.get(name, name) for name in sorted(statistics))}",
-        *comparing.losses(runs),
+    mode = {"re-estimated": "BatchNorm statistics re-estimated for each point", "none": "no BatchNorm"}
+    measured = [
+        f"{' or '.join(sorted({str(run.settings['steps']) for run in runs}))} updates",
+        " or ".join(sorted({_words("start_from", run.settings) for run in runs})),
+        f"N = {counts[0]} training and {counts[1]} {split} images",
+        " or ".join(mode.get(name, name) for name in sorted(statistics)),
     ]
+    return comparing.facts(runs, measured=measured)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A quantity of averages, as figures show it."""
+
+    column: str  # of the table `averages`
+    factor: float
+    what: str
+    label: str  # of its axis
+
+    def ends(self, runs: Sequence[comparing.Run], kind: Kind) -> FloatArray:
+        """Return an average's value after the last update of each run, NaN where there is none."""
+        return np.array([at_end(run, kind, self.column, factor=self.factor) for run in runs])
+
+    def draw(self, panel: Axes, runs: Sequence[comparing.Run], kind: Kind, look: Mapping[str, Any], label: str) -> bool:
+        """Draw an average over the updates, its median over the seeds; return whether there is anything to draw.
+
+        Only the iterate has a band: those of many curves would hide each other.
+        """
+        curves = [series(run, kind, self.column, factor=self.factor) for run in runs]
+        curves = [curve for curve in curves if np.isfinite(curve.values).any()]
+        if kind == ITERATE and label == "iterate":
+            comparing.draw_seeds(panel, curves, {**look, "label": label})
+        elif curves:
+            middle = comparing.median(curves)
+            marker = "o" if np.isfinite(middle.values).sum() < 3 else None
+            panel.plot(middle.places, middle.values, **{"marker": marker, "markersize": 3.5, **look}, label=label)
+        return bool(curves)
+
+    def scale(self, panel: Axes) -> None:
+        """Set the y axis of a panel that has data."""
+        panel.set_ylabel(self.label)
+        if self.column == "train_loss":
+            style.plain_log(panel)
+
+
+def measures(split: str) -> list[Measure]:
+    """Return the training loss, and the accuracy on the split."""
+    return [
+        Measure("train_loss", 1.0, "training loss", "training loss (nats)"),
+        Measure(f"{split}_accuracy", 100.0, f"{split} accuracy", f"{split} accuracy (%)"),
+    ]
+
+
+def spread_out(found: Sequence[Any], most: int) -> list[Any]:
+    """Return all of them, or so many from the first to the last where there are too many for a panel."""
+    if len(found) <= most:
+        return list(found)
+    return [found[place] for place in np.unique(np.linspace(0, len(found) - 1, most).round().astype(int))]
+
+
+def median(values: Sequence[float] | FloatArray) -> float:
+    """Return the median of the finite values; NaN without any."""
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.median(finite)) if finite else math.nan

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from sgdline.figures import _continuations, _table
+from sgdline.figures import _continuations
 from sgdline.figures._continuations import ITERATE, Family, Kind
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
+from sgdline.figures.grammar.sheet import draw_sheet
+from sgdline.figures.grammar.table import NO_VALUE, Cell, Row, table_panel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,8 +30,15 @@ class _Entry(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AccuracyTable(Sheet):
-    """Accuracy of averages and of reduced learning rates."""
+class AccuracyTable(PanelSheet):
+    """Accuracy of averages and of reduced learning rates.
+
+    Accuracy after the last update of SGD at a constant learning rate (baseline), of averages of its iterates, of runs
+    from the same checkpoint at reduced constant rates, and of runs with the schedules that are made so that their last
+    iterate is an average. Mean and standard deviation over the seeds; below it the gain over the baseline of the same
+    seeds, in points, and their number. Runs that diverged have no accuracy. BatchNorm's statistics are re-estimated on
+    the training set before every evaluation, for the raw iterate as well.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("averages", "trace")
     compares: ClassVar[bool] = True
@@ -54,19 +63,20 @@ class AccuracyTable(Sheet):
         names.sort(key=lambda pair: order[pair[0]])
         rows = []
         for place, name in enumerate(names):
-            cells = tuple(
-                _cell(own[name], own, f"{split}_accuracy") if name in own else _table.NO_VALUE for own in entries
-            )
+            cells = tuple(_cell(own[name], own, f"{split}_accuracy") if name in own else NO_VALUE for own in entries)
             first = place == 0 or names[place - 1][0] != name[0]
             shown = (name[0] if first else "", name[1])
-            rows.append(_table.Row(shown, cells, ruled=first and place > 0))
-        text = f"{split} accuracy after the run's last update: mean ± standard deviation over the seeds (%)"
-        notes = [
-            "below it the gain over the iterate at the constant rate, of the same seeds, in points, and their number"
-        ]
-        columns = [family.name for family in found]
-        footer = _continuations.footer(everything, split)
-        return _table.draw_table(self.heading(), ("", ""), columns, rows, text=text, notes=notes, footer=footer)
+            rows.append(Row(shown, cells, ruled=first and place > 0))
+        panel = table_panel(
+            self,
+            "accuracy",
+            f"{split} accuracy after the run's last update (%)",
+            heads=("", ""),
+            columns=[family.name for family in found],
+            rows=rows,
+            notes=["mean ± standard deviation over the seeds", "below it the gain over the baseline, in points"],
+        )
+        return draw_sheet(self, [panel], footer=_continuations.facts(everything, split))
 
 
 def _entries(family: Family) -> dict[tuple[str, str], _Entry]:
@@ -86,7 +96,7 @@ def _entries(family: Family) -> dict[tuple[str, str], _Entry]:
     return found
 
 
-def _cell(entry: _Entry, own: Mapping[tuple[str, str], _Entry], column: str) -> tuple[tuple[str, str], ...]:
+def _cell(entry: _Entry, own: Mapping[tuple[str, str], _Entry], column: str) -> Cell:
     from sgdline.analysis.peak_rates import mean_and_std
 
     values = _by_seed(entry, column)

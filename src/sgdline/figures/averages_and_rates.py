@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from sgdline.figures import _continuations
-from sgdline.figures._continuations import ITERATE, Family, Kind
-from sgdline.figures.base import Sheet
-from sgdline.figures.grammar import comparing, style
+from sgdline.figures._continuations import ITERATE, Family, Kind, Measure, median
+from sgdline.figures.base import PanelSheet
+from sgdline.figures.grammar import comparing, series, style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.table import BESIDE_LABELS, Row, table_panel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,24 +25,38 @@ if TYPE_CHECKING:
     from sgdline.analysis.equivalent_lr import EquivalentRate, EquivalentRates
 
 
-_RAW: dict[str, Any] = {"color": "#555555", "linestyle": "-", "linewidth": 1.5}
+_RAW: dict[str, Any] = {"color": "#555555", "linestyle": "-", "linewidth": 1.4}
 _RATE_COLOR = "#D55E00"
 _RATE_STYLES: tuple[Any, ...] = ((0, (6, 1.5)), (0, (3, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1)))
 _MODEL: dict[str, Any] = {"linestyle": (0, (1, 2.5)), "linewidth": 1.1, "zorder": 1}
+_DOTTED: dict[str, Any] = {"linestyle": (0, (1, 1.2)), "linewidth": 1.3}
 _START_SHARE = 0.1  # weight of the first iterate from which on an EMA has no stationary variance yet
 _MOST_RATES = 4  # curves over the updates; all rates are points of the curve over lr'
-_NOTE_WIDTH = 92
 _STATUSES = {
-    "below": "its loss is below that of every measured rate",
-    "above": "its loss is above that of every measured rate",
-    "too_few": "fewer than two rates were measured",
-    "non_finite": "it has no finite loss",
+    "several": "the largest of several",
+    "below": "below every rate",
+    "above": "above every rate",
+    "too_few": "fewer than two rates",
+    "non_finite": "no finite loss",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class AveragesAndRates(Sheet):
-    """Averages of iterates at a constant learning rate, and reduced rates."""
+class AveragesAndRates(PanelSheet):
+    """Averages of iterates at a constant learning rate, and reduced rates.
+
+    Averages of the iterates of SGD at a constant learning rate, beside runs at reduced constant rates and a run whose
+    schedule is made so that its last iterate is the average. All runs go on from one checkpoint with the same batches.
+    First, training loss and accuracy over the updates; a mean of iterates exists once the run is long enough. Lines are
+    medians over the seeds, bands, of the iterate alone, go from the lowest to the highest. Then the same at the end,
+    over the constant rate. Squares: an average at its equivalent learning rate, where the curve through the measured
+    rates, linear in log lr' and taken for each seed apart, has the average's training loss; bar: spread over the seeds,
+    small: each seed. Outside of the measured rates there is none: a line across then shows the average. Diamonds: the
+    schedule's last iterate. In the panel of the accuracy both are at the rates found from the training loss. Dotted
+    upright: the rate of equal stationary variance in the quadratic model with one eigenvalue h, a = lr h. Last: these
+    rates, their factor of uncertainty over the seeds, and the measured rates on both sides. BatchNorm's statistics are
+    re-estimated on the training set before every evaluation, for the raw iterate as well.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("averages", "trace")
     compares: ClassVar[bool] = True
@@ -48,7 +65,7 @@ class AveragesAndRates(Sheet):
     """Which averages are drawn."""
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
-        """Draw, a row of panels per network, loss and accuracy over the updates and over the constant learning rate.
+        """Draw, for each network, loss and accuracy over the updates and over the constant rate, and a table of rates.
 
         Args:
             tables: `averages` and `trace` of each run.
@@ -59,214 +76,146 @@ class AveragesAndRates(Sheet):
         found = _continuations.families(tables, settings)
         everything = [run for family in found for run in family.runs]
         split = _continuations.tested_split(everything)
-        rates = {
-            family.name: {kind: _equivalent(family, kind) for kind in family.kinds(self.average)} for family in found
-        }
-        notes = [
-            f"{family.name + ': ' if len(found) > 1 else ''}{_outcome(family, kind, rates[family.name][kind][1])}"
-            for family in found
-            for kind in family.kinds(self.average)
-        ]
-        entries = max(
-            (len(family.kinds(self.average)) * 2 + min(len(family.rates), _MOST_RATES) + 5 for family in found),
-            default=1,
-        )
-        figure = style.new_figure(
-            self.heading(),
-            footer=[*_continuations.footer(everything, split), *notes],
-            width=11.0,
-            height=7.6 * len(found) + 1.2,
-            legend_entries=entries,
-        )
-        panels = figure.subplots(2 * len(found), 2, squeeze=False)
-        for place, family in enumerate(found):
-            own = panels[2 * place : 2 * place + 2]
+        panels: list[Panel] = []
+        rows: list[Row] = []
+        for family in found:
             name = f"{family.name}: " if len(found) > 1 else ""
-            looks = dict(
-                zip(family.kinds(self.average), comparing.ordered_looks(len(family.kinds(self.average))), strict=True)
-            )
-            for column, (loss, over_lr) in enumerate(zip(own[0], own[1], strict=True)):
-                _draw_updates(loss, family, looks, column, split, name)
-                _draw_rates(over_lr, family, looks, rates[family.name], column, split, name)
-        style.shared_legend(figure, panels.ravel().tolist())
-        return figure
+            kinds = family.kinds(self.average)
+            averages = {
+                kind: _Average(look, *_equivalent(family, kind, family.baseline), _predicted(family, kind))
+                for kind, look in zip(kinds, comparing.ordered_looks(len(kinds)), strict=True)
+            }
+            rows += [_row(family, kind, average, named=len(found) > 1) for kind, average in averages.items()]
+            for draw, title in ((_draw_updates, "over the updates"), (_draw_rates, f"after {family.steps} updates")):
+                panels += [
+                    Panel(
+                        ("loss" if measure.factor == 1.0 else "accuracy") + draw.__name__.removeprefix("_draw"),
+                        f"{name}{measure.what} {title}",
+                        partial(draw, family, averages, measure),
+                        height=2.2 if len(found) == 1 else 1.8,
+                    )
+                    for measure in _continuations.measures(split)
+                ]
+        rates = table_panel(
+            self,
+            "equivalent_rates",
+            "constant learning rates of the averages' training losses",
+            heads=("average",),
+            columns=("equivalent lr", "factor", "seeds", "between", "model", "remarks"),
+            rows=rows,
+            missing="no average was taken",
+            inset=0.0 if self.panel else BESIDE_LABELS,
+        )
+        return draw_sheet(self, [*panels, rates], footer=_continuations.facts(everything, split), columns=2)
 
 
-def _measure(column: int, split: str) -> tuple[str, float, str]:
-    """Return the table's column, the factor on it and the axis' label of a column of panels."""
-    if column == 0:
-        return "train_loss", 1.0, "training loss (nats)"
-    return f"{split}_accuracy", 100.0, f"{split} accuracy (%)"
+@dataclass(frozen=True)
+class _Average:
+    """How an average is drawn, and the constant rate that it is worth."""
+
+    look: Mapping[str, Any]
+    rates: list[EquivalentRate]  # of each seed
+    rate: EquivalentRates  # over the seeds
+    predicted: float | None  # by the quadratic model
 
 
-def _draw_updates(
-    panel: Axes, family: Family, looks: Mapping[Kind, Mapping[str, Any]], column: int, split: str, name: str
-) -> None:
-    value, factor, label = _measure(column, split)
-    drawn = _medians(panel, family.baseline, ITERATE, value, factor, _RAW, label="iterate", seeds=True)
-    for kind, look in looks.items():
-        drawn |= _medians(panel, family.baseline, kind, value, factor, look, label=_continuations.kind_text(kind))
-    for place, lr in enumerate(_chosen_rates(family)):
-        look = {"color": _RATE_COLOR, "linestyle": _RATE_STYLES[place % len(_RATE_STYLES)], "linewidth": 1.2}
-        text = family.rates[lr][0].label
-        drawn |= _medians(panel, family.rates[lr], ITERATE, value, factor, look, label=text)
+def _draw_updates(family: Family, averages: Mapping[Kind, _Average], measure: Measure, panel: Axes) -> Sequence[str]:
+    drawn = [measure.draw(panel, family.baseline, ITERATE, _RAW, "iterate")]
+    for kind, average in averages.items():
+        drawn.append(measure.draw(panel, family.baseline, kind, average.look, _continuations.kind_text(kind)))
+    for lr, dashes in zip(_continuations.spread_out(list(family.rates), _MOST_RATES), _RATE_STYLES, strict=False):
+        look = {"color": _RATE_COLOR, "linestyle": dashes, "linewidth": 1.2}
+        drawn.append(measure.draw(panel, family.rates[lr], ITERATE, look, family.rates[lr][0].label))
+    diamond: dict[str, Any] = {"marker": "D", "markevery": [-1], "markersize": 5.0, "markerfacecolor": "white"}
     for kind, runs in family.scheduled.items():
-        if kind in looks:
-            look = {**looks[kind], "linestyle": (0, (1, 1.2)), "linewidth": 1.3}
-            text = f"schedule for {_continuations.kind_text(kind)}"
-            drawn |= _medians(panel, runs, ITERATE, value, factor, look, label=text, end="D")
+        if kind in averages:
+            look = {**averages[kind].look, **_DOTTED, **diamond}
+            drawn.append(measure.draw(panel, runs, ITERATE, look, f"schedule for {_continuations.kind_text(kind)}"))
     panel.set_xlabel("update t")
-    panel.set_ylabel(label)
+    panel.set_ylabel(measure.label)
+    if not any(drawn):
+        raise NoDataError("nothing was evaluated")
     panel.set_xlim(-0.02 * family.steps, 1.02 * family.steps)
-    if not drawn:
-        style.say(panel, "nothing was evaluated")
-    elif column == 0:
-        style.plain_log(panel)
-    what = "loss over the training set" if column == 0 else f"accuracy over the {split} set"
-    seeds = len(family.baseline)
-    notes = [f"medians over {style.counted(seeds, 'seed')}, where all have a value; of the iterate each seed thin"]
-    style.title(panel, f"{name}{what}", notes if seeds > 1 and drawn else [], width=_NOTE_WIDTH)
+    measure.scale(panel)
+    return []
 
 
-def _chosen_rates(family: Family) -> list[float]:
-    """Return the constant rates drawn over the updates, ascending where there are too many for a panel."""
-    lrs = list(family.rates)
-    if len(lrs) <= _MOST_RATES:
-        return lrs
-    places = np.unique(np.linspace(0, len(lrs) - 1, _MOST_RATES).round().astype(int))
-    return [lrs[place] for place in places]
-
-
-def _medians(
-    panel: Axes, runs: Sequence[comparing.Run], kind: Kind, column: str, factor: float, look: Mapping[str, Any], *,
-    label: str, seeds: bool = False, end: str | None = None,
-) -> bool:  # fmt: skip
-    """Draw the median over the seeds of an average against the update; return whether there is anything."""
-    curves = [_continuations.series(run, kind, column, factor=factor) for run in runs]
-    curves = [curve for curve in curves if np.isfinite(curve.values).any()]
-    if not curves:
-        return False
-    if seeds and len(curves) > 1:
-        for curve in curves:
-            panel.plot(curve.places, curve.values, color=look["color"], linewidth=0.6, alpha=0.45)
-    middle = curves[0] if len(curves) == 1 else comparing.median(curves)
-    panel.plot(
-        middle.places, middle.values, **look, marker=end, markevery=[-1] if end else None, markersize=6.0,
-        markerfacecolor="white", label=label,
-    )  # fmt: skip
-    return True
-
-
-def _draw_rates(
-    panel: Axes, family: Family, looks: Mapping[Kind, Mapping[str, Any]],
-    rates: Mapping[Kind, tuple[list[EquivalentRate], EquivalentRates]], column: int, split: str, name: str,
-) -> None:  # fmt: skip
-    value, factor, label = _measure(column, split)
-    lrs = sorted([*family.rates, family.lr])
-    groups = [family.baseline if lr == family.lr else family.rates[lr] for lr in lrs]
-    ends = [[_continuations.at_end(run, ITERATE, value, factor=factor) for run in group] for group in groups]
-    seeds = sorted({int(run.settings["seed"]) for group in groups for run in group})
-    for seed in seeds if len(seeds) > 1 else []:
-        line = [
-            next((end for run, end in zip(group, own, strict=True) if run.settings["seed"] == seed), math.nan)
-            for group, own in zip(groups, ends, strict=True)
-        ]
-        panel.plot(lrs, line, color=_RATE_COLOR, linewidth=0.6, alpha=0.5)
-    middles = [_median(own) for own in ends]
-    panel.plot(lrs, middles, color=_RATE_COLOR, linewidth=1.7, marker="o", label="iterate at constant lr'")
+def _draw_rates(family: Family, averages: Mapping[Kind, _Average], measure: Measure, panel: Axes) -> Sequence[str]:
+    panel.set_xlabel("constant learning rate lr'" + style.lr_unit(family.runs[0].settings))
+    panel.set_ylabel(measure.label)
+    groups = {**family.rates, family.lr: family.baseline}
+    lrs = sorted(groups)
+    ends = [
+        dict(zip([run.settings["seed"] for run in groups[lr]], measure.ends(groups[lr], ITERATE), strict=True))
+        for lr in lrs
+    ]
+    seeds = sorted({seed for own in ends for seed in own})
+    values = np.array([[own.get(seed, math.nan) for own in ends] for seed in seeds]).reshape(len(seeds), len(lrs))
+    if not np.isfinite(values).any():
+        raise NoDataError("no run reached its end")
+    look: dict[str, Any] = {"color": _RATE_COLOR, "linewidth": 1.5, "marker": "o", "markersize": 3.5}
+    series.draw_spread(panel, np.array(lrs), values, look, label="iterate at constant lr'")
     panel.set_xscale("log")
-    _rate_ticks(panel, lrs)
-    for kind, look in looks.items():
-        _draw_equivalent(panel, family, kind, look, rates[kind], value, factor)
-        predicted = _predicted(family, kind)
-        if predicted is not None:
-            panel.axvline(predicted, color=look["color"], **_MODEL)
-    relatives = {family.relative_lr(kind) for kind in looks if _predicted(family, kind) is not None}
+    panel.set_xticks(lrs, [f"{lr:g}" for lr in lrs])
+    panel.set_xticks([], minor=True)
+    relatives = set()
+    for kind, average in averages.items():
+        _draw_average(panel, family, kind, average, measure)
+        if average.predicted is not None:
+            panel.axvline(average.predicted, color=average.look["color"], **_MODEL)
+            relatives.add(family.relative_lr(kind))
     if relatives:
         listed = ", ".join(f"{relative:g}" for relative in sorted(filter(None, relatives)))
         panel.plot([], [], color="#555555", **_MODEL, label=f"rate in the model at a = {listed}")
-    panel.set_xlabel("constant learning rate lr'" + style.lr_unit(family.runs[0].settings))
-    panel.set_ylabel(label)
-    if not np.isfinite(middles).any():
-        style.say(panel, "no run reached its end")
-    elif column == 0:
-        style.plain_log(panel)
-    what = "training loss" if column == 0 else f"{split} accuracy"
-    notes = [
-        "square: an average where a constant rate has its training loss, bar: spread over the seeds",
-        "small: each seed; line across: not every seed has such a rate",
-    ]
-    if column:
-        notes = [
-            "squares and diamonds at the rates found from the training loss",
-            "diamond: the schedule's last iterate",
-        ]
-    style.title(panel, f"{name}{what} after {family.steps} updates", notes, width=_NOTE_WIDTH)
+    measure.scale(panel)
+    return []
 
 
-def _rate_ticks(panel: Axes, lrs: Sequence[float]) -> None:
-    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
-
-    panel.xaxis.set_major_locator(FixedLocator(lrs))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_minor_formatter(NullFormatter())
-    panel.set_xticks(lrs, [f"{lr:g}" for lr in lrs])
-
-
-def _draw_equivalent(
-    panel: Axes, family: Family, kind: Kind, look: Mapping[str, Any],
-    found: tuple[list[EquivalentRate], EquivalentRates], column: str, factor: float,
-) -> None:  # fmt: skip
-    """Draw an average at its equivalent rate, and the schedule that stands for it at its own."""
-    plain = {"color": look["color"], "linestyle": ""}
-    each, mean = found
-    values = [_continuations.at_end(run, kind, column, factor=factor) for run in family.baseline]
-    middle = _median(values)
+def _draw_average(panel: Axes, family: Family, kind: Kind, average: _Average, measure: Measure) -> None:
+    """Draw an average at its equivalent rate, and the schedule that is made for it at its own."""
+    color, mean = average.look["color"], average.rate
+    values = measure.ends(family.baseline, kind)
+    middle = median(values)
     if not math.isfinite(middle):
         return
-    for rate, value in zip(each, values, strict=True):
-        if math.isfinite(rate.lr) and len(each) > 1:
-            panel.plot(rate.lr, value, **plain, marker=".", markersize=4.0, alpha=0.8)
+    for rate, value in zip(average.rates, values, strict=True):
+        if math.isfinite(rate.lr) and len(average.rates) > 1:
+            panel.plot(rate.lr, value, color=color, linestyle="", marker=".", markersize=4.0, alpha=0.8)
     if mean.found == mean.seeds:
-        bars = None
-        if math.isfinite(mean.spread):
-            bars = [[mean.lr - mean.lr / mean.spread], [mean.lr * mean.spread - mean.lr]]
-        panel.errorbar(
-            [mean.lr], [middle], xerr=bars, color=look["color"], marker="s", markersize=6.5, capsize=3.0,
-            elinewidth=1.1, zorder=4, linestyle="",
-        )  # fmt: skip
+        known = math.isfinite(mean.spread)
+        bars = [[mean.lr - mean.lr / mean.spread], [mean.lr * mean.spread - mean.lr]] if known else None
+        square: dict[str, Any] = {"marker": "s", "markersize": 5.0, "capsize": 2.5, "elinewidth": 1.1, "linestyle": ""}
+        panel.errorbar([mean.lr], [middle], xerr=bars, color=color, **square, zorder=4)
     else:
-        panel.axhline(middle, color=look["color"], linestyle=look["linestyle"], linewidth=1.0, zorder=1)
+        panel.axhline(middle, color=color, linestyle=average.look["linestyle"], linewidth=1.0, zorder=1)
     runs = family.scheduled.get(kind, [])
-    ends = [_continuations.at_end(run, ITERATE, column, factor=factor) for run in runs]
-    if not math.isfinite(_median(ends)):
+    end = median(measure.ends(runs, ITERATE))
+    if not math.isfinite(end):
         return
-    own = _equivalent(family, kind, runs=runs)[1]
+    own = _equivalent(family, ITERATE, runs)[1]
     if own.found == own.seeds:
-        panel.plot(
-            own.lr, _median(ends), **plain, marker="D", markersize=9.0, markerfacecolor="none", markeredgewidth=1.4,
-            zorder=5,
-        )  # fmt: skip
+        hollow: dict[str, Any] = {"marker": "D", "markersize": 7.0, "markerfacecolor": "none", "markeredgewidth": 1.3}
+        panel.plot(own.lr, end, color=color, linestyle="", **hollow, zorder=5)
     else:
-        panel.axhline(_median(ends), color=look["color"], linestyle=(0, (1, 1.2)), linewidth=1.3, zorder=1)
+        panel.axhline(end, color=color, **_DOTTED, zorder=1)
 
 
 def _equivalent(
-    family: Family, kind: Kind, *, runs: Sequence[comparing.Run] | None = None
+    family: Family, kind: Kind, runs: Sequence[comparing.Run]
 ) -> tuple[list[EquivalentRate], EquivalentRates]:
-    """Return the equivalent rate of each seed, and over the seeds: of an average, or of scheduled runs' iterates."""
+    """Return the constant rate with the training loss of an average of some runs: of each seed, and over the seeds."""
     # Imported lazily: reading a spec does not need it.
     from sgdline.analysis.equivalent_lr import equivalent_rate, over_seeds
 
     found = []
-    for run in family.baseline if runs is None else runs:
+    for run in runs:
         curve = {
             lr: _continuations.at_end(other, ITERATE, "train_loss")
             for lr, group in [(family.lr, family.baseline), *family.rates.items()]
             for other in group
             if other.settings["seed"] == run.settings["seed"]
         }
-        loss = _continuations.at_end(run, kind if runs is None else ITERATE, "train_loss")
+        loss = _continuations.at_end(run, kind, "train_loss")
         found.append(equivalent_rate(list(curve), list(curve.values()), loss))
     return found, over_seeds(found)
 
@@ -284,30 +233,24 @@ def _predicted(family: Family, kind: Kind) -> float | None:
     return predicted_rate(kind.average, kind.parameter, lr=family.lr, relative_lr=relative_lr, spacing=spacing)
 
 
-def _outcome(family: Family, kind: Kind, rate: EquivalentRates) -> str:
-    """Return the equivalent rate of an average in words, with what is known of its uncertainty."""
-    name = _continuations.kind_text(kind)
-    others = [
+def _row(family: Family, kind: Kind, average: _Average, *, named: bool) -> Row:
+    """Return the equivalent rate of an average, with what is known of its uncertainty."""
+    rate, found = average.rate, bool(average.rate.found)
+    remarks = [
         f"{_STATUSES[status]} ({style.counted(count, 'seed')})"
         for status, count in rate.statuses.items()
         if status in _STATUSES
     ]
-    if rate.found:
-        seeds = style.counted(rate.seeds, "seed")
-        spread = f" (a factor of {rate.spread:.2f} either way)" if math.isfinite(rate.spread) else ""
-        words = (
-            f"equivalent lr {rate.lr:.3g}{spread} in {rate.found} of {seeds}, measured rates beside it "
-            f"{rate.lower:g} and {rate.upper:g}"
-        )
-        if rate.statuses.get("several"):
-            words += f", the largest of several in {style.counted(rate.statuses['several'], 'seed')}"
-        others.insert(0, words)
-    predicted = _predicted(family, kind)
-    if predicted is not None:
-        others.append(f"quadratic model {predicted:.3g} at a = {family.relative_lr(kind):g}")
-    return f"{name}: {'; '.join(others)}" if others else f"{name}: no run reached its end"
-
-
-def _median(values: Sequence[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return float(np.median(finite)) if finite else math.nan
+    words = (
+        f"{rate.lr:.3g}" if found else "—",
+        f"{rate.spread:.2f}" if found and math.isfinite(rate.spread) else "—",
+        f"{rate.found} of {rate.seeds}",
+        f"{rate.lower:g} and {rate.upper:g}" if found else "—",
+        "—" if average.predicted is None else f"{average.predicted:.3g}",
+    )
+    name = _continuations.kind_text(kind)
+    cells = [((word, ""),) for word in words]
+    return Row(
+        (f"{family.name}: {name}" if named else name,),
+        (*cells, tuple(("", remark) for remark in remarks) or (("", ""),)),
+    )

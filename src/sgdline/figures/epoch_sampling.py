@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures import _averages
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.sheet import Panel, draw_sheet
 from sgdline.quadratic_model import Average, epochwise_variance
 
 if TYPE_CHECKING:
@@ -20,18 +21,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-FloatArray = npt.NDArray[np.float64]
-
 _LOOKS: dict[str, dict[str, Any]] = {
-    "with_replacement": {"color": "#0072B2", "marker": "o"},
-    "without_replacement": {"color": "#D55E00", "marker": "s"},
+    "with_replacement": {"color": "#0072B2", "marker": "o", "markersize": 3.5},
+    "without_replacement": {"color": "#D55E00", "marker": "s", "markersize": 3.5},
 }
 _CURVE_POINTS = 200
+_EPOCH: dict[str, Any] = {"color": "#999999", "linestyle": ":", "linewidth": 1.0, "zorder": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochSampling(Sheet):
-    """Batches with and without replacement on the quadratic model."""
+class EpochSampling(PanelSheet):
+    """Batches with and without replacement on the quadratic model.
+
+    Batches drawn with replacement, as the formulas of the quadratic model assume, and without, as training does: N/B
+    fixed batches, each once an epoch in a new order, and the mean over the epoch. One panel per average: stationary
+    variance over a = lr h, curves predicted, marks simulated. The last panel shows what sampling without replacement
+    leaves of the predicted variance, over a N/B, the number of times that a direction settles within an epoch. Dotted:
+    a N/B = 1.
+    """
 
     toy: ClassVar[str | None] = "epoch_sampling"
 
@@ -47,79 +54,75 @@ class EpochSampling(Sheet):
         table = tables["epoch_sampling"]
         batches = settings["batches_per_epoch"]
         averages = list(dict.fromkeys(_averages.of_rows(table)))
-        columns = min(len(averages) + 1, 3)
-        lines = -(-(len(averages) + 1) // columns)
         rates = list(dict.fromkeys(style.numbers(table, "relative_lr").tolist()))
-        per_epoch = ", ".join(f"{rate * batches:.3g}" for rate in rates)
-        figure = style.new_figure(
-            self.heading(),
-            footer=_averages.footer(
-                settings,
-                more=[
-                    f"N/B = {batches} batches per epoch  ·  a·N/B of the simulated rates: {per_epoch}",
-                    "without replacement: fixed minimisers, each once an epoch in a new order; mean over the epoch",
-                ],
-            ),
-            width=4.2 * columns,
-            height=1.2 + 3.9 * lines,
-            legend_entries=3 + len(averages),
-        )
-        grid = figure.add_gridspec(lines, columns)
-        panels = [figure.add_subplot(grid[place // columns, place % columns]) for place in range(len(averages))]
-        panels.append(figure.add_subplot(grid[-1, len(averages) % columns :]))
-        curve = np.geomspace(min(rates), max(rates), _CURVE_POINTS)
-        for panel, average in zip(panels, averages, strict=False):
-            _draw_average(panel, table, average, curve=curve, batches=batches)
-        _draw_ratios(panels[-1], table, averages)
         inside = min(rates) * batches < 1.0 < max(rates) * batches
-        for panel in panels[:-1]:
-            panel.set_yscale("log")
-            panel.set_xlabel("a = lr · h")
-            if inside:
-                panel.axvline(1.0 / batches, color="#999999", linestyle=":", linewidth=1.0, zorder=0)
-        if inside:
-            panels[-1].axvline(1.0, color="#999999", linestyle=":", linewidth=1.0, zorder=0)
-        for panel in panels:
-            _averages.log_x(panel)
-        style.shared_legend(figure, [panels[0], panels[-1]])
-        return figure
+        columns = min(len(averages) + 1, 3)
+        panels = [
+            Panel(
+                f"average_{place}",
+                _averages.name(average),
+                partial(_draw_average, table, average, rates, batches, inside),
+                height=2.1,
+            )
+            for place, average in enumerate(averages, start=1)
+        ]
+        left = columns - len(averages) % columns
+        panels.append(
+            Panel(
+                "ratio",
+                "what is left without replacement",
+                partial(_draw_ratios, table, averages, inside),
+                height=2.1,
+                span=left,
+            )
+        )
+        per_epoch = ", ".join(f"{rate * batches:.3g}" for rate in rates)
+        footer = _averages.facts(
+            settings, f"N/B = {batches} batches per epoch", f"a·N/B of the simulated rates: {per_epoch}"
+        )
+        return draw_sheet(self, panels, footer=footer, columns=columns)
 
 
-def _draw_average(panel: Axes, table: pa.Table, average: Average, *, curve: FloatArray, batches: int) -> None:
-    panel.plot(curve, average.variance(curve), color="#0072B2", linewidth=1.8, label="predicted with replacement")
+def _draw_average(
+    table: pa.Table, average: Average, rates: Sequence[float], batches: int, inside: bool, panel: Axes
+) -> Sequence[str]:
+    curve = np.geomspace(min(rates), max(rates), _CURVE_POINTS)
+    panel.plot(curve, average.variance(curve), color="#0072B2", linewidth=1.5, label="predicted with replacement")
     if average.name == "iterate":
         exact = epochwise_variance(curve, 1.0, batches_per_epoch=batches)
-        panel.plot(
-            curve, exact, color="#D55E00", linestyle=(0, (5, 1.2)), linewidth=1.8, label="predicted without replacement"
-        )
+        dashed: dict[str, Any] = {"color": "#D55E00", "linestyle": (0, (5, 1.2)), "linewidth": 1.5}
+        panel.plot(curve, exact, **dashed, label="predicted without replacement")
     for sampling, look in _LOOKS.items():
         rows = _averages.rows_of(table, average, sampling=sampling)
-        rates, simulated, error = (
+        at, simulated, error = (
             style.numbers(table, column)[rows] for column in ("relative_lr", "simulated", "standard_error")
         )
-        panel.errorbar(
-            rates, simulated, error, **look, linestyle="none", label=f"simulated {sampling.replace('_', ' ')}"
-        )
+        panel.errorbar(at, simulated, error, **look, linestyle="none", label=f"simulated {sampling.replace('_', ' ')}")
+    if inside:
+        panel.axvline(1.0 / batches, **_EPOCH)
+    panel.set_yscale("log")
+    style.plain_log(panel, "x")
+    panel.set_xlabel("a = lr · h")
     panel.set_ylabel("variance (σ²)")
     rows = _averages.rows_of(table, average, sampling="with_replacement")
-    worst = np.abs(_averages.deviations(table, rows)[0]).max()
-    style.title(panel, _averages.name(average), [f"with replacement within {worst:.2g} % of F2 to F5"])
+    return [f"with replacement: within {np.abs(_averages.deviations(table, rows)[0]).max():.2g} %"]
 
 
-def _draw_ratios(panel: Axes, table: pa.Table, averages: Sequence[Average]) -> None:
+def _draw_ratios(table: pa.Table, averages: Sequence[Average], inside: bool, panel: Axes) -> Sequence[str]:
     for place, average in enumerate(averages):
         rows = _averages.rows_of(table, average, sampling="without_replacement")
         per_epoch, simulated, predicted, error = (
             style.numbers(table, column)[rows]
             for column in ("lr_per_epoch", "simulated", "predicted", "standard_error")
         )
-        look = _averages.look(place) | {"marker": _averages.MARKERS[place % len(_averages.MARKERS)], "linewidth": 1.0}
-        panel.errorbar(
-            per_epoch, simulated / predicted, error / predicted, **look, label=f"ratio: {_averages.name(average)}"
-        )
+        look = {**_averages.mark(place), **_averages.look(place), "linewidth": 1.0}
+        name = f"ratio: {_averages.name(average)}"
+        panel.errorbar(per_epoch, simulated / predicted, error / predicted, **look, label=name)
     panel.axhline(1.0, color="#BBBBBB", linewidth=0.7, zorder=0)
+    if inside:
+        panel.axvline(1.0, **_EPOCH)
     panel.set_xlabel("a·N/B")
-    panel.set_ylabel("simulated without / predicted with")
+    panel.set_ylabel("without / predicted with")
     style.plain_log(panel)
-    notes = ["dotted: a·N/B = 1; far to its right EMA and SWA still average much of one epoch"]
-    style.title(panel, "what sampling without replacement leaves", notes, width=100)
+    style.plain_log(panel, "x")
+    return []

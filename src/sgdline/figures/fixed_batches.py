@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sgdline.analysis.batch_curves import convexity_rate
 from sgdline.figures import _batches
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -24,8 +26,15 @@ _CLOSE_UP = 16  # segments in the close-up
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedBatches(Sheet):
-    """Loss of fixed batches along the run."""
+class FixedBatches(PanelSheet):
+    """Loss of fixed batches along the run.
+
+    The loss of a few fixed mini-batches along a run. (a) The loss of each fixed batch at the run's iterates (thin),
+    their mean, and the loss over the whole training set. (b) The same batches on the straight segments between
+    consecutive measured iterates, points at the iterates. (c) The convexity gap of each segment and batch: how far the
+    loss on it rises above the straight line between its end values, as a share of its range; 0 for a convex curve. The
+    sag is how far it hangs below that line.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("fixed_batches", "trace")
 
@@ -39,23 +48,19 @@ class FixedBatches(Sheet):
         Source: curious C-M3 (papers.md 3.3, 3.4).
         """
         table = tables["fixed_batches"].sort_by([("step", "ascending"), ("batch", "ascending")])
-        what = f"{provenance(table).get('batches', '?')} fixed batches"
-        figure = style.new_figure(
-            self.heading(),
-            footer=_batches.footer("fixed_batches", tables, settings, what=what),
-            width=11.0,
-            height=7.6,
-            legend_entries=7,
-        )
+        what = [f"{provenance(table).get('batches', '?')} fixed batches"]
+        footer = _batches.facts("fixed_batches", tables, settings, what=what)
         if not len(table):
-            style.say(figure.subplots(), style.absence("no iterate was measured", tables))
-            return figure
-        panels = figure.subplot_mosaic([["run", "start"], ["gap", "gap"]], height_ratios=(1.6, 1.0))
-        _draw_run(panels["run"], table, tables, settings)
-        _draw_start(panels["start"], table, tables)
-        _draw_gap(panels["gap"], table, tables, settings)
-        style.shared_legend(figure, list(panels.values()))
-        return figure
+            nothing = partial(_batches.nothing, "no iterate was measured", tables)
+            return draw_sheet(self, [Panel("run", "", nothing)], footer=footer)
+        steps = settings["steps"]
+        segments = "segments against the line between their ends: gap above it, sag below it"
+        panels = [
+            Panel("run", "over the run", partial(_draw_run, table, tables, steps), height=2.6),
+            Panel("segments", "on the straight way between iterates", partial(_draw_start, table, tables), height=2.6),
+            Panel("gap", segments, partial(_draw_gap, table, tables, steps), height=2.0, span=2),
+        ]
+        return draw_sheet(self, panels, footer=footer, columns=2)
 
 
 def _by_batch(table: pa.Table, name: str) -> _batches.FloatArray:
@@ -64,16 +69,14 @@ def _by_batch(table: pa.Table, name: str) -> _batches.FloatArray:
     return style.numbers(table, name).reshape(-1, batches)
 
 
-def _draw_run(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> None:
+def _draw_run(table: pa.Table, tables: Mapping[str, pa.Table], run_steps: int, panel: Axes) -> Sequence[str]:
     steps, losses = _by_batch(table, "step")[:, 0], _by_batch(table, "loss")
     full = _by_batch(table, "train_loss")[:, 0]
-    panel.set_ylabel("loss (nats)")
-    series.mark_run(panel, tables, run_steps=settings["steps"])
+    panel.set_ylabel(r"loss $L_B(\theta_t)$ (nats)")
+    series.mark_run(panel, tables, run_steps=run_steps)
     shown = np.where(np.isfinite(losses), losses, np.nan)
     if not np.isfinite(shown).any():
-        style.title(panel, r"(a) $L_B(\theta_t)$")
-        style.say(panel, style.absence("no loss is finite", tables))
-        return
+        raise NoDataError("no loss is finite", tables)
     panel.plot(steps, shown, **{**_batches.THIN, "alpha": 0.7, "color": _batches.OWN["color"]})
     panel.plot(steps, shown.mean(axis=1), **_batches.OWN, label="mean over the fixed batches (thin: each batch B)")
     panel.plot(steps, np.where(np.isfinite(full), full, np.nan), **_batches.OTHERS, label="whole training set")
@@ -82,57 +85,51 @@ def _draw_run(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table], sett
     notes = [style.counted(len(steps), "iterate")]
     if np.isfinite(rates).any():
         notes.append(f"a batch bends upwards at {100 * np.nanmedian(rates):.0f} % of them (median)")
-    style.title(panel, r"(a) $L_B(\theta_t)$ over the run", notes, width=70)
+    return notes
 
 
-def _draw_start(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table]) -> None:
+def _draw_start(table: pa.Table, tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
     """Draw the first segments with all that was measured between their ends."""
-    title = r"(b) on the straight way from iterate to iterate"
     panel.set_xlabel("update, and the way between two")
-    panel.set_ylabel("loss (nats)")
+    panel.set_ylabel(r"loss $L_B$ (nats)")
     segments = [row for row in table.to_pylist() if row["from_step"] is not None]
     ends = sorted({row["step"] for row in segments})[:_CLOSE_UP]
-    drawn = False
-    for row in segments:
-        if row["step"] not in ends or not np.isfinite(row["segment_loss"]).all():
-            continue
+    shown = [row for row in segments if row["step"] in ends and np.isfinite(row["segment_loss"]).all()]
+    if not shown:
+        raise NoDataError("no segment is finite", tables)
+    for row in shown:
         places = row["from_step"] + np.array(row["alphas"]) * (row["step"] - row["from_step"])
-        label = None if drawn else "each batch, on the segments"
-        panel.plot(places, row["segment_loss"], color=_batches.OWN["color"], linewidth=0.9, alpha=0.8, label=label)
-        panel.plot(places[[0, -1]], [row["segment_loss"][0], row["segment_loss"][-1]], linestyle="", marker="o",
-                   markersize=2.2, color="#000000", label=None if drawn else "at an iterate")  # fmt: skip
-        drawn = True
-    if not drawn:
-        style.title(panel, title)
-        style.say(panel, style.absence("no segment is finite", tables))
-        return
-    style.title(panel, title, [f"the first {style.counted(len(ends), 'segment')}"], width=70)
+        losses = np.array(row["segment_loss"])
+        label = "each batch, on the segments" if row is shown[0] else None
+        panel.plot(places, losses, color=_batches.OWN["color"], linewidth=0.9, alpha=0.8, label=label)
+        dots: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 2.2, "color": "#000000"}
+        panel.plot(places[[0, -1]], losses[[0, -1]], **dots, label="at an iterate" if row is shown[0] else None)
+    return [f"the first {style.counted(len(ends), 'segment')}"]
 
 
-def _draw_gap(panel: Axes, table: pa.Table, tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> None:
-    title = "(c) segments against the straight line between their ends: convexity gap above it, sag below it"
+def _draw_gap(table: pa.Table, tables: Mapping[str, pa.Table], run_steps: int, panel: Axes) -> Sequence[str]:
     panel.set_ylabel("share of the range")
-    series.mark_run(panel, tables, run_steps=settings["steps"])
+    series.mark_run(panel, tables, run_steps=run_steps)
     steps, gaps = _by_batch(table, "step")[:, 0], _by_batch(table, "convexity_gap")
     known = np.isfinite(gaps)
     if not known.any():
-        style.title(panel, title)
-        style.say(panel, style.absence("no segment is finite", tables))
-        return
+        raise NoDataError("no segment is finite", tables)
     panel.axhline(0.0, color="#888888", linewidth=0.8, zorder=0.8)
-    look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3.0, "markerfacecolor": "none"}
+    look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 2.5, "markerfacecolor": "none"}
     panel.plot(steps, gaps, **look, color="#777777")
     panel.plot([], [], **look, color="#777777", label="gap of one batch on one segment, at its end")
     some = known.any(axis=1)
-    mean = np.nanmean(gaps[some], axis=1)
-    panel.plot(steps[some], mean, **{**_batches.OWN, "color": "#000000"}, label="mean gap over the batches")
-    sags = _sags(table).reshape(gaps.shape)[some]
-    panel.plot(steps[some], np.nanmean(sags, axis=1), **_batches.VALIDATION, label="mean sag over the batches")
-    low, high = float(np.nanmin(np.nanmean(sags, axis=1))), float(gaps[known].max())
-    panel.set_ylim(1.15 * low - 0.02, 1.15 * high + 0.05)
+    panel.plot(
+        steps[some],
+        np.nanmean(gaps[some], axis=1),
+        **{**_batches.OWN, "color": "#000000"},
+        label="mean gap over the batches",
+    )
+    sags = np.nanmean(_sags(table).reshape(gaps.shape)[some], axis=1)
+    panel.plot(steps[some], sags, **_batches.VALIDATION, label="mean sag over the batches")
+    panel.set_ylim(1.15 * float(np.nanmin(sags)) - 0.02, 1.15 * float(gaps[known].max()) + 0.05)
     none = 100 * float((gaps[known] == 0.0).mean())
-    notes = [f"no gap on {none:.3g} % of {int(known.sum()):,} curves", f"largest gap {high:.2g}"]
-    style.title(panel, title, notes, width=120)
+    return [f"no gap on {none:.3g} % of {int(known.sum()):,} curves", f"largest gap {gaps[known].max():.2g}"]
 
 
 def _sags(table: pa.Table) -> _batches.FloatArray:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.figures import _averages
-from sgdline.figures.base import Sheet
-from sgdline.figures.grammar import comparing, style
+from sgdline.figures.base import PanelSheet
+from sgdline.figures.grammar import style
+from sgdline.figures.grammar.sheet import Panel, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 _POINTS = ("iterate", "ema", "two_point")
 _PAIRS = {
@@ -32,8 +34,16 @@ _NOISE = {"hessian": "σ² = 1/h", "equal": "σ² = 1"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelTrajectory(Sheet):
-    """Trajectories of SGD on the quadratic model."""
+class ModelTrajectory(PanelSheet):
+    """Trajectories of SGD on the quadratic model.
+
+    SGD on the quadratic model with a spectrum of eigenvalues: everything that a run shows there has a closed form,
+    drawn as curves, and marks are means over simulated chains. Thin: the limit. (a) The full-batch loss above its
+    minimum. (b) The squared length of iterate and averages in units of the stationary standard deviations; bands: the
+    predicted standard deviation. (c) The squared distance of two runs; with batches of their own it tends to twice the
+    sum of the variances. (d) The stationary variance along every eigenvector, simulated at the last update. (e) How
+    many standard errors simulation and prediction are apart; crosses: the loss.
+    """
 
     toy: ClassVar[str | None] = "quadratic_spectrum"
 
@@ -47,170 +57,128 @@ class ModelTrajectory(Sheet):
         Source: curious/fig_model_trajectory, papers.md 3.2, F1 to F3, F5, F11 to F13.
         """
         table = tables["quadratic_spectrum"]
-        figure = style.new_figure(
-            self.heading(),
-            footer=_footer(settings),
-            width=12.6,
-            height=8.6,
-            legend_entries=len(_POINTS) + len(_PAIRS) + 2,
-        )
-        grid = figure.add_gridspec(2, 6)
-        loss, shell, pairs = (figure.add_subplot(grid[0, 2 * place : 2 * place + 2]) for place in range(3))
-        variance, agreement = (figure.add_subplot(grid[1, 3 * place : 3 * place + 3]) for place in range(2))
-        names = _names(settings)
-        _draw_quantity(loss, table, "loss", look=_look(0), marker="o", label=None)
-        loss.set_yscale("log")
-        loss.set_ylabel("excess loss")
-        style.title(loss, "full-batch loss above its minimum", ["curves: predicted, marks: simulated; thin: the limit"])
-        for place, point in enumerate(_POINTS):
-            _draw_quantity(shell, table, f"shell_{point}", look=_look(place), marker=_marker(place), label=names[point])
-            _draw_band(shell, table, f"shell_{point}", color=_look(place)["color"])
-        shell.set_yscale("log")
-        shell.set_ylabel(r"$y^T \mathrm{diag}(V)^{-1} y$")
-        notes = [f"{style.counted(settings['directions'], 'direction')}; bands: ± predicted standard deviation"]
-        style.title(shell, "shell", notes)
-        for place, (quantity, label) in enumerate(_PAIRS.items(), start=len(_POINTS)):
-            _draw_quantity(pairs, table, quantity, look=_look(place), marker=_marker(place), label=label)
-        _limit_distances(pairs, table)
-        pairs.set_ylabel("squared distance")
-        style.title(pairs, "two runs", ["own batches: tends to twice the sum of the variances"])
-        for panel in (loss, shell, pairs):
-            panel.set_xscale("symlog", linthresh=1.0, linscale=0.3)
-            panel.set_xlim(-0.1, 1.15 * settings["updates"])
-            panel.set_xlabel("update t")
-        _draw_variances(variance, table, names)
-        _draw_agreement(agreement, table, settings)
-        style.shared_legend(figure, [shell, pairs])
-        return figure
-
-
-def _look(place: int) -> dict[str, Any]:
-    return {**comparing.look(place), "linewidth": 1.6}
-
-
-def _marker(place: int) -> str:
-    return _averages.MARKERS[place % len(_averages.MARKERS)]
-
-
-def _names(settings: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "iterate": "iterate",
-        "ema": f"EMA, decay {settings['ema_decay']:g}",
-        "two_point": f"two points, {style.counted(settings['two_point_distance'], 'update')} apart",
-    }
+        names = {
+            "iterate": "iterate",
+            "ema": f"EMA, decay {settings['ema_decay']:g}",
+            "two_point": f"two points, {style.counted(settings['two_point_distance'], 'update')} apart",
+        }
+        updates = settings["updates"]
+        panels = [
+            Panel("loss", "loss above its minimum", partial(_draw_loss, table, updates), height=2.4, span=2),
+            Panel("shell", "shell", partial(_draw_shell, table, updates, names), height=2.4, span=2),
+            Panel("pairs", "two runs", partial(_draw_pairs, table, updates), height=2.4, span=2),
+            Panel("variances", "variance of every direction", partial(_draw_variances, table), height=2.4, span=3),
+            Panel("agreement", "agreement", partial(_draw_agreement, table, updates), height=2.4, span=3),
+        ]
+        return draw_sheet(self, panels, footer=_footer(settings), columns=6)
 
 
 def _footer(settings: Mapping[str, Any]) -> list[str]:
-    lr = settings["lr"]
-    smallest, largest = settings["smallest_eigenvalue"], settings["largest_eigenvalue"]
+    lr, low, high = (settings[key] for key in ("lr", "smallest_eigenvalue", "largest_eigenvalue"))
     return [
-        f"toy {settings['toy']}  ·  quadratic batch losses of one Hessian, {settings['directions']} eigenvalues h from "
-        f"{smallest:g} to {largest:g}, even in the logarithm  ·  lr {lr:g}, a = lr · h from {lr * smallest:.3g} to "
-        f"{lr * largest:.3g}  ·  independent minimisers of variance {_NOISE[settings['noise']]}",
-        f"{settings['chains']:,} chains from {settings['start']:g} stationary standard deviations along each direction"
-        f"  ·  seed {settings['seed']}  ·  no network, no data, no BatchNorm",
+        f"toy {settings['toy']}",
+        f"{settings['directions']} eigenvalues h, {low:g} to {high:g}",
+        f"lr {lr:g}, a = lr · h from {lr * low:.3g} to {lr * high:.3g}",
+        _NOISE[settings["noise"]],
+        f"{settings['chains']:,} chains from {settings['start']:g} standard deviations",
+        f"seed {settings['seed']}",
+        _averages.NO_NETWORK,
     ]
 
 
-def _rows(table: pa.Table, quantity: str) -> IntArray:
-    return np.flatnonzero(np.array(table["quantity"].to_pylist(), dtype=object) == quantity)
+def _columns(table: pa.Table, quantity: str, *names: str) -> list[FloatArray]:
+    """Return columns of the rows of a quantity."""
+    rows = np.flatnonzero(np.array(table["quantity"].to_pylist(), dtype=object) == quantity)
+    return [style.numbers(table, name)[rows] for name in names]
 
 
-def _draw_quantity(
-    panel: Axes, table: pa.Table, quantity: str, *, look: Mapping[str, Any], marker: str, label: str | None
-) -> None:
-    rows = _rows(table, quantity)
-    updates, predicted, simulated = (
-        style.numbers(table, column)[rows] for column in ("update", "predicted", "simulated")
-    )
+def _over_updates(panel: Axes, updates: int, label: str) -> None:
+    panel.set_xscale("symlog", linthresh=1.0, linscale=0.3)
+    panel.set_xlim(-0.1, 1.15 * updates)
+    panel.set_xlabel("update t")
+    panel.set_ylabel(label)
+
+
+def _draw_quantity(panel: Axes, table: pa.Table, quantity: str, *, place: int, label: str | None) -> None:
+    updates, predicted, simulated, limits = _columns(table, quantity, "update", "predicted", "simulated", "stationary")
+    look, mark = _averages.look(place), _averages.mark(place)
     panel.plot(updates, np.where(predicted > 0.0, predicted, np.nan), **look)
-    panel.plot(
-        updates[::2], np.where(simulated > 0.0, simulated, np.nan)[::2], color=look["color"], marker=marker,
-        linestyle="none", markersize=4.0,
-    )  # fmt: skip
-    limits = style.numbers(table, "stationary")[rows]
+    panel.plot(updates[::2], np.where(simulated > 0.0, simulated, np.nan)[::2], **mark)
     if limits.size and limits[0] > 0.0:
         panel.axhline(limits[0], color=look["color"], linewidth=0.6, zorder=0)
     if label is not None:
-        panel.plot([], [], **look, marker=marker, markersize=4.0, label=label)
+        _averages.label(panel, label, place)
 
 
-def _draw_band(panel: Axes, table: pa.Table, quantity: str, *, color: str) -> None:
-    rows = _rows(table, quantity)
-    updates, predicted, deviation = (
-        style.numbers(table, column)[rows] for column in ("update", "predicted", "predicted_deviation")
-    )
-    low = np.maximum(predicted - deviation, 0.05 * predicted)  # a logarithmic axis
-    panel.fill_between(updates, low, predicted + deviation, color=color, alpha=0.18, linewidth=0.0, zorder=0)
-
-
-def _limit_distances(panel: Axes, table: pa.Table) -> None:
+def _draw_loss(table: pa.Table, updates: int, panel: Axes) -> Sequence[str]:
+    _draw_quantity(panel, table, "loss", place=0, label=None)
     panel.set_yscale("log")
-    rows = np.concatenate([_rows(table, quantity) for quantity in _PAIRS])
-    values = style.numbers(table, "predicted")[rows]
-    highest = float(values.max())
+    _over_updates(panel, updates, "excess loss")
+    return []
+
+
+def _draw_shell(table: pa.Table, updates: int, names: Mapping[str, str], panel: Axes) -> Sequence[str]:
+    for place, point in enumerate(_POINTS):
+        quantity = f"shell_{point}"
+        _draw_quantity(panel, table, quantity, place=place, label=names[point])
+        own, predicted, deviation = _columns(table, quantity, "update", "predicted", "predicted_deviation")
+        low = np.maximum(predicted - deviation, 0.05 * predicted)  # a logarithmic axis
+        band: dict[str, Any] = {"color": _averages.look(place)["color"], "alpha": 0.18, "linewidth": 0.0, "zorder": 0}
+        panel.fill_between(own, low, predicted + deviation, **band)
+    panel.set_yscale("log")
+    _over_updates(panel, updates, r"$y^T \mathrm{diag}(V)^{-1} y$")
+    return []
+
+
+def _draw_pairs(table: pa.Table, updates: int, panel: Axes) -> Sequence[str]:
+    for place, (quantity, label) in enumerate(_PAIRS.items(), start=len(_POINTS)):
+        _draw_quantity(panel, table, quantity, place=place, label=label)
+    panel.set_yscale("log")
+    highest = max(float(_columns(table, quantity, "predicted")[0].max()) for quantity in _PAIRS)
     if highest > 0.0:
         panel.set_ylim(_LEAST * highest, 3.0 * highest)
+    _over_updates(panel, updates, "squared distance")
+    return []
 
 
-def _draw_variances(panel: Axes, table: pa.Table, names: Mapping[str, str]) -> None:
+def _draw_variances(table: pa.Table, panel: Axes) -> Sequence[str]:
     for place, point in enumerate(_POINTS):
-        rows = _rows(table, f"variance_{point}")
-        if not rows.size:
-            continue
-        rates, limits, simulated, error = (
-            style.numbers(table, column)[rows]
-            for column in ("relative_lr", "stationary", "simulated", "standard_error")
-        )
-        look = _look(place)
-        panel.plot(rates, limits, **look)
-        panel.errorbar(
-            rates, simulated, error, color=look["color"], marker=_marker(place), linestyle="none", markersize=4.0,
-            elinewidth=0.9,
-        )  # fmt: skip
+        names = ("relative_lr", "stationary", "simulated", "standard_error")
+        rates, limits, simulated, error = _columns(table, f"variance_{point}", *names)
+        if rates.size:
+            panel.plot(rates, limits, **_averages.look(place))
+            panel.errorbar(rates, simulated, error, **_averages.mark(place), elinewidth=0.9)
     panel.set_yscale("log")
-    _averages.log_x(panel)
+    style.plain_log(panel, "x")
     panel.set_xlabel("a = lr · h")
-    panel.set_ylabel("variance along the eigenvector")
-    last = int(style.numbers(table, "update").max())
-    notes = [f"curves: stationary, predicted; marks: simulated, at update {last:,}, ± standard error"]
-    style.title(panel, "variance of every direction", notes, width=90)
+    panel.set_ylabel("variance")
+    return [f"marks: simulated, at update {int(style.numbers(table, 'update').max()):,}, ± standard error"]
 
 
-def _draw_agreement(panel: Axes, table: pa.Table, settings: Mapping[str, Any]) -> None:
+def _draw_agreement(table: pa.Table, updates: int, panel: Axes) -> Sequence[str]:
     """Draw how many standard errors simulation and prediction are apart."""
     panel.axhspan(-3.0, 3.0, color="#EEEEEE", zorder=0)
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
     found = []
-    quantities = ["loss", *(f"shell_{point}" for point in _POINTS), *_PAIRS]
-    for quantity in quantities:
-        rows = _rows(table, quantity)
-        updates, predicted, simulated, error = (
-            style.numbers(table, column)[rows] for column in ("update", "predicted", "simulated", "standard_error")
-        )
+    for place, quantity in enumerate(("loss", *(f"shell_{point}" for point in _POINTS), *_PAIRS), start=-1):
+        own, *values = _columns(table, quantity, "update", "predicted", "simulated", "standard_error")
+        predicted, simulated, error = values
         random = error > 1e-9 * np.abs(predicted)  # rounding is no sampling error
         if not random.any():
             continue
-        apart = ((simulated - predicted) / np.where(random, error, np.nan))[random]
+        apart = (simulated - predicted)[random] / error[random]
         found.append(apart)
-        place = quantities.index(quantity) - 1
-        look = {"color": "#000000", "marker": "x"} if place < 0 else {
-            "color": _look(place)["color"], "marker": _marker(place)
-        }  # fmt: skip
-        panel.plot(updates[random], apart, **look, linestyle="none", markersize=3.5, alpha=0.8)
-    panel.set_xscale("symlog", linthresh=1.0, linscale=0.3)
-    panel.set_xlim(-0.1, 1.15 * settings["updates"])
-    panel.set_xlabel("update t")
-    panel.set_ylabel("(simulated - predicted) / standard error")
+        mark = _averages.mark(place) if place >= 0 else {**_averages.mark(0), "color": "#000000", "marker": "x"}
+        panel.plot(own[random], apart, **mark, alpha=0.8)
+    _over_updates(panel, updates, "standard errors apart")
     notes = []
     if found:
         every = np.concatenate(found)
         share = float((np.abs(every) <= 2.0).mean())
-        notes = [f"{100.0 * share:.0f} % of {every.size} values within two standard errors; crosses: loss"]
-    rows = _rows(table, "same_batches")
-    predicted, simulated = (style.numbers(table, column)[rows] for column in ("predicted", "simulated"))
+        notes = [f"{100.0 * share:.0f} % of {every.size} values within two standard errors"]
+    predicted, simulated = _columns(table, "same_batches", "predicted", "simulated")
     some = predicted > 0.0
     if some.any():
         worst = np.abs(simulated[some] / predicted[some] - 1.0).max()
-        notes += [f"same batches, where nothing is random: within {worst:.0e} of the prediction"]
-    style.title(panel, "agreement", notes, width=90)
+        notes.append(f"same batches, nothing random: within {worst:.0e}")
+    return notes

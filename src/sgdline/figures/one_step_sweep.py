@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sgdline.analysis.batch_curves import grid_minimum
 from sgdline.figures import _batches
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -30,8 +32,16 @@ _TOP = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStepSweep(Sheet):
-    """Loss after one step on one batch."""
+class OneStepSweep(PanelSheet):
+    """Loss after one step on one batch.
+
+    The loss after one gradient step on one mini-batch, as a function of the step size. One panel per position: the
+    first, the middle and the last one that was measured. At each, every one of a few fixed batches B gives its
+    gradient, and the step theta - eta g_B is taken for many eta from the same theta. Green: the loss of that batch
+    itself; red: the mean loss of other training batches that share no image with it; blue: the validation set. Thin:
+    each batch; thick: their median, whose lowest values are in the notes. The dotted line is the run's learning rate,
+    the black line the loss of the trained network over the whole training set.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("one_step", "one_step_metrics", "trace")
 
@@ -44,80 +54,61 @@ class OneStepSweep(Sheet):
 
         Source: curious C-M1 (papers.md 3.3, 3.4).
         """
-        steps = _batches.shown_steps(tables["one_step"])
         facts = provenance(tables["one_step"])
-        what = f"{facts.get('batches', '?')} batches, each beside {facts.get('other_batches', '?')} others"
+        what = [f"{facts.get('batches', '?')} batches, each beside {facts.get('other_batches', '?')} others"]
         if facts.get("validation_samples"):
-            what += f", validation set of {facts['validation_samples']:,} samples"
-        width = 4.3 * max(len(steps), 2)
-        figure = style.new_figure(
-            self.heading(),
-            footer=_batches.footer("one_step", tables, settings, what=what),
-            width=width,
-            height=5.2,
-            legend_entries=style.legend_room(2, width=width),
-        )
-        if not steps:
-            style.say(figure.subplots(), style.absence("no position was measured", tables))
-            return figure
-        panels: list[Axes] = figure.subplots(1, len(steps), sharey=True, squeeze=False)[0].tolist()
-        heights = [_draw_position(panel, step, tables, settings) for panel, step in zip(panels, steps, strict=True)]
-        known = [height for height in heights if height is not None]
-        if known:
-            panels[0].set_ylim(min(low for low, _ in known) / 1.5, max(high for _, high in known))
-            style.plain_log(panels[0])
-        panels[0].set_ylabel("loss (nats)")
-        style.shared_legend(figure, panels, columns=3)
-        return figure
+            what.append(f"validation set of {facts['validation_samples']:,} samples")
+        panels = [
+            Panel(
+                name,
+                _batches.position_name(step, settings),
+                partial(_draw_position, step, tables),
+                height=2.1,
+                same_y="loss",
+            )
+            for name, step in zip(("first", "middle", "last"), _batches.shown_steps(tables["one_step"]), strict=False)
+        ]
+        nothing = Panel("first", "", partial(_batches.nothing, "no position was measured", tables))
+        footer = _batches.facts("one_step", tables, settings, what=what)
+        return draw_sheet(self, panels or [nothing], footer=footer)
 
 
-def _draw_position(
-    panel: Axes, step: int, tables: Mapping[str, pa.Table], settings: Mapping[str, Any]
-) -> tuple[float, float] | None:
-    """Draw one position; return the lowest loss and the top of the axis, None if nothing is finite."""
-    rows, metrics = _batches.at_step(tables["one_step"], step), _batches.at_step(tables["one_step_metrics"], step)
-    title = _batches.position_name(step, settings)
+def _draw_position(step: int, tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
+    rows, metrics = (_batches.at_step(tables[kind], step) for kind in ("one_step", "one_step_metrics"))
     panel.set_xlabel(r"step size $\eta$ of one step $\theta - \eta\,g_B$")
-    etas = _batches.curves(rows, "step_sizes")[0, 1:]
+    panel.set_ylabel("loss (nats)")
+    etas = _batches.curves(rows, "step_sizes")[0]
+    lr = float(rows["lr"][0].as_py())
     finite: list[float] = []
     starts: list[float] = []
+    notes = []
     for name, label, look in _CURVES:
         losses = _batches.curves(rows, f"{name}_loss")
         if not np.isfinite(losses).any():
             continue
-        panel.plot(etas, losses[:, 1:].T, **{**_batches.THIN, "color": look["color"]})
-        typical = _batches.median(losses)
-        panel.plot(etas, typical[1:], **look, label=f"{label} (thin: each batch B)" if name == "own" else label)
+        # Infinite where half of the batches are not finite.
+        typical = np.asarray(np.median(np.where(np.isfinite(losses), losses, np.inf), axis=0))
+        panel.plot(etas[1:], losses[:, 1:].T, **{**_batches.THIN, "color": look["color"]})
+        panel.plot(etas[1:], typical[1:], **look, label=f"{label} (thin: each batch B)" if name == "own" else label)
         finite += losses[np.isfinite(losses) & (losses > 0)].tolist()
         starts += losses[:, 0][np.isfinite(losses[:, 0])].tolist()
+        lowest = grid_minimum(etas, typical)
+        if lowest is not None:
+            place = f"at {lowest.place / lr:.3g} lr" if lr > 0 else f"at {lowest.place:.3g}"
+            where = place if lowest.place > 0 else "without a step"
+            notes.append(f"{label} at best {lowest.value:.3g} {where}")
     panel.set_xscale("log")
     if not finite or not starts:
-        style.title(panel, title)
-        style.say(panel, style.absence("no loss is finite", tables))
-        return None
-    panel.set_xlim(etas[0], etas[-1])
-    lr = float(rows["lr"][0].as_py())
+        raise NoDataError("no loss is finite", tables)
+    panel.set_xlim(etas[1], etas[-1])
     if lr > 0:
         panel.axvline(lr, **style.look("executed_step", linewidth=1.4), label="learning rate of the run")
     end = metrics["end_train_loss"][0].as_py()
     if end is not None and np.isfinite(end) and end > 0:
         panel.axhline(end, color="#000000", linewidth=1.0, label="training loss of the trained network")
         finite.append(end)
-    style.title(panel, title, _notes(rows, lr), width=58)
-    return min(finite), _TOP * max(starts)
-
-
-def _notes(rows: pa.Table, lr: float) -> list[str]:
-    """Return where the thick curves are lowest, in units of the learning rate, and how many batches help no other."""
-    notes = []
-    for name, label, _ in _CURVES:
-        typical = _batches.median(_batches.curves(rows, f"{name}_loss"))
-        lowest = grid_minimum(_batches.curves(rows, "step_sizes")[0], typical) if typical.size else None
-        if lowest is not None:
-            place = f"{lowest.place / lr:.3g} lr" if lr > 0 else f"{lowest.place:.3g}"
-            where = f"{lowest.value:.3g} at {place}" if lowest.place > 0 else f"{lowest.value:.3g}, without a step"
-            notes.append(f"{label} at best {where}")
-    others = _batches.curves(rows, "other_loss")
-    found = [grid_minimum(_batches.curves(rows, "step_sizes")[0], losses) for losses in others]
+    panel.set_ylim(min(finite) / 1.5, _TOP * max(starts))
+    style.plain_log(panel)
+    found = [grid_minimum(etas, losses) for losses in _batches.curves(rows, "other_loss")]
     stuck = sum(lowest is not None and lowest.place == 0.0 for lowest in found)
     return [*notes, f"no step size helps the others: {stuck} of {len(found)} batches"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -22,27 +24,37 @@ if TYPE_CHECKING:
 
 
 FloatArray = npt.NDArray[np.float64]
+Tables = Mapping[str, "pa.Table"]
 
-_NOTE_WIDTH = 80
 _BINS_PER_DECADE = 12  # of curves that are averaged over the logarithm of time
 _LONGEST_MODEL = 2000  # lags at which the model's correlation is drawn
 _MOST_EIGENVECTORS = 8  # that are drawn; more do not keep apart
-_TOTAL: dict[str, Any] = {"color": "#000000", "linestyle": "-", "linewidth": 2.0}
-_FLAT: dict[str, Any] = {"color": "#777777", "linestyle": (0, (5, 1.5)), "linewidth": 1.6}
+_TOTAL: dict[str, Any] = {"color": "#000000", "linestyle": "-", "linewidth": 1.8}
+_FLAT: dict[str, Any] = {"color": "#777777", "linestyle": (0, (5, 1.5)), "linewidth": 1.4}
 _GUIDE: dict[str, Any] = {"color": "#999999", "linewidth": 1.1}
-_TWIN: dict[str, Any] = {"color": "#D55E00", "linestyle": "-", "linewidth": 1.8}
-_REJOINED: dict[str, Any] = {"color": "#0072B2", "linestyle": "-", "linewidth": 1.8}
+_TWIN: dict[str, Any] = {"color": "#D55E00", "linestyle": "-", "linewidth": 1.6}
+_REJOINED: dict[str, Any] = {"color": "#0072B2", "linestyle": "-", "linewidth": 1.6}
 _MODEL: dict[str, Any] = {"color": "#333333", "linestyle": (0, (4, 1.5)), "linewidth": 1.1}
+_NO_EIGENVECTOR = "no eigenvector was measured"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stationarity(Sheet):
-    """Quasi-stationarity: moving away from update t₀."""
+class Stationarity(PanelSheet):
+    """Quasi-stationarity: moving away from update t₀.
+
+    How a run at a constant learning rate moves away from where it was at update t₀. (a) The squared distance from t₀,
+    averaged over bins that are even in the logarithm of time, and the mean squared displacement along leading
+    eigenvectors of the full-batch Hessian at t₀ over all starts, the stiffest one darkest; grey: what diffusion and a
+    steady drift would give. (b) Autocorrelation of the projections on them, dots measured, dashed (1 - lr·λ)^lag of
+    the quadratic model. (c) Squared distance of two twins from the run. Both leave it at t₀ with batches of their own;
+    one sees the run's batches again from half-way on. Thin: along the eigenvectors alone. (d) Variance of the
+    projections over the second half against lr·λ, with the model's value where the spectrum was measured.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("stationarity", "trace")
     also: ClassVar[tuple[str, ...]] = ("spectrum",)
 
-    def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
+    def draw(self, tables: Tables, *, settings: Mapping[str, Any]) -> Figure:
         """Draw distances from theta_t0, autocorrelations, distances of twins, and variances per eigenvector.
 
         Args:
@@ -52,24 +64,23 @@ class Stationarity(Sheet):
         Source: curious C-M5 (papers.md 3.3), fig_stationarity (3.4); model: F2 and F13 (3.2).
         """
         walk = _Walk(tables)
-        entries = len(walk.drawn) + 13
-        figure = style.new_figure(
-            self.heading(), footer=_footer(tables, settings, walk), width=10.8, height=8.2, legend_entries=entries
-        )
-        panels = figure.subplots(2, 2).ravel().tolist()
         model = _model(tables, walk)
-        _draw_distance(panels[0], walk, tables)
-        _draw_autocorrelation(panels[1], walk, tables)
-        _draw_twins(panels[2], walk, tables, model)
-        _draw_variances(panels[3], walk, tables, model)
-        style.shared_legend(figure, panels)
-        return figure
+        panels = [
+            Panel(name, title, partial(draw, walk, tables), height=2.2)
+            for name, title, draw in (
+                ("distance", "squared distance from the iterate at t₀", _draw_distance),
+                ("correlation", "autocorrelation of the projections", _draw_autocorrelation),
+                ("twins", "twins: squared distance from the run", partial(_draw_twins, model)),
+                ("variance", "variance of the projections", partial(_draw_variances, model)),
+            )
+        ]
+        return draw_sheet(self, panels, footer=_footer(tables, settings, walk), columns=2)
 
 
 class _Walk:
     """The table as arrays over t - t0."""
 
-    def __init__(self, tables: Mapping[str, pa.Table]) -> None:
+    def __init__(self, tables: Tables) -> None:
         table = tables["stationarity"].sort_by("step")
         facts = provenance(tables["stationarity"])
         self._table = table
@@ -112,9 +123,6 @@ class _Walk:
         looks = comparing.ordered_looks(len(self.drawn))[::-1]
         return dict(zip(self.drawn, looks, strict=True))
 
-    def label(self, place: int) -> str:
-        return f"eigenvector {place + 1}: lr·λ = {self.relative_lr[place]:.2g}"
-
     def even(self, values: FloatArray) -> FloatArray:
         """Return the rows that are equally spaced: without that of the run's end where it breaks the step."""
         found: FloatArray = values[self.elapsed % self.every == 0]
@@ -135,7 +143,7 @@ class _Model:
     epochwise: FloatArray  # (k,), each sample once an epoch, mean over the places in an epoch
 
 
-def _model(tables: Mapping[str, pa.Table], walk: _Walk) -> _Model | None:
+def _model(tables: Tables, walk: _Walk) -> _Model | None:
     """Return the model's variances from the spectrum nearest to the middle of the second half; None without one."""
     if "spectrum" not in tables or not len(walk.eigenvalues):
         return None
@@ -171,21 +179,15 @@ def _by_rank(values: FloatArray, count: int) -> FloatArray:
     return found
 
 
-def _footer(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], walk: _Walk) -> list[str]:
+def _footer(tables: Tables, settings: Mapping[str, Any], walk: _Walk) -> list[str]:
     facts = provenance(tables["stationarity"])
     samples = facts.get("samples")
-    measured = [
-        f"t₀ = {walk.start:,}",
-        "eigenvectors of the Hessian at t₀ over "
-        + (f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"),
-        f"BatchNorm in {facts.get('batch_norm', 'not recorded')} mode",
-    ]
-    if not walk.constant_lr:
-        measured.append("THE LEARNING RATE CHANGES: predictions are for that at t₀")
-    lost = style.divergence_step(tables)
-    if lost is not None:
-        measured.append(f"THE RUN DIVERGED AT UPDATE {lost}")
-    return [style.describe_run(tables, settings)[0], "  ·  ".join(measured)]
+    changes = [] if walk.constant_lr else ["THE LEARNING RATE CHANGES: predictions are for that at t₀"]
+    over = f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"
+    mode = f"BatchNorm in {facts.get('batch_norm', 'not recorded')} mode"
+    return style.run_facts(
+        tables, settings, measured=[*changes, f"t₀ = {walk.start:,}", f"Hessian at t₀ over {over}", mode]
+    )
 
 
 def _binned(elapsed: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -200,29 +202,24 @@ def _binned(elapsed: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatA
     return times, means
 
 
-def _draw_distance(panel: Axes, walk: _Walk, tables: Mapping[str, pa.Table]) -> None:
-    title = r"squared distance from $\theta_{t_0}$, and along eigenvectors"
+def _draw_distance(walk: _Walk, tables: Tables, panel: Axes) -> Sequence[str]:
     panel.set_xlabel("updates since t₀")
     panel.set_ylabel("squared distance (length²)")
     total = walk.column("squared_distance")
     times, means = _binned(walk.elapsed, total)
     positive = means > 0
     if not positive.any():
-        style.title(panel, title)
-        style.say(panel, style.absence("the run was not followed", tables))
-        return
+        raise NoDataError("the run was not followed", tables)
     panel.plot(times, np.where(positive, means, np.nan), **_TOTAL, label=r"whole: $\|\theta_t - \theta_{t_0}\|^2$")
     projections = walk.projections()
     count = projections.shape[1]
     if count:
-        own_times, rest = _binned(walk.elapsed, total - (projections**2).sum(axis=1))
-        panel.plot(
-            own_times, np.where(rest > 0, rest, np.nan), **_FLAT, label=f"whole without the {count} eigenvectors"
-        )
+        rest = _binned(walk.elapsed, total - (projections**2).sum(axis=1))
+        _positive(panel, *rest, **_FLAT, label=f"whole without the {count} eigenvectors")
     lags, displacements = _displacements(walk.even(projections))
     for place, look in walk.looks().items():
-        own = displacements[:, place]
-        panel.plot(lags * walk.every, np.where(own > 0, own, np.nan), **look, label=walk.label(place))
+        label = f"eigenvector {place + 1}: lr·λ = {walk.relative_lr[place]:.2g}"
+        _positive(panel, lags * walk.every, displacements[:, place], **look, label=label)
     last = np.flatnonzero(positive)[-1]
     panel.set_yscale("log")
     bounds = panel.get_ylim()  # the guides go on below all that was measured
@@ -231,8 +228,7 @@ def _draw_distance(panel: Axes, walk: _Walk, tables: Mapping[str, pa.Table]) -> 
         panel.plot(times, guide, **_GUIDE, linestyle=(0, dots), label=label)
     panel.set_xscale("log")
     panel.set_ylim(bounds)
-    notes = [f"whole: from t₀, means over {_BINS_PER_DECADE} bins per decade", "eigenvectors: mean over all starts"]
-    style.title(panel, title, notes, width=_NOTE_WIDTH)
+    return []
 
 
 def _displacements(series: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -243,6 +239,38 @@ def _displacements(series: FloatArray) -> tuple[FloatArray, FloatArray]:
     lags = np.unique(np.round(np.geomspace(1, most, 40)).astype(int))
     found = [((series[lag:] - series[:-lag]) ** 2).mean(axis=0) for lag in lags]
     return lags.astype(np.float64), np.array(found)
+
+
+def _draw_autocorrelation(walk: _Walk, tables: Tables, panel: Axes) -> Sequence[str]:
+    from sgdline.analysis.autocorrelation import autocorrelation
+
+    panel.set_xlabel("lag (updates)")
+    panel.set_ylabel("correlation")
+    series = walk.even(walk.projections())
+    series = series[len(series) // 2 :]
+    if len(series) < 8 or not np.isfinite(series).any():
+        raise NoDataError("too few rows for a correlation" if len(walk.eigenvalues) else _NO_EIGENVECTOR, tables)
+    most = (len(series) - 1) // 2
+    places = np.unique(np.round(np.geomspace(1, most, 28)).astype(int))
+    lags = (places * walk.every).astype(np.float64)
+    found = autocorrelation(series, places)
+    dots: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 2.8}
+    panel.plot([], [], **dots, color="#333333", label="measured correlation")
+    every_lag = np.arange(1.0, min(lags[-1], _LONGEST_MODEL) + 1)
+    modelled, lowest = False, float(np.nanmin(found))
+    for place, look in walk.looks().items():
+        panel.plot(lags, found[:, place], **dots, color=look["color"])
+        predicted = _model_correlation(float(walk.relative_lr[place]), every_lag, momentum=walk.momentum)
+        if predicted is not None:
+            panel.plot(every_lag, predicted, color=look["color"], linewidth=0.9, linestyle=(0, (4, 1.5)), zorder=1.5)
+            modelled, lowest = True, min(lowest, float(np.nanmin(predicted)))
+    if modelled:
+        name = r"model: $(1 - \mathrm{lr}\,\lambda)^{\mathrm{lag}}$" if walk.momentum == 0.0 else "model (momentum)"
+        panel.plot([], [], **_MODEL, label=name)
+    panel.axhline(0.0, color="#999999", linewidth=0.6)
+    panel.set_xscale("log")
+    panel.set_ylim(max(-1.05, min(-0.35, 1.1 * lowest)), 1.05)
+    return [f"over the last {len(series):,} rows"]
 
 
 def _model_correlation(relative_lr: float, lags: FloatArray, *, momentum: float | None) -> FloatArray | None:
@@ -256,58 +284,17 @@ def _model_correlation(relative_lr: float, lags: FloatArray, *, momentum: float 
     return found[..., lags.astype(int)]
 
 
-def _draw_autocorrelation(panel: Axes, walk: _Walk, tables: Mapping[str, pa.Table]) -> None:
-    from sgdline.analysis.autocorrelation import autocorrelation
-
-    title = "autocorrelation of the projections"
-    panel.set_xlabel("lag (updates)")
-    panel.set_ylabel("correlation")
-    series = walk.even(walk.projections())
-    series = series[len(series) // 2 :]
-    if len(series) < 8 or not np.isfinite(series).any():
-        style.title(panel, title)
-        words = "too few rows for a correlation" if len(walk.eigenvalues) else "no eigenvector was measured"
-        style.say(panel, style.absence(words, tables))
-        return
-    most = (len(series) - 1) // 2
-    places = np.unique(np.round(np.geomspace(1, most, 28)).astype(int))
-    lags = (places * walk.every).astype(np.float64)
-    found = autocorrelation(series, places)
-    name = r"model: $(1 - \mathrm{lr}\,\lambda)^{\mathrm{lag}}$" if walk.momentum == 0.0 else "model (momentum)"
-    labelled, lowest = False, float(np.nanmin(found))
-    for place, look in walk.looks().items():
-        plotted = {"color": look["color"], "linestyle": "", "marker": "o", "markersize": 3.5}
-        panel.plot(lags, found[:, place], **plotted)
-        every_lag = np.arange(1.0, min(lags[-1], _LONGEST_MODEL) + 1)
-        predicted = _model_correlation(float(walk.relative_lr[place]), every_lag, momentum=walk.momentum)
-        if predicted is not None:
-            panel.plot(every_lag, predicted, color=look["color"], linewidth=0.9, linestyle=(0, (4, 1.5)), zorder=1.5)
-            labelled = True
-            lowest = min(lowest, float(np.nanmin(predicted)))
-    panel.plot([], [], color="#333333", linestyle="", marker="o", markersize=3.5, label="measured correlation")
-    if labelled:
-        panel.plot([], [], **_MODEL, label=name)
-    panel.axhline(0.0, color="#999999", linewidth=0.6)
-    panel.set_xscale("log")
-    panel.set_ylim(max(-1.05, min(-0.35, 1.1 * lowest)), 1.05)
-    style.title(panel, title, [f"over the last {len(series):,} rows; dots: measured, dashed: model"], width=_NOTE_WIDTH)
-
-
-def _draw_twins(panel: Axes, walk: _Walk, tables: Mapping[str, pa.Table], model: _Model | None) -> None:
-    title = "twins that share the run's state at t₀: squared distance from the run"
+def _draw_twins(model: _Model | None, walk: _Walk, tables: Tables, panel: Axes) -> Sequence[str]:
     panel.set_xlabel("updates since t₀")
     panel.set_ylabel("squared distance (length²)")
     twin, rejoined = walk.column("twin_squared_distance"), walk.column("rejoined_squared_distance")
     if not (np.isfinite(twin) & (twin > 0)).any():
-        style.title(panel, title)
-        style.say(panel, style.absence("no twin was followed", tables))
-        return
-    count = len(walk.eigenvalues)
-    stiff = f"the {count} eigenvectors" if count != 1 else "the eigenvector"
+        raise NoDataError("no twin was followed", tables)
     own, again = ((walk.projections(name) ** 2).sum(axis=1) for name in ("twin_projections", "rejoined_projections"))
     _positive(panel, walk.elapsed, twin, **_TWIN, label="other batches throughout")
     _positive(panel, walk.elapsed, rejoined, **_REJOINED, label="the run's batches again from half-way on")
-    notes = []
+    count = len(walk.eigenvalues)
+    stiff = f"the {count} eigenvectors" if count != 1 else "the eigenvector"
     if count:
         thin = {"linewidth": 0.8, "alpha": 0.75}
         _positive(panel, walk.elapsed, own, **{**_TWIN, **thin}, label=f"other batches, along {stiff}")
@@ -317,9 +304,8 @@ def _draw_twins(panel: Axes, walk: _Walk, tables: Mapping[str, pa.Table], model:
             _positive(panel, *predicted, **_MODEL, label="model: dᵢ² shrinks by (1 - lr·λᵢ)² per update")
     if model is not None and np.isfinite(model.variances).all():
         level = 2 * float(model.variances.sum())
-        panel.axhline(
-            level, color="#D55E00", linestyle=(0, (1, 1.5)), linewidth=1.3, label=f"model: 2 Σ Vᵢ along {stiff}"
-        )
+        dotted: dict[str, Any] = {"color": "#D55E00", "linestyle": (0, (1, 1.5)), "linewidth": 1.3}
+        panel.axhline(level, **dotted, label=f"model: 2 Σ Vᵢ along {stiff}")
     panel.axvline(walk.rejoins_after, color="#999999", linewidth=0.7)
     panel.set_yscale("log")
     measured = np.concatenate([twin, rejoined, own, again])
@@ -327,12 +313,12 @@ def _draw_twins(panel: Axes, walk: _Walk, tables: Mapping[str, pa.Table], model:
     # The model's curve goes on below all that was measured.
     panel.set_ylim(0.3 * float(np.quantile(measured, 0.001)), 5.0 * float(measured.max()))
     lost = int(np.isnan(twin).sum())
-    notes += [f"a twin diverged: {style.counted(lost, 'row')} without it"] if lost else []
+    notes = [f"a twin diverged: {style.counted(lost, 'row')} without it"] if lost else []
     if walk.momentum is None:
-        notes.append("no contraction drawn: there is no theory of this update rule")
-    elif walk.momentum:
-        notes.append("no contraction drawn: with momentum it depends on the velocity as well")
-    style.title(panel, title, notes, width=_NOTE_WIDTH)
+        return [*notes, "no contraction drawn: there is no theory of this update rule"]
+    return (
+        [*notes, "no contraction drawn: with momentum it depends on the velocity as well"] if walk.momentum else notes
+    )
 
 
 def _positive(panel: Axes, times: FloatArray, values: FloatArray, **look: Any) -> None:
@@ -352,39 +338,29 @@ def _contraction(walk: _Walk) -> tuple[FloatArray, FloatArray] | None:
     return walk.elapsed[first:], (powers * apart[first] ** 2).sum(axis=1)
 
 
-def _draw_variances(panel: Axes, walk: _Walk, tables: Mapping[str, pa.Table], model: _Model | None) -> None:
-    title = "variance of the projections"
+def _draw_variances(model: _Model | None, walk: _Walk, tables: Tables, panel: Axes) -> Sequence[str]:
     panel.set_xlabel("lr · eigenvalue")
     panel.set_ylabel("variance (length²)")
     rows = walk.late(walk.projections())
     if len(rows) < 2 or not np.isfinite(rows).any():
-        style.title(panel, title)
-        words = "too few rows for a variance" if len(walk.eigenvalues) else "no eigenvector was measured"
-        style.say(panel, style.absence(words, tables))
-        return
+        raise NoDataError("too few rows for a variance" if len(walk.eigenvalues) else _NO_EIGENVECTOR, tables)
     spread = rows.var(axis=0, ddof=1)
     shown = (spread > 0) & (walk.relative_lr > 0)
-    order = np.flatnonzero(shown)
-    panel.plot(walk.relative_lr[order], spread[order], "o", color="#000000", markersize=5.5, label="measured variance")
-    notes = [f"over the second half, {len(rows):,} rows"]
-    if model is not None:
-        looks = (
-            (model.variances, "#D55E00", "s", "model: batches with replacement"),
-            (model.epochwise, "#0072B2", "v", "model: each sample once an epoch"),
-        )
-        for values, color, marker, label in looks:
-            known = shown & np.isfinite(values)
-            if known.any():
-                plotted: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "", "markersize": 6.5}
-                plotted |= {"markerfacecolor": "none", "label": label}
-                panel.plot(walk.relative_lr[known], values[known], **plotted)
-        notes.append(f"model: spectrum of update {model.step:,}, by rank")
-    else:
-        notes.append("no spectrum was measured to predict it from")
+    panel.plot(walk.relative_lr[shown], spread[shown], "o", color="#000000", markersize=4.0, label="measured variance")
+    notes = ["eigenvectors did not converge"] if walk.not_converged else []
     left = int((~shown).sum())
     notes += [f"{style.counted(left, 'direction')} not positive, not drawn"] if left else []
-    if walk.not_converged:
-        notes.append("eigenvectors did not converge")
     panel.set_xscale("log")
     panel.set_yscale("log")
-    style.title(panel, title, notes, width=_NOTE_WIDTH)
+    if model is None:
+        return [*notes, "no spectrum was measured to predict it from", f"over {len(rows):,} rows"]
+    looks = (
+        (model.variances, "#D55E00", "s", "model: batches with replacement"),
+        (model.epochwise, "#0072B2", "v", "model: each sample once an epoch"),
+    )
+    for values, color, marker, label in looks:
+        known = shown & np.isfinite(values)
+        if known.any():
+            hollow: dict[str, Any] = {"linestyle": "", "markersize": 5.0, "markerfacecolor": "none"}
+            panel.plot(walk.relative_lr[known], values[known], color=color, marker=marker, **hollow, label=label)
+    return [*notes, f"over {len(rows):,} rows; model: spectrum of update {model.step:,}, by rank"]

@@ -128,6 +128,46 @@ def draw_series(
         panel.plot(steps, values, **{**look, "linewidth": 1.1}, marker="o", markersize=3.0, label=label)
 
 
+def spread(values: FloatArray) -> FloatArray:
+    """Return the lowest, the median and the highest value over those seeds that have one; NaN where none has.
+
+    Args:
+        values: NaN where there is none. Shape (seeds, T).
+
+    Returns:
+        Shape (3, T).
+    """
+    finite = np.where(np.isfinite(values), values, np.nan)
+    found = np.full((3, values.shape[1]), np.nan)
+    known = np.isfinite(finite).any(axis=0)
+    if known.any():
+        found[:, known] = [taken(finite[:, known], axis=0) for taken in (np.nanmin, np.nanmedian, np.nanmax)]
+    return found
+
+
+def draw_spread(
+    panel: Axes, places: FloatArray, values: FloatArray, look: Mapping[str, Any], *, label: str | None = None
+) -> FloatArray:
+    """Draw a quantity over seeds: their median, with a band from the lowest to the highest.
+
+    Args:
+        panel: Where to.
+        places: On the x axis. Shape (T,).
+        values: As for `spread`.
+        look: Plot arguments of the median.
+        label: Of the median, in the legend.
+
+    Returns:
+        What `spread` does.
+    """
+    found = spread(values)
+    low, middle, high = found
+    if len(values) > 1:
+        panel.fill_between(places, low, high, color=look["color"], alpha=0.18, linewidth=0.0, zorder=1)
+    panel.plot(places, middle, **look, label=label)
+    return found
+
+
 def mark_run(panel: Axes, tables: Mapping[str, pa.Table], *, run_steps: int) -> None:
     """Set the x axis to the whole run, in updates, and mark where the run diverged."""
     panel.set_xlabel("update t")

@@ -60,6 +60,7 @@ class Panel:
         legend: Whether its labelled curves go into the legend of the sheet; `own`: into one below the panel itself, for
             curves that other panels do not have.
         new_row: Whether it begins a row.
+        same_y: Panels that name the same here have one range of y values.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Panel:
     span: int = 1
     legend: bool | Literal["own"] = True
     new_row: bool = False
+    same_y: str = ""
 
 
 class NoDataError(Exception):
@@ -126,7 +128,7 @@ def draw_sheet(
     width = INCHES[options.width]
     across = 1 if options.width == "column" or len(chosen) == 1 else columns
     rows = list(_rows(chosen, across))
-    title = textwrap.wrap(heading or options.heading(), int(width / (_LETTER * 1.45)))
+    title = textwrap.wrap(heading or options.heading(), int(width / (_LETTER * 1.55)))
     facts = _fitting(footer, int(width / _LETTER))
     top = _EDGE + 0.17 * len(title) + 0.04
     foot = _EDGE + _LINE * len(facts)
@@ -144,9 +146,18 @@ def draw_sheet(
             axes.append(figure.add_subplot(grid[place, column : column + span], sharex=above))
             column += span
     room = [width * _share(panel, across) for panel in chosen]
+    ranges: dict[str, list[Axes]] = {}
     for place, (panel, own) in enumerate(zip(chosen, axes, strict=True)):
         letter = f"({chr(ord('a') + place)}) " if len(chosen) > 1 else ""
-        _fill(panel, own, letter, inches=room[place], marks=marks.get(panel.name, []))
+        drawn = _fill(panel, own, letter, inches=room[place], marks=marks.get(panel.name, []))
+        if drawn and panel.same_y:
+            ranges.setdefault(panel.same_y, []).append(own)
+    for same in ranges.values():
+        ends = [end for own in same for end in own.get_ylim()]
+        for own in same:
+            own.set_ylim(min(ends), max(ends))
+            if own.get_yscale() == "log":
+                style.plain_log(own)
     if share_x:
         for own in axes[:-1]:
             own.set_xlabel("")
@@ -218,10 +229,12 @@ def _share(panel: Panel, across: int) -> float:
     return min(panel.span, across) / across * (_ACROSS if across == 1 else 0.8)
 
 
-def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequence[Mark]) -> None:
+def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequence[Mark]) -> bool:
+    """Draw a panel with its title and notes; return whether it has data."""
     import matplotlib
 
     notes: Sequence[str] = ()
+    drawn = True
     with matplotlib.rc_context({"font.size": SIZES["tick"]}):
         try:
             notes = panel.draw(axes)
@@ -229,7 +242,7 @@ def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequen
                 notes = [*notes, *draw_marks(axes, marks, size=SIZES["note"])]
         except NoDataError as absent:
             style.say(axes, str(absent))
-            notes = absent.notes
+            notes, drawn = absent.notes, False
     axes.tick_params(which="both", labelsize=SIZES["tick"])
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_fontsize(SIZES["label"])
@@ -247,6 +260,7 @@ def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequen
             va="bottom",
             linespacing=1.2,
         )
+    return drawn
 
 
 def head_inches(title: str, notes: Sequence[str], *, width: float) -> float:

@@ -237,21 +237,28 @@ def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) ->
     return ["  ·  ".join(run), "  ·  ".join(measured)]
 
 
-def run_facts(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], *, of: str | None = None) -> list[str]:
+def run_facts(
+    tables: Mapping[str, pa.Table],
+    settings: Mapping[str, Any],
+    *,
+    of: str | None = None,
+    measured: Sequence[str] | None = None,
+) -> list[str]:
     """Return the facts of a run's footer, the most important first: what diverged, what was measured, which run it is.
 
     Args:
         tables: The tables of the figure; what the probe noted in their metadata goes before the settings.
         settings: As in `sgdline.figures.plot_figure`.
         of: What was measured, where that is not the full-batch loss along lines.
+        measured: Facts on what was measured and how, in the place of all on lines.
     """
-    run, measured = (line.split("  ·  ") for line in describe_run(tables, settings))
+    run, lines = (line.split("  ·  ") for line in describe_run(tables, settings))
     experiment, *rest = run
-    lost = [fact for fact in measured if fact.startswith("THE RUN")]
-    measured = [fact for fact in measured if fact not in lost]
+    lost = [fact for fact in lines if fact.startswith("THE RUN")]
+    lines = [fact for fact in lines if fact not in lost]
     if of is not None:  # how lines were measured does not matter
-        measured = [fact.replace("full-batch loss", of) for fact in measured[:2]]
-    return [*lost, *rest, *measured, experiment]
+        lines = [fact.replace("full-batch loss", of) for fact in lines[:2]]
+    return [*lost, *rest, *(lines if measured is None else measured), experiment]
 
 
 def lr_text(settings: Mapping[str, Any]) -> str:
@@ -336,17 +343,18 @@ def absence(what: str, tables: Mapping[str, pa.Table]) -> str:
     return what if diverged is None else f"{what}: the run diverged at update {diverged}"
 
 
-def plain_log(panel: Axes) -> None:
-    """Make the y axis logarithmic with plain numbers at 1, 2 and 5: a narrow range holds few powers of ten."""
+def plain_log(panel: Axes, which: str = "y") -> None:
+    """Make the y axis, or the x axis, logarithmic with plain numbers at 1, 2 and 5 where it holds few powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    panel.set_yscale("log")
-    low, high = panel.get_ylim()
+    panel.set(**{f"{which}scale": "log"})
+    low, high = panel.get_ylim() if which == "y" else panel.get_xlim()
     if high > _DECADES * low:
         return
-    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.yaxis.set_minor_formatter(NullFormatter())
+    axis = panel.yaxis if which == "y" else panel.xaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def say(panel: Axes, text: str) -> None:

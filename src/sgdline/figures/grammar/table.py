@@ -42,7 +42,7 @@ NO_VALUE: Cell = (("—", ""),)
 class Row:
     """One row of a table."""
 
-    names: tuple[str, ...]  # as many as there are columns of names
+    names: tuple[str, ...]  # as many as there are columns of names, of one line or several
     cells: tuple[Cell, ...]  # one for each column of numbers
     ruled: bool = False  # with a thin line above it
     quiet: bool = False  # derived from other rows: in grey
@@ -222,7 +222,9 @@ def _lay_out(heads: Sequence[str], columns: Sequence[str], rows: Sequence[Row], 
 
 def _letters(columns: Sequence[Sequence[str]], room: float) -> list[int]:
     """Return the most letters of a line of each column of names: short ones have theirs, long ones share the rest."""
-    longest = [max(map(len, names)) + 2 for names in columns]  # with the gap to the next column
+    # With the gap to the next column.
+    longest = [max(len(line) for name in names for line in name.split("
+")) + 2 for names in columns]
     found = [0] * len(columns)
     for done, place in enumerate(sorted(range(len(columns)), key=lambda place: longest[place])):
         word = min(max(len(word) for name in columns[place] for word in name.split()), _WORD)
@@ -232,7 +234,7 @@ def _letters(columns: Sequence[Sequence[str]], room: float) -> list[int]:
 
 
 def _wrapped(words: str, letters: int) -> list[str]:
-    return textwrap.wrap(words, letters) or [""]
+    return [line for part in words.split("\n") for line in textwrap.wrap(part, letters) or [""]]
 
 
 def _sides(head: Sequence[str], cells: Sequence[Cell], size: float) -> tuple[float, float]:
