@@ -223,8 +223,7 @@ def _lay_out(heads: Sequence[str], columns: Sequence[str], rows: Sequence[Row], 
 def _letters(columns: Sequence[Sequence[str]], room: float) -> list[int]:
     """Return the most letters of a line of each column of names: short ones have theirs, long ones share the rest."""
     # With the gap to the next column.
-    longest = [max(len(line) for name in names for line in name.split("
-")) + 2 for names in columns]
+    longest = [max(len(line) for name in names for line in name.splitlines() or [""]) + 2 for names in columns]
     found = [0] * len(columns)
     for done, place in enumerate(sorted(range(len(columns)), key=lambda place: longest[place])):
         word = min(max(len(word) for name in columns[place] for word in name.split()), _WORD)
