@@ -23,7 +23,7 @@ IntArray = npt.NDArray[np.int64]
 
 HIGHEST = 100.0  # losses are clipped there
 _LEVELS = 26
-_SCALE_INCHES = 0.5  # of the scale of colours, with its title
+_SCALE_INCHES = 0.3  # of the scale of colours, with its title
 _FLOW = "#FFFFFF"
 _DARK_FLOW = "#333333"  # of the flow on a white panel
 # Of the settings; they show on the colour map and on white, and keep apart in grey by their lines and marks.
