@@ -203,13 +203,14 @@ def _level_cells(found: Sequence[Stabilisation]) -> tuple[Cell, ...]:
     return ((f"{level:.2g}", ""),), ((f"{drift:+.2f}", ""),), ((change, ""),)
 
 
-def phase_facts(runs: Sequence[comparing.Run]) -> list[str]:
-    """Return the fact of a footer on how the learning rate falls after phases of large steps; none without one."""
-    if not any(run.settings["schedule"]["name"] == "piecewise" for run in runs):
-        return []
-    if any(run.settings["schedule"].get("compat") for run in runs):
-        return ["after a phase lr falls by the released code's rule"]
-    return ["after a phase lr falls to 1/10, from 90 % of the run on to 1/100"]
+def footer(runs: Sequence[comparing.Run], kind: str, split: str) -> list[str]:
+    """Return the facts of a footer; `kind` is the table that has losses and accuracies."""
+    *which, experiment = comparing.facts(runs)
+    released = any(run.settings["schedule"].get("compat") for run in runs)
+    rule = ["after a phase lr falls by the released code's rule"] if released else []
+    images = comparing.measured_on(runs, kind, what="loss and accuracy", split=split, images="images")
+    # Averages are measured with statistics of their own, whatever the mode.
+    return [*which, *rule, *(images if kind == "evaluation" else images[:1]), experiment]
 
 
 def panels_of(networks: Mapping[str, Sequence[Quantity]], runs: Sequence[comparing.Run]) -> list[Panel]:

@@ -52,8 +52,7 @@ class AveragedPhases(PanelSheet):
             ]
             quantities[network] = [_deep.loss_of(both, losses), _deep.error_of(both, accuracies, split)]
             labelled += both
-        images = comparing.measured_on(runs, "averages", what="loss and error", split=split, images="images")[:1]
-        footer = comparing.facts(runs, measured=[*_deep.phase_facts(runs), *images])
+        footer = _deep.footer(runs, "averages", split)
         return draw_sheet(self, _deep.panels_of(quantities, labelled), footer=footer, columns=2)
 
 

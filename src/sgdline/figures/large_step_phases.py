@@ -23,9 +23,10 @@ class LargeStepPhases(PanelSheet):
     Training loss (logarithmic) and test error of runs with a constant learning rate and with phases of large steps of
     several lengths, and, where it was measured, the sparsity coefficient of every layer: the share of active entries,
     duplicates of a unit (by the size of correlation) counted as zero; lower is sparser. Lines: median over the seeds;
-    bands: from the lowest to the highest. Dotted: the end of a phase; thick bars: the level of the training loss in its
-    second half, with the numbers in a table: the level, by how many decades the loss drifts meanwhile, and by which
-    factor it falls just after the phase.
+    bands: from the lowest to the highest. Dotted: the end of a phase, after which the learning rate falls to a tenth of
+    its peak, from 90 % of the run on to a hundredth, unless the footer says otherwise; thick bars: the level of the
+    training loss in its second half, with the numbers in a table: the level, by how many decades the loss drifts
+    meanwhile, and by which factor it falls just after the phase.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("evaluation", "trace")
@@ -53,6 +54,5 @@ class LargeStepPhases(PanelSheet):
             quantities[network] = [*_deep.training_quantities(own, split), *_deep.sparsity_quantities(featured)]
         panels = _deep.panels_of(quantities, runs)
         levels = _deep.level_panel(self, runs)
-        images = comparing.measured_on(runs, "evaluation", what="loss and accuracy", split=split, images="images")
-        footer = comparing.facts(runs, measured=[*_deep.phase_facts(runs), *images])
+        footer = _deep.footer(runs, "evaluation", split)
         return draw_sheet(self, [*panels, *levels], footer=footer, columns=3 if measured else 2)
