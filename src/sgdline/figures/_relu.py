@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdline.declare.build import build
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, series, style
-from sgdline.figures.grammar.sheet import NoDataError, Panel
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 from sgdline.toys import _relu_nets
 from sgdline.toys.base import StepSizes
 from sgdline.toys.relu_regression import simulate as relu_regression
@@ -22,13 +23,35 @@ from sgdline.toys.teacher_student.options import TeacherStudentOptions
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
 
 _RANGE = 1.6  # of a function's axis beyond the points', in units of their range
 _HEIGHT = 2.1  # inches of a panel with two lines of notes
+_LAYERS = {2: "two", 3: "three"}
 _DARK = "#333333"
 _DASHES = (0, (4, 3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReluSheet(PanelSheet):
+    """What the toys have in common: losses, functions, rank and sparsity, as far as they have them."""
+
+    def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
+        """Draw a panel for each quantity of the table.
+
+        Args:
+            tables: That of the toy.
+            settings: As in `sgdline.figures.plot_figure`.
+
+        Source: sparse fig_1d_regression, fig_1d_overregularized, fig_two_layer and fig_three_layer, papers.md 4.3.
+        """
+        toy = toy_of(tables, settings)
+        heading = self.heading()
+        if toy.student is not None and self.title is None:
+            heading = heading.replace("student", f"{_LAYERS[len(toy.student.student) - 1]}-layer student", 1)
+        return draw_sheet(self, _panels_of(toy), footer=footer(toy), columns=2, heading=heading)
 
 
 @dataclass(frozen=True)
@@ -115,7 +138,7 @@ def setting_name(run: StepSizes, *, iterations: int) -> str:
     return f"{rate}, /{run.decay_factor:g} at {100 * run.decay_at:g} %"
 
 
-def panels_of(toy: Toy) -> list[Panel]:
+def _panels_of(toy: Toy) -> list[Panel]:
     """Return losses, functions, rank and sparsity, as far as the table has them; of deeper networks a nuclear norm."""
     table, columns = toy.table, toy.table.column_names
     hidden = len(table["sparsity"][0].as_py())

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
-from sgdline.figures import _relu
-from sgdline.figures.base import PanelSheet
-from sgdline.figures.grammar.sheet import draw_sheet
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from matplotlib.figure import Figure
+from sgdline.figures._relu import ReluSheet
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReluRegression(PanelSheet):
+class ReluRegression(ReluSheet):
     """Regression on a line with large step sizes.
 
     Training loss (mean squared error), functions fitted at the last evaluation (faint: other seeds), rank of the
@@ -27,15 +20,3 @@ class ReluRegression(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "relu_regression"
-
-    def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
-        """Draw training loss, fitted functions, rank and sparsity.
-
-        Args:
-            tables: `relu_regression` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
-
-        Source: sparse fig_1d_regression and fig_1d_overregularized, papers.md 4.3.
-        """
-        toy = _relu.toy_of(tables, settings)
-        return draw_sheet(self, _relu.panels_of(toy), footer=_relu.footer(toy), columns=2)
