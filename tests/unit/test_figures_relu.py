@@ -36,18 +36,16 @@ def simulated(toy: str, settings: str) -> pa.Table:
     return pa.table(toy_of(toy, json.loads(settings)).simulate(), schema=kind_of(toy).schema)
 
 
-def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
+def draw(figure: str, options: dict[str, Any] | None = None, **changes: Any) -> tuple[Figure, pa.Table]:
     toy = FIGURES[figure]
     settings = default_settings("toy", toy)
     settings |= {"other_seeds": 2, "perturbed_starts": 1, "log10_iterations": 2.2, "rank_every": 60}
-    if figure == "fig_three_layer":
-        settings |= {"network": "three_layer", "log10_iterations": 1.8, "rank_every": 30}
     settings |= changes
     if settings["runs"] is not None:
         settings["runs"] = [step_sizes(**run) for run in settings["runs"]]
     table = simulated(toy, json.dumps(settings))
     with style.applied():
-        drawn = sheet_of(figure).draw({toy: table}, settings={**settings, "toy": "a_name"})
+        drawn = sheet_of(figure, **(options or {})).draw({toy: table}, settings={**settings, "toy": "a_name"})
     return drawn, table
 
 
@@ -66,6 +64,10 @@ def words(figure: Figure) -> str:
         ("relu_regression", {"other_seeds": 0, "perturbed_starts": 0, "runs": [{"lr": 1e-4}]}),
         ("relu_snapshots", {"snapshots": [5], "runs": [{"lr": 1e-4}, {"lr": 10.0}]}),
         ("teacher_student", {"runs": [{"lr": 50.0}]}),
+        (
+            "teacher_student",
+            {"network": "three_layer", "log10_iterations": 2.0, "runs": [{"lr": 0.01}], "other_seeds": 1},
+        ),
         ("student_neurons", {"runs": [{"lr": 0.1}, {"lr": 50.0}, {"lr": 0.2, "warm_up": 2.0}]}),
     ],
 )
@@ -120,7 +122,14 @@ def test_snapshots_are_those_that_were_asked_for() -> None:
         120,
         last,
     }
-    assert drawn.axes[0].get_title(loc="left") == "iteration 5"
+    assert drawn.axes[0].get_title(loc="left") == "(a) iteration 5"
     assert len(drawn.axes) == 3
     row = next(i for i, place in enumerate(table["evaluation"].to_pylist()) if place == 120)
     np.testing.assert_allclose(drawn.axes[1].lines[0].get_ydata(), table["fitted"][row].as_py())
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_columns_hold_their_panels(figure: str) -> None:
+    drawn, _ = draw(figure, {"width": "column"})
+    assert drawn.get_figwidth() == 3.4
+    assert_nothing_overlaps(drawn)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import assert_nothing_overlaps, bands, render, sheet_of
+from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from walk_runs import UPDATES_PER_EPOCH, as_table, evaluation_table, hvp_table, run_settings, trace_table
 from walk_tables import make_walk
 
-from sgdline.figures import _deep, large_steps
+from sgdline.figures import large_steps
 from sgdline.figures.grammar import style
 
 LARGE_STEPS = sheet_of("large_steps")
@@ -144,17 +144,21 @@ def test_panels_hold_losses_errors_and_coefficients() -> None:
         assert len(medians) == 3
         for setting, line in enumerate(medians):
             stacked = [naive[number][place][1] for number in order[3 * setting : 3 * setting + 3]]
-            np.testing.assert_allclose(line.get_xdata(), naive[order[3 * setting]][place][0])
+            assert np.asarray(line.get_xdata()).tolist() == naive[order[3 * setting]][place][0]
             np.testing.assert_allclose(line.get_ydata(), np.median(stacked, axis=0))
-            np.testing.assert_allclose(bands(panel)[setting][1:], [np.min(stacked, axis=0), np.max(stacked, axis=0)])
-        assert "median and range over the seeds" in " ".join(text.get_text() for text in panel.texts)
-    assert [panel.get_ylabel() for panel in sparsities] == ["sparsity coefficient (%)"] * 2
+            [band] = panel.collections[setting].get_paths()
+            lowest, highest = (taken(stacked, axis=0) for taken in (np.min, np.max))
+            assert {*lowest.tolist(), *highest.tolist()} == set(band.vertices[:, 1].tolist())
+    assert [panel.get_ylabel() for panel in sparsities] == ["sparsity (%)"] * 2
     titles = [panel.get_title(loc="left") for panel in sparsities]
-    assert titles == ["sparsity of layer stages.0, 1,000 of 2,048 units", "sparsity of layer pool, 32 units"]
+    assert titles == [
+        "(c) sparsity of layer\nstages.0, 1,000 of 2,048 units",
+        "(d) sparsity of layer pool, 32\nunits",
+    ]
     small, short, long = legend(drawn)
     assert (small, short) == ("constant lr 0.02", "large steps for 10 %, lr 2.0")
     assert long == "large steps for 50 %, lr 2.0"
-    for part in ("N = 1,000 training and 500 test images", "N = 500 training images", "above 0.95 in size", "plain SGD",
+    for part in ("N = 1,000 training and 500 test images", "N = 500 training images", "correlation above 0.95",
                  "data set digits", "tiny_resnet", "seeds 1, 2, 3"):  # fmt: skip
         assert part in words(drawn), part
     assert_nothing_overlaps(drawn)
@@ -162,8 +166,8 @@ def test_panels_hold_losses_errors_and_coefficients() -> None:
 
 def test_phases_and_the_level_of_their_losses_are_marked() -> None:
     runs = everything()
-    drawn = draw("phase_losses", runs)
-    losses, errors = drawn.axes
+    drawn = draw("large_step_phases", runs, features=False)
+    losses, errors, levels = drawn.axes
     ends = {}
     for percent in (10, 50):  # the first update whose end lies at or behind the share
         first = next(step for step in range(STEPS) if (step + 1) / STEPS >= percent / 100 - 1e-12)
@@ -172,7 +176,7 @@ def test_phases_and_the_level_of_their_losses_are_marked() -> None:
     for panel in (losses, errors):
         marked = {xs[0] for xs, _ in curves(panel, linestyle=":", linewidth=0.9)}
         assert sorted(marked) == pytest.approx(list(ends.values()))
-    bars = curves(losses, linewidth=4.5)
+    bars = curves(losses, linewidth=4.0)
     wanted = []
     for tables, settings in runs:
         if settings["experiment"] != "large_50":
@@ -182,10 +186,9 @@ def test_phases_and_the_level_of_their_losses_are_marked() -> None:
         wanted.append(math.exp(sum(inside) / len(inside)))
     assert [xs for xs, _ in bars] == [pytest.approx([ends[50] / 2, ends[50]])] * 3
     np.testing.assert_allclose([ys for _, ys in bars], [[level] * 2 for level in wanted])
-    text = words(drawn)
-    assert f"large steps for 50 %, lr 2.0: level {np.median(wanted):.2g} nats" in text
-    assert "large steps for 10 %, lr 2.0: too few evaluations" in text
-    assert "behind it lr falls to a tenth of its peak" in text
+    cells = [entry.get_text() for entry in levels.texts]
+    assert cells.index(f"{np.median(wanted):.2g}") > cells.index("large steps for 50 %, lr 2.0")
+    assert cells[cells.index("large steps for 10 %, lr 2.0") + 1] == "too few losses"
     entries = drawn.legends[0].get_lines()
     assert len({line._unscaled_dash_pattern for line in entries}) == len(entries) == 3  # apart in grey too
     assert_nothing_overlaps(drawn)
@@ -196,10 +199,10 @@ def test_losses_behind_a_phase_are_told_as_lower_or_higher(behind: float, words_
     tables, settings = run(schedule=phase(0.5))
     losses = [0.5 if step <= 29 else behind for step in range(0, STEPS + 1)]
     rows = [{"step": step, "epoch": step / UPDATES_PER_EPOCH, "train_loss": loss} for step, loss in enumerate(losses)]
-    note = " ".join(
-        _deep.level_notes(_deep.runs_of([{**tables, "evaluation": as_table("evaluation", rows)}], [settings]))
-    )
-    assert f"level 0.5 nats, moving by +0.00 decades, {words_of_it} just behind the phase" in note
+    changed = {**tables, "evaluation": as_table("evaluation", rows)}
+    drawn = draw("large_step_phases", [(changed, settings)], panel="levels")
+    cells = [text.get_text() for text in drawn.axes[0].texts]
+    assert [*cells[-3:]] == ["0.5", "+0.00", words_of_it]
 
 
 def test_settings_are_told_by_their_words() -> None:
@@ -218,7 +221,7 @@ def test_settings_are_told_by_their_words() -> None:
         "large steps for 30 %, lr 2.0 with exponential warm-up", "cosine schedule, lr 2.0",
     ]  # fmt: skip
     text = words(drawn)
-    assert "behind it lr falls by the released code's rule" in text
+    assert "after a phase lr falls by the released code's rule" in text
     assert "momentum 0.9" in text
     assert "weight decay 0.0005" in text
     assert_nothing_overlaps(drawn)
@@ -244,6 +247,25 @@ def test_networks_begin_a_row_each() -> None:
     notes = [panel.texts[0].get_text() for panel in used]
     assert [note.startswith("tiny_resnet") for note in notes] == [True] * 4 + [False] * 4
     assert [note.startswith("a_network_with_a_longer_name") for note in notes] == [False] * 4 + [True] * 4
+    assert_nothing_overlaps(drawn)
+
+
+def test_features_are_those_of_the_runs_that_measure_them() -> None:
+    runs = everything()[:3]
+    del runs[0][0]["feat"]
+    drawn = draw("large_step_phases", runs, panel="sparsity pool")
+    [panel] = drawn.axes
+    assert len([line for line in panel.lines if len(line.get_xdata()) > 2]) == 2
+    for tables, _ in runs[1:]:
+        del tables["feat"]
+    drawn = draw("large_step_phases", runs)
+    assert [panel.get_title(loc="left")[:8] for panel in drawn.axes] == ["(a) trai", "(b) test", "(c) trai"]
+
+
+@pytest.mark.parametrize("kind", ["large_step_phases", "averaged_phases"])
+def test_columns_hold_their_panels(kind: str) -> None:
+    drawn = draw(kind, everything()[:3], width="column")
+    assert drawn.get_figwidth() == 3.4
     assert_nothing_overlaps(drawn)
 
 
@@ -276,7 +298,6 @@ def test_iterates_stand_beside_their_longest_average() -> None:
     assert losses.get_yscale() == "log"
     text = words(drawn)
     assert "N = 1,000 training and 500 test images" in text
-    assert "dotted: end of a phase of large steps" in text
     assert_nothing_overlaps(drawn)
 
 
@@ -368,6 +389,13 @@ def test_one_run_shows_height_sharpness_and_sparsity() -> None:
         [span] = [patch for patch in panel.patches if patch.get_label() == "phase of large steps"]
         assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx((0.0, 1.45))
     assert_nothing_overlaps(figure)
+
+
+def test_a_column_holds_the_panels_of_a_run() -> None:
+    tables, settings = valley()
+    with style.applied():
+        drawn = sheet_of("large_steps", width="column").draw(tables, settings=settings)
+    assert_nothing_overlaps(drawn)
 
 
 def test_momentum_moves_the_edge() -> None:

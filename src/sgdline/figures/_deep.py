@@ -5,41 +5,43 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.declare import registry
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
+from sgdline.figures.grammar.sheet import Panel
+from sgdline.figures.grammar.table import BESIDE_LABELS, Cell, Row, table_panel
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from sgdline.analysis.stabilization import Stabilisation
 
 FloatArray = npt.NDArray[np.float64]
 
-_COLUMNS = 3
-_NOTE_WIDTH = 62
-_LABEL_INCHES = 0.075  # of a letter of a legend
 _MARK: dict[str, Any] = {"linestyle": ":", "linewidth": 0.9, "alpha": 0.8, "zorder": 0}
-_LEVEL: dict[str, Any] = {"linewidth": 4.5, "alpha": 0.3, "zorder": 0, "solid_capstyle": "butt"}
+_LEVEL: dict[str, Any] = {"linewidth": 4.0, "alpha": 0.3, "zorder": 0, "solid_capstyle": "butt"}
 
 
 @dataclass(frozen=True)
-class Panel:
+class Quantity:
     """One quantity of a network's runs against the epoch."""
 
+    name: str  # of its panel
     title: str
     unit: str  # of the y axis
+    runs: Sequence[comparing.Run]
     curves: Sequence[comparing.Curve]  # one of each run
     logarithmic: bool = False
     levels: Sequence[Stabilisation | None] = ()  # of each run: where its loss stays while steps are large
-    absent: str = "no run was measured"
+    notes: Sequence[str] = ()
 
 
 def runs_of(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[str, Any]]) -> list[comparing.Run]:
@@ -83,26 +85,30 @@ def decay_epoch(run: comparing.Run) -> float | None:
     return float(epochs[places[0]]) if places.size else None
 
 
-def tested_split(runs: Sequence[comparing.Run]) -> str:
-    """Return the split whose error is shown: test, or validation where there are no test images."""
-    tested = any(np.isfinite(style.numbers(run.tables["evaluation"], "test_accuracy")).any() for run in runs)
+def tested_split(runs: Sequence[comparing.Run], kind: str) -> str:
+    """Return the split whose error is shown: test, or validation where a table has no test images."""
+    tested = any(np.isfinite(style.numbers(run.tables[kind], "test_accuracy")).any() for run in runs)
     return "test" if tested else "validation"
 
 
-def error(run: comparing.Run, split: str) -> comparing.Curve:
-    """Return the error over a split in per cent."""
-    curve = comparing.evaluated(run, f"{split}_accuracy", against="epoch", factor=100.0)
-    return comparing.Curve(curve.places, 100.0 - curve.values)
-
-
-def training_panels(runs: Sequence[comparing.Run], split: str) -> list[Panel]:
+def training_quantities(runs: Sequence[comparing.Run], split: str) -> list[Quantity]:
     """Return training loss, its mark of stabilisation included, and the error over a split."""
     losses = [comparing.evaluated(run, "train_loss", against="epoch", positive=True) for run in runs]
-    levels = [stabilised(run) for run in runs]
-    return [
-        Panel("loss over the training set", "training loss (nats)", losses, logarithmic=True, levels=levels),
-        Panel(f"error over the {split} set", f"{split} error (%)", [error(run, split) for run in runs]),
-    ]
+    accuracies = [comparing.evaluated(run, f"{split}_accuracy", against="epoch", factor=100.0) for run in runs]
+    return [loss_of(runs, losses, levels=[stabilised(run) for run in runs]), error_of(runs, accuracies, split)]
+
+
+def loss_of(
+    runs: Sequence[comparing.Run], losses: Sequence[comparing.Curve], *, levels: Sequence[Stabilisation | None] = ()
+) -> Quantity:
+    """Return training losses on a logarithmic axis."""
+    return Quantity("loss", "training loss", "training loss (nats)", runs, losses, logarithmic=True, levels=levels)
+
+
+def error_of(runs: Sequence[comparing.Run], accuracies: Sequence[comparing.Curve], split: str) -> Quantity:
+    """Return the errors over a split, from accuracies in per cent."""
+    errors = [comparing.Curve(curve.places, 100.0 - curve.values) for curve in accuracies]
+    return Quantity("error", f"{split} error", f"{split} error (%)", runs, errors)
 
 
 def stabilised(run: comparing.Run) -> Stabilisation | None:
@@ -133,9 +139,9 @@ def sparsity(run: comparing.Run, layer: str, column: str = "sparsity") -> compar
     return comparing.Curve(style.numbers(own, "epoch"), np.where(np.isfinite(values), values, np.nan))
 
 
-def sparsity_panels(runs: Sequence[comparing.Run]) -> list[Panel]:
-    """Return one panel per layer."""
-    panels = []
+def sparsity_quantities(runs: Sequence[comparing.Run]) -> list[Quantity]:
+    """Return the sparsity of each layer, with how many of its units were measured."""
+    quantities = []
     for layer in layers_of(runs):
         rows = {
             (units, measured)
@@ -150,103 +156,82 @@ def sparsity_panels(runs: Sequence[comparing.Run]) -> list[Panel]:
             for count, measured in sorted(rows)
         )
         curves = [sparsity(run, layer) for run in runs]
-        panels.append(Panel(f"sparsity of layer {layer}, {units}", "sparsity coefficient (%)", curves))
-    return panels
+        title = f"sparsity of layer {layer}, {units}"
+        unit, notes = "sparsity (%)", feature_notes(runs)
+        quantities.append(Quantity(f"sparsity {layer}", title, unit, runs, curves, notes=notes))
+    return quantities
 
 
 def feature_notes(runs: Sequence[comparing.Run]) -> list[str]:
-    """Return the footer's line on how sparsity was measured."""
+    """Return the notes of a panel on how sparsity was measured."""
     facts = [provenance(run.tables["feat"]) for run in runs]
     samples, thresholds = (sorted({fact[key] for fact in facts if key in fact}) for key in ("samples", "threshold"))
     limit = " or ".join(f"{value:g}" for value in thresholds) or "a threshold not recorded"
     return [
-        f"sparsity: share of active entries; of units whose correlation is above {limit} in size only the last; over "
-        f"N = {' or '.join(f'{count:,}' for count in samples) or 'not recorded'} training images, BatchNorm in eval "
-        "mode; lower: sparser"
+        f"over N = {' or '.join(f'{count:,}' for count in samples) or 'not recorded'} training images",
+        f"duplicates: correlation above {limit}",
     ]
 
 
-def level_notes(runs: Sequence[comparing.Run]) -> list[str]:
-    """Return the footer's lines on the training loss in phases of large steps, medians over the seeds (S-M3)."""
-    lines = []
-    for label in dict.fromkeys(run.label for run in runs):
-        found = [level for run in runs if run.label == label and (level := stabilised(run)) is not None]
-        if not found:
-            continue
-        loss, drift, drop = (
-            float(np.median([getattr(entry, name) for entry in found])) for name in ("level", "drift", "drop")
-        )
-        if not math.isfinite(loss):
-            lines.append(f"{label}: too few evaluations")
-            continue
-        words = f"{label}: level {loss:.2g} nats, moving by {drift:+.2f} decades"
-        if math.isfinite(drop):
-            words += f", {drop:.2g} times lower" if drop >= 1.0 else f", {1.0 / drop:.2g} times higher"
-            words += " just behind the phase"
-        lines.append(words)
-    if not lines:
+def level_panel(options: PanelSheet, runs: Sequence[comparing.Run]) -> list[Panel]:
+    """Return a table of the training loss in phases of large steps, medians over the seeds; none without a phase."""
+    networks = comparing.by_network(runs)
+    rows = []
+    for network, own in networks.items():
+        for label in dict.fromkeys(run.label for run in own):
+            found = [level for run in own if run.label == label and (level := stabilised(run)) is not None]
+            if found:
+                rows.append(Row((network, label) if len(networks) > 1 else (label,), _level_cells(found)))
+    if not rows:
         return []
-    return ["training loss in the second half of a phase of large steps, thick bars: " + "; ".join(lines)]
+    heads = ("network", "setting") if len(networks) > 1 else ("setting",)
+    columns = ("level (nats)", "drift (decades)", "just after the phase")
+    title = "training loss in the second half of a phase of large steps"
+    inset = BESIDE_LABELS if options.panel is None else 0.0
+    return [table_panel(options, "levels", title, heads=heads, columns=columns, rows=rows, inset=inset)]
 
 
-def training_notes(runs: Sequence[comparing.Run]) -> list[str]:
-    """Return the footer's lines on what all runs are trained with, their phases, and those that were lost."""
-    return [phase_note(runs), *level_notes(runs), *comparing.losses(runs)]
+def _level_cells(found: Sequence[Stabilisation]) -> tuple[Cell, ...]:
+    level, drift, drop = (
+        float(np.median([getattr(entry, name) for entry in found])) for name in ("level", "drift", "drop")
+    )
+    if not math.isfinite(level):
+        return (("too few losses", ""),), (("—", ""),), (("—", ""),)
+    change = "—"
+    if math.isfinite(drop):
+        change = f"{drop:.2g} times lower" if drop >= 1.0 else f"{1.0 / drop:.2g} times higher"
+    return ((f"{level:.2g}", ""),), ((f"{drift:+.2f}", ""),), ((change, ""),)
 
 
-def phase_note(runs: Sequence[comparing.Run]) -> str:
-    """Return the footer's line on the update rules of all runs and on how phases of large steps are marked."""
-    options = {"  ·  ".join(style.describe_optimizer(run.settings["optimizer"])) or "plain SGD" for run in runs}
+def footer(runs: Sequence[comparing.Run], kind: str, split: str) -> list[str]:
+    """Return the facts of a footer; `kind` is the table that has losses and accuracies."""
+    *which, experiment = comparing.facts(runs)
     released = any(run.settings["schedule"].get("compat") for run in runs)
-    rule = "behind it lr falls to a tenth of its peak, from 90 % of the run on to a hundredth"
-    if released:
-        rule = "behind it lr falls by the released code's rule"
-    phased = any(run.settings["schedule"]["name"] == "piecewise" for run in runs)
-    return " or ".join(sorted(options)) + ("  ·  dotted: end of a phase of large steps, " + rule if phased else "")
+    rule = ["after a phase lr falls by the released code's rule"] if released else []
+    images = comparing.measured_on(runs, kind, what="loss and accuracy", split=split, images="images")
+    # Averages are measured with statistics of their own, whatever the mode.
+    return [*which, *rule, *(images if kind == "evaluation" else images[:1]), experiment]
 
 
-def sheet(
-    rows: Mapping[str, tuple[Sequence[comparing.Run], Sequence[Panel]]],
-    *,
-    title: str,
-    footer: Sequence[str],
-    columns: int = _COLUMNS,
-) -> Figure:
-    """Draw the panels of each network, which begin in a new row, with one legend for all.
+def panels_of(networks: Mapping[str, Sequence[Quantity]], runs: Sequence[comparing.Run]) -> list[Panel]:
+    """Return the panels of each network, which begin in a new row.
 
     Args:
-        rows: The runs and panels of each network.
-        title: Of the sheet.
-        footer: Below the panels.
-        columns: Panels in a row at most.
+        networks: Quantities of each of them.
+        runs: All of them: settings look the same in all rows.
     """
-    labels = list(dict.fromkeys(run.label for runs, _ in rows.values() for run in runs))
-    looks = looks_of([run for runs, _ in rows.values() for run in runs])
-    columns = min(columns, max(len(panels) for _, panels in rows.values()))
-    width = max(4.1 * columns, 8.4)
-    in_legend = style.legend_columns([*labels, "a run diverged"], width=width)
-    places = [(network, first) for network, (_, panels) in rows.items() for first in range(0, len(panels), columns)]
-    figure = style.new_figure(
-        title,
-        footer=footer,
-        width=width,
-        height=3.0 * len(places) + 1.1 + 0.17 * len(footer),
-        legend_entries=style.legend_room(-(-(len(labels) + 1) // in_legend), width=width),
-    )
-    grid = figure.subplots(len(places), columns, squeeze=False)
-    used = []
-    for line, (network, first) in zip(grid, places, strict=True):
-        runs, panels = rows[network]
-        for place, axes in enumerate(line):
-            if first + place >= len(panels):
-                axes.set_axis_off()
-                continue
-            network_note = [network] if len(rows) > 1 else []
-            _draw_panel(axes, panels[first + place], runs, looks, network_note)
-            used.append(axes)
-    comparing.legend_of(grid[0][0], [run for runs, _ in rows.values() for run in runs], looks)
-    style.shared_legend(figure, used, columns=in_legend)
-    return figure
+    looks = looks_of(runs)
+    return [
+        Panel(
+            quantity.name,
+            quantity.title,
+            partial(_draw_quantity, quantity, looks, [network] if len(networks) > 1 else []),
+            height=2.1,
+            new_row=place == 0,
+        )
+        for network, quantities in networks.items()
+        for place, quantity in enumerate(quantities)
+    ]
 
 
 def looks_of(runs: Sequence[comparing.Run]) -> dict[str, dict[str, Any]]:
@@ -269,35 +254,29 @@ def _share(run: comparing.Run) -> float | None:
     return float(schedule["large_phase"]) if schedule["name"] == "piecewise" else None
 
 
-def _draw_panel(
-    axes: Axes,
-    panel: Panel,
-    runs: Sequence[comparing.Run],
-    looks: Mapping[str, Mapping[str, Any]],
-    network_note: list[str],
-) -> None:
+def _draw_quantity(
+    quantity: Quantity, looks: Mapping[str, Mapping[str, Any]], network_note: list[str], axes: Axes
+) -> Sequence[str]:
     axes.set_xlabel("epoch")
-    axes.set_ylabel(panel.unit)
-    notes = comparing.draw_curves(axes, runs, panel.curves, looks)
-    if notes is None:
-        style.title(axes, panel.title, network_note, width=_NOTE_WIDTH)
-        style.say(axes, panel.absent)
-        return
-    end = max(float(curve.places[-1]) for curve in panel.curves if len(curve.places))
+    axes.set_ylabel(quantity.unit)
+    runs, curves = quantity.runs, quantity.curves
+    # What lines and bands are is in the caption; the second note says where there are none.
+    notes = comparing.draw_settings(axes, runs, curves, looks, missing="no run was measured")[1:]
+    comparing.legend_of(axes, runs, looks)
+    end = max(float(curve.places[-1]) for curve in curves if len(curve.places))
     axes.set_xlim(-0.02 * end, 1.02 * end)
-    if panel.logarithmic:
+    if quantity.logarithmic:
         style.plain_log(axes)
     else:
-        notes += _cut(axes, panel.curves, end=end)
-    for run, level in zip(runs, panel.levels, strict=False):
+        notes += _cut(axes, curves, end=end)
+    for run, level in zip(runs, quantity.levels, strict=False):
         if level is not None and math.isfinite(level.level):
             axes.plot([level.start, level.end], [level.level] * 2, color=looks[run.label]["color"], **_LEVEL)
     for run in runs:
         decay = decay_epoch(run)
         if decay is not None:
             axes.axvline(decay, color=looks[run.label]["color"], **_MARK)
-    # Names of networks may be long: notes are wrapped, a title is not.
-    style.title(axes, panel.title, network_note + notes, width=_NOTE_WIDTH)
+    return [*network_note, *quantity.notes, *notes]
 
 
 def _cut(axes: Axes, curves: Sequence[comparing.Curve], *, end: float) -> list[str]:

@@ -1,36 +1,57 @@
-"""Chains of the ReLU toys: settings side by side, medians with bands, decays; shared by their figures."""
+"""The ReLU toys: chains of settings side by side, their quantities over the iterations, and the functions they fit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sgdline.figures.grammar import comparing, style
+from sgdline.declare.build import build
+from sgdline.figures.base import PanelSheet
+from sgdline.figures.grammar import comparing, series, style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 from sgdline.toys import _relu_nets
 from sgdline.toys.base import StepSizes
+from sgdline.toys.relu_regression import simulate as relu_regression
+from sgdline.toys.teacher_student import simulate as teacher_student
+from sgdline.toys.teacher_student.options import TeacherStudentOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
 
-LEGEND_ROWS = 3  # of marks, beside the entries of the settings
+_RANGE = 1.6  # of a function's axis beyond the points', in units of their range
+_HEIGHT = 2.1  # inches of a panel with two lines of notes
+_LAYERS = {2: "two", 3: "three"}
+_DARK = "#333333"
+_DASHES = (0, (4, 3))
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One quantity of all chains of one setting."""
+@dataclass(frozen=True, kw_only=True)
+class ReluSheet(PanelSheet):
+    """What the toys have in common: losses, functions, rank and sparsity, as far as they have them."""
 
-    iterations: FloatArray  # (E,)
-    published: FloatArray  # (E,), NaN where there is none
-    independent: FloatArray  # (chains, E): the published chain and other seeds
-    perturbed: FloatArray  # (chains, E)
+    def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
+        """Draw a panel for each quantity of the table.
+
+        Args:
+            tables: That of the toy.
+            settings: As in `sgdline.figures.plot_figure`.
+
+        Source: sparse fig_1d_regression, fig_1d_overregularized, fig_two_layer and fig_three_layer, papers.md 4.3.
+        """
+        toy = toy_of(tables, settings)
+        heading = self.heading()
+        if toy.student is not None and self.title is None:
+            heading = heading.replace("student", f"{_LAYERS[len(toy.student.student) - 1]}-layer student", 1)
+        return draw_sheet(self, _panels_of(toy), footer=footer(toy), columns=2, heading=heading)
 
 
 @dataclass(frozen=True)
@@ -40,47 +61,65 @@ class Toy:
     table: pa.Table
     runs: Sequence[StepSizes]
     iterations: int
+    settings: Mapping[str, Any]  # nulls replaced
+    student: teacher_student.Setting | None = None  # of a student
 
     @cached_property
     def _keys(self) -> tuple[FloatArray, npt.NDArray[np.object_], FloatArray]:
         chains = np.array(self.table["chain"].to_pylist(), dtype=object)
         return style.numbers(self.table, "run"), chains, style.numbers(self.table, "number")
 
-    def rows(self, run: int, chain: str) -> list[npt.NDArray[np.intp]]:
-        """Return the rows of each chain of a name, by evaluation."""
-        runs, chains, numbers = self._keys
-        own = np.flatnonzero((runs == run) & (chains == chain))
-        return [own[numbers[own] == number] for number in np.unique(numbers[own])]
+    def looks(self) -> list[dict[str, Any]]:
+        """Return the plot arguments of each setting."""
+        return [comparing.look(place) | {"linewidth": 1.5} for place in range(len(self.runs))]
 
-    def measured(self, run: int, values: FloatArray) -> Measured:
-        """Return a column of one setting, NaN in all of a chain that diverged: its values on the way run off the axes.
+    def rows(self, run: int, *chains: str) -> list[npt.NDArray[np.intp]]:
+        """Return the rows of each chain of these names, by evaluation."""
+        runs, names, numbers = self._keys
+        found = []
+        for chain in chains:
+            own = np.flatnonzero((runs == run) & (names == chain))
+            found += [own[numbers[own] == number] for number in np.unique(numbers[own])]
+        return found
+
+    def curves(self, values: FloatArray, run: int, *chains: str) -> list[comparing.Curve]:
+        """Return a column of one setting's chains that do not diverge: values of others run off the axes.
 
         Args:
-            run: Its place.
-            values: Of all rows, NaN where there is none.
+            values: Of all rows, NaN where there is none; where a quantity is not measured there is none in any row.
+            run: Place of the setting.
+            chains: Names of chains.
         """
-        values = np.where(np.isfinite(style.numbers(self.table, "diverged_at")), np.nan, values)
-        [published] = self.rows(run, "published")
-        iterations = style.numbers(self.table, "iteration")[published]
-        seen = np.isfinite(values).reshape(-1)
+        lost = np.isfinite(style.numbers(self.table, "diverged_at"))
+        places, iterations = (style.numbers(self.table, name) for name in ("evaluation", "iteration"))
+        measured = np.isin(places, np.unique(places[np.isfinite(values) & ~lost]))
+        return [
+            comparing.Curve(iterations[rows][measured[rows]], values[rows][measured[rows]])
+            for rows in self.rows(run, *chains)
+            if not lost[rows[0]]
+        ]
 
-        def stacked(*names: str) -> FloatArray:
-            rows = [own for name in names for own in self.rows(run, name)]
-            return values[np.array(rows, dtype=np.intp)] if rows else np.empty((0, len(iterations)))
-
-        found = Measured(iterations, values[published], stacked("published", "seed"), stacked("perturbed"))
-        # Where a quantity is not measured there is no value in any row.
-        places = style.numbers(self.table, "evaluation")
-        taken = np.isin(places[published], np.unique(places[seen]))
-        return Measured(
-            found.iterations[taken], found.published[taken], found.independent[:, taken], found.perturbed[:, taken]
-        )
-
-    def lost(self, run: int, *names: str) -> tuple[int, int]:
+    def lost(self, run: int, *chains: str) -> tuple[int, int]:
         """Return how many chains of a setting diverged, and of how many."""
         at = style.numbers(self.table, "diverged_at")
-        firsts = [rows[0] for name in names for rows in self.rows(run, name)]
+        firsts = [rows[0] for rows in self.rows(run, *chains)]
         return int(np.isfinite(at[firsts]).sum()), len(firsts)
+
+    def name(self, run: int) -> str:
+        """Return what a setting is called in legends."""
+        return setting_name(self.runs[run], iterations=self.iterations)
+
+
+def toy_of(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> Toy:
+    """Return the chains of the table of a toy, `relu_regression` or `teacher_student`."""
+    if "relu_regression" in tables:
+        iterations = _relu_nets.iterations_of(settings["log10_iterations"])
+        return Toy(tables["relu_regression"], [build(StepSizes, run) for run in settings["runs"]], iterations, settings)
+    options = build(TeacherStudentOptions, {key: entry for key, entry in settings.items() if key != "toy"})
+    found = teacher_student.resolved(options)
+    iterations = _relu_nets.iterations_of(found.log10_iterations)
+    student = teacher_student.SETTINGS[settings["network"]]
+    return Toy(tables["teacher_student"], found.runs, iterations, {**settings, "seed": found.seed}, student)
 
 
 def of_layer(table: pa.Table, column: str, layer: int) -> FloatArray:
@@ -99,135 +138,153 @@ def setting_name(run: StepSizes, *, iterations: int) -> str:
     return f"{rate}, /{run.decay_factor:g} at {100 * run.decay_at:g} %"
 
 
-def looks(toy: Toy) -> list[dict[str, Any]]:
-    """Return the plot arguments of each setting."""
-    return [comparing.look(place) for place in range(len(toy.runs))]
+def _panels_of(toy: Toy) -> list[Panel]:
+    """Return losses, functions, rank and sparsity, as far as the table has them; of deeper networks a nuclear norm."""
+    table, columns = toy.table, toy.table.column_names
+    hidden = len(table["sparsity"][0].as_py())
+
+    def quantity(name: str, title: str, values: FloatArray, *, log: bool = False) -> Panel:
+        unit = "sparsity coefficient (%)" if name.startswith("sparsity") else title
+        return Panel(name, title, partial(_draw_quantity, toy, values, unit, log), height=_HEIGHT)
+
+    panels = [quantity("train_loss", "training loss", style.numbers(table, "train_loss"), log=True)]
+    if "test_loss" in columns:
+        panels.append(quantity("test_loss", "test loss", style.numbers(table, "test_loss"), log=True))
+    if "fitted" in columns:
+        panels.append(Panel("functions", "fitted functions", partial(draw_functions, toy, None), height=_HEIGHT))
+    panels.append(quantity("rank", "rank of the Jacobian", style.numbers(table, "rank")))
+    for layer in range(hidden):
+        own = "" if hidden == 1 else f", layer {layer + 1}"
+        values = 100.0 * of_layer(table, "sparsity", layer)
+        panels.append(quantity(f"sparsity_{layer + 1}", f"feature sparsity{own}", values))
+    if hidden > 1:
+        panels.append(quantity("nuclear_norm", "nuclear norm", style.numbers(table, "nuclear_norm"), log=True))
+    return panels
 
 
-def draw_quantity(panel: Axes, toy: Toy, values: FloatArray, *, name: str, log: bool = False) -> None:
+def _draw_quantity(toy: Toy, values: FloatArray, unit: str, log: bool, panel: Axes) -> Sequence[str]:
     """Draw a quantity of all settings over the iterations.
 
-    Thick the median over the published chain and other seeds as far as they do not diverge, with the band of their
-    quartiles; thin the published chain; ticks at the end the perturbed starts.
-
-    Args:
-        panel: Where to.
-        toy: All of its chains.
-        values: One per row of the table.
-        name: Of the y axis.
-        log: Whether it is logarithmic; values that are not positive are then left out.
+    The median over the published chain and other seeds as far as they do not diverge, with their range; thin the
+    published chain; ticks at the end the perturbed starts. A logarithmic axis leaves out values that are not positive.
     """
     if log:
         values = np.where(values > 0.0, values, np.nan)
-    shown = []
-    for run, look in enumerate(looks(toy)):
-        found = toy.measured(run, values)
-        low, middle, high = quartiles(found.independent)
-        panel.fill_between(found.iterations, low, high, color=look["color"], alpha=0.16, linewidth=0.0)
-        panel.plot(found.iterations, middle, **look)
-        if np.isfinite(found.published).any():
-            panel.plot(found.iterations, found.published, color=look["color"], linewidth=0.6)
-        ends = found.perturbed[:, -1] if len(found.iterations) else np.empty(0)
-        if np.isfinite(ends).any():
-            panel.plot(
-                np.full(len(ends), found.iterations[-1]), ends, linestyle="none", marker="_", markersize=9.0,
-                color=look["color"],
-            )  # fmt: skip
-        shown.append(np.concatenate([low, high, found.published, ends]))
+    seen, ends = False, []
+    for run, look in enumerate(toy.looks()):
+        published, independent, perturbed = (
+            toy.curves(values, run, *chains) for chains in (("published",), ("published", "seed"), ("perturbed",))
+        )
+        seen = seen or any(len(curve.values) for curve in (*independent, *perturbed))
+        if independent:
+            series.draw_spread(panel, independent[0].places, np.array([curve.values for curve in independent]), look)
+        for curve in published:
+            panel.plot(curve.places, curve.values, color=look["color"], linewidth=0.6)
+        for curve in perturbed:
+            mark: dict[str, Any] = {"linestyle": "none", "marker": "_", "markersize": 8.0}
+            panel.plot(curve.places[-1:], curve.values[-1:], color=look["color"], **mark)
+        if toy.runs[run].decay_at is not None:
+            at = _relu_nets.decay_iteration(toy.runs[run].decay_at or 0.0, iterations=toy.iterations)
+            panel.axvline(at, color=look["color"], linestyle=_DASHES, linewidth=0.8, zorder=0.5)
+        ends.append(f"{_end(published)} ({_end(independent)})")
+    if not seen:
+        raise NoDataError("no chain has a value: all of them diverged")
     if log:
         style.plain_log(panel)
-    every = np.concatenate(shown)
-    if not np.isfinite(every).any():
-        style.say(panel, "no chain has a value: all of them diverged")
-        return
-    mark_decays(panel, toy)
     panel.set_xlim(0, 1.02 * toy.iterations)
     panel.set_xlabel("iteration")
-    panel.set_ylabel(name)
+    panel.set_ylabel(unit)
+    _add_legend(panel, toy)
+    return [f"end, published (median): {', '.join(ends)}"]
 
 
-def quartiles(chains: FloatArray) -> FloatArray:
-    """Return the quartiles over the chains that have a value; NaN where none has. Shape (chains, E) to (3, E)."""
-    found = np.full((3, chains.shape[1]), np.nan)
-    for place, column in enumerate(chains.T):
-        finite = column[np.isfinite(column)]
-        if finite.size:
-            found[:, place] = np.quantile(finite, [0.25, 0.5, 0.75])
-    return found
+def _end(curves: Sequence[comparing.Curve]) -> str:
+    """Return the median over chains at the last evaluation, in words."""
+    last = np.array([curve.values[-1] for curve in curves if len(curve.values)])
+    last = last[np.isfinite(last)]
+    return f"{np.median(last):.3g}" if last.size else "lost"
 
 
-def mark_decays(panel: Axes, toy: Toy) -> None:
-    """Draw a dashed line where each setting's learning rate is divided."""
-    for run, look in zip(toy.runs, looks(toy), strict=True):
-        if run.decay_at is not None:
-            at = _relu_nets.decay_iteration(run.decay_at, iterations=toy.iterations)
-            panel.axvline(at, color=look["color"], linestyle=(0, (4, 3)), linewidth=0.8, zorder=0.5)
-
-
-def legend_of(panel: Axes, toy: Toy) -> None:
-    """Put the entries of the shared legend into a panel."""
-    for run, (steps, look) in enumerate(zip(toy.runs, looks(toy), strict=True)):
+def _add_legend(panel: Axes, toy: Toy) -> None:
+    for run, look in enumerate(toy.looks()):
         lost, count = toy.lost(run, "published", "seed")
-        label = setting_name(steps, iterations=toy.iterations)
-        panel.plot([], [], **look, label=f"{label}: {lost} of {count} diverged" if lost else label)
-    panel.plot([], [], color="#333333", linewidth=0.6, label="published chain")
+        panel.plot([], [], **look, label=toy.name(run) + (f": {lost} of {count} diverged" if lost else ""))
+    panel.plot([], [], color=_DARK, linewidth=0.6, label="published chain")
     if any(toy.rows(run, "perturbed") for run in range(len(toy.runs))):
-        panel.plot([], [], color="#333333", linestyle="none", marker="_", markersize=9.0, label="perturbed starts, end")
-    panel.plot([], [], color="#333333", linestyle=(0, (4, 3)), linewidth=0.8, label="learning rate divided")
+        panel.plot([], [], color=_DARK, linestyle="none", marker="_", markersize=8.0, label="perturbed starts, end")
+    if any(run.decay_at is not None for run in toy.runs):
+        panel.plot([], [], color=_DARK, linestyle=_DASHES, linewidth=0.8, label="learning rate divided")
 
 
-def legend_entries(toy: Toy) -> int:
-    """Return the number of entries of `legend_of`."""
-    return len(toy.runs) + LEGEND_ROWS
+def draw_functions(toy: Toy, evaluation: int | None, panel: Axes) -> Sequence[str]:
+    """Draw the functions that the chains of all settings have fitted at one evaluation.
+
+    Args:
+        toy: A regression.
+        evaluation: Its place, for the published chains alone; None for the last one, with other seeds beside them.
+        panel: Where to.
+
+    Returns:
+        No notes.
+    """
+    on = relu_regression.grid()
+    places, targets = relu_regression.samples()
+    fitted = toy.table["fitted"]
+    for run, look in enumerate(toy.looks()):
+        faint = {"linewidth": 0.6, "alpha": 0.35, "color": look["color"]}
+        for chain, plotted in (("seed", faint), ("published", look)):
+            for rows in toy.rows(run, chain) if evaluation is None or chain == "published" else []:
+                values = fitted[int(rows[-1 if evaluation is None else evaluation])].as_py()
+                if values is not None:
+                    panel.plot(on, np.array(values, dtype=np.float64), **plotted)
+    ring: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4.0, "markerfacecolor": "white"}
+    panel.plot(places, targets, **ring, color="#000000", zorder=4, label="training points")
+    middle, half = (targets.max() + targets.min()) / 2.0, (targets.max() - targets.min()) / 2.0
+    panel.set_ylim(middle - _RANGE * half, middle + _RANGE * half)
+    panel.set_xlim(on[0], on[-1])
+    panel.set_xlabel("x")
+    panel.set_ylabel("y")
+    return []
 
 
-def footer(toy: Toy, settings: Mapping[str, Any], *, what: str, published_only: bool = False) -> list[str]:
-    """Return the footer of a figure.
+def footer(toy: Toy, *, published_only: bool = False) -> list[str]:
+    """Return the facts of a footer.
 
     Args:
         toy: All of its chains.
-        settings: As in `sgdline.figures.plot_figure`, nulls replaced.
-        what: The problem in words.
         published_only: Whether the figure draws no other chain.
     """
-    last = int(style.numbers(toy.table, "iteration").max())
-    chains = [f"published chain: seed {settings['seed']}"]
-    if not published_only:
-        seeds, perturbed = len(toy.rows(0, "seed")), len(toy.rows(0, "perturbed"))
-        if seeds:
-            chains.append(f"thick and band: median and quartiles over it and {style.counted(seeds, 'other seed')}")
-        if perturbed:
-            chains.append(f"{style.counted(perturbed, 'start')} perturbed by {settings['perturbation']:g} (relative)")
+    problem = "12 points on a line, network 1-100-1"
+    if toy.student is not None:
+        teacher, student = ("-".join(map(str, widths)) for widths in (toy.student.teacher, toy.student.student))
+        problem = f"teacher {teacher}, student {student}, {toy.student.samples} samples"
+    seeds, perturbed = len(toy.rows(0, "seed")), len(toy.rows(0, "perturbed"))
+    others = [f"{style.counted(seeds, 'other seed')}"] if seeds else []
+    others += (
+        [f"{style.counted(perturbed, 'start')} perturbed by {toy.settings['perturbation']:g}"] if perturbed else []
+    )
     return [
-        f"toy {settings['toy']}  ·  {what}  ·  mean squared error without 1/2  ·  SGD, batch 1, no momentum, float64",
-        f"T = {toy.iterations:,} iterations, last evaluation at {last:,}  ·  " + "  ·  ".join(chains),
-        "features on the training samples, no BatchNorm" + ("" if published_only else f"  ·  {_losses(toy)}"),
+        *([] if published_only else _losses(toy)),
+        f"toy {toy.settings['toy']}",
+        problem,
+        "SGD, batch 1",
+        f"published chain: seed {toy.settings['seed']}",
+        *([] if published_only else others),
+        f"T = {toy.iterations:,}",
+        "no BatchNorm",
+        f"last evaluation at {int(style.numbers(toy.table, 'iteration').max()):,}",
+        f"rank: singular values above {toy.settings['rank_tolerance']:g} of the largest",
+        "float64",
     ]
 
 
-def _losses(toy: Toy) -> str:
+def _losses(toy: Toy) -> list[str]:
     """Return how many chains diverged, and how many networks have become constant."""
     names = ("published", "seed", "perturbed")
-    lost, count = (sum(both) for both in zip(*(toy.lost(run, *names) for run in range(len(toy.runs))), strict=True))
+    runs = range(len(toy.runs))
+    lost, count = (sum(both) for both in zip(*(toy.lost(run, *names) for run in runs), strict=True))
     active = toy.table["active"]
-    ends = [int(rows[-1]) for run in range(len(toy.runs)) for name in names for rows in toy.rows(run, name)]
+    ends = [int(rows[-1]) for run in runs for rows in toy.rows(run, *names)]
     dead = sum(any(share == 0.0 for share in active[row].as_py()) for row in ends)
-    words = [f"{lost} of {count} chains diverged and are left out" if lost else f"none of {count} chains diverged"]
-    words += [f"{dead} ended with a hidden layer that is 0 on all samples"] if dead else []
-    return ", ".join(words)
-
-
-def ends(toy: Toy, values: FloatArray) -> list[str]:
-    """Return what the published chains of all settings and the medians end at, in words for notes."""
-    words = []
-    for run in range(len(toy.runs)):
-        found = toy.measured(run, values)
-        finite = found.independent[:, -1] if len(found.iterations) else np.empty(0)
-        finite = finite[np.isfinite(finite)]
-        own = found.published[-1] if len(found.iterations) else np.nan
-        words.append(f"{_short(own)} ({_short(np.median(finite)) if finite.size else 'lost'})")
-    return ["end, published (median): " + ", ".join(words)]
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}" if np.isfinite(value) else "lost"
+    words = f"{lost} of {count} chains diverged and are left out" if lost else f"none of {count} chains diverged"
+    return [words, *([f"{dead} ended with a hidden layer that is 0 on all samples"] if dead else [])]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sgdline.figures import _diagonal
-from sgdline.figures.base import Sheet
-from sgdline.figures.grammar import style
+from sgdline.figures.base import PanelSheet
+from sgdline.figures.grammar.sheet import Panel, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
-
 
 _LOSSES = ("", "projected_", "averaged_")
 _MEASURES = (
@@ -28,8 +28,16 @@ _MEASURES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagonalExtras(Sheet):
-    """Diagonal linear networks: valley, averages and sharpness."""
+class DiagonalExtras(PanelSheet):
+    """Diagonal linear networks: valley, averages and sharpness.
+
+    Training and test loss of the iterates, of the points to which many small steps of gradient descent lead from them
+    (the valley below), and of exponential averages of u and v. Last row: step times the largest eigenvalue of the
+    training loss's Hessian in (u, v), with a line at 2, where gradient descent turns unstable; its negative curvature,
+    minus step times the smallest eigenvalue; and the mean over the samples of the squared gradient of one of them,
+    which is the size of SGD's noise. Thick: median over the chains that do not diverge; band: from the lowest to the
+    highest; thin: the first chain. Dashed: decays.
+    """
 
     toy: ClassVar[str | None] = "diagonal_extras"
 
@@ -42,45 +50,49 @@ class DiagonalExtras(Sheet):
 
         Source: sparse/ext_diag_extras, papers.md 4.2: code without a figure.
         """
-        updates = settings["updates"]
-        found = _diagonal.by_setting(tables["diagonal_extras"], measures=_MEASURES, updates=updates)
+        found = _diagonal.by_setting(tables["diagonal_extras"], measures=_MEASURES, updates=settings["updates"])
         for chains in found:
             step = chains.measures["step"]
             chains.measures["sharpness"] = step * chains.measures["largest_eigenvalue"]
             chains.measures["negative_curvature"] = -step * chains.measures["smallest_eigenvalue"]
-        figure = style.new_figure(
-            self.heading(), footer=_diagonal.footer(settings, found), width=13.2, height=8.2, legend_entries=len(found)
-        )
-        panels = figure.subplots(3, 3, sharex=True)
         names = {
             "": "iterates",
             "projected_": f"projected: {settings['projection_steps']:,} GD steps of {settings['projection_lr']:g}",
             "averaged_": f"averages of u and v, decay {settings['average_decay']:g}",
         }
-        for column, (kind, name) in enumerate(names.items()):
-            for line, split in enumerate(("train", "test")):
-                panel = panels[line, column]
-                _diagonal.draw_measure(panel, found, f"{kind}{split}_loss", positive=True, label=line == column == 0)
-                style.title(panel, f"{'training' if split == 'train' else 'test'} loss", [name])
-        for line in range(2):  # side by side, so that they compare
-            # Not by the projections: that of the start falls to rounding.
-            limits = [panels[line, column].get_ylim() for column in (0, 2)]
-            for panel in panels[line]:
-                panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        sharp, negative, gradients = panels[2]
-        _diagonal.draw_measure(sharp, found, "sharpness")
-        sharp.axhline(2.0, color="#777777", linewidth=0.8, zorder=0.4)
+        panels = []
+        for split, loss in (("train", "training loss"), ("test", "test loss")):
+            limits = _limits(found, split)
+            for kind, name in names.items():
+                measure = f"{kind}{split}_loss"
+                options: dict[str, Any] = {"unit": loss, "log": True, "limits": limits, "notes": [name]}
+                panels.append(Panel(measure, loss, partial(_diagonal.draw_measure, found, measure, **options)))
         every = np.concatenate([chains.measures["sharpness"].ravel() for chains in found])
-        sharp.set_ylim(0.0, 1.1 * max(2.0, float(np.nanquantile(every, 0.98))))
-        style.title(sharp, r"lr $\lambda_{max}$ of the training loss", ["grey: 2, where GD turns unstable"])
-        _diagonal.draw_measure(negative, found, "negative_curvature", positive=True)
-        style.title(negative, r"-lr $\lambda_{min}$", ["negative curvature of the training loss"])
-        _diagonal.draw_measure(gradients, found, "sample_gradient_square", positive=True)
-        style.title(gradients, "mean squared gradient of a sample", [r"mean of $\|\nabla \ell_i\|^2$ over the samples"])
-        for panel in panels.flat:
-            _diagonal.mark_decays(panel, found)
-            _diagonal.over_iterations(panel, updates=updates)
-            if panel not in panels[2]:
-                panel.set_xlabel("")
-        style.shared_legend(figure, [panels[0, 0]])
-        return figure
+        top = 1.1 * max(2.0, float(np.nanquantile(every, 0.98))) if np.isfinite(every).any() else 2.2
+        last: tuple[tuple[str, str, dict[str, Any]], ...] = (
+            ("sharpness", "sharpness", {"unit": r"lr $\lambda_{max}$", "limits": (0.0, top), "level": 2.0}),
+            ("negative_curvature", "negative curvature", {"unit": r"-lr $\lambda_{min}$", "log": True}),
+            (
+                "sample_gradient_square",
+                "gradient of a sample",
+                {"unit": r"mean of $\Vert\nabla \ell_i\Vert^2$", "log": True},
+            ),
+        )
+        panels += [
+            Panel(measure, title, partial(_diagonal.draw_measure, found, measure, **options))
+            for measure, title, options in last
+        ]
+        return draw_sheet(self, panels, footer=_diagonal.footer(settings, found), columns=3)
+
+
+def _limits(found: Sequence[_diagonal.Chains], split: str) -> tuple[float, float] | None:
+    """Return y limits that the losses of a split share; not by projections: that of the start falls to rounding."""
+    every = np.concatenate(
+        [
+            chains.measures[f"{kind}{split}_loss"][chains.counted | (np.arange(len(chains.sound)) == 0)].ravel()
+            for chains in found
+            for kind in ("", "averaged_")
+        ]
+    )
+    seen = every[np.isfinite(every) & (every > 1e-35)]
+    return (float(seen.min()) / 1.6, float(seen.max()) * 1.6) if seen.size else None

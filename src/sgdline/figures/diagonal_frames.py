@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sgdline.figures import _plane
-from sgdline.figures.base import Sheet
-from sgdline.figures.grammar import style
+from sgdline.figures.base import PanelSheet
+from sgdline.figures.grammar.sheet import Panel, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 _SHARES = (0.002, 0.01, 0.05, 0.2, 0.7, 1.0)  # of the run
+_HIGHEST = 2.4  # inches of a frame
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagonalFrames(Sheet):
-    """Diagonal linear networks: SGD above the valley, in six frames."""
+class DiagonalFrames(PanelSheet):
+    """Diagonal linear networks: SGD above the valley, in six frames.
+
+    The first chain of each setting up to six updates, projected on the plane through the start, the sparse solution and
+    the end of gradient flow, over contours of the training loss. White: gradient flow. Black rings: where the others
+    are. Pairs (u_j, v_j) with a negative sum are multiplied by -1, which no loss sees. Points that were kept are joined
+    by straight lines: of late updates only some are.
+    """
 
     toy: ClassVar[str | None] = "diagonal_plane"
 
@@ -35,39 +43,26 @@ class DiagonalFrames(Sheet):
 
         Source: sparse/fig_diag_2d_animation, papers.md 4.2.
         """
-        table, updates = tables["diagonal_plane"], settings["updates"]
-        found = _plane.descents(table)
+        plane = _plane.plane_of(tables, "train_loss", settings)
         first, second = (settings[f"{name}_range"] for name in ("first", "second"))
-        height = 2.0 * 4.0 * (second[1] - second[0]) / (first[1] - first[0]) + 2.3
-        figure = style.new_figure(
-            self.heading(), footer=_plane.footer(settings, found), width=13.2, height=min(height, 10.0),
-            legend_entries=len(_plane.drawn(found)),
-        )  # fmt: skip
-        panels = figure.subplots(2, 3, sharex=True, sharey=True)
-        fills = []
-        for place, (panel, share) in enumerate(zip(panels.flat, _SHARES, strict=True)):
-            until = max(round(share * updates), 1)
-            fills.append(_plane.draw_contours(panel, table, "train_loss", settings=settings))
-            words = []
-            for descent in _plane.drawn(found):
-                _plane.draw_path(panel, descent, mirrored=True, until=until, label=place == 0)
-                last = int(np.searchsorted(descent.updates, until, side="right")) - 1
-                if last >= 0:
-                    panel.plot(
-                        *descent.mirrored[:, last], marker="o", markersize=5.5, markeredgecolor="#000000",
-                        color=_plane.look(descent.kind)["color"], zorder=4,
-                    )  # fmt: skip
-                    name = "flow" if descent.kind == "flow" else descent.kind.upper()
-                    words.append(f"{name} {descent.losses['train_loss'][last]:.2g}")
-            _plane.mark_points(panel, table, found)
-            style.title(panel, f"after {until:,} updates", [f"training loss: {', '.join(words)}"])
-            if place >= 3:
-                panel.set_xlabel("towards the sparse solution (length)")
-            if place % 3 == 0:
-                panel.set_ylabel("towards the flow's end (length)")
-        bar = figure.colorbar(
-            fills[0], ax=panels.ravel().tolist(), shrink=0.8, ticks=[10.0**power for power in range(-12, 3, 2)]
-        )
-        bar.set_label("training loss on the plane")
-        style.shared_legend(figure, [panels[0, 0]])
-        return figure
+        height = min(2.7 * (second[1] - second[0]) / (first[1] - first[0]) + 0.85, _HIGHEST)
+        moments = [max(round(share * settings["updates"]), 1) for share in _SHARES]
+        panels = [
+            Panel(f"frame_{place}", f"after {until:,} updates", partial(_draw_frame, plane, until), height=height)
+            for place, until in enumerate(moments, start=1)
+        ]
+        return draw_sheet(self, [*panels, _plane.scale_panel(plane)], footer=_plane.footer(plane), columns=2)
+
+
+def _draw_frame(plane: _plane.Plane, until: int, panel: Axes) -> Sequence[str]:
+    _plane.draw_contours(plane, panel)
+    words = []
+    for descent in plane.drawn:
+        _plane.draw_path(descent, panel, mirrored=True, until=until)
+        last = int(np.searchsorted(descent.updates, until, side="right")) - 1
+        if last >= 0:
+            look: dict[str, Any] = {"markersize": 4.5, "markeredgecolor": "#000000", "zorder": 4}
+            color = descent.color if descent.setting else "#FFFFFF"
+            panel.plot(*descent.mirrored[:, last], marker="o", color=color, **look)
+            words.append(f"{descent.method} {descent.losses['train_loss'][last]:.2g}")
+    return [f"training loss: {', '.join(words)}"]

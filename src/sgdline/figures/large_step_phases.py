@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sgdline.figures import _deep
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing
+from sgdline.figures.grammar.sheet import draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,27 +17,42 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LargeStepPhases(Sheet):
-    """Training loss, test error and feature sparsity: small steps and phases of large ones."""
+class LargeStepPhases(PanelSheet):
+    """Small steps and phases of large ones.
 
-    reads: ClassVar[tuple[str, ...]] = ("evaluation", "feat", "trace")
+    Training loss (logarithmic) and test error of runs with a constant learning rate and with phases of large steps of
+    several lengths, and, where it was measured, the sparsity coefficient of every layer: the share of active entries,
+    duplicates of a unit (by the size of correlation) counted as zero; lower is sparser. Lines: median over the seeds;
+    bands: from the lowest to the highest. Dotted: the end of a phase, after which the learning rate falls to a tenth of
+    its peak, from 90 % of the run on to a hundredth, unless the footer says otherwise; thick bars: the level of the
+    training loss in its second half, with the numbers in a table: the level, by how many decades the loss drifts
+    meanwhile, and by which factor it falls just after the phase.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("evaluation", "trace")
+    also: ClassVar[tuple[str, ...]] = ("feat",)
     compares: ClassVar[bool] = True
 
+    features: bool = True
+    """Whether the sparsity of features is drawn, of runs that measure it."""
+
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
-        """Draw training loss, test error and the sparsity of every layer against the epoch, a row per network.
+        """Draw training loss, test error and the sparsity of every layer against the epoch, rows for each network.
 
         Args:
-            tables: `evaluation`, `trace` and `feat` of each run.
+            tables: `evaluation` and `trace` of each run, and `feat` of those that have it.
             settings: As in `sgdline.figures.plot_comparison`.
 
-        Source: the figures of deep networks in papers.md 4.4.
+        Source: sparse fig1 and the figures of deep networks in papers.md 4.4.
         """
         runs = _deep.runs_of(tables, settings)
-        split = _deep.tested_split(runs)
-        rows = {}
+        split = _deep.tested_split(runs, "evaluation")
+        measured = [run for run in runs if self.features and "feat" in run.tables]
+        quantities = {}
         for network, own in comparing.by_network(runs).items():
-            panels = _deep.training_panels(own, split) + _deep.sparsity_panels(own)
-            rows[network] = (own, panels)
-        footer = [comparing.of_runs(runs, keys=("lr", "batch_size", "seed")), comparing.on_what(runs, split)]
-        footer += [*_deep.feature_notes(runs), *_deep.training_notes(runs)]
-        return _deep.sheet(rows, title=self.heading(), footer=footer)
+            featured = [run for run in own if run in measured]
+            quantities[network] = [*_deep.training_quantities(own, split), *_deep.sparsity_quantities(featured)]
+        panels = _deep.panels_of(quantities, runs)
+        levels = _deep.level_panel(self, runs)
+        footer = _deep.footer(runs, "evaluation", split)
+        return draw_sheet(self, [*panels, *levels], footer=footer, columns=3 if measured else 2)

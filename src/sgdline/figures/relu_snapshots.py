@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sgdline.figures import _regression, _relu
-from sgdline.figures.base import Sheet
+from sgdline.figures import _relu
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.sheet import Panel, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-_COLUMNS = 3
-
-
 @dataclass(frozen=True, kw_only=True)
-class ReluSnapshots(Sheet):
-    """Functions fitted on the way."""
+class ReluSnapshots(PanelSheet):
+    """Functions fitted on the way.
+
+    Functions that a ReLU network has fitted to points on a line, at some evaluations and at the last one: the published
+    chain of each setting, its training losses in their order above. Rings: the training points.
+    """
 
     toy: ClassVar[str | None] = "relu_regression"
 
@@ -34,30 +37,23 @@ class ReluSnapshots(Sheet):
 
         Source: sparse/fig_1d_snapshots, papers.md 4.3.
         """
-        toy = _regression.toy_of(tables, settings)
+        toy = _relu.toy_of(tables, settings)
         [rows, *_] = toy.rows(0, "published")
         # Evaluations that the run has; the end always.
         shown = sorted({place for place in settings["snapshots"] if place < len(rows)} | {len(rows) - 1})
-        columns = min(len(shown), _COLUMNS)
-        lines = math.ceil(len(shown) / columns)
-        footer = _relu.footer(toy, settings, what=_regression.WHAT, published_only=True)
-        figure = style.new_figure(
-            self.heading(), footer=footer, width=max(3.5 * columns, 8.0),
-            height=2.6 * lines + 1.2, legend_entries=len(toy.runs) + 1,
-        )  # fmt: skip
-        panels = figure.subplots(lines, columns, squeeze=False)
         iterations = style.numbers(toy.table, "iteration")[rows]
-        losses = style.numbers(toy.table, "train_loss")
-        for panel, place in zip(panels.ravel(), shown, strict=False):
-            _regression.draw_functions(panel, toy, evaluation=place, others=False)
-            found = [losses[toy.rows(run, "published")[0][place]] for run in range(len(toy.runs))]
-            words = ", ".join(f"{loss:.2g}" for loss in found)
-            style.title(panel, f"iteration {int(iterations[place]):,}", [f"training loss {words}"], width=44)
-            if not panel.get_subplotspec().is_first_col():
-                panel.set_ylabel("")
-        for panel in panels.ravel()[len(shown) :]:
-            panel.remove()
-        for run, look in zip(toy.runs, _relu.looks(toy), strict=True):
-            panels[0, 0].plot([], [], **look, label=_relu.setting_name(run, iterations=toy.iterations))
-        style.shared_legend(figure, [panels[0, 0]])
-        return figure
+        panels = [
+            Panel(f"snapshot_{place}", f"iteration {int(iterations[place]):,}", partial(_draw, toy, place), height=1.7)
+            for place in shown
+        ]
+        return draw_sheet(self, panels, footer=_relu.footer(toy, published_only=True), columns=3)
+
+
+def _draw(toy: _relu.Toy, place: int, panel: Axes) -> Sequence[str]:
+    _relu.draw_functions(toy, place, panel)
+    losses = style.numbers(toy.table, "train_loss")
+    found = []
+    for run, look in enumerate(toy.looks()):
+        panel.plot([], [], **look, label=toy.name(run))
+        found.append(f"{losses[toy.rows(run, 'published')[0][place]]:.2g}")
+    return [f"training loss {', '.join(found)}"]

@@ -6,15 +6,27 @@ from collections.abc import Mapping
 
 from sgdline.papers.base import PaperFigure
 
+_DEEP = """After Andriushchenko, Varre, Pillaud-Vivien and Flammarion (2023, arXiv 2210.05337), {network}. {found} Look
+for an order of error and sparsity by the length of the phase, for a fall of the coefficient within the phase while the
+loss stays, and for none after it. Compare differences with the spread of the seeds."""
+
+
+def _deep(network: str, found: str, *, title: str) -> PaperFigure:
+    """Return a figure of networks with phases of large steps.
+
+    Args:
+        network: Model, data and what it is trained with.
+        found: What the paper shows of it, whole sentences.
+        title: Of the figure.
+    """
+    return PaperFigure("large_step_phases", _DEEP.format(network=network, found=found), options={"title": title})
+
+
 FIGURES: Mapping[str, PaperFigure] = {
     "ext_diag_extras": PaperFigure(
         "diagonal_extras",
         """What the losses of a diagonal linear network's iterates hide; the released code has these measurements,
-        the paper has no figure and no numbers of them (arXiv 2210.05337). Above: training and test loss of the
-        iterates, of the points to which many small steps of gradient descent lead from them (the valley below),
-        and of exponential averages of u and v. Below: step times the largest eigenvalue of the training loss's
-        Hessian in (u, v), negative curvature, and the mean squared gradient of a sample, which is the size of
-        SGD's noise.
+        the paper has no figure and no numbers of them (arXiv 2210.05337).
         Look at the left and the middle of the second row: under a high, noisy loss the valley has a far better
         test loss already.
         Averages of u and v do not show it: they are no points of the valley. SGD of batch 1 is at its edge of
@@ -24,46 +36,38 @@ FIGURES: Mapping[str, PaperFigure] = {
     ),
     "ext_label_noise": PaperFigure(
         "large_step_phases",
-        """Random labels in the training batches beside small and large steps: training loss on the true labels,
-        test error, and the sparsity of each layer. At every update each member of a batch gets a random label
-        with the probability in the legend. The paper's code has this option (arXiv 2210.05337) [code]; it gives
-        no numbers. Label noise is a source of gradient noise that does not vanish as the loss falls, and may
-        replace the large step: look for whether a small step with label noise ends at sparser features than one
-        without.""",
+        """Random labels in the training batches beside small and large steps; the training loss is that on the true
+        labels. At every update each member of a batch gets a random label with the probability in the legend. The
+        paper's code has this option (arXiv 2210.05337) [code]; it gives no numbers. Label noise is a source of gradient
+        noise that does not vanish as the loss falls, and may replace the large step: look for whether a small step with
+        label noise ends at sparser features than one without.""",
         options={"title": "Label noise beside small and large steps"},
     ),
     "ext_large_steps": PaperFigure(
         "large_steps",
-        """One run with a phase of large steps (shaded), in three measures that three papers have apart: full-batch
-        loss and height above the valley floor between consecutive iterates (walk, W-M6), spectral norm of the
-        Hessian with the curvature 2/lr beyond which steps overshoot (walk, W-M7), and the sparsity coefficient
-        of every layer (sparse, S-M6).
-        No paper shows them together. Look for whether the iterates ride higher above the floor while steps are
-        large, whether the valley flattens towards 2/lr, and whether features become sparser at the same time;
-        and for how far heights fall behind the phase, where steps are a tenth and then a hundredth. If the
-        Jacobian was measured, a fourth panel counts the directions of parameter space that its outputs still
-        depend on (sparse, S-M4).""",
+        """Three measures that three papers have apart: height above the valley floor between consecutive iterates
+        (walk, W-M6), spectral norm of the Hessian with the curvature 2/lr (walk, W-M7), and the sparsity coefficient
+        (sparse, S-M6); if measured, the rank of the Jacobian (sparse, S-M4). No paper shows them together. Look for
+        whether the iterates ride higher above the floor while steps are large, whether the valley flattens towards
+        2/lr, and whether features become sparser at the same time; and for how far heights fall after the phase, where
+        steps are a tenth and then a hundredth.""",
     ),
     "ext_swa": PaperFigure(
         "averaged_phases",
-        """Training loss and test error of iterates and of their exponential moving average, BatchNorm's statistics
-        re-estimated for both. The paper's code averages with the coefficient 0.999 and calls it SWA (arXiv
-        2210.05337) [code]; no numbers are published. The averages lie lower in the valley that large steps
-        bounce above: look for a gap between a setting and its average while steps are large, which closes
-        behind the decay. An average lags: until the run is several times 1/(1 - coefficient) updates long, its
-        start weighs on it and it lies above the iterates.""",
+        """The paper's code averages with the coefficient 0.999 and calls it SWA (arXiv 2210.05337) [code]; no numbers
+        are published. The averages lie lower in the valley that large steps bounce above: look for a gap between a
+        setting and its average while steps are large, which closes after the decay. An average lags: until the run is
+        several times 1/(1 - coefficient) updates long, its start weighs on it and it lies above the iterates.""",
     ),
     "fig1_resnet18_dynamics": PaperFigure(
-        "phase_losses",
-        """Training loss (logarithmic) and test error of runs with a small constant learning rate and with phases
-        of large steps, after figure 1 of Andriushchenko, Varre, Pillaud-Vivien and Flammarion (2023, arXiv
-        2210.05337). Dotted: the end of a phase; thick bars: the level of the training loss in the second half
-        of a phase, with the numbers in the footer. The paper's ResNet-18 on CIFAR-10 ends at about 35 % test
-        error with a constant 0.007, and at about 13.8, 13 and 12 % with 1.5 decayed at 10, 30 and 50 % of the
-        run; all reach a training loss of about 1e-3 [plot/text]. Look for a loss that stays at one level while
-        steps are large and drops at once behind the phase, and for whether a longer phase ends at a lower test
-        error. A loss that keeps falling within the phase says that these steps are not large enough to
-        stabilise it.""",
+        "large_step_phases",
+        """After figure 1 of Andriushchenko, Varre, Pillaud-Vivien and Flammarion (2023, arXiv 2210.05337). The paper's
+        ResNet-18 on CIFAR-10 ends at about 35 % test error with a constant 0.007, and at about 13.8, 13 and 12 % with
+        1.5 decayed at 10, 30 and 50 % of the run; all reach a training loss of about 1e-3 [plot/text]. Look for a loss
+        that stays at one level while steps are large and drops at once after the phase, and for whether a longer phase
+        ends at a lower test error. A loss that keeps falling within the phase says that these steps are not large
+        enough to stabilise it.""",
+        options={"title": "Training loss and test error: small steps, and phases of large ones", "features": False},
     ),
     "fig_1d_overregularized": PaperFigure(
         "relu_regression",
@@ -80,9 +84,7 @@ FIGURES: Mapping[str, PaperFigure] = {
     "fig_1d_regression": PaperFigure(
         "relu_regression",
         """A ReLU network 1-100-1 fits twelve points by SGD of batch 1 whose step size grows until it is divided,
-        at 2 % or at 50 % of the run (arXiv 2210.05337). Training loss (mean squared error), fitted functions,
-        rank of the Jacobian on 300 points between the outermost ones, and the share of activations that are not
-        0 in units of their own (feature sparsity coefficient). Dashed: the division.
+        at 2 % or at 50 % of the run (arXiv 2210.05337).
         The paper finds that the long large-step phase ends at a piecewise linear interpolant with few kinks.
         Published ends [code output], 2 % and 50 %: training loss 2.09e-4 and 1.69e-4, nuclear norm of the
         features times the output weights 540 and 22.2, activations that are not 0 48.7 % and 26.7 %, pattern
@@ -90,139 +92,86 @@ FIGURES: Mapping[str, PaperFigure] = {
         the short phase has these digits (2.086e-4, 540, 48.7 %, 0.041, 22.0 %; the rank depends on the points
         drawn); those of the long phase are chaotic: starts that differ by 1e-6 end at losses from below 1e-3 to
         0.3, at ranks from 19 to 28 and at sparsities from 4 to 11 %.
-        Look for rank and sparsity, which fall while the loss of the long phase does not, and hardly move behind
+        Look for rank and sparsity, which fall while the loss of the long phase does not, and hardly move after
         the division; and for how close together the functions of all seeds are between the points after the
         long phase.""",
     ),
     "fig_1d_snapshots": PaperFigure(
         "relu_snapshots",
-        """Functions that the ReLU network 1-100-1 has fitted to twelve points, at six evaluations of the published
-        chains with a short and a long large-step phase (arXiv 2210.05337; drawn there for the over-regularised
-        settings). Look for the kinks, which the long phase loses one after the other: before the division its
-        function is the simpler one and misses points; behind it, it either passes through them or,
-        over-regularised, cannot any more. Without the long phase the kinks of the start remain.""",
+        """The ReLU network 1-100-1 and twelve points, at six evaluations with a short and a long large-step phase
+        (arXiv 2210.05337; drawn there for the over-regularised settings). Look for the kinks, which the long phase
+        loses one after the other: before the division its function is the simpler one and misses points; after it, it
+        either passes through them or, over-regularised, cannot any more. Without the long phase the kinks of the start
+        remain.""",
     ),
-    "fig_deep_densenet": PaperFigure(
-        "large_step_phases",
-        """Training loss, test error and sparsity coefficient of every layer for a small constant learning rate and
-        for phases of large steps of several lengths, after Andriushchenko, Varre, Pillaud-Vivien and Flammarion
-        (2023, arXiv 2210.05337), DenseNet-100-12. The coefficient is the share of active entries, duplicates of
-        a unit counted as zero; lower is sparser. Dotted: the end of a phase; thick bars: the level of the
-        training loss in its second half. The published version of the paper finds the same trend on CIFAR-10,
-        CIFAR-100 and Tiny ImageNet [text]; numbers and steps are not at hand [doubt]. Look for an order of
-        error and sparsity by the length of the phase, for a fall of the coefficient within the phase while the
-        loss stays, and for none behind it. Compare differences with the spread of the seeds.""",
-        options={"title": "Phases of large steps of DenseNets"},
+    "fig_deep_densenet": _deep(
+        "DenseNet-100-12",
+        "The published version of the paper finds the same trend on CIFAR-10, CIFAR-100 and Tiny ImageNet [text]; "
+        "numbers and steps are not at hand [doubt].",
+        title="Phases of large steps of DenseNets",
     ),
-    "fig_deep_noreg_cifar10": PaperFigure(
-        "large_step_phases",
-        """Training loss, test error and sparsity coefficient of every layer for a small constant learning rate and
-        for phases of large steps of several lengths, after Andriushchenko, Varre, Pillaud-Vivien and Flammarion
-        (2023, arXiv 2210.05337), ResNet-18 on CIFAR-10 without momentum, weight decay and augmentation. The
-        coefficient is the share of active entries, duplicates of a unit counted as zero; lower is sparser.
-        Dotted: the end of a phase; thick bars: the level of the training loss in its second half. Test error
-        and sparsity fall with the length of the phase; exact values are not in the paper's repository, and its
-        axis of the test error runs from 13.5 to 42 % [plot]. Look for an order of error and sparsity by the
-        length of the phase, for a fall of the coefficient within the phase while the loss stays, and for none
-        behind it. Compare differences with the spread of the seeds.""",
-        options={"title": "Phases of large steps without regularisation"},
+    "fig_deep_noreg_cifar10": _deep(
+        "ResNet-18 on CIFAR-10 without momentum, weight decay and augmentation",
+        "Test error and sparsity fall with the length of the phase; exact values are not in the paper's repository, "
+        "and its axis of the test error runs from 13.5 to 42 % [plot].",
+        title="Phases of large steps without regularisation",
     ),
-    "fig_deep_noreg_cifar100": PaperFigure(
-        "large_step_phases",
-        """Training loss, test error and sparsity coefficient of every layer for a small constant learning rate and
-        for phases of large steps of several lengths, after Andriushchenko, Varre, Pillaud-Vivien and Flammarion
-        (2023, arXiv 2210.05337), ResNet-18 on CIFAR-100 without momentum, weight decay and augmentation. The
-        coefficient is the share of active entries, duplicates of a unit counted as zero; lower is sparser.
-        Dotted: the end of a phase; thick bars: the level of the training loss in its second half. The paper
-        finds the trend of CIFAR-10; numbers are not in its repository. Look for an order of error and sparsity
-        by the length of the phase, for a fall of the coefficient within the phase while the loss stays, and for
-        none behind it. Compare differences with the spread of the seeds.""",
-        options={"title": "Phases of large steps without regularisation, many classes"},
+    "fig_deep_noreg_cifar100": _deep(
+        "ResNet-18 on CIFAR-100 without momentum, weight decay and augmentation",
+        "The paper finds the trend of CIFAR-10; numbers are not in its repository.",
+        title="Phases of large steps without regularisation, many classes",
     ),
-    "fig_deep_sota_cifar10": PaperFigure(
-        "large_step_phases",
-        """Training loss, test error and sparsity coefficient of every layer for a small constant learning rate and
-        for phases of large steps of several lengths, after Andriushchenko, Varre, Pillaud-Vivien and Flammarion
-        (2023, arXiv 2210.05337), ResNet-18 on CIFAR-10 with momentum 0.9, weight decay 5e-4 and augmentation.
-        The coefficient is the share of active entries, duplicates of a unit counted as zero; lower is sparser.
-        Dotted: the end of a phase; thick bars: the level of the training loss in its second half. Published
-        ends for small steps and phases of 10, 30 and 50 % [code output]: test error 14.29, 10.13, 6.58, 5.61 %;
-        sparsity of block 5 98.7, 95.9, 77.0, 63.0 %, of block 1 69.9, 68.8, 72.3, 71.9 %, which has no trend.
-        There the steps behind a phase of 10 and 30 % were smaller than a tenth (papers.md P1). Look for an
-        order of error and sparsity by the length of the phase, for a fall of the coefficient within the phase
-        while the loss stays, and for none behind it. Compare differences with the spread of the seeds.""",
-        options={"title": "Phases of large steps with momentum, weight decay and augmentation"},
+    "fig_deep_sota_cifar10": _deep(
+        "ResNet-18 on CIFAR-10 with momentum 0.9, weight decay 5e-4 and augmentation",
+        "Published ends for small steps and phases of 10, 30 and 50 % [code output]: test error 14.29, 10.13, 6.58, "
+        "5.61 %; sparsity of block 5 98.7, 95.9, 77.0, 63.0 %, of block 1 69.9, 68.8, 72.3, 71.9 %, which has no "
+        "trend. There the steps after a phase of 10 and 30 % were smaller than a tenth (papers.md P1).",
+        title="Phases of large steps with momentum, weight decay and augmentation",
     ),
-    "fig_deep_sota_cifar100": PaperFigure(
-        "large_step_phases",
-        """Training loss, test error and sparsity coefficient of every layer for a small constant learning rate and
-        for phases of large steps of several lengths, after Andriushchenko, Varre, Pillaud-Vivien and Flammarion
-        (2023, arXiv 2210.05337), ResNet-18 on CIFAR-100 with momentum 0.9, weight decay 5e-4 and augmentation.
-        The coefficient is the share of active entries, duplicates of a unit counted as zero; lower is sparser.
-        Dotted: the end of a phase; thick bars: the level of the training loss in its second half. The paper
-        finds the trend of CIFAR-10, with an axis of the test error from 23.5 to 51.5 % [plot]; numbers are not
-        in its repository. Look for an order of error and sparsity by the length of the phase, for a fall of the
-        coefficient within the phase while the loss stays, and for none behind it. Compare differences with the
-        spread of the seeds.""",
-        options={"title": "Phases of large steps with momentum, weight decay and augmentation, many classes"},
+    "fig_deep_sota_cifar100": _deep(
+        "ResNet-18 on CIFAR-100 with momentum 0.9, weight decay 5e-4 and augmentation",
+        "The paper finds the trend of CIFAR-10, with an axis of the test error from 23.5 to 51.5 % [plot]; numbers "
+        "are not in its repository.",
+        title="Phases of large steps with momentum, weight decay and augmentation, many classes",
     ),
     "fig_diag_2d_animation": PaperFigure(
         "diagonal_frames",
-        """Frames of SGD on the plane through the start of a diagonal linear network, the sparse solution and the
-        end of gradient flow, over contours of the training loss; the paper shows them as an animation (arXiv
-        2210.05337). White: gradient flow. Pairs (u_j, v_j) with a negative sum are multiplied by -1, which no
-        loss sees. Points that were kept are joined by straight lines: of late updates only some are.
-        The paper shows that SGD bounces above the valley and at the same time moves along it, towards the
-        sparse solution; after the decay (at 75 % of the run) it drops into the valley. There are no published
-        numbers. The footer counts the index seeds that diverge.""",
+        """The paper shows these frames as an animation (arXiv 2210.05337): SGD bounces above the valley and at the same
+        time moves along it, towards the sparse solution; after the decay (at 75 % of the run) it drops into the valley.
+        There are no published numbers. The footer counts the chains that diverge.""",
     ),
     "fig_diag_2d_test": PaperFigure(
         "diagonal_plane",
-        """Test loss of a diagonal linear network on the plane through the start, the sparse solution and the end
-        of gradient flow (gradient descent with a small step), logarithmic and clipped at 100, with gradient
-        descent and SGD projected on it; right: the loss over the updates (arXiv 2210.05337). Left, u and v have
-        their signs; in the middle, pairs (u_j, v_j) with a negative sum are multiplied by -1, which no loss
-        sees.
-        Look at the valley: along it the training loss is flat, and the test loss is not. Published test losses
-        at the end [code output]: flow 1.49e-2, GD 0.126, SGD 3.98e-8. SGD ends at the sparse optimum, gradient
-        flow does not, and gradient descent with a large step ends further away than flow: without noise a large
-        step does not help.""",
+        """The test loss (arXiv 2210.05337). Look at the valley: along it the training loss is flat, and the test loss
+        is not. Published test losses at the end [code output]: flow 1.49e-2, GD 0.126, SGD 3.98e-8. SGD ends at the
+        sparse optimum, gradient flow does not, and gradient descent with a large step ends further away than flow:
+        without noise a large step does not help.""",
         options={"loss": "test_loss"},
     ),
     "fig_diag_2d_train": PaperFigure(
         "diagonal_plane",
-        """Training loss of a diagonal linear network on the plane through the start, the sparse solution and the
-        end of gradient flow (gradient descent with a small step), logarithmic and clipped at 100, with gradient
-        descent and SGD projected on it; right: the loss over the updates (arXiv 2210.05337). Left, u and v have
-        their signs; in the middle, pairs (u_j, v_j) with a negative sum are multiplied by -1, which no loss
-        sees. The released picture takes absolute values of SGD's u and v only.
-        The paper finds that SGD bounces above the valley and ends at the sparse optimum, and that gradient flow
-        does not. Published ends [code output], train / test: flow 4.90e-6 / 1.49e-2; GD 1.64e-10 / 0.126; SGD
-        3.87e-8 / 3.98e-8. These runs are not chaotic, and the footer has the same digits. With its signs SGD
-        ends at a mirror image of the sparse solution, outside of the picture; some of the other index seeds
-        diverge (crosses on the right).""",
+        """The training loss (arXiv 2210.05337). The released picture takes absolute values of SGD's u and v only. The
+        paper finds that SGD bounces above the valley and ends at the sparse optimum, and that gradient flow does not.
+        Published ends [code output], train / test: flow 4.90e-6 / 1.49e-2; GD 1.64e-10 / 0.126; SGD 3.87e-8 / 3.98e-8.
+        These runs are not chaotic, and the footer has the same digits. With its signs SGD ends at a mirror image of the
+        sparse solution, outside of the picture; some of the other index seeds diverge (crosses).""",
     ),
     "fig_diag_gd": PaperFigure(
-        "diagonal_gd",
-        """Diagonal linear networks trained by full-batch gradient descent with a small constant and with large
-        decayed steps, beside SGD with a large decayed step (arXiv 2210.05337). Dashed: decays; bars: the level
-        at which the training loss stabilises.
-        Below: the numbers at the end, and how many chains diverged.
-        The paper finds that gradient descent stabilises too, but does not come to the sparse solution: noise is
-        needed. Published ends [code output], test loss / support: GD lr 2 0.168 / 100; GD lr 3.53 0.449 / 86
-        (decay at 10 %), 0.438 / 80 (30 %), 0.497 / 78 (50 %); SGD lr 0.272 0.0385 / 33, its training loss
-        8.9e-4; training losses of gradient descent about 1e-31 to 1e-34, initial training loss 0.649. GD with
-        lr 2 has the published digits. GD with lr 3.53 is chaotic in its test loss: see the quartiles over
-        starts that differ by 1e-12. SGD with lr 0.272 is beyond what most chains survive: the count of diverged
-        ones belongs to the result, and a smaller step survives but sheds less of the support.""",
+        "diagonal_networks",
+        """Full-batch gradient descent with a small constant and with large decayed steps, beside SGD with a large
+        decayed step (arXiv 2210.05337). The paper finds that gradient descent stabilises too, but does not come to the
+        sparse solution: noise is needed. Published ends [code output], test loss / support: GD lr 2 0.168 / 100; GD lr
+        3.53 0.449 / 86 (decay at 10 %), 0.438 / 80 (30 %), 0.497 / 78 (50 %); SGD lr 0.272 0.0385 / 33, its training
+        loss 8.9e-4; training losses of gradient descent about 1e-31 to 1e-34, initial training loss 0.649. GD with lr 2
+        has the published digits. GD with lr 3.53 is chaotic in its test loss: see the quartiles over starts that differ
+        by 1e-12. SGD with lr 0.272 is beyond what most chains survive: the count of diverged ones belongs to the
+        result, and a smaller step survives but sheds less of the support.""",
+        options={"title": "Diagonal linear networks: gradient descent and SGD with large steps"},
     ),
     "fig_diag_sgd": PaperFigure(
-        "diagonal_sgd",
-        """Diagonal linear networks h(x) = <u*v, x> trained by SGD of batch 1 on a sparse regression, with a small
-        constant step and with a large one that is divided once, at 10, 30 or 50 % of the run (arXiv
-        2210.05337). Left to right: training and test loss ||X(u*v) - y||^2/(2n), rank of the features on test
-        inputs, number of coordinates with abs(u_j v_j) above the threshold. Dashed: decays; bars: the level at
-        which the training loss stabilises. Below: the numbers at the end, and how many chains diverged.
+        "diagonal_networks",
+        """SGD of batch 1 on a sparse regression, with a small constant step and with a large one that is divided once,
+        at 10, 30 or 50 % of the run (arXiv 2210.05337).
         The paper finds that the training loss stays at one level while steps are large and drops at once after
         the decay, that rank and support fall meanwhile, and that a longer large-step phase ends at a better
         test loss. Published ends [code output], train / test / support / rank: lr 0.25 1.42e-6 / 3.53e-3 / 200
@@ -234,15 +183,14 @@ FIGURES: Mapping[str, PaperFigure] = {
         every seed that survives, and all of them end far below the small step's test loss, while the test
         losses of the three need not be ordered among themselves. The rank's tolerance 1e-15 and the threshold
         1e-50 are at or below the noise of float64; dotted curves show both at 1e-6 of the largest.""",
+        options={"title": "Diagonal linear networks: SGD with small and large steps"},
     ),
     "fig_three_layer": PaperFigure(
         "teacher_student",
         """A student 5-10-10-1 learns a teacher 5-2-2-1 from 50 samples by SGD of batch 1, with a small constant
         step and with one that warms up until it is divided, at 10, 30 or 50 % of the run (arXiv 2210.05337).
         The largest steps are 0.103, 0.150 and 0.181: the published labels, 0.06, 0.10 and 0.14, leave out the
-        square root of the warm-up.
-        Training and test loss (mean squared error), rank of the Jacobian on 181 test inputs, feature sparsity
-        coefficient of both hidden layers, nuclear norm of the second layer's features times the output weights.
+        square root of the warm-up. The rank is that on 181 test inputs.
         Published ends [code output], constant, 10 %, 30 %, 50 %: test loss 0.0614, 0.0322, 0.0248, 0.0206;
         training loss 1.4e-3, 1.1e-3, 1.0e-3, 1.1e-3; sparsity of layer 1 57.0, 47.6, 37.8, 34.0 %, of layer 2
         46.6, 31.2, 25.2, 18.2 %; read off the plot, rank 150, 150, 125, 102. The published chains (thin) have
@@ -257,8 +205,7 @@ FIGURES: Mapping[str, PaperFigure] = {
         "teacher_student",
         """A student 2-20-1 without biases learns a teacher of three neurons from 15 samples by SGD of batch 1,
         with a small constant step and with a large one that is divided at 10, 30 or 50 % of the run (arXiv
-        2210.05337). Training and test loss (mean squared error), rank of the Jacobian on 60 test inputs,
-        feature sparsity coefficient. Dashed: the division.
+        2210.05337). The rank is that on 60 test inputs.
         The paper finds the training loss at one level while steps are large, rank and sparsity falling
         meanwhile, and the longer phases ahead in test loss. Published ends [code output], constant, 10 %, 30 %,
         50 %: training loss 1.354e-5, 1.019e-5, 1.120e-5, 1.113e-5; test loss 6.10e-4, 1.62e-4, 1.38e-4,
@@ -273,12 +220,10 @@ FIGURES: Mapping[str, PaperFigure] = {
     ),
     "fig_two_layer_neurons": PaperFigure(
         "student_neurons",
-        """Hidden weights of the student of fig_two_layer as points of the plane: rings at the start, filled points
-        at the last evaluation, arrows between them, red the directions of the teacher's three neurons. One
-        panel per setting, published chains. The paper shows neurons that hardly move with the small step and
-        collapse onto the teacher's directions with large ones. Look for the neurons within ten degrees of a
-        direction, which the notes count, and for pairs of neurons on one ray: these are the duplicates that the
-        sparsity coefficient removes. A neuron may leave the teacher's directions as long as its output weight,
-        or another neuron, makes up for it.""",
+        """The student of fig_two_layer. The paper shows neurons that hardly move with the small step and collapse onto
+        the teacher's directions with large ones. Look for the neurons within ten degrees of a direction, which the
+        notes count, and for pairs of neurons on one ray: these are the duplicates that the sparsity coefficient
+        removes. A neuron may leave the teacher's directions as long as its output weight, or another neuron, makes up
+        for it.""",
     ),
 }
