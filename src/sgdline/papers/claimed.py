@@ -31,7 +31,11 @@ def papers() -> tuple[str, ...]:
 
 def modules(paper: str) -> list[str]:
     """Return the modules of a paper that its claims and its page are made of."""
-    return [f"sgdline.papers.{paper}.{part}" for part in _PARTS if _ROOT.joinpath(paper, f"{part}.py").is_file()]
+    return [f"sgdline.papers.{paper}.{part}" for part in _parts(paper)]
+
+
+def _parts(paper: str) -> list[str]:
+    return [part for part in _PARTS if _ROOT.joinpath(paper, f"{part}.py").is_file()]
 
 
 def judged(paper: str) -> Judged:
@@ -44,8 +48,8 @@ def judged(paper: str) -> Judged:
         TypeError: If a module of the paper does not hold what it is for.
     """
     contents: dict[str, Any] = {}
-    for module in modules(paper):
-        contents |= vars(import_module(module))
+    for part in _parts(paper):
+        contents |= vars(import_module(f"sgdline.papers.{paper}.{part}"))
     claims, published = contents.get("CLAIMS"), contents.get("PUBLISHED", ())
     summary = contents.get("SUMMARY", Summary(title=paper, reads=()))
     for name, things, kind in (("CLAIMS", claims, Claim), ("PUBLISHED", published, Published)):
