@@ -54,22 +54,32 @@ def figure_ids() -> Mapping[str, PaperFigure]:
     return {f"{paper}/{name}": figure for paper in papers() for name, figure in figures_of(paper).items()}
 
 
-def marks(published: Iterable[Published], quantity: str, *, where: str, panel: str) -> list[dict[str, Any]]:
+def marks(
+    published: Iterable[Published],
+    quantity: str,
+    *,
+    where: str,
+    panel: str,
+    factor: float = 1.0,
+    settings_named: bool = True,
+) -> list[dict[str, Any]]:
     """Return the marks of a figure, see `sgdline.figures.base.Mark`, for published numbers of one quantity.
 
     Args:
         published: Numbers of a paper.
         quantity: Which of them, as they call it.
-        where: Figure or table of the paper, or the end of a setting.
+        where: Figure or table of the paper.
         panel: Of the figure.
+        factor: From the unit of the numbers to that of the panel.
+        settings_named: Whether the source of a mark is the setting of its number.
     """
     return [
         {
             "panel": panel,
-            "value": number.value,
+            "value": factor * number.value,
             "text": number.series,
-            "source": f"{number.setting.removesuffix(f', {where}')} [{number.evidence}]",
+            "source": f"{number.setting if settings_named else 'published'} [{number.evidence}]",
         }
         for number in published
-        if number.quantity == quantity and where in (number.where, number.setting.rpartition(", ")[2])
+        if (number.quantity, number.where) == (quantity, where)
     ]

@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from sgdline.papers.base import PaperFigure
+from sgdline.papers.base import PaperFigure, marks
+from sgdline.papers.sparse.published import PUBLISHED
 
 _DEEP = """After Andriushchenko, Varre, Pillaud-Vivien and Flammarion (2023, arXiv 2210.05337), {network}. {found} Look
 for an order of error and sparsity by the length of the phase, for a fall of the coefficient within the phase while the
 loss stays, and for none after it. Compare differences with the spread of the seeds."""
+
+
+# Panel -> what its numbers are called, and the factor from their unit.
+_QUANTITIES = {
+    "train_loss": ("training loss", 1.0),
+    "test_loss": ("test loss", 1.0),
+    "rank": ("rank", 1.0),
+    "support": ("support", 1.0),
+    "sparsity_1": ("sparsity coefficient, layer 1", 100.0),
+    "sparsity_2": ("sparsity coefficient, layer 2", 100.0),
+}
+
+
+def _ends(figure: str, *panels: str) -> list[dict[str, Any]]:
+    """Return marks of the published numbers at the end of the runs of a toy."""
+    found = []
+    for panel in panels:
+        quantity, factor = _QUANTITIES[panel]
+        # A network of one hidden layer does not number it.
+        for name in dict.fromkeys((quantity, quantity.removesuffix(", layer 1"))):
+            found += marks(
+                PUBLISHED, f"{name} at the end", where=figure, panel=panel, factor=factor, settings_named=False
+            )
+    return found
 
 
 def _deep(network: str, found: str, *, title: str) -> PaperFigure:
@@ -95,6 +121,7 @@ FIGURES: Mapping[str, PaperFigure] = {
         Look for rank and sparsity, which fall while the loss of the long phase does not, and hardly move after
         the division; and for how close together the functions of all seeds are between the points after the
         long phase.""",
+        options={"marks": _ends("fig_1d_regression", "train_loss", "rank", "sparsity_1")},
     ),
     "fig_1d_snapshots": PaperFigure(
         "relu_snapshots",
@@ -183,7 +210,10 @@ FIGURES: Mapping[str, PaperFigure] = {
         every seed that survives, and all of them end far below the small step's test loss, while the test
         losses of the three need not be ordered among themselves. The rank's tolerance 1e-15 and the threshold
         1e-50 are at or below the noise of float64; dotted curves show both at 1e-6 of the largest.""",
-        options={"title": "Diagonal linear networks: SGD with small and large steps"},
+        options={
+            "title": "Diagonal linear networks: SGD with small and large steps",
+            "marks": _ends("fig_diag_sgd", "train_loss", "test_loss", "rank", "support"),
+        },
     ),
     "fig_three_layer": PaperFigure(
         "teacher_student",
@@ -199,6 +229,7 @@ FIGURES: Mapping[str, PaperFigure] = {
         training loss that stays up meanwhile. Test losses are not ordered by the length of the phase there, as
         the longest one is too much for some seeds: a hidden layer that is 0 on all samples, which the footer
         counts, never recovers.""",
+        options={"marks": _ends("fig_three_layer", "train_loss", "test_loss", "rank", "sparsity_1", "sparsity_2")},
         toy_settings={"network": "three_layer"},
     ),
     "fig_two_layer": PaperFigure(
@@ -216,6 +247,7 @@ FIGURES: Mapping[str, PaperFigure] = {
         that differ several times. The published seed is one of the few that survive lr 0.455 at all: most
         others diverge within the first hundred updates, which the legend counts. Rank and sparsity are ordered
         as published, constant step against large ones; the test losses of the three phases are not.""",
+        options={"marks": _ends("fig_two_layer", "train_loss", "test_loss", "rank", "sparsity_1")},
         toy_settings={"network": "two_layer"},
     ),
     "fig_two_layer_neurons": PaperFigure(
