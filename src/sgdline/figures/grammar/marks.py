@@ -48,6 +48,8 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], *, size: float) -> list[str]:
         else:
             groups.append((height, [mark.text]))
     axes.set_ylim(low, high)
+    if len(groups) == 1 and len(marks) == len(inside) > 2:
+        groups = [(groups[0][0], ["all"])]
     for height, words in groups:
         axes.annotate(
             ", ".join(dict.fromkeys(word for word in words if word)),
