@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdline.figures.grammar import series, style
+from sgdline.figures.grammar.sheet import NoDataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,13 +82,13 @@ def mean_over_draws(curve: BatchCurve) -> FloatArray:
     return np.where(finite.any(axis=1), total / np.maximum(finite.sum(axis=1), 1), np.nan)
 
 
-def smoothed(steps: FloatArray, values: FloatArray, *, window: int) -> tuple[FloatArray, FloatArray]:
+def _smoothed(steps: FloatArray, values: FloatArray, *, window: int) -> tuple[FloatArray, FloatArray]:
     """Return the moving average; the values themselves where there are fewer lines than the window holds."""
     centres, means = series.moving_average(steps, values, window=window)
     return (centres, means) if np.isfinite(means).any() else (steps, values)
 
 
-def own_curve(curves: Sequence[BatchCurve], *, settings: Mapping[str, Any]) -> BatchCurve | None:
+def _own_curve(curves: Sequence[BatchCurve], *, settings: Mapping[str, Any]) -> BatchCurve | None:
     """Return the curve of the run's own batch size, not that of the full batch; None if it has no value."""
     own = [curve for curve in curves[:-1] if curve.size == settings["batch_size"]]
     return own[0] if own and np.isfinite(own[0].values).any() else None
@@ -95,31 +96,96 @@ def own_curve(curves: Sequence[BatchCurve], *, settings: Mapping[str, Any]) -> B
 
 def ratio_to_own(curve: BatchCurve, own: BatchCurve, *, window: int) -> tuple[FloatArray, FloatArray]:
     """Return the ratio of two smoothed curves, as the paper has it; NaN where the lower one is 0."""
-    steps, above = smoothed(curve.steps, mean_over_draws(curve), window=window)
-    _, below = smoothed(own.steps, mean_over_draws(own), window=window)
+    steps, above = _smoothed(curve.steps, mean_over_draws(curve), window=window)
+    _, below = _smoothed(own.steps, mean_over_draws(own), window=window)
     if len(above) != len(below):  # only one of the two has a moving average
         steps, above, below = curve.steps, mean_over_draws(curve), mean_over_draws(own)
     return steps, np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
 
 
-def draw_averages(panel: Axes, curves: Sequence[BatchCurve], *, window: int, positive: bool) -> FloatArray:
+def draw_values(
+    curves: Sequence[BatchCurve],
+    tables: Mapping[str, pa.Table],
+    settings: Mapping[str, Any],
+    unit: str,
+    log: bool,
+    panel: Axes,
+) -> Sequence[str]:
     """Draw the smoothed mean over the draws of every size.
 
     Args:
-        panel: Where to.
         curves: From `batch_curves`.
-        window: Lines in the moving average.
-        positive: Whether values that are not positive are left out, for a logarithmic axis.
-
-    Returns:
-        All values drawn, and what was left out.
+        tables: Of the run.
+        settings: As in `sgdline.figures.plot_figure`.
+        unit: Label of the y axis.
+        log: Whether that axis is logarithmic; values that are not positive are then left out and counted.
+        panel: Where to.
     """
+    panel.set_ylabel(unit)
+    check(curves, tables)
+    window = series.smoothing(settings, len(curves[0].steps))
+    if not log:
+        panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
     drawn = []
     for curve in curves:
-        steps, values = smoothed(curve.steps, mean_over_draws(curve), window=window)
+        steps, values = _smoothed(curve.steps, mean_over_draws(curve), window=window)
         drawn.append(values)
-        draw_curve(panel, curve, steps, np.where(values > 0, values, np.nan) if positive else values)
-    return np.concatenate(drawn)
+        draw_curve(panel, curve, steps, np.where(values > 0, values, np.nan) if log else values)
+    series.mark_run(panel, tables, run_steps=settings["steps"])
+    draws = max(curve.values.shape[1] for curve in curves)
+    notes = [series.average_note(len(curves[0].steps), window, measured=False)]
+    notes += [f"mean of {draws} draws"] if draws > 1 else []
+    every = np.concatenate(drawn)
+    if log:
+        panel.set_yscale("log")
+        zero = int(np.sum(every <= 0))
+        return [*notes, *([f"{style.counted(zero, 'value')} not positive"] if zero else [])]
+    limits = style.readable_limits(every, keep=[0.0])
+    if limits:
+        panel.set_ylim(*limits)
+    return notes + style.outside_note(every, limits)
+
+
+def draw_ratios(
+    curves: Sequence[BatchCurve],
+    tables: Mapping[str, pa.Table],
+    settings: Mapping[str, Any],
+    unit: str,
+    log: bool,
+    panel: Axes,
+) -> Sequence[str]:
+    """Draw each smoothed curve over that of the run's own batch size; arguments as in `draw_values`."""
+    panel.set_ylabel(unit)
+    own = _own_curve(curves, settings=settings)
+    if own is None:
+        check((), tables)
+        return ()
+    window = series.smoothing(settings, len(own.steps))
+    drawn = []
+    for curve in curves:
+        steps, ratio = ratio_to_own(curve, own, window=window)
+        drawn.append(ratio)
+        draw_curve(panel, curve, steps, np.where(ratio > 0, ratio, np.nan) if log else ratio)
+    series.mark_run(panel, tables, run_steps=settings["steps"])
+    notes, every = ["ratio of the smoothed curves"], np.concatenate(drawn)
+    if log:
+        _powers_of_two(panel)
+        negative = int(np.sum(every <= 0))
+        return [*notes, *([f"{style.counted(negative, 'value')} not positive"] if negative else [])]
+    panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
+    limits = style.readable_limits(every, keep=[0.0, 1.0], stretch=4.0)
+    if limits:
+        panel.set_ylim(*limits)
+    return notes + style.outside_note(every, limits)
+
+
+def _powers_of_two(panel: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.set_yscale("log", base=2)
+    panel.yaxis.set_major_locator(LogLocator(base=2))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value >= 1 else f"1/{1 / value:g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_curve(panel: Axes, curve: BatchCurve, steps: FloatArray, values: FloatArray) -> None:
@@ -132,29 +198,17 @@ def marker(values: FloatArray) -> dict[str, Any]:
     return {"marker": "o", "markersize": 3.0} if 0 < np.isfinite(values).sum() < 3 else {}
 
 
-def panel_notes(curves: Sequence[BatchCurve], *, settings: Mapping[str, Any]) -> list[str]:
-    """Return the notes that all panels of averages share: smoothing, draws."""
-    window = settings["analysis"]["smoothing"]
-    draws = max(curve.values.shape[1] for curve in curves)
-    notes = [series.average_note(len(curves[0].steps), window, measured=False)]
-    return [*notes, f"mean of {draws} draws"] if draws > 1 else notes
+def check(curves: Sequence[BatchCurve], tables: Mapping[str, pa.Table]) -> None:
+    """Raise `NoDataError` without curves."""
+    if not curves:
+        count = len(tables["line_batch_sizes"])
+        raise NoDataError("no line was measured" if count == 0 else "no line has numbers", tables)
 
 
-def legend_entries(tables: Mapping[str, pa.Table]) -> int:
-    """Return how many entries the sizes take in a legend, with the full batch and the mark of a diverged run."""
-    return len(np.unique(tables["line_batch_sizes"]["batch_size"].to_numpy())) + 2
-
-
-def say_nothing(panel: Axes, tables: Mapping[str, pa.Table], *, title: str) -> None:
-    """Fill a panel that has no curve with the reason."""
-    style.title(panel, title)
-    count = len(tables["line_batch_sizes"])
-    style.say(panel, style.absence("no line was measured" if count == 0 else "no line has numbers", tables))
-
-
-def compat_footer(settings: Mapping[str, Any]) -> list[str]:
-    """Return the footer's words on the rules that were followed, if they are the released ones."""
-    return ["batch sizes by the released code's rules (analysis.compat)"] if settings["analysis"]["compat"] else []
+def footer(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> list[str]:
+    """Return the facts of the run, and which rules were followed where they are the released ones."""
+    facts = style.run_facts(tables, settings)
+    return ["batch sizes by the released code's rules", *facts] if settings["analysis"]["compat"] else facts
 
 
 def _ramp(count: int) -> list[Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, absent, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
+_COLUMNS = 6
+# Of the panels, by their number: no place of a row stays empty.
+_SPANS = ((), (6,), (3, 3), (2, 2, 2), (3, 3, 3, 3), (2, 2, 2, 3, 3), (2, 2, 2, 2, 2, 2))
 _LOSS_CEILING = 5.0  # nats; the paper's plots end there
 
 
@@ -94,15 +100,67 @@ def read_line(table: pa.Table, row: int, positions: FloatArray) -> MeasuredLine:
     )
 
 
-def draw_losses(panel: Axes, line: MeasuredLine) -> bool:
-    """Draw chunk spread, direction batch and full batch of a line; False, with words, if no loss is finite."""
-    panel.set_xlabel("position s on the line (Euclidean length)")
+def draw_lines(
+    options: PanelSheet,
+    tables: Mapping[str, pa.Table],
+    *,
+    window: tuple[float, float],
+    draw_on: Callable[[MeasuredLine, Axes], Sequence[str]],
+    settings: Mapping[str, Any],
+) -> Figure:
+    """Draw a panel for each entry of analysis.figure_lines.
+
+    Args:
+        options: The figure.
+        tables: With `line`.
+        window: Ends of the panels, Euclidean lengths.
+        draw_on: Adds its own to a panel with the losses of a line, sets its limits and returns notes.
+        settings: As in `sgdline.figures.plot_figure`.
+    """
+    table, run_steps = tables["line"], settings["steps"]
+    steps = table["step"].to_numpy()
+    chosen = choose_lines(steps, settings["analysis"]["figure_lines"], run_steps=run_steps)
+    positions = panel_positions(*window, resolution=settings["probes"]["line"]["resolution"])
+    panels = [
+        Panel(
+            f"line_{place}",
+            f"line at update {steps[row]} of {run_steps}",
+            partial(_draw_line, table, row, wanted, positions, draw_on),
+            height=2.6,
+            span=span,
+        )
+        for place, ((row, wanted), span) in enumerate(zip(chosen, _SPANS[len(chosen)], strict=True), start=1)
+    ]
+    if not panels:
+        panels = [Panel("line_1", "", absent("no line was measured", tables), height=2.6)]
+    return draw_sheet(options, panels, footer=style.run_facts(tables, settings), columns=_COLUMNS)
+
+
+def _draw_line(
+    table: pa.Table,
+    row: int,
+    wanted: int,
+    positions: FloatArray,
+    draw_on: Callable[[MeasuredLine, Axes], Sequence[str]],
+    panel: Axes,
+) -> Sequence[str]:
+    """Draw one line, and say where it is not the one that was asked for."""
+    line = read_line(table, row, positions)
+    notes = [f"status {line.status.replace('_', ' ')}"] if line.status != "ok" else []
+    if line.step != wanted:
+        notes.insert(0, f"nearest to update {wanted}")
+    _draw_losses(panel, line, notes)
+    panel.set_xlim(positions[0], positions[-1])
+    return [*notes, *draw_on(line, panel)]
+
+
+def _draw_losses(panel: Axes, line: MeasuredLine, notes: Sequence[str]) -> None:
+    """Draw chunk spread, direction batch and full batch of a line."""
+    panel.set_xlabel("position s (Euclidean length)")
     panel.set_ylabel("loss (nats)")
-    drawn = np.vstack([line.train_loss, line.direction_batch_loss])
-    if not np.isfinite(drawn).any():
+    if not np.isfinite(np.vstack([line.train_loss, line.direction_batch_loss])).any():
         reason = "the update direction is zero" if line.status == "zero_direction" else "no loss on it is finite"
-        style.say(panel, f"line at update {line.step}: {reason}")
-        return False
+        raise NoDataError(f"line at update {line.step}: {reason}", notes=notes)
     # The losses come first in the legend and lie above the spread in the picture.
     full, batch = style.look("full_batch", zorder=3.2), style.look("direction_batch", zorder=3.1)
     panel.plot(line.positions, line.train_loss, **full, label="full batch (f)")
@@ -124,7 +182,6 @@ def draw_losses(panel: Axes, line: MeasuredLine) -> bool:
             label="smallest to largest chunk loss",
         )
     panel.axvline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0.8)
-    return True
 
 
 def loss_limits(line: MeasuredLine) -> tuple[float, float]:
@@ -137,36 +194,3 @@ def loss_limits(line: MeasuredLine) -> tuple[float, float]:
         high = min(high, _LOSS_CEILING)
     low *= 0.8
     return low, high if high > low else low + 1e-3
-
-
-def line_title(panel: Axes, line: MeasuredLine, *, wanted: int, run_steps: int, notes: list[str]) -> None:
-    """Name the update of a panel, and say where it is not the one that was asked for."""
-    special = [] if line.status == "ok" else [f"line status: {line.status}"]
-    if line.step != wanted:
-        special.insert(0, f"nearest to update {wanted}")
-    style.title(panel, f"line at update {line.step} of {run_steps}", [*special, *notes], width=48)
-
-
-def line_sheet(
-    title: str, chosen: int, *, tables: Mapping[str, pa.Table], settings: Mapping[str, Any], legend_entries: int
-) -> tuple[Figure, list[Axes]]:
-    """Return a sheet with one panel per chosen line, at least one, at most three in a row."""
-    count = max(chosen, 1)
-    rows = -(-count // 3)
-    columns = -(-count // rows)  # 4 lines: two by two, not three and one
-    figure = style.new_figure(
-        title,
-        footer=style.describe_run(tables, settings),
-        width=max(3.9 * columns, 7.4),
-        height=1.15 + 3.3 * rows,
-        legend_entries=legend_entries,
-    )
-    # Five panels: the last row's two are widened by the grid, no place stays empty.
-    grid = figure.add_gridspec(rows, columns * max(count - columns * (rows - 1), 1))
-    panels = []
-    for index in range(count):
-        row, column = divmod(index, columns)
-        in_row = columns if row < rows - 1 else count - columns * (rows - 1)
-        span = grid.ncols // in_row
-        panels.append(figure.add_subplot(grid[row, column * span : (column + 1) * span]))
-    return figure, panels

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.figures import _batch_curves as batches
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
+from sgdline.figures.grammar.sheet import Panel, draw_sheet
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -22,68 +24,74 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-_NOTE_WIDTH = 90  # letters
-
 
 @dataclass(frozen=True, kw_only=True)
-class EmulatedBatches(Sheet):
-    """Batch sizes emulated on the measured lines."""
+class EmulatedBatches(PanelSheet):
+    """Batch sizes emulated on the measured lines.
+
+    Batches of several sizes are put together from the losses of single samples along the line of the update that was
+    made: smaller ones are random parts of the direction batch, larger ones add random other samples (analysis.compat:
+    the steepest samples). The upper panels sum up the improvements of the full-batch loss with the steps that SGD at
+    the run's learning rate and PAL would have made: mean and quartiles over the draws; red are steps to the full-batch
+    minimum. A note counts the lines left out of a sum, because a step ends beyond the measured range. The lower panels
+    show the slope at s = 0 and its ratio to that of the run's own batch size; dashed lines are what a flat rest of the
+    samples leads to expect. What keeps the ratios above them is the slope of the other samples.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("line_batch_sizes", "line_strategies", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing", "compat", "pal_measuring_step")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
-        """Draw the four panels of one run, see `draw_batch_sizes`."""
-        return draw_batch_sizes(tables, settings=settings, title=self.heading())
+        """Draw the improvements that SGD and PAL would have summed up at each batch size, and the slopes.
 
+        Args:
+            tables: `line_batch_sizes`, `line_strategies` and `trace` of one run.
+            settings: As in `sgdline.figures.plot_figure`.
 
-def draw_batch_sizes(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any], title: str) -> Figure:
-    """Draw the improvements that SGD and PAL would have summed up at each batch size, and the slopes.
+        Source: linesearch fig7, M13 (papers.md 2.4).
+        """
+        # Imported late: reading a spec does not need it.
+        from sgdline.analysis.rates import constant_rate
 
-    Args:
-        tables: `line_batch_sizes`, `line_strategies` and `trace` of one run.
-        settings: As in `sgdline.figures.plot_figure`.
-        title: One line.
-
-    Source: linesearch fig7, M13 (papers.md 2.4).
-    """
-    # Imported late: reading a spec does not need it.
-    from sgdline.analysis.rates import constant_rate
-
-    figure = style.new_figure(
-        title,
-        footer=[*style.describe_run(tables, settings), *batches.compat_footer(settings)],
-        width=11.5,
-        height=8.4,
-        legend_entries=batches.legend_entries(tables) + 2,  # optimum, expectation
-    )
-    panels = figure.subplots(2, 2).ravel().tolist()
-    own = style.own_lr_text(settings, provenance(tables["line_batch_sizes"]))
-    rate = "the run's scheduled lr" if constant_rate(tables["trace"]) is None else f"lr {own}"
-    for panel, method, name in (
-        (panels[0], "sgd", f"SGD, {rate}"),
-        (panels[1], "pal", f"PAL, mu = {settings['analysis']['pal_measuring_step']:g}"),
-    ):
-        _draw_improvement(panel, tables, settings=settings, method=method, title=f"accumulated improvement: {name}")
-    _draw_slopes(panels[2], tables, settings=settings)
-    _draw_ratios(panels[3], tables, settings=settings)
-    style.shared_legend(figure, panels)
-    return figure
+        own = style.own_lr_text(settings, provenance(tables["line_batch_sizes"]))
+        rate = "the run's scheduled lr" if constant_rate(tables["trace"]) is None else f"lr {own}"
+        slopes = batches.batch_curves(tables, "slope", settings=settings, magnitude=True)
+        unit = "|D_B| (nats per length)"
+        panels = [
+            *(
+                Panel(method, text, partial(_draw_improvement, tables, settings, method), height=2.5)
+                for method, text in (
+                    ("sgd", f"accumulated improvement, SGD, {rate}"),
+                    ("pal", f"accumulated improvement, PAL, µ = {settings['analysis']['pal_measuring_step']:g}"),
+                )
+            ),
+            Panel(
+                "slope",
+                "slope at s = 0, along the line",
+                partial(batches.draw_values, slopes, tables, settings, unit, True),
+                height=2.4,
+            ),
+            Panel(
+                "ratio",
+                "slope relative to that of the run's batch size",
+                partial(_draw_ratios, tables, settings),
+                height=2.4,
+            ),
+        ]
+        return draw_sheet(self, panels, footer=batches.footer(tables, settings), columns=2)
 
 
 def _draw_improvement(
-    panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any], method: str, title: str
-) -> None:
+    tables: Mapping[str, pa.Table], settings: Mapping[str, Any], method: str, panel: Axes
+) -> Sequence[str]:
     """Draw running sums of f(0) - f(s): their mean and their quartiles over the draws."""
-    panel.set_ylabel("sum of f(0) - f(s) over the lines (nats)")
+    panel.set_ylabel("sum of f(0) - f(s) (nats)")
     curves = batches.batch_curves(tables, f"{method}_improvement", settings=settings)
-    if not curves:
-        batches.say_nothing(panel, tables, title=title)
-        return
+    batches.check(curves, tables)
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
     optimum = _optimum(tables["line_strategies"])
     look = style.look("optimum", **batches.marker(optimum[1]))
-    panel.plot(*optimum, **look, label="optimum: full-batch minimum s_opt")
+    panel.plot(*optimum, **look, label="full-batch minimum s_opt")
     drawn = [optimum[1]]
     for curve in curves:
         # A line whose step leaves the measured range adds nothing; it is counted below.
@@ -99,12 +107,9 @@ def _draw_improvement(
     if limits:
         panel.set_ylim(*limits)
     draws = max(curve.values.shape[1] for curve in curves)
-    every = settings["probes"]["line"]["every"]
-    notes = ["sum over the measured lines" + ("" if every == 1 else f", 1 in {every}")]
-    if draws > 1:
-        notes.append(f"mean and quartiles of {draws} draws")
-    notes += _left_out(tables["line_batch_sizes"], method=method)
-    style.title(panel, title, notes + style.outside_note(np.concatenate(drawn), limits), width=_NOTE_WIDTH)
+    notes = [*_left_out(tables["line_batch_sizes"], method=method), *series.sum_note(settings)]
+    notes += [f"mean and quartiles of {draws} draws"] if draws > 1 else []
+    return notes + style.outside_note(np.concatenate(drawn), limits)
 
 
 def _optimum(line_strategies: pa.Table) -> tuple[FloatArray, FloatArray]:
@@ -141,47 +146,15 @@ def _left_out(line_batch_sizes: pa.Table, *, method: str) -> list[str]:
     return notes
 
 
-def _draw_slopes(panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> None:
-    """Draw |D_B|, smoothed."""
-    title = "slope at s = 0, along the line"
-    panel.set_ylabel("|D_B| (nats per length)")
-    curves = batches.batch_curves(tables, "slope", settings=settings, magnitude=True)
-    if not curves:
-        batches.say_nothing(panel, tables, title=title)
-        return
-    batches.draw_averages(panel, curves, window=settings["analysis"]["smoothing"], positive=True)
-    panel.set_yscale("log")
-    series.mark_run(panel, tables, run_steps=settings["steps"])
-    style.title(panel, title, batches.panel_notes(curves, settings=settings), width=_NOTE_WIDTH)
-
-
-def _draw_ratios(panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> None:
+def _draw_ratios(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes) -> Sequence[str]:
     """Draw the smoothed D_B over the smoothed D_|B|, and what a flat rest of the samples leads to expect."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    title = "slope relative to that of the run's batch size"
-    panel.set_ylabel("D_B / D_|B|")
     curves = batches.batch_curves(tables, "slope", settings=settings)
-    own = batches.own_curve(curves, settings=settings)
-    if own is None:
-        batches.say_nothing(panel, tables, title=title)
-        return
-    negative = 0
+    notes = batches.draw_ratios(curves, tables, settings, "D_B / D_|B|", True, panel)
+    own = settings["batch_size"]
     for curve in curves:
-        steps, ratio = batches.ratio_to_own(curve, own, window=settings["analysis"]["smoothing"])
-        negative += int((ratio <= 0).sum())
-        batches.draw_curve(panel, curve, steps, np.where(ratio > 0, ratio, np.nan))
         # Of a random part of the batch the same slope is expected, of the steepest part that of the whole (papers.md
         # 2.3, the remark after M14).
-        if curve.size > own.size or (curve.size < own.size and settings["analysis"]["compat"]):
-            panel.axhline(own.size / curve.size, color=curve.look["color"], **batches.EXPECTED, zorder=1)
+        if curve.size > own or (curve.size < own and settings["analysis"]["compat"]):
+            panel.axhline(own / curve.size, color=curve.look["color"], **batches.EXPECTED, zorder=1)
     panel.plot([], [], color="#555555", **batches.EXPECTED, label="expected of a flat rest: |B|/B")
-    panel.set_yscale("log", base=2)
-    panel.yaxis.set_major_locator(LogLocator(base=2))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value >= 1 else f"1/{1 / value:g}"))
-    panel.yaxis.set_minor_formatter(NullFormatter())
-    series.mark_run(panel, tables, run_steps=settings["steps"])
-    notes = batches.panel_notes(curves, settings=settings)
-    if negative:
-        notes.append(f"{style.counted(negative, 'value')} not positive")
-    style.title(panel, title, notes, width=_NOTE_WIDTH)
+    return notes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy.typing as npt
 
 from sgdline.analysis.batch_sizes import batch_slopes
 from sgdline.analysis.power_law import fit_power_law
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -28,8 +30,17 @@ _MARKERS = "osD^vP"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnDirection(Sheet):
-    """Batch size: own gradients of fresh batches, and slopes along fixed lines."""
+class OwnDirection(PanelSheet):
+    """Batch size: own gradients of fresh batches, and slopes along fixed lines.
+
+    Left: the norm of the gradient g_B that a fresh batch of B samples has at a position of the run, as root mean square
+    over several draws. With N samples whose gradients have the covariance C and the mean g, the mean square is
+    norm(g)^2 + tr(C)/B * (N - B)/(N - 1): its root falls like 1/sqrt(B) while noise dominates and levels off at
+    norm(g). The curves are this law; its one free number, tr(C), is the median of the values that the single batch
+    sizes give. Right: the slope abs(D_B) at s = 0 along the line of the run's own batch when further samples join that
+    batch at random. The direction stays fixed and the joining samples hardly descend along it, so the slope falls like
+    1/B until theirs counts as well; the red line is the slope of the full batch.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("own_direction", "line_batch_sizes", "trace")
 
@@ -42,20 +53,16 @@ class OwnDirection(Sheet):
 
         Source: linesearch ext_own_direction; M13 and the remark after M14 (papers.md 2.3, 2.4).
         """
-        own = tables["own_direction"]
-        steps = np.unique(style.numbers(own, "step"))
-        figure = style.new_figure(
-            self.heading(),
-            footer=style.describe_run(tables, settings),
-            width=11.5,
-            height=5.4,
-            legend_entries=min(len(steps), _MOST_POSITIONS) + 7,
-        )
-        panels: list[Axes] = list(figure.subplots(1, 2))
-        _draw_own_gradients(panels[0], tables, steps)
-        _draw_fixed_lines(panels[1], tables, settings=settings)
-        style.shared_legend(figure, panels)
-        return figure
+        panels = [
+            Panel("own_gradient", "own gradient of a fresh batch", partial(_draw_own_gradients, tables), height=3.0),
+            Panel(
+                "fixed_line",
+                "slope along the line of the run's own batch",
+                partial(_draw_fixed_lines, tables, settings),
+                height=3.0,
+            ),
+        ]
+        return draw_sheet(self, panels, footer=style.run_facts(tables, settings), columns=2)
 
 
 def gradient_norms(own: pa.Table, step: float) -> tuple[FloatArray, FloatArray, float]:
@@ -93,20 +100,18 @@ def law(sizes: FloatArray, full: float, trace: float, *, samples: int) -> FloatA
     return np.sqrt(full**2 + trace / sizes * (samples - sizes) / (samples - 1))
 
 
-def _draw_own_gradients(panel: Axes, tables: Mapping[str, pa.Table], steps: FloatArray) -> None:
+def _draw_own_gradients(tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:
     from matplotlib import colormaps
 
     own = tables["own_direction"]
-    text = "own gradient of a fresh batch"
-    panel.set_ylabel("‖g_B‖ (nats per length), root mean square")
+    steps = np.unique(style.numbers(own, "step"))
+    panel.set_ylabel("‖g_B‖ (nats per length)")
     found = {step: gradient_norms(own, step) for step in steps}
     fits = {step: fit_power_law(sizes, norms) for step, (sizes, norms, _) in found.items()}
     fitted = [step for step in steps if np.isfinite(fits[step].exponent)]
     if not fitted:
-        style.title(panel, text)
         words = "no gradient was measured" if not len(steps) else "too few gradients are finite and above 0"
-        style.say(panel, style.absence(words, tables))
-        return
+        raise NoDataError(words, tables)
     samples = provenance(own).get("samples")
     count = min(len(fitted), _MOST_POSITIONS)
     shown = [fitted[place] for place in np.unique(np.linspace(0, len(fitted) - 1, count).round().astype(np.int64))]
@@ -114,7 +119,7 @@ def _draw_own_gradients(panel: Axes, tables: Mapping[str, pa.Table], steps: Floa
     for step, color, marker in zip(shown, colors, _MARKERS, strict=False):
         (sizes, norms, full), last = found[step], step == shown[-1]
         label = f"update {step:.0f}: exponent {fits[step].exponent:.2f}"
-        panel.plot(sizes, norms, marker, color=color, markersize=5.5, label=label)
+        panel.plot(sizes, norms, marker, color=color, markersize=4.5, label=label)
         if isinstance(samples, int):
             trace, dense = noise(sizes, norms, full, samples=samples), np.geomspace(sizes[0], sizes[-1], 50)
             if trace > 0:
@@ -133,20 +138,17 @@ def _draw_own_gradients(panel: Axes, tables: Mapping[str, pa.Table], steps: Floa
     notes += [f"median exponent {np.median(exponents):.2f}"] if len(fitted) > 1 else []
     lost = int((~np.isfinite(style.numbers(own, "gradient_norm"))).sum())
     notes += [f"{style.counted(lost, 'gradient')} not finite"] if lost else []
-    style.title(panel, text, notes, width=70)
+    return notes
 
 
-def _draw_fixed_lines(panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> None:
-    text = "slope along the line of the run's own batch"
+def _draw_fixed_lines(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes) -> Sequence[str]:
     panel.set_ylabel("|D_B| at s = 0 (nats per length)")
     emulated = tables["line_batch_sizes"]
     words = "no slope is finite and above 0" if len(emulated) else "no line was measured"
     sizes, slopes = batch_slopes(emulated) if len(emulated) else (np.empty(0), np.empty((0, 0)))
     usable = np.isfinite(slopes) & (slopes > 0)
     if not usable.any():
-        style.title(panel, text)
-        style.say(panel, style.absence(words, tables))
-        return
+        raise NoDataError(words, tables)
     exponents = np.array([fit_power_law(sizes, own).exponent for own in slopes])
     exponents = exponents[np.isfinite(exponents)]
     kept = usable.any(axis=0)
@@ -165,13 +167,12 @@ def _draw_fixed_lines(panel: Axes, tables: Mapping[str, pa.Table], *, settings: 
         panel.axhline(full, **style.look("full_batch", linewidth=1.2), label="full batch: median of |D|")
     _finish(panel, sizes)
     size = settings["batch_size"]
-    notes = [f"batches of {size} and samples added to them at random, {style.counted(len(slopes), 'line')}"]
+    notes = []
     if exponents.size:
         quartiles = np.quantile(exponents, [0.25, 0.5, 0.75])
-        notes.append(
-            f"exponent of a line: median {quartiles[1]:.2f}, middle half {quartiles[0]:.2f} to {quartiles[2]:.2f}"
-        )
-    style.title(panel, text, notes, width=70)
+        notes.append(f"median exponent {quartiles[1]:.2f}, middle half {quartiles[0]:.2f} to {quartiles[2]:.2f}")
+    notes.append(f"batches of {size} and added samples, {style.counted(len(slopes), 'line')}")
+    return notes
 
 
 def _full_batch_slope(emulated: pa.Table) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.figures import _line_panel as lines
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.tables import provenance
 
@@ -65,8 +66,16 @@ def parabola(positions: FloatArray, *, loss_at_zero: float, slope: float, bend: 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parabolas(Sheet):
-    """Lines, the parabolas of SGD and PAL, and the step of every strategy."""
+class Parabolas(PanelSheet):
+    """Lines, the parabolas of SGD and PAL, and the step of every strategy.
+
+    One panel for each update of analysis.figure_lines, with the losses of its line as in the kind `lines`. SGD with
+    learning rate lr steps to the minimum of b(0) + D_b*s + s^2/(2*lr), with the direction batch's exact slope D_b: it
+    assumes the curvature 1/lr on every line. PAL measures the curvature, with one more loss of the batch at
+    analysis.pal_measuring_step. Blue is the parabola of the run's learning rate, orange and what follows those of
+    analysis.sgd_lr (auto: the median of s_opt/abs(D_b) over the middle half of the lines), magenta that of PAL. A
+    dashed line shows the step of every strategy: a marker is on its parabola, or on the loss that it minimises.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("line", "line_strategies", "trace")
     uses: ClassVar[tuple[str, ...]] = ("figure_lines", "pal_measuring_step")
@@ -83,43 +92,42 @@ class Parabolas(Sheet):
         # Imported late: reading a spec does not need it.
         from sgdline.analysis.rates import constant_rate
 
-        table, run_steps, probe = tables["line"], settings["steps"], settings["probes"]["line"]
-        chosen = lines.choose_lines(table["step"].to_numpy(), settings["analysis"]["figure_lines"], run_steps=run_steps)
-        scheduled = constant_rate(table) is None
+        interval = settings["probes"]["line"]["interval"]
+        scheduled = constant_rate(tables["line"]) is None
         looks = series.strategy_looks(tables["line_strategies"], settings=settings, scheduled=scheduled)
-        figure, panels = lines.line_sheet(
-            self.heading(), len(chosen), tables=tables, settings=settings, legend_entries=len(looks) + 6
-        )
-        if not chosen:
-            style.say(panels[0], style.absence("no line was measured", tables))
-            return figure
-        left, right = -0.2 * probe["interval"], probe["interval"]  # -0.1 to 0.5 in the paper
-        positions = lines.panel_positions(left, right, resolution=probe["resolution"])
-        for panel, (row, wanted) in zip(panels, chosen, strict=True):
-            line = lines.read_line(table, row, positions)
-            notes = [f"lr {line.lr:.3g}"] if scheduled else []
-            if lines.draw_losses(panel, line):
-                low, high = lines.loss_limits(line)
-                floor = low - 0.5 * (high - low)
-                steps = _steps(line, tables["line_strategies"], looks, settings=settings)
-                if not any(np.isfinite(step.position) for step in steps):
-                    notes, steps = [*notes, "no strategy steps on this line"], []
-                for step in steps:
-                    _draw_step(panel, line, step, window=(left, right))
-                    # A parabola may dip below every measured loss; all together get at most a third of the panel.
-                    if left <= step.position <= right and np.isfinite(step.loss):
-                        low = min(low, max(step.loss - 0.05 * (high - low), floor))
-                notes += _absent(steps, window=(left, right))
-                facts = provenance(tables["line_strategies"])
-                if facts.get("sgd_lr", {}).get("sgd_auto", 0.0) is None:
-                    notes.append("no SGD with the median ratio: it is not positive")
-                if facts.get("compat"):
-                    notes.append("steps by the released code's rules")
-                panel.set_xlim(left, right)
-                panel.set_ylim(low, high)
-            lines.line_title(panel, line, wanted=wanted, run_steps=run_steps, notes=notes)
-        style.shared_legend(figure, panels)
-        return figure
+        draw_on = partial(_draw_steps, tables["line_strategies"], looks, scheduled, settings)
+        window = (-0.2 * interval, interval)  # -0.1 to 0.5 in the paper
+        return lines.draw_lines(self, tables, window=window, draw_on=draw_on, settings=settings)
+
+
+def _draw_steps(
+    strategies: pa.Table,
+    looks: Mapping[str, series.StrategyLook],
+    scheduled: bool,
+    settings: Mapping[str, Any],
+    line: lines.MeasuredLine,
+    panel: Axes,
+) -> Sequence[str]:
+    """Draw the parabolas and the steps of a line."""
+    notes = [f"lr {line.lr:.3g}"] if scheduled else []
+    left, right = panel.get_xlim()
+    low, high = lines.loss_limits(line)
+    floor = low - 0.5 * (high - low)
+    steps = _steps(line, strategies, looks, settings=settings)
+    if not any(np.isfinite(step.position) for step in steps):
+        notes, steps = [*notes, "no strategy steps on this line"], []
+    for step in steps:
+        _draw_step(panel, line, step, window=(left, right))
+        # A parabola may dip below every measured loss; all together get at most a third of the panel.
+        if left <= step.position <= right and np.isfinite(step.loss):
+            low = min(low, max(step.loss - 0.05 * (high - low), floor))
+    panel.set_xlim(left, right)
+    panel.set_ylim(low, high)
+    notes += _absent(steps, window=(left, right))
+    facts = provenance(strategies)
+    if facts.get("sgd_lr", {}).get("sgd_auto", 0.0) is None:
+        notes.append("no SGD with the median ratio: it is not positive")
+    return [*notes, *(["steps by the released code's rules"] if facts.get("compat") else [])]
 
 
 def _steps(
@@ -148,9 +156,8 @@ def _steps(
         if name == "sgd_original":
             steps += _executed(line, position, look, plain=settings["optimizer"]["name"] == "sgd")
         elif name in bends:
-            label = f"{look.name} parabola and step" if name == "pal" else f"{look.label}: parabola and step"
             loss = float(parabola(np.array([position]), loss_at_zero=start, slope=slope, bend=bends[name])[0])
-            steps.append(_Step(position, loss, look._replace(label=label), bends[name]))
+            steps.append(_Step(position, loss, look, bends[name]))
         else:
             curve = batch if name == "direction_batch_minimum" else full
             steps.append(_Step(position, float(curve.at([position])[0, 0]), look))
@@ -165,7 +172,6 @@ def _executed(line: lines.MeasuredLine, position: float, look: series.StrategyLo
         # With momentum the executed step is lr*||m_t||, not the minimum of the parabola (papers.md M4).
         same = abs(position - vertex) <= 0.01 * abs(position)
         own = look if same else look._replace(label=look.label.replace("SGD original", "plain SGD"), name="plain SGD")
-        own = own._replace(label=f"{own.label}: parabola and step")
         loss = line.direction_batch_at_zero + line.direction_batch_slope * vertex / 2
         steps.append(_Step(vertex, loss, own, 1 / (2 * line.lr)))
         if same:
@@ -179,8 +185,8 @@ def _draw_step(panel: Axes, line: lines.MeasuredLine, step: _Step, *, window: tu
     look, color = step.look, style.ROLES[step.look.role]["color"]
     inside = window[0] <= step.position <= window[1]
     mark = {
-        "marker": _MARKERS[look.role], "markersize": 7, "markerfacecolor": "white", "markeredgecolor": color,
-        "markeredgewidth": 1.5, "label": look.label,
+        "marker": _MARKERS[look.role], "markersize": 5.5, "markerfacecolor": "white", "markeredgecolor": color,
+        "markeredgewidth": 1.2, "label": look.label,
     }  # fmt: skip
     if inside:
         panel.axvline(step.position, color=color, linestyle="--", linewidth=0.9, zorder=1)
@@ -200,8 +206,8 @@ def _absent(steps: Sequence[_Step], *, window: tuple[float, float]) -> list[str]
     """Return the notes on the steps that are not in the panel."""
     outside = [step for step in steps if np.isfinite(step.position) and not window[0] <= step.position <= window[1]]
     missing = [step.look.name for step in steps if not np.isfinite(step.position)]
-    listed = ", ".join(f"{step.look.name}: {step.position:.3g}" for step in outside)
+    listed = ", ".join(f"{step.look.name} {step.position:.3g}" for step in outside)
     return [
-        *([f"outside the panel: {listed}"] if outside else []),
+        *([f"outside: {listed}"] if outside else []),
         *([f"no step: {', '.join(missing)}"] if missing else []),
     ]

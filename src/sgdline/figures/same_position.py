@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
+from sgdline.figures.grammar.sheet import NoDataError, Panel, absent, colour_bar, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
 
 FloatArray = npt.NDArray[np.float64]
 
 _MOST_MATRICES = 6
-_FEWEST_COLUMNS = 4  # of matrices, so that one alone is no larger than one of several
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamePosition(Sheet):
-    """Lines in the directions of different batches from the same position."""
+class SamePosition(PanelSheet):
+    """Lines in the directions of different batches from the same position.
+
+    At every n-th update each batch of the epoch gives the direction that the update rule would have made of it, and the
+    full-batch loss is measured along all of them; the run then goes on with its own batch. Above: for up to six
+    positions, evenly spread over the run, the distance of every two lines. It is the mean absolute difference near
+    s = 0 of curves shifted so that their minima are 0, in nats; all positions share one logarithmic colour scale, and
+    the diagonal is left out. Below, with no position and no direction left out: these distances, the errors of
+    polynomial fits, and how far each line's minimum is from the median of its position, as medians and quartiles on
+    logarithmic axes. The red curve is the median distance of the minima from s = 0.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("mline_metrics", "trace")
     uses: ClassVar[tuple[str, ...]] = ("window", "same_position_degrees")
@@ -44,25 +55,24 @@ class SamePosition(Sheet):
         steps = np.unique(style.numbers(metrics, "step"))
         positions = [metrics.filter(np.asarray(metrics["step"].to_numpy() == step)) for step in steps]
         shown = np.unique(np.round(np.linspace(0, len(steps) - 1, min(len(steps), _MOST_MATRICES))).astype(np.int64))
-        degrees = sorted(settings["analysis"]["same_position_degrees"])
-        figure = style.new_figure(
-            self.heading(),
-            footer=style.describe_run(tables, settings),
-            width=13.2,
-            height=7.6,
-            legend_entries=len(degrees) + 5,
-        )
-        rows = figure.add_gridspec(2, 1, height_ratios=[1.0, 1.25])
-        columns = rows[0].subgridspec(1, max(len(shown), _FEWEST_COLUMNS if len(shown) else 1))
-        matrices = [figure.add_subplot(columns[place]) for place in range(columns.ncols)]
-        _draw_matrices(matrices, [positions[index] for index in shown], tables, of=len(steps), settings=settings)
-        columns = rows[1].subgridspec(1, 3)
-        panels = [figure.add_subplot(columns[place]) for place in range(3)]
-        _draw_distances(panels[0], steps, positions, tables, settings=settings)
-        _draw_errors(panels[1], steps, positions, tables, settings=settings)
-        _draw_minima(panels[2], steps, positions, tables, settings=settings)
-        style.shared_legend(figure, panels)
-        return figure
+        scale = _scale([positions[index] for index in shown])
+        data = (steps, positions, tables, settings)
+        panels = [
+            Panel(
+                f"matrix_{place}",
+                f"update {steps[index]:.0f}",
+                partial(_draw_matrix, positions[index], scale, tables, settings),
+                height=2.1,
+            )
+            for place, index in enumerate(shown, start=1)
+        ]
+        panels = panels or [Panel("matrix_1", "", absent("no position was measured", tables), span=3)]
+        panels += [
+            Panel("distances", "distance of two lines of a position", partial(_draw_distances, *data), height=2.4),
+            Panel("errors", "error of polynomial fits", partial(_draw_errors, *data), height=2.4),
+            Panel("minima", "distance of the minima of a position", partial(_draw_minima, *data), height=2.4),
+        ]
+        return draw_sheet(self, panels, footer=style.run_facts(tables, settings), columns=3)
 
 
 def matrix(position: pa.Table) -> tuple[FloatArray, FloatArray]:
@@ -114,59 +124,45 @@ def minimum_distances(position: pa.Table) -> tuple[float, FloatArray]:
     return centre, np.abs(minima - centre)
 
 
-def _draw_matrices(
-    panels: Sequence[Axes],
-    positions: Sequence[pa.Table],
-    tables: Mapping[str, pa.Table],
-    *,
-    of: int,
-    settings: Mapping[str, Any],
-) -> None:
+def _scale(positions: Sequence[pa.Table]) -> LogNorm | None:
+    """Return one colour scale for all positions, without single pairs of all but equal lines; None without pairs.
+
+    It is logarithmic, since the distances fall by orders of magnitude over a run.
+    """
     from matplotlib.colors import LogNorm
 
-    if not positions:
-        style.say(panels[0], style.absence("no position was measured", tables))
-        return
-    for panel in panels[len(positions) :]:
-        panel.set_axis_off()
-    pairs = np.concatenate([pair_distances(position) for position in positions])
+    pairs = np.concatenate([np.empty(0), *(pair_distances(position) for position in positions)])
     pairs = pairs[pairs > 0]
-    # One scale for all positions: logarithmic, since the distances fall by orders of magnitude over a run. Its ends
-    # leave out single pairs of all but equal lines.
-    scale = None
-    if pairs.size:
-        low, high = np.quantile(pairs, [0.01, 1.0])
-        scale = LogNorm(low if low < high else high / 10, high)
-    mesh = None
-    chosen = [f"{len(positions)} of {of} positions"] if of > len(positions) else []
-    for panel, position in zip(panels, positions, strict=False):
-        notes, chosen = chosen, []
-        step = int(position["step"][0].as_py())
-        directions, square = matrix(position)
-        panel.set_xlabel("batch of the epoch")
-        text = f"update {step}"
-        if len(directions) < 2 or scale is None or not np.isfinite(pair_distances(position)).any():
-            style.title(panel, text, notes)
-            words = "one direction only" if len(directions) == 1 else "no distance is finite and above 0"
-            style.say(panel, style.absence(words, tables))
-            continue
-        panel.set_facecolor(style.NO_VALUE)
-        off_diagonal = np.where(np.eye(len(square), dtype=bool), np.nan, square)
-        drawn = np.ma.masked_invalid(np.clip(off_diagonal, scale.vmin, None))
-        edges = np.arange(len(directions) + 1) - 0.5
-        mesh = panel.pcolormesh(edges, edges, drawn, cmap=style.COLOR_MAP, norm=scale, rasterized=True)
-        panel.set_aspect("equal")
-        places = np.unique(np.linspace(0, len(directions) - 1, min(len(directions), 4)).astype(np.int64))
-        panel.set_xticks(places, [f"{directions[place]:.0f}" for place in places])
-        panel.set_yticks(places, [f"{directions[place]:.0f}" for place in places])
-        missing = int(np.isnan(np.diag(square)).sum())
-        notes += [f"pale: {missing} without a shape"] if missing else []
-        style.title(panel, text, notes, width=int(150 / len(positions)))
-    panels[0].set_ylabel("batch of the epoch")
-    if mesh is not None:
-        beside = panels[len(positions) - 1].inset_axes((1.05, 0.0, 0.05, 1.0))
-        bar = panels[0].figure.colorbar(mesh, cax=beside)
-        bar.set_label(f"distance of shapes,\nMAE on |s| < {settings['analysis']['window']:g} (nats)")
+    if not pairs.size:
+        return None
+    low, high = np.quantile(pairs, [0.01, 1.0])
+    return LogNorm(low if low < high else high / 10, high)
+
+
+def _draw_matrix(
+    position: pa.Table,
+    scale: LogNorm | None,
+    tables: Mapping[str, pa.Table],
+    settings: Mapping[str, Any],
+    panel: Axes,
+) -> Sequence[str]:
+    directions, square = matrix(position)
+    panel.set_xlabel("batch of the epoch")
+    if len(directions) < 2 or scale is None or not np.isfinite(pair_distances(position)).any():
+        words = "one direction only" if len(directions) == 1 else "no distance is finite and above 0"
+        raise NoDataError(words, tables)
+    panel.set_facecolor(style.NO_VALUE)
+    off_diagonal = np.where(np.eye(len(square), dtype=bool), np.nan, square)
+    drawn = np.ma.masked_invalid(np.clip(off_diagonal, scale.vmin, None))
+    edges = np.arange(len(directions) + 1) - 0.5
+    mesh = panel.pcolormesh(edges, edges, drawn, cmap=style.COLOR_MAP, norm=scale, rasterized=True)
+    panel.set_aspect("equal")
+    places = np.unique(np.linspace(0, len(directions) - 1, min(len(directions), 4)).astype(np.int64))
+    panel.set_xticks(places, [f"{directions[place]:.0f}" for place in places])
+    panel.set_yticks(places, [f"{directions[place]:.0f}" for place in places])
+    colour_bar(panel, mesh, f"MAE on |s| < {settings['analysis']['window']:g} (nats)")
+    missing = int(np.isnan(np.diag(square)).sum())
+    return [f"pale: {missing} without a shape"] if missing else []
 
 
 def _draw_spread(
@@ -186,64 +182,49 @@ def _draw_spread(
 
 
 def _draw_distances(
-    panel: Axes,
     steps: FloatArray,
     positions: Sequence[pa.Table],
     tables: Mapping[str, pa.Table],
-    *,
     settings: Mapping[str, Any],
-) -> None:
-    text = "distance of two lines of a position"
-    panel.set_ylabel("distance of shapes, MAE (nats)")
+    panel: Axes,
+) -> Sequence[str]:
+    panel.set_ylabel("distance, MAE (nats)")
     pairs = [pair_distances(position) for position in positions]
-    if not _any_positive(pairs):
-        style.title(panel, text)
-        style.say(panel, style.absence("no distance is finite and above 0", tables))
-        return
+    _check(pairs, "no distance is finite and above 0", tables)
     _draw_spread(panel, steps, pairs, role="measured", label="distance of two lines")
     _finish(panel, tables, settings=settings)
-    style.title(panel, text, [f"|s| < {settings['analysis']['window']:g}, minima shifted to 0", _QUARTILES])
+    return [f"|s| < {settings['analysis']['window']:g}, minima shifted to 0"]
 
 
 def _draw_errors(
-    panel: Axes,
     steps: FloatArray,
     positions: Sequence[pa.Table],
     tables: Mapping[str, pa.Table],
-    *,
     settings: Mapping[str, Any],
-) -> None:
+    panel: Axes,
+) -> Sequence[str]:
     analysis = settings["analysis"]
-    text = f"error of polynomial fits on |s| ≤ {analysis['window']:g}"
-    panel.set_ylabel("mean absolute error of the fit (nats)")
+    panel.set_ylabel("mean absolute error (nats)")
     degrees = sorted(analysis["same_position_degrees"])
     errors = {degree: [fit_errors(position, degree) for position in positions] for degree in degrees}
-    if not _any_positive([found for each in errors.values() for found in each]):
-        style.title(panel, text)
-        style.say(panel, style.absence("no line could be fitted", tables))
-        return
+    _check([found for each in errors.values() for found in each], "no line could be fitted", tables)
     for degree in degrees:
         _draw_spread(panel, steps, errors[degree], role=f"degree_{degree}", label=f"polynomial of degree {degree}")
     _finish(panel, tables, settings=settings)
-    style.title(panel, text, [_QUARTILES])
+    return [f"fits on |s| ≤ {analysis['window']:g}"]
 
 
 def _draw_minima(
-    panel: Axes,
     steps: FloatArray,
     positions: Sequence[pa.Table],
     tables: Mapping[str, pa.Table],
-    *,
     settings: Mapping[str, Any],
-) -> None:
-    text = "distance of the minima of a position"
+    panel: Axes,
+) -> Sequence[str]:
     panel.set_ylabel("Euclidean length")
     found = [minimum_distances(position) for position in positions]
     centres, distances = np.array([centre for centre, _ in found]), [each for _, each in found]
-    if not _any_positive([*distances, centres]):
-        style.title(panel, text)
-        style.say(panel, style.absence("no line has a minimum", tables))
-        return
+    _check([*distances, centres], "no line has a minimum", tables)
     for step, own in zip(steps, distances, strict=True):
         own = np.where(own > 0, own, np.nan)
         label = "a line's |s_opt - median|" if step == steps[0] else None
@@ -254,18 +235,16 @@ def _draw_minima(
     lost = sum(int(np.isnan(own).sum()) for own in distances)
     zero = sum(int((own == 0).sum()) for own in distances)
     beyond = int((centres <= 0).sum())
-    notes = ["dots: every line; the median is that of the position"]
-    notes += [f"{style.counted(lost, 'line')} without a minimum"] if lost else []
-    notes += [f"{style.counted(zero, 'distance')} of 0 left out"] if zero else []
-    notes += [f"{style.counted(beyond, 'median')} at s ≤ 0 left out"] if beyond else []
-    style.title(panel, text, notes)
+    return [
+        *([f"{style.counted(lost, 'line')} without a minimum"] if lost else []),
+        *([f"{style.counted(zero, 'distance')} of 0 left out"] if zero else []),
+        *([f"{style.counted(beyond, 'median')} at s ≤ 0 left out"] if beyond else []),
+    ]
 
 
-_QUARTILES = "medians and quartiles"
-
-
-def _any_positive(values: Sequence[FloatArray]) -> bool:
-    return any(bool((np.isfinite(found) & (found > 0)).any()) for found in values)
+def _check(values: Sequence[FloatArray], words: str, tables: Mapping[str, pa.Table]) -> None:
+    if not any(bool((np.isfinite(found) & (found > 0)).any()) for found in values):
+        raise NoDataError(words, tables)
 
 
 def _finish(panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from sgdline.figures import _batch_curves as batches
-from sgdline.figures.base import Sheet
-from sgdline.figures.grammar import series, style
+from sgdline.figures.base import PanelSheet
+from sgdline.figures.grammar.sheet import Panel, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,8 +17,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleVariance(Sheet):
-    """Variance of the losses of single samples."""
+class SampleVariance(PanelSheet):
+    """Variance of the losses of single samples.
+
+    The variance at s = 0, that is at the parameters of each update, over the whole measuring set and over batches of
+    several sizes, which are put together from the direction batch and random other samples. Each is the population
+    variance of its set, smoothed over lines; for random sets it is the mean over the draws. A random set has on average
+    the variance of the measuring set, less one part in its size: where the direction batch has less, it is not typical.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("line_batch_sizes", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing", "compat")
@@ -33,27 +38,7 @@ class SampleVariance(Sheet):
 
         Source: linesearch M14; in the released code, not in the paper.
         """
-        figure = style.new_figure(
-            self.heading(),
-            footer=[*style.describe_run(tables, settings), *batches.compat_footer(settings)],
-            width=8.4,
-            height=5.2,
-            legend_entries=batches.legend_entries(tables),
-        )
-        panel = figure.subplots()
-        title = "variance over the samples of a set, at s = 0"
-        panel.set_ylabel("variance of the loss (nats squared)")
         curves = batches.batch_curves(tables, "loss_variance", settings=settings)
-        if not curves:
-            batches.say_nothing(panel, tables, title=title)
-            return figure
-        drawn = batches.draw_averages(panel, curves, window=settings["analysis"]["smoothing"], positive=True)
-        panel.set_yscale("log")
-        series.mark_run(panel, tables, run_steps=settings["steps"])
-        notes = batches.panel_notes(curves, settings=settings)
-        zero = int(np.sum(drawn <= 0))
-        if zero:
-            notes.append(f"{style.counted(zero, 'value')} not positive")
-        style.title(panel, title, notes, width=110)
-        style.shared_legend(figure, [panel])
-        return figure
+        draw = partial(batches.draw_values, curves, tables, settings, r"variance of the loss (nats$^2$)", True)
+        panel = Panel("variance", "variance over the samples of a set, at s = 0", draw, height=3.0)
+        return draw_sheet(self, [panel], footer=batches.footer(tables, settings))

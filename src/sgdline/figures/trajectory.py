@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sgdline.declare.vocabulary import Ge, Le
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
-from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.sheet import NoDataError, Panel, absent, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -176,7 +176,7 @@ class Trajectory(PanelSheet):
                 if count
                 else "no update was measured"
             )
-            return draw_sheet(self, [Panel("loss", "", partial(_nothing, words, tables))], footer=footer)
+            return draw_sheet(self, [Panel("loss", "", absent(words, tables))], footer=footer)
         panels = [
             Panel(
                 "loss",
@@ -190,10 +190,6 @@ class Trajectory(PanelSheet):
             Panel("distance", "distance from the initialisation", partial(_draw_distances, stretch, tables)),
         ]
         return draw_sheet(self, panels, footer=footer, heading=f"{self.heading()}: {stretch.words()}", share_x=True)
-
-
-def _nothing(words: str, tables: Mapping[str, pa.Table], _: Axes) -> Sequence[str]:
-    raise NoDataError(words, tables)
 
 
 def _epochs(table: pa.Table) -> npt.NDArray[np.int64]:

@@ -103,6 +103,11 @@ def strategy_looks(
     return looks
 
 
+def smoothing(settings: Mapping[str, Any], lines: int) -> int:
+    """Return how many lines a moving average takes, of so many that were measured."""
+    return int(settings["analysis"]["smoothing"])
+
+
 def draw_series(
     panel: Axes,
     steps: FloatArray,
@@ -185,3 +190,9 @@ def average_note(count: int, window: int, *, measured: bool = True) -> str:
         return f"as measured: {style.counted(count, 'line')}, the moving average needs {window}"
     averaged = f"moving average of {window} lines"
     return f"thin: as measured, thick: {averaged}" if measured else averaged
+
+
+def sum_note(settings: Mapping[str, Any]) -> list[str]:
+    """Return the words that say of which lines a sum is, where not every update was measured."""
+    every = settings["probes"]["line"]["every"]
+    return [] if every == 1 else [f"sum over 1 in {every} updates"]

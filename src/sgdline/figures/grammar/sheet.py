@@ -90,6 +90,15 @@ class NoDataError(Exception):
         self.notes = notes
 
 
+def absent(words: str, tables: Tables | None = None) -> Callable[[Axes], Sequence[str]]:
+    """Return the `draw` of a panel that has no data, with the arguments of `NoDataError`."""
+
+    def draw(_: Axes) -> Sequence[str]:
+        raise NoDataError(words, tables)
+
+    return draw
+
+
 def colour_bar(axes: Axes, mesh: ScalarMappable, label: str) -> None:
     """Put the scale of a panel's colours beside it; panels of a column stay equally wide."""
     beside = axes.inset_axes((1.04, 0.0, 0.05, 1.0))
