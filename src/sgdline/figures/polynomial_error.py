@@ -105,7 +105,7 @@ def _draw_errors(
     if not np.isfinite(np.where(errors > 0, errors, np.nan) if scale == "log" else errors).any():
         raise NoDataError("no line was measured" if not fitted else "no line could be fitted", tables)
     count = max(len(found.steps) for found in fitted.values())
-    window = series.smoothing(settings, count)
+    window = settings["analysis"]["smoothing"]
     for degree, found in fitted.items():
         values = np.where(found.mae > 0, found.mae, np.nan) if scale == "log" else found.mae
         label, role = f"polynomial of degree {degree}", f"degree_{degree}"
@@ -153,7 +153,7 @@ def _draw_coefficient(
         lowest = float(values[finite].min())
         values, shifted = values - lowest, [f"minus its minimum, {lowest:.3g}"]
     series.mark_run(panel, tables, run_steps=settings["steps"])
-    window = series.smoothing(settings, len(steps))
+    window = settings["analysis"]["smoothing"])
     series.draw_series(panel, steps, values, window=window, role="degree_2", label=None)
     limits = style.readable_limits(values)
     if limits:

@@ -103,11 +103,6 @@ def strategy_looks(
     return looks
 
 
-def smoothing(settings: Mapping[str, Any], lines: int) -> int:
-    """Return how many lines a moving average takes, of so many that were measured."""
-    return int(settings["analysis"]["smoothing"])
-
-
 def draw_series(
     panel: Axes,
     steps: FloatArray,
