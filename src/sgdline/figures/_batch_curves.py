@@ -123,7 +123,7 @@ def draw_values(
     """
     panel.set_ylabel(unit)
     check(curves, tables)
-    window = settings["analysis"]["smoothing"])
+    window = settings["analysis"]["smoothing"]
     if not log:
         panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
     drawn = []
@@ -160,7 +160,7 @@ def draw_ratios(
     if own is None:
         check((), tables)
         return ()
-    window = settings["analysis"]["smoothing"])
+    window = settings["analysis"]["smoothing"]
     drawn = []
     for curve in curves:
         steps, ratio = ratio_to_own(curve, own, window=window)

@@ -106,7 +106,7 @@ def _draw_consecutive(tables: Mapping[str, pa.Table], settings: Mapping[str, Any
     if not np.isfinite(positive).any():
         words = "fewer than two lines were measured" if len(steps) < 2 else "no distance between lines is finite"
         raise NoDataError(words, tables)
-    window = settings["analysis"]["smoothing"])
+    window = settings["analysis"]["smoothing"]
     series.mark_run(panel, tables, run_steps=settings["steps"])
     series.draw_series(panel, steps, positive, window=window, role="measured", label=None)
     panel.set_yscale("log")

@@ -73,7 +73,7 @@ class EmulatedBatches(PanelSheet):
             ),
             Panel(
                 "ratio",
-                "slope relative to that of the run's batch size",
+                "slope relative to that of the run's",
                 partial(_draw_ratios, tables, settings),
                 height=2.4,
             ),

@@ -24,9 +24,9 @@ class Lines(PanelSheet):
     """Loss along the update direction.
 
     One panel for each update of analysis.figure_lines. Red is the full-batch loss f(s) at distance s along the update,
-    green the loss of the batch that gave the direction. Black are the median and the quartiles of the measuring
-    chunks, grey is the range from the lowest to the highest of them. The circle marks the full-batch minimum s_opt,
-    the diamond the step that was made; a note below the panel's title names a mark that lies outside of it.
+    green the loss of the batch that gave the direction. Black are the median and the quartiles of the measuring chunks,
+    grey is the range from the lowest to the highest of them. The circle marks the full-batch minimum s_opt, the diamond
+    the step that was made; a note below the panel's title names a mark that lies outside of it.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("line", "trace")

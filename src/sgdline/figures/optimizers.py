@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
+from sgdline.figures.grammar.sheet import Panel, draw_sheet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,12 +24,18 @@ FloatArray = npt.NDArray[np.float64]
 
 # Options of several update rules: they are part of a run's label.
 _SHARED = ("momentum", "weight_decay", "gradient")
-_NOTE_WIDTH = 78
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimizers(Sheet):
-    """Optimizers compared as training runs."""
+class Optimizers(PanelSheet):
+    """Optimizers compared as training runs.
+
+    One column for each network, one colour for each optimizer and learning rate (for PAL and FBPAL&SGD the measuring
+    step μ): the median over the seeds, with a band from the lowest to the highest. The loss over the whole training set
+    and the accuracy over the test set have BatchNorm's running statistics, which start near their initial values and
+    lag after long steps. The length of each update is lr times the norm of the update vector. Crosses mark runs that
+    diverged.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("evaluation", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing",)
@@ -47,24 +55,33 @@ class Optimizers(Sheet):
             comparing.Run(own, block, label, style.divergence_step(own))
             for own, block, label in zip(tables, settings, labels, strict=True)
         ]
-        columns = comparing.by_network(runs)
+        networks = comparing.by_network(runs)
         looks = {label: comparing.look(place) for place, label in enumerate(dict.fromkeys(labels))}
-        wide = len(columns) > 1
-        figure = style.new_figure(
-            self.heading(),
-            footer=_footer(runs),
-            width=5.4 * len(columns) if wide else 10.5,
-            height=11.6 if wide else 7.6,
-            legend_entries=len(looks) + any(run.lost_at is not None for run in runs),
+        quantities = {
+            "loss": ("loss over the training set", _draw_losses),
+            "accuracy": ("accuracy over the test set", _draw_accuracies),
+            "length": ("length of the step, lr · ‖m‖", _draw_lengths),
+            "lr": ("learning rate in use", _draw_rates),
+        }
+        panels = [
+            Panel(
+                name,
+                f"{network}: {title}" if len(networks) > 1 else title,
+                partial(_draw_over_updates, draw, own, looks),
+                height=2.0,
+            )
+            for name, (title, draw) in quantities.items()
+            for network, own in networks.items()
+        ]
+        measuring = ["μ: measuring step"] if any(run.settings["lr_is_length"] for run in runs) else []
+        facts = comparing.facts(
+            runs,
+            keys=("batch_size", "seed"),
+            measured=comparing.measured_on(runs, "evaluation", what="loss", split="test", images="images"),
         )
-        panels = figure.subplots(4, len(columns), squeeze=False) if wide else figure.subplots(2, 2).reshape(4, 1)
-        for place, (name, own) in enumerate(columns.items()):
-            _draw_column(panels[:, place].tolist(), own, looks, name=name)
-            if wide:
-                for panel in panels[:-1, place]:
-                    panel.set_xlabel("")
-        style.shared_legend(figure, panels[0])
-        return figure
+        lost = comparing.losses(runs)
+        footer = [*lost, *measuring, *_own_options(runs), *facts[len(lost) :]]
+        return draw_sheet(self, panels, footer=footer, columns=max(len(networks), 1) if len(networks) > 1 else 2)
 
 
 def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -105,66 +122,58 @@ def _own_options(runs: Sequence[comparing.Run]) -> list[str]:
     ]
 
 
-def _footer(runs: Sequence[comparing.Run]) -> list[str]:
-    """Return what the comparison is of, what it was measured on, and which runs were lost."""
-    lines = [
-        comparing.of_runs(runs),
-        f"{comparing.on_what(runs, 'test')}  ·  step lengths and learning rates as executed",
-    ]
-    measuring = ["μ: measuring step"] if any(run.settings["lr_is_length"] for run in runs) else []
-    options = [*measuring, *_own_options(runs)]
-    if options:
-        lines.append("  ·  ".join(options))
-    return lines + comparing.losses(runs)
-
-
-def _draw_column(
-    panels: list[Axes], runs: list[comparing.Run], looks: Mapping[str, dict[str, Any]], *, name: str
-) -> None:
-    loss, accuracy, length, lr = panels
+def _draw_over_updates(
+    draw: Callable[..., Sequence[str]],
+    runs: Sequence[comparing.Run],
+    looks: Mapping[str, dict[str, Any]],
+    panel: Axes,
+) -> Sequence[str]:
     steps = max(run.settings["steps"] for run in runs)
-    for panel in panels:
-        panel.set_xlabel("update t")
-        panel.set_xlim(-0.02 * steps, 1.02 * steps)
-    comparing.legend_of(loss, runs, looks)
+    panel.set_xlabel("update t")
+    panel.set_xlim(-0.02 * steps, 1.02 * steps)
+    comparing.legend_of(panel, runs, looks)
+    return draw(panel, runs, looks)
 
-    loss.set_ylabel("training loss (nats)")
+
+def _draw_losses(panel: Axes, runs: Sequence[comparing.Run], looks: Mapping[str, dict[str, Any]]) -> Sequence[str]:
+    panel.set_ylabel("training loss (nats)")
     curves = [comparing.evaluated(run, "train_loss", positive=True) for run in runs]
-    notes = comparing.draw_curves(loss, runs, curves, looks)
-    if notes is None:
-        style.say(loss, "no run was evaluated")
-    else:
-        loss.set_yscale("log")
-    style.title(loss, f"{name}: loss over the training set", notes or [], width=_NOTE_WIDTH)
+    notes = comparing.draw_settings(panel, runs, curves, looks, missing="no run was evaluated")
+    panel.set_yscale("log")
+    return notes
 
-    accuracy.set_ylabel("test accuracy (%)")
+
+def _draw_accuracies(panel: Axes, runs: Sequence[comparing.Run], looks: Mapping[str, dict[str, Any]]) -> Sequence[str]:
+    panel.set_ylabel("test accuracy (%)")
     curves = [comparing.evaluated(run, "test_accuracy", factor=100.0) for run in runs]
-    notes = comparing.draw_curves(accuracy, runs, curves, looks)
-    if notes is None:
-        evaluated = any(len(run.tables["evaluation"]) for run in runs)
-        style.say(accuracy, "the data set has no test images" if evaluated else "no run was evaluated")
-    else:
-        notes = comparing.cut_start(accuracy, curves, end=steps)
-    style.title(accuracy, f"{name}: accuracy over the test set", notes or [], width=_NOTE_WIDTH)
+    evaluated = any(len(run.tables["evaluation"]) for run in runs)
+    missing = "the data set has no test images" if evaluated else "no run was evaluated"
+    comparing.draw_settings(panel, runs, curves, looks, missing=missing)
+    return comparing.cut_start(panel, curves, end=max(run.settings["steps"] for run in runs))
 
-    windows = sorted({run.settings["analysis"]["smoothing"] for run in runs})
-    smoothed = [] if windows == [1] else [f"moving average of {' or '.join(map(str, windows))} updates"]
-    for panel, title, unit, taken in (
-        (length, "length of the step, lr · ||m||", "Euclidean length", _step_lengths),
-        (lr, "learning rate in use", "learning rate", _learning_rates),
-    ):
-        panel.set_ylabel(unit)
-        curves = [
-            comparing.over_updates(run, taken, window=run.settings["analysis"]["smoothing"], positive=True)
-            for run in runs
-        ]
-        notes = comparing.draw_curves(panel, runs, curves, looks)
-        if notes is None:
-            style.say(panel, "no run made a step")
-        else:
-            panel.set_yscale("log")
-            notes = smoothed + (_standing(runs) if panel is length else [])
-        style.title(panel, f"{name}: {title}", notes or [], width=_NOTE_WIDTH)
+
+def _draw_lengths(panel: Axes, runs: Sequence[comparing.Run], looks: Mapping[str, dict[str, Any]]) -> Sequence[str]:
+    panel.set_ylabel("Euclidean length")
+    return [*_standing(runs), *_draw_smoothed(panel, runs, looks, _step_lengths)]
+
+
+def _draw_rates(panel: Axes, runs: Sequence[comparing.Run], looks: Mapping[str, dict[str, Any]]) -> Sequence[str]:
+    panel.set_ylabel("learning rate")
+    return _draw_smoothed(panel, runs, looks, _learning_rates)
+
+
+def _draw_smoothed(
+    panel: Axes,
+    runs: Sequence[comparing.Run],
+    looks: Mapping[str, dict[str, Any]],
+    taken: Callable[[pa.Table], FloatArray],
+) -> list[str]:
+    windows = {id(run): run.settings["analysis"]["smoothing"] for run in runs}
+    curves = [comparing.over_updates(run, taken, window=windows[id(run)], positive=True) for run in runs]
+    comparing.draw_settings(panel, runs, curves, looks, missing="no run made a step")
+    panel.set_yscale("log")
+    different = sorted(set(windows.values()))
+    return [] if different == [1] else [f"moving average of {' or '.join(map(str, different))} updates"]
 
 
 def _learning_rates(trace: pa.Table) -> FloatArray:

@@ -57,7 +57,7 @@ class OwnDirection(PanelSheet):
             Panel("own_gradient", "own gradient of a fresh batch", partial(_draw_own_gradients, tables), height=3.0),
             Panel(
                 "fixed_line",
-                "slope along the line of the run's own batch",
+                "slope along the line of the run's batch",
                 partial(_draw_fixed_lines, tables, settings),
                 height=3.0,
             ),

@@ -153,7 +153,7 @@ def _draw_coefficient(
         lowest = float(values[finite].min())
         values, shifted = values - lowest, [f"minus its minimum, {lowest:.3g}"]
     series.mark_run(panel, tables, run_steps=settings["steps"])
-    window = settings["analysis"]["smoothing"])
+    window = settings["analysis"]["smoothing"]
     series.draw_series(panel, steps, values, window=window, role="degree_2", label=None)
     limits = style.readable_limits(values)
     if limits:

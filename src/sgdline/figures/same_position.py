@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-_MOST_MATRICES = 6
+_MOST_MATRICES, _COLUMNS = 6, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,11 @@ class SamePosition(PanelSheet):
 
     At every n-th update each batch of the epoch gives the direction that the update rule would have made of it, and the
     full-batch loss is measured along all of them; the run then goes on with its own batch. Above: for up to six
-    positions, evenly spread over the run, the distance of every two lines. It is the mean absolute difference near
-    s = 0 of curves shifted so that their minima are 0, in nats; all positions share one logarithmic colour scale, and
-    the diagonal is left out. Below, with no position and no direction left out: these distances, the errors of
-    polynomial fits, and how far each line's minimum is from the median of its position, as medians and quartiles on
-    logarithmic axes. The red curve is the median distance of the minima from s = 0.
+    positions, evenly spread over the run, the distance of every two lines. It is the mean absolute difference near s =
+    0 of curves shifted so that their minima are 0, in nats; all positions share one logarithmic colour scale, and the
+    diagonal is left out. Below, with no position and no direction left out: these distances, the errors of polynomial
+    fits, and how far each line's minimum is from the median of its position, as medians and quartiles on logarithmic
+    axes. The red curve is the median distance of the minima from s = 0.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("mline_metrics", "trace")
@@ -56,23 +56,26 @@ class SamePosition(PanelSheet):
         positions = [metrics.filter(np.asarray(metrics["step"].to_numpy() == step)) for step in steps]
         shown = np.unique(np.round(np.linspace(0, len(steps) - 1, min(len(steps), _MOST_MATRICES))).astype(np.int64))
         scale = _scale([positions[index] for index in shown])
+        # One scale for all: it is beside the last matrix of a row, or beside each that is alone in its row.
+        alone = self.panel is not None or self.width == "column"
+        barred = range(1, len(shown) + 1) if alone else (_COLUMNS, len(shown))
         data = (steps, positions, tables, settings)
         panels = [
             Panel(
                 f"matrix_{place}",
                 f"update {steps[index]:.0f}",
-                partial(_draw_matrix, positions[index], scale, tables, settings),
+                partial(_draw_matrix, positions[index], scale, place in barred, tables, settings),
                 height=2.1,
             )
             for place, index in enumerate(shown, start=1)
         ]
         panels = panels or [Panel("matrix_1", "", absent("no position was measured", tables), span=3)]
         panels += [
-            Panel("distances", "distance of two lines of a position", partial(_draw_distances, *data), height=2.4),
+            Panel("distances", "distance of two lines", partial(_draw_distances, *data), height=2.4),
             Panel("errors", "error of polynomial fits", partial(_draw_errors, *data), height=2.4),
-            Panel("minima", "distance of the minima of a position", partial(_draw_minima, *data), height=2.4),
+            Panel("minima", "distance of the minima", partial(_draw_minima, *data), height=2.4),
         ]
-        return draw_sheet(self, panels, footer=style.run_facts(tables, settings), columns=3)
+        return draw_sheet(self, panels, footer=style.run_facts(tables, settings), columns=_COLUMNS)
 
 
 def matrix(position: pa.Table) -> tuple[FloatArray, FloatArray]:
@@ -142,6 +145,7 @@ def _scale(positions: Sequence[pa.Table]) -> LogNorm | None:
 def _draw_matrix(
     position: pa.Table,
     scale: LogNorm | None,
+    bar: bool,
     tables: Mapping[str, pa.Table],
     settings: Mapping[str, Any],
     panel: Axes,
@@ -160,7 +164,8 @@ def _draw_matrix(
     places = np.unique(np.linspace(0, len(directions) - 1, min(len(directions), 4)).astype(np.int64))
     panel.set_xticks(places, [f"{directions[place]:.0f}" for place in places])
     panel.set_yticks(places, [f"{directions[place]:.0f}" for place in places])
-    colour_bar(panel, mesh, f"MAE on |s| < {settings['analysis']['window']:g} (nats)")
+    if bar:
+        colour_bar(panel, mesh, f"MAE on |s| < {settings['analysis']['window']:g} (nats)")
     missing = int(np.isnan(np.diag(square)).sum())
     return [f"pale: {missing} without a shape"] if missing else []
 

@@ -1,18 +1,21 @@
-"""Line-search strategies over a run: how far they step, how far they miss, what they gain."""
+"""Line-search strategies over a run: what they gain, where their steps end, and which learning rate would be exact."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sgdline.declare import registry
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
+from sgdline.figures.grammar.labels import End, label_ends
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -22,35 +25,95 @@ if TYPE_CHECKING:
 
 
 FloatArray = npt.NDArray[np.float64]
-# Strategy -> its look and its rows, by step.
-Drawn = Mapping[str, tuple[series.StrategyLook, "pa.Table"]]
 
-_LINEAR_BELOW = 1e-4  # of the symlog axes, as in the paper
 _OWN_STATUS = ("ok", "out_of_range", "no_step")  # anything else is a status of the line
-_RATIO_ENTRIES = 4
+_SUMS, _OVER_RUN, _ROW, _AROUND_ROWS = 2.5, 2.4, 0.17, 0.95  # inches
+# Curves over the run leave out these: where they end is known, at the minimum or close to it.
+_AT_THE_MINIMUM = ("optimum", "fbpal")
+_STEP_LIMITS = (1 / 16, 16.0)  # of s/s_opt
+
+
+class _Strategy(NamedTuple):
+    """A strategy, its rows by step, and its sums over them."""
+
+    look: series.StrategyLook
+    rows: pa.Table
+    distance: FloatArray  # accumulated |s_opt - s|, Euclidean length
+    improvement: FloatArray  # accumulated f(0) - f(s), nats
+    gain: float  # nats, over the lines that all strategies have; NaN without any
+    share: float  # of the optimum's gain
+
+    @property
+    def color(self) -> str:
+        """Its colour."""
+        return str(style.ROLES[self.look.role]["color"])
+
+    def numbers(self, column: str) -> FloatArray:
+        """Return a column of its rows."""
+        return style.numbers(self.rows, column)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strategies(Sheet):
-    """Line-search strategies on the measured lines."""
+class Strategies(PanelSheet):
+    """Line-search strategies on the measured lines.
+
+    What each strategy would have done on every measured line, by itself: the lines stay those of the run. Strategies:
+    the full-batch minimum s_opt itself (optimum); the minimum of the direction batch; PAL, a parabola through two
+    losses and the slope of the direction batch, and FBPAL, the same on the full-batch loss; FBPAL&SGD, which finds an
+    FBPAL step now and then and reuses its learning rate s/abs(D_b), a mean of the last ones after the start of the run
+    (the released code reuses the step length [code], and so does this figure with analysis.compat); SGD as it was run,
+    and SGD with the learning rates of analysis.sgd_lr. A strategy with a single value is left out. Above: the
+    improvement f(0) - f(s) and the distance abs(s_opt - s) to the minimum, summed over the lines; the best strategy
+    comes first, the numbers are the sums at the end. In the middle: the gain on a line as a share of the optimum's, and
+    where the step ends, s/s_opt, where 1 is the minimum and beyond 2 a parabola gives a loss; dots are medians over the
+    lines, bars the middle half, and the shares in per cent are those of the sums. Below: s/s_opt over the run, as ratio
+    of moving averages, without the two that end at the minimum or close to it; and the ratio s_opt/norm(m_t), the
+    learning rate with which the update would have ended in the minimum. It is constant where its curve stays inside the
+    band, the quartiles of its middle half. A step that ends where its line was not measured has no improvement. Curves
+    of sums are over the lines that the strategy has, numbers over those that all of them have.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("line_strategies", "line_metrics", "trace")
-    uses: ClassVar[tuple[str, ...]] = ("smoothing",)
+    uses: ClassVar[tuple[str, ...]] = ("smoothing", "fbpal_every")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
-        """Draw the six panels of one run, see `draw_metrics`."""
-        return draw_metrics(tables, settings=settings, title=self.heading())
+        """Draw gains, distances, where steps end, and the ratio s_opt/||m_t||.
+
+        Args:
+            tables: `line_strategies`, `line_metrics` and `trace` of one run.
+            settings: As in `sgdline.figures.plot_figure`.
+
+        Source: linesearch fig6 (papers.md 2.4), M8 to M10; the variant of FBPAL&SGD as `series.strategy_looks` says.
+        """
+        strategies, lines, once = _read(tables, settings=settings)
+        rows = _AROUND_ROWS + _ROW * max(len(strategies), 4)
+        data = (strategies, tables, settings)
+        draws = {
+            "gain": ("accumulated improvement", partial(_draw_gains, lines, *data), _SUMS),
+            "distance": ("accumulated distance", partial(_draw_distances, *data), _SUMS),
+            "share": ("share of the optimum's gain", partial(_draw_shares, *data), rows),
+            "position": ("where the step ends", partial(_draw_positions, *data), rows),
+            "steps": ("where the step ends, over the run", partial(_draw_steps, *data), _OVER_RUN),
+            "ratio": ("exact learning rate", partial(_draw_ratio, tables, settings), _OVER_RUN),
+        }
+        panels = [
+            Panel(name, title, draw, height=height, legend=False) for name, (title, draw, height) in draws.items()
+        ]
+        compat = provenance(tables["line_strategies"]).get("compat")
+        footer = [
+            *(["strategies by the released code's rules"] if compat else []),
+            *([f"left out, with one value: {', '.join(once)}"] if once else []),
+            *style.run_facts(tables, settings),
+        ]
+        return draw_sheet(self, panels, footer=footer, columns=2)
 
 
-def draw_metrics(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any], title: str) -> Figure:
-    """Draw steps, distances to the minimum, improvements, the sums of both, and the ratio s_opt/||m_t||.
+def _read(
+    tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]
+) -> tuple[dict[str, _Strategy], int, list[str]]:
+    """Return the strategies, the best one first, on how many lines they are compared, and the names of those left out.
 
-    Args:
-        tables: `line_strategies`, `line_metrics` and `trace` of one run.
-        settings: As in `sgdline.figures.plot_figure`.
-        title: One line.
-
-    Source: linesearch fig6 (papers.md 2.4), M8 to M10; the variant of FBPAL&SGD as `series.strategy_looks` says.
+    Left out is what was measured once: FBPAL&SGD where its first step was all that it reused, and what has one step.
     """
     # Imported late: reading a spec does not need it.
     from sgdline.analysis.rates import constant_rate
@@ -60,156 +123,238 @@ def draw_metrics(tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any],
     scheduled = constant_rate(tables["line_metrics"]) is None
     looks = series.strategy_looks(table, settings=settings, scheduled=scheduled)
     rows = rows_by_strategy(table)
-    gains, lines = common_improvement(table, list(looks)) if looks else ({}, 0)
-    # The legend lists the strategies by what they gain on the lines that all of them have, the best one first.
-    order = sorted(looks, key=lambda name: -gains[name]) if lines else list(looks)
-    strategies = {name: (looks[name], rows[name]) for name in order}
-    compat = ["strategies by the released code's rules (analysis.compat)"] if provenance(table).get("compat") else []
-    figure = style.new_figure(
-        title,
-        footer=[*style.describe_run(tables, settings), *compat],
-        width=13.6,
-        height=8.4,
-        legend_entries=len(looks) + _RATIO_ENTRIES + (style.divergence_step(tables) is not None),
-    )
-    panels = figure.subplots(2, 3).ravel().tolist()
-    steps, distances, improvements, distance_sum, improvement_sum, ratio = panels
-    _draw_values(steps, strategies, tables, settings=settings, column="step_length")
-    _draw_values(distances, strategies, tables, settings=settings, column="distance")
-    _draw_values(improvements, strategies, tables, settings=settings, column="improvement")
-    sums = {name: own for name, own in accumulate(table).items() if name in looks}
-    every = settings["probes"]["line"]["every"]
-    summed = "sum over the measured lines" + ("" if every == 1 else f", 1 in {every}")
-    _draw_sums(
-        distance_sum,
-        {name: (looks[name], sums[name].steps, sums[name].distance) for name in order if name != "optimum"},
-        tables,
-        settings=settings,
-        text="accumulated distance |s_opt - s|",
-        unit="Euclidean length",
-        notes=[summed],
-    )
-    missing = any(own.missing_improvements for own in sums.values())
-    listed = ", ".join(f"{looks[name].name}: {gains[name]:.3g}" for name in order) if lines else ""
-    _draw_sums(
-        improvement_sum,
-        {name: (looks[name], sums[name].steps, sums[name].improvement) for name in order},
-        tables,
-        settings=settings,
-        text="accumulated improvement",
-        unit="nats",
-        notes=[f"sums {f'over the {lines} lines that all have' if missing else 'at the end'} - {listed}"]
-        if lines
-        else [],
-    )
-    _draw_ratio(ratio, tables, settings=settings)
-    style.shared_legend(figure, panels)
-    return figure
-
-
-_VALUES = {
-    "step_length": ("step s", "s (Euclidean length)", False),
-    "distance": ("distance to the full-batch minimum, s_opt - s", "s_opt - s (Euclidean length)", True),
-    "improvement": ("improvement f(0) - f(s)", "f(0) - f(s) (nats)", True),
-}
-
-
-def _draw_values(
-    panel: Axes, strategies: Drawn, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any], column: str
-) -> None:
-    """Draw one column of the table for every strategy, smoothed."""
-    text, label, symlog = _VALUES[column]
-    panel.set_ylabel(label)
-    panel.set_xlabel("update t")
-    # The optimum's own distance is 0 on every line.
-    shown = {name: own for name, own in strategies.items() if column != "distance" or name != "optimum"}
-    values = {name: style.numbers(own, column) for name, (_, own) in shown.items()}
-    if not any(np.isfinite(found).any() for found in values.values()):
-        style.title(panel, text)
-        words = "no line was measured" if not strategies else "no strategy has a value"
-        style.say(panel, style.absence(words, tables))
-        return
-    window = settings["analysis"]["smoothing"]
-    panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    drawn = []
-    for name, (look, own) in shown.items():
-        steps = style.numbers(own, "step")
-        series.draw_series(panel, steps, values[name], window=window, role=look.role, label=look.label, measured=False)
-        drawn.append(np.asarray(panel.lines[-1].get_ydata(), dtype=np.float64))
-    series.mark_run(panel, tables, run_steps=settings["steps"])
-    count = max(len(found) for found in values.values())
-    notes = [series.average_note(count, window, measured=False)] if column == "step_length" else []
-    if symlog:
-        panel.set_yscale("symlog", linthresh=_LINEAR_BELOW)
-        notes = [f"linear between ±{_LINEAR_BELOW:g}"]
+    steps = {name: int(np.isfinite(style.numbers(rows[name], "step_length")).sum()) for name in looks}
+    reused = settings["analysis"]["fbpal_every"] >= max((len(rows[name]) for name in looks), default=0)
+    if max(steps.values(), default=0) < 2:  # one line: all there is
+        kept = list(looks)
     else:
-        limits = style.readable_limits(np.concatenate(drawn), keep=[0.0])
-        if limits:
-            panel.set_ylim(*limits)
-        notes += style.outside_note(np.concatenate(drawn), limits)
-    style.title(panel, text, notes + _missing_notes(strategies, column))
-
-
-def _missing_notes(strategies: Drawn, column: str) -> list[str]:
-    """Return the notes that say which lines a panel lacks, and why."""
-    counts = {look.name: Counter(own["status"].to_pylist()) for look, own in strategies.values()}
-    if column == "step_length":
-        lines = next(iter(counts.values()))
-        without = {status: number for status, number in lines.items() if status not in _OWN_STATUS}
-        return [
-            *(f"{style.counted(number, 'line')} {status.replace('_', ' ')}" for status, number in without.items()),
-            *_listed("no step", counts, "no_step"),
+        kept = [
+            name for name in looks if steps[name] != 1 and not (reused and name in ("fbpal_sgd_lr", "fbpal_sgd_step"))
         ]
-    return _listed("beyond the measured range", counts, "out_of_range") if column == "improvement" else []
+    gains, lines = common_improvement(table, kept) if kept else ({}, 0)
+    sums = accumulate(table)
+    order = sorted(kept, key=lambda name: -gains[name]) if lines else kept
+    best = gains.get("optimum", np.nan)
+    strategies = {
+        name: _Strategy(
+            looks[name],
+            rows[name],
+            sums[name].distance,
+            sums[name].improvement,
+            gains[name],
+            gains[name] / best if best > 0 else np.nan,
+        )
+        for name in order
+    }
+    return strategies, lines, [looks[name].name for name in looks if name not in kept]
 
 
-def _listed(words: str, counts: Mapping[str, Counter[str]], status: str) -> list[str]:
-    named = [f"{name} on {style.counted(own[status], 'line')}" for name, own in counts.items() if own[status]]
-    return [f"{words}: {', '.join(named)}"] if named else []
+Found = Mapping[str, _Strategy]
+
+
+def _draw_gains(
+    lines: int, strategies: Found, tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes
+) -> Sequence[str]:
+    panel.set_ylabel("sum of f(0) - f(s) (nats)")
+    sums = {name: own.improvement for name, own in strategies.items()}
+    labels = {name: f"{own.look.name} {own.gain:.3g}" if lines else own.look.name for name, own in strategies.items()}
+    _draw_sums(panel, strategies, sums, labels, tables, settings=settings)
+    missing = any(np.isnan(own.numbers("improvement")).any() for own in strategies.values())
+    beyond = _listed("beyond the measured range", strategies, "out_of_range")
+    common = [f"numbers: over the {lines} lines that all have"] if missing and lines else []
+    return [*common, *beyond, *series.sum_note(settings)]
+
+
+def _draw_distances(
+    strategies: Found, tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes
+) -> Sequence[str]:
+    panel.set_ylabel("sum of |s_opt - s| (length)")
+    sums = {name: own.distance for name, own in strategies.items() if name != "optimum"}  # its own distance is 0
+    labels = {name: f"{strategies[name].look.name} {values[-1]:.3g}" for name, values in sums.items() if values.size}
+    _draw_sums(panel, strategies, sums, labels, tables, settings=settings)
+    return series.sum_note(settings)
 
 
 def _draw_sums(
     panel: Axes,
-    sums: Mapping[str, tuple[series.StrategyLook, npt.NDArray[np.int64], FloatArray]],
+    strategies: Found,
+    sums: Mapping[str, FloatArray],
+    labels: Mapping[str, str],
     tables: Mapping[str, pa.Table],
     *,
     settings: Mapping[str, Any],
-    text: str,
-    unit: str,
-    notes: Sequence[str],
 ) -> None:
     """Draw accumulated values, not smoothed."""
     panel.set_xlabel("update t")
-    panel.set_ylabel(f"sum ({unit})")
-    if not any(np.any(values != 0) for _, _, values in sums.values()):
-        style.title(panel, text)
-        words = "no line was measured" if not sums else "no strategy has a value"
-        style.say(panel, style.absence(words, tables))
-        return
+    if not any(np.any(values != 0) for values in sums.values()):
+        raise NoDataError("no line was measured" if not strategies else "no strategy has a value", tables)
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    for look, steps, values in sums.values():
-        marker = {"marker": "o", "markersize": 3.0} if len(steps) == 1 else {}
-        panel.plot(steps, values, **style.look(look.role, **marker), label=look.label)
+    for name, values in sums.items():
+        own = strategies[name]
+        marker = {"marker": "o", "markersize": 3.0} if len(values) == 1 else {}
+        panel.plot(own.numbers("step"), values, **style.look(own.look.role, **marker), gid=name)
     series.mark_run(panel, tables, run_steps=settings["steps"])
-    style.title(panel, text, notes)
+    ends = [End(sums[name][-1], text, strategies[name].color) for name, text in labels.items()]
+    label_ends(panel, ends, height=_SUMS)
 
 
-def _draw_ratio(panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> None:
+def _draw_shares(
+    strategies: Found, tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes
+) -> Sequence[str]:
+    panel.set_xlabel("(f(0) - f(s)) / (f(0) - f(s_opt))")
+    others = {name: own for name, own in strategies.items() if name != "optimum"}
+    values = {name: own.numbers("relative_improvement") for name, own in others.items()}
+    names = {
+        name: own.look.name + (f" {100 * own.share:.0f} %" if np.isfinite(own.share) else "")
+        for name, own in others.items()
+    }
+    quartiles = _draw_rows(panel, strategies, names, values, tables)
+    panel.set_xlim(max(-1.0, min(0.0, float(np.nanmin(quartiles)))) - 0.06, 1.06)
+    panel.axvline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
+    panel.axvline(1.0, **style.look("optimum", linewidth=0.9, zorder=0))
+    lower = int((quartiles[:, 1] < -1.0).sum())
+    return [f"{style.counted(lower, 'median')} below -1"] if lower else []
+
+
+def _draw_positions(
+    strategies: Found, tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes
+) -> Sequence[str]:
+    panel.set_xlabel("s / s_opt")
+    values = {name: _relative_steps(strategies, name) for name in strategies if name != "optimum"}
+    names = {name: strategies[name].look.name for name in values}
+    quartiles = _draw_rows(panel, strategies, names, values, tables)
+    panel.set_xscale("log", base=2)
+    low, high = np.clip([np.nanmin(quartiles) / 1.2, np.nanmax(quartiles) * 1.2], *_STEP_LIMITS)
+    panel.set_xlim(min(low, 0.45), max(high, 2.2))
+    _mark_minimum(panel, panel.axvline)
+    _plain_powers_of_two(panel.xaxis, panel.get_xlim())
+    return _line_notes(strategies)
+
+
+def _draw_rows(
+    panel: Axes,
+    strategies: Found,
+    names: Mapping[str, str],
+    values: Mapping[str, FloatArray],
+    tables: Mapping[str, pa.Table],
+) -> FloatArray:
+    """Draw a row for each strategy, the first one on top; return the quartiles of each. Shape (rows, 3)."""
+    quartiles = np.full((len(values), 3), np.nan)
+    for place, found in enumerate(values.values()):
+        found = found[np.isfinite(found)]
+        if found.size:
+            quartiles[place] = np.quantile(found, [0.25, 0.5, 0.75])
+    if not np.isfinite(quartiles).any():
+        raise NoDataError("no line was measured" if not strategies else "no strategy has a value", tables)
+    for place, name in enumerate(values):
+        low, middle, high = quartiles[place]
+        color = strategies[name].color
+        panel.plot([low, high], [-place, -place], color=color, linewidth=3.2, alpha=0.45, solid_capstyle="butt")
+        panel.plot([middle], [-place], "o", color=color, markersize=4.5, gid=name)
+    panel.set_ylim(0.6 - len(values), 0.6)
+    panel.set_yticks([-place for place in range(len(values))], list(names.values()))
+    for label, name in zip(panel.get_yticklabels(), values, strict=True):
+        label.set_color(strategies[name].color)
+    # At the right, as the names of curves: the panels of a column stay as wide as they can be.
+    panel.yaxis.tick_right()
+    panel.tick_params(axis="y", length=0)
+    panel.spines["left"].set_visible(False)
+    return quartiles
+
+
+def _relative_steps(strategies: Found, name: str) -> FloatArray:
+    """Return s/s_opt of each line, NaN where the minimum is not ahead."""
+    steps, best = strategies[name].numbers("step_length"), strategies[name].numbers("distance")
+    best = steps + best
+    return np.divide(steps, best, out=np.full_like(steps, np.nan), where=best > 0)
+
+
+def _draw_steps(
+    strategies: Found, tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes
+) -> Sequence[str]:
+    panel.set_xlabel("update t")
+    panel.set_ylabel("s / s_opt")
+    window, ends, outside = settings["analysis"]["smoothing"], [], []
+    for name, own in strategies.items():
+        if name in _AT_THE_MINIMUM:
+            continue
+        centres, ratio = _smoothed_ratio(own, window=window)
+        if not (ratio > 0).any():
+            continue
+        shown = np.where(ratio > 0, ratio, np.nan)
+        marker = {"marker": "o", "markersize": 3.0} if np.isfinite(shown).sum() < 3 else {}
+        panel.plot(centres, shown, **style.look(own.look.role, **marker), gid=name)
+        ends.append(End(shown[np.isfinite(shown)][-1], own.look.name, own.color))
+        outside.append(shown)
+    if not ends:
+        raise NoDataError("no line was measured" if not strategies else "no strategy has a value", tables)
+    series.mark_run(panel, tables, run_steps=settings["steps"])
+    panel.set_yscale("log", base=2)
+    every = np.concatenate(outside)
+    low, high = np.clip([np.nanmin(every) / 1.1, np.nanmax(every) * 1.1], *_STEP_LIMITS)
+    limits = (float(min(low, 0.45)), float(max(high, 2.2)))
+    panel.set_ylim(*limits)
+    _mark_minimum(panel, panel.axhline)
+    _plain_powers_of_two(panel.yaxis, limits)
+    label_ends(panel, ends, height=_OVER_RUN)
+    count = len(next(iter(strategies.values())).rows)
+    return [series.average_note(count, window, measured=False), *style.outside_note(every, limits)]
+
+
+def _smoothed_ratio(own: _Strategy, *, window: int) -> tuple[FloatArray, FloatArray]:
+    """Return updates and the moving average of s over that of s_opt, as measured with fewer lines than the window."""
+    updates, steps = own.numbers("step"), own.numbers("step_length")
+    best = steps + own.numbers("distance")  # NaN where one of them is
+    steps = np.where(np.isfinite(best), steps, np.nan)
+    above, below = (series.moving_average(updates, found, window=window) for found in (steps, best))
+    if not np.isfinite(above[1]).any():
+        above, below = (updates, steps), (updates, best)
+    ratio = np.divide(above[1], below[1], out=np.full_like(above[1], np.nan), where=below[1] > 0)
+    return above[0], ratio
+
+
+def _mark_minimum(panel: Axes, line: Any) -> None:
+    """Mark s_opt, and twice it, beyond which a parabola gives a loss."""
+    line(1.0, **style.look("optimum", linewidth=0.9, zorder=0))
+    line(2.0, color="#888888", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
+
+
+def _plain_powers_of_two(axis: Any, limits: tuple[float, float]) -> None:
+    low, high = np.ceil(np.log2(limits[0])), np.floor(np.log2(limits[1]))
+    powers = np.arange(low, high + 1)
+    powers = powers if len(powers) <= 6 else powers[powers % 2 == 0]
+    axis.set_ticks(2.0**powers, [f"{2.0**power:g}" if power >= 0 else f"1/{2.0**-power:g}" for power in powers])
+    axis.set_ticks([], minor=True)
+
+
+def _line_notes(strategies: Found) -> list[str]:
+    """Return the notes that say which lines have no steps, and why."""
+    lines = Counter(next(iter(strategies.values())).rows["status"].to_pylist())
+    without = {status: number for status, number in lines.items() if status not in _OWN_STATUS}
+    return [
+        *(f"{style.counted(number, 'line')} {status.replace('_', ' ')}" for status, number in without.items()),
+        *_listed("no step", strategies, "no_step"),
+    ]
+
+
+def _listed(words: str, strategies: Found, status: str) -> list[str]:
+    counts = {own.look.name: own.rows["status"].to_pylist().count(status) for own in strategies.values()}
+    named = [f"{name} on {style.counted(count, 'line')}" for name, count in counts.items() if count]
+    return [f"{words}: {', '.join(named)}"] if named else []
+
+
+def _draw_ratio(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes) -> Sequence[str]:
     """Draw s_opt/||m_t|| with its median, its quartiles and the run's own learning rate (M10)."""
     from sgdline.analysis.rates import constant_rate
     from sgdline.analysis.strategies import middle_half
 
     metrics, window = tables["line_metrics"].sort_by("step"), settings["analysis"]["smoothing"]
     steps, ratios = style.numbers(metrics, "step"), style.numbers(metrics, "line_search_ratio")
-    text = "learning rate of an exact line search"
     panel.set_xlabel("update t")
-    panel.set_ylabel("s_opt / ||m||  (a learning rate)")
+    panel.set_ylabel("s_opt / ‖m‖ (a learning rate)")
     finite = np.isfinite(ratios)
     if not finite.any():
-        style.title(panel, text)
-        words = "no line was measured" if len(steps) == 0 else "no line has a ratio"
-        style.say(panel, style.absence(words, tables))
-        return
+        raise NoDataError("no line was measured" if len(steps) == 0 else "no line has a ratio", tables)
     notes = [series.average_note(len(steps), window)]
     lr, constant = style.numbers(metrics, "lr"), constant_rate(metrics)
     half = middle_half(len(steps))
@@ -217,27 +362,26 @@ def _draw_ratio(panel: Axes, tables: Mapping[str, pa.Table], *, settings: Mappin
     if middle.size >= 4:
         low, high = np.quantile(middle, [0.25, 0.75])
         panel.fill_between(
-            [steps[half][0], steps[half][-1]], low, high, color=style.ROLES["spread"]["color"], linewidth=0, zorder=0,
-            label=f"ratio, middle half: quartiles {low:.3g} to {high:.3g}",
-        )  # fmt: skip
-        median, span = float(np.median(middle)), "middle half"
+            [steps[half][0], steps[half][-1]], low, high, color=style.ROLES["spread"]["color"], linewidth=0, zorder=0
+        )
+        median = float(np.median(middle))
+        notes = [f"middle half: median {median:.3g}, quartiles {low:.3g} to {high:.3g}", *notes]
     else:
         notes.append("fewer than 4 ratios in the middle half: no quartiles")
-        median, span = float(np.median(ratios[finite])), "run"
+        median = float(np.median(ratios[finite]))
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    series.draw_series(panel, steps, ratios, window=window, role="measured", label="ratio, measured")
-    panel.axhline(median, **style.look("median", zorder=1.5), label=f"ratio, median of the {span}: {median:.3g}")
+    series.draw_series(panel, steps, ratios, window=window, role="measured", label="ratio")
+    panel.axhline(median, **style.look("median", zorder=1.5), label="median")
     changing = registry.label(settings["optimizer"]["name"]) if settings["lr_is_length"] else "scheduled"
-    if constant is None:
-        panel.step(steps, lr, where="post", **style.look("reference"), label=f"the run's lr ({changing})")
-    else:
-        panel.axhline(constant, **style.look("reference"), label=f"the run's lr: {constant:g}")
+    named = f"lr {constant:g} (run)" if constant is not None else f"lr (run, {changing})"
+    panel.step(steps, lr, where="post", **style.look("reference"), label=named)
     series.mark_run(panel, tables, run_steps=settings["steps"])
     limits = style.readable_limits(ratios, keep=[0.0, float(np.nanmin(lr)), float(np.nanmax(lr))], stretch=1.5)
     if limits:
         panel.set_ylim(*limits)
+    ends = [(median, f"median {median:.3g}", "median"), (lr[np.isfinite(lr)][-1], named, "reference")]
+    ends += [(ratios[finite][-1], "s_opt / ‖m‖", "measured")]
+    label_ends(panel, [End(at, text, style.ROLES[role]["color"]) for at, text, role in ends], height=_OVER_RUN)
     notes += style.outside_note(ratios, limits)
     missing = int((~finite).sum())
-    if missing:
-        notes.append(f"no ratio on {missing} of {style.counted(len(steps), 'line')}")
-    style.title(panel, text, notes)
+    return [*notes, *([f"no ratio on {missing} of {style.counted(len(steps), 'line')}"] if missing else [])]

@@ -74,7 +74,8 @@ def strategy_looks(
     rates = facts.get("sgd_lr", {})
     reuse, reused = ("fbpal_sgd_step", "step length") if facts.get("compat") else ("fbpal_sgd_lr", "lr")
     optimizer = registry.label(settings["optimizer"]["name"])
-    own = "SGD original, " + ("scheduled lr" if scheduled else f"lr {style.own_lr_text(settings, facts)}")
+    rate = "scheduled" if scheduled else style.own_lr_text(settings, facts)
+    own = "SGD original, " + (f"{rate} lr" if scheduled else f"lr {rate}")
     known = {
         "optimum": StrategyLook("optimum", "full-batch minimum (s_opt)", "optimum"),
         "direction_batch_minimum": StrategyLook(
@@ -83,7 +84,7 @@ def strategy_looks(
         "fbpal": StrategyLook("fbpal", "FBPAL", "FBPAL"),
         reuse: StrategyLook(reuse, f"FBPAL&SGD, reusing its {reused}", "FBPAL&SGD"),
         "sgd_original": (
-            StrategyLook("sgd_original", own, "SGD original")
+            StrategyLook("sgd_original", own, f"SGD {rate} (run)")
             if optimizer == "sgd"
             else StrategyLook("sgd_original", f"executed step ({optimizer})", "executed step")
         ),
@@ -97,8 +98,8 @@ def strategy_looks(
         elif name.startswith("sgd_"):
             rate = rates.get(name)
             value = name.removeprefix("sgd_") if rate is None else f"{rate:.3g}"
-            chosen = " (median s_opt/|D_b|)" if name == "sgd_auto" else ""
-            looks[name] = StrategyLook(f"sgd_{others % 4 + 1}", f"SGD, lr {value}{chosen}", f"SGD {value}")
+            chosen, short = (" (median s_opt/|D_b|)", " (auto)") if name == "sgd_auto" else ("", "")
+            looks[name] = StrategyLook(f"sgd_{others % 4 + 1}", f"SGD, lr {value}{chosen}", f"SGD {value}{short}")
             others += 1
     return looks
 
