@@ -185,7 +185,7 @@ def test_an_analysis_of_ones_own_is_a_job_like_any(own: Callable[..., dict[str, 
     folder = f"out/{run_path(CHILD)}"
     assert asked.analysed(of_own) == {kind: f"{folder}/{kind}.arrow" for kind in ("intervals", "trace")}
     assert asked.analysis_options(of_own) == {"last": 3}
-    assert asked.analysis_settings(of_own) == {"smoothing": 25, "steps": 12}
+    assert asked.analysis_settings(of_own) == {"smoothing": "auto", "steps": 12}
     assert f"{folder}/Highest.arrow" in asked.analysis_files()
     assert re.fullmatch(constraints.wildcard_constraints(asked.config)["analysis"], "Highest")
     of_file, of_package = (

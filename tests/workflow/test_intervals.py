@@ -115,7 +115,7 @@ def test_an_analysis_of_ones_own_is_made_with_all_tables(made: Workflow) -> None
     losses = read_table(run_folder(made, "measured") / "intervals.arrow", "intervals")["start_loss"].to_pylist()
     assert table.to_pydict() == {"loss": sorted(losses)[-3:], "steps": [6, 6, 6]}
     facts = provenance(table)
-    assert facts["slice"] == {"smoothing": 25, "steps": 6, "last": 3}
+    assert facts["slice"] == {"smoothing": "auto", "steps": 6, "last": 3}
     assert facts["batch_norm"] == "train"
     assert facts["source"]["source"]["slice"]["training"]["steps"] == 6
     assert not (run_folder(made, "covered") / "Highest.arrow").exists()

@@ -9,6 +9,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
+from sgdline.analysis import by_lines
+from sgdline.analysis.by_lines import Lines
 from sgdline.analysis.columns import inherited_provenance
 from sgdline.analysis.curves import FloatArray, IntArray, LineCurves, common_grid
 from sgdline.probes.line.table import LINE
@@ -79,8 +81,8 @@ def measure_distances(
     *,
     window: float,
     resolution: float,
-    distance_first: int,
-    distance_every: int,
+    distance_first: Lines,
+    distance_every: Lines,
     provenance: Facts,
 ) -> None:
     """Compare the shapes of the lines of a run with one another and write a table `line_distances`.
@@ -92,8 +94,8 @@ def measure_distances(
             shape is not finite or not measured in the whole window is NaN.
         window: Half-width of the compared interval, Euclidean length.
         resolution: Spacing of the compared positions, Euclidean length.
-        distance_first: Number of lines of the first panel, at least 1.
-        distance_every: Stride of the second panel, at least 1.
+        distance_first: Number of lines of the first panel, at least 1, or `auto`; see `sgdline.analysis.by_lines`.
+        distance_every: Stride of the second panel, at least 1, or `auto`.
         provenance: Facts for the metadata; they join and override those of the line table.
 
     Raises:
@@ -102,16 +104,16 @@ def measure_distances(
 
     Source: linesearch M11, fig. 3.
     """
-    if distance_first < 1 or distance_every < 1:
-        raise ValueError(
-            f"distance_first and distance_every must be at least 1, got {distance_first} and {distance_every}"
-        )
     lines = read_table(line_path, LINE, columns=["step", "panel_edges", "positions", "train_loss"])
+    first = by_lines.number("distance_first", distance_first, lines=len(lines))
+    every = by_lines.number("distance_every", distance_every, lines=len(lines))
+    if first < 1 or every < 1:
+        raise ValueError(f"distance_first and distance_every must be at least 1, got {first} and {every}")
     curves = LineCurves.from_table(lines)
     shapes = line_shapes(curves, window=window, resolution=resolution)
     parts = [
-        _panel_table("first", curves.steps[:distance_first], shapes[:distance_first]),
-        _panel_table("rest", curves.steps[distance_first::distance_every], shapes[distance_first::distance_every]),
+        _panel_table("first", curves.steps[:first], shapes[:first]),
+        _panel_table("rest", curves.steps[first::every], shapes[first::every]),
     ]
     write_table(output, LINE_DISTANCES, pa.concat_tables(parts), provenance=inherited_provenance(lines, provenance))
 

@@ -28,6 +28,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from sgdline import tables
+from sgdline.analysis import by_lines
+from sgdline.analysis.by_lines import Lines
 from sgdline.analysis.columns import as_floats, inherited_provenance, measurable, nullable
 from sgdline.analysis.curves import BoolArray, FloatArray, IntArray, LineCurves
 from sgdline.analysis.rates import constant_rate
@@ -199,7 +201,7 @@ def measure_strategies(
     resolution: float,
     sgd_lr: Sequence[float | str],
     pal_measuring_step: float,
-    fbpal_every: int,
+    fbpal_every: Lines,
     fbpal_average: int,
     compat: bool,
     provenance: Facts,
@@ -225,7 +227,8 @@ def measure_strategies(
         resolution: Spacing of the line probe's positions, Euclidean length; read where `compat` is set.
         sgd_lr: Learning rates of plain SGD besides the run's own, numbers or `auto`.
         pal_measuring_step: mu of PAL and FBPAL, Euclidean length.
-        fbpal_every: FBPAL&SGD finds an FBPAL step on the measured lines 0, 1, n, 2n, ...; see `reused_values`.
+        fbpal_every: FBPAL&SGD finds an FBPAL step on the measured lines 0, 1, n, 2n, ...; see `reused_values`;
+            or `auto`, see `sgdline.analysis.by_lines`.
         fbpal_average: FBPAL steps in the mean that FBPAL&SGD uses from line n on.
         compat: Follow the released code: its positions, the direction batch stacked under the measuring set, grid
             minima, finite differences, losses of the nearest position (papers.md L9, L11, L20, L21). No step is then
@@ -260,7 +263,7 @@ def measure_strategies(
         executed=as_floats(lines, "step_length"),
         learning_rates={name: lr for name, lr in learning_rates.items() if lr is not None},
         mu=pal_measuring_step,
-        every=fbpal_every,
+        every=by_lines.number("fbpal_every", fbpal_every, lines=len(lines)),
         average=fbpal_average,
     )
     losses = {

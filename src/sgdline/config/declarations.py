@@ -38,6 +38,8 @@ Name = Annotated[
     MaxLen(64),
     Words('a name used in file names, letters, digits, "_" and "-" only'),
 ]
+# A number of lines, or `auto`: by the number of those that were measured (`sgdline.analysis.by_lines`).
+Lines = Annotated[Literal["auto"] | Annotated[int, Ge(1)], Words("a number of lines, or auto")]
 BatchSize = Annotated[Annotated[int, Ge(1)] | Literal["all"], Words("a number of samples, or all")]
 
 
@@ -72,9 +74,10 @@ class AnalysisOptions:
     half of the run."""
     pal_measuring_step: Annotated[float, Gt(0), Le(1000000)] = 0.1
     """Where PAL and FBPAL read the second point of their parabola (length)."""
-    fbpal_every: Annotated[int, Ge(1)] = 100
+    fbpal_every: Lines = "auto"
     """FBPAL&SGD measures, for this n, a full-batch parabola on the lines 0, 1, n, 2n, ... of the measured ones; the
-    values of lines 0 and 1 are used up to line n - 1 only (lines)."""
+    values of lines 0 and 1 are used up to line n - 1 only; `auto`: the square root of the number of measured lines, 100
+    of 10,000 (lines)."""
     fbpal_average: Annotated[int, Ge(1)] = 15
     """Values in the mean that FBPAL&SGD uses from line n on, the last ones found from there on."""
     batch_sizes: Annotated[
@@ -89,12 +92,13 @@ class AnalysisOptions:
     """Degrees of the polynomials to fit to the lines of `mline`."""
     compat: bool = False
     """Strategies and batch sizes by the rules of the released code (docs/differences.md)."""
-    distance_first: Annotated[int, Ge(2)] = 50
-    """Lines in the first panel of the distance matrix (lines)."""
-    distance_every: Annotated[int, Ge(1)] = 10
-    """Take every n-th line in its second panel (lines)."""
-    smoothing: Annotated[int, Ge(1)] = 25
-    """Lines in the moving average of curves over the run (lines)."""
+    distance_first: Annotated[Literal["auto"] | Annotated[int, Ge(2)], Words("a number of lines, or auto")] = "auto"
+    """Lines in the first panel of the distance matrix; `auto`: a third of the measured ones, at most 50 (lines)."""
+    distance_every: Lines = "auto"
+    """Take every n-th line in its second panel; `auto`: one for each 1,000 measured lines, 10 for 10,000 (lines)."""
+    smoothing: Lines = "auto"
+    """Lines in the moving average of curves over the run; `auto`: an eighth of the measured ones, odd, at most 25. A
+    figure without measured lines counts updates (lines)."""
     figure_lines: Annotated[tuple[Annotated[float, Ge(0), Le(1)], ...], MinLen(1), MaxLen(6)] = (0.001, 0.4, 0.8)
     """Which lines to draw, as fractions of the run."""
     figure_updates: Annotated[int, Ge(1)] = 50

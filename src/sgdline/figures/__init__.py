@@ -53,7 +53,8 @@ def plot_figure(
         SgdlineError: If a table is missing or damaged, or a figure of the user's draws nothing.
         ValueError: If `tables` lacks a kind that the figure reads.
     """
-    _plot(figure, _read(figure, tables), settings=settings, pdf=pdf, png=png)
+    read = _read(figure, tables)
+    _plot(figure, read, settings=_settled(settings, read), pdf=pdf, png=png)
 
 
 def plot_comparison(
@@ -77,7 +78,9 @@ def plot_comparison(
         SgdlineError: As for `plot_figure`.
         ValueError: As for `plot_figure`.
     """
-    _plot(figure, [_read(figure, own) for own in tables], settings=settings, pdf=pdf, png=png)
+    read = [_read(figure, own) for own in tables]
+    every = [_settled(own, of_run) for own, of_run in zip(settings, read, strict=True)]
+    _plot(figure, read, settings=every, pdf=pdf, png=png)
 
 
 def tables_by_run(figure: Figure, tables: Mapping[str, Sequence[str | Path]]) -> list[dict[str, str | Path]]:
@@ -107,6 +110,13 @@ def _read(figure: Figure, tables: Mapping[str, str | Path]) -> dict[str, pa.Tabl
     kinds = [kind_at(tables[name], name) for name in wanted]
     columns = {kind.name: [name for name in kind.schema.names if name != "sample_loss"] for kind in kinds}
     return {kind.name: read_table(tables[kind.name], kind, columns=columns[kind.name]) for kind in kinds}
+
+
+def _settled(settings: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> Mapping[str, Any]:
+    """Return settings in which the options of `analysis` that go by the number of lines are numbers."""
+    from sgdline.analysis.by_lines import settled
+
+    return {**settings, "analysis": settled(settings["analysis"], tables)} if "analysis" in settings else settings
 
 
 def _plot(figure: Figure, tables: Any, *, settings: Any, pdf: str | Path, png: str | Path) -> None:

@@ -66,12 +66,13 @@ class Analysis(Declared):
             settings: The values of `uses`.
             provenance: Facts for the metadata; they join and override those of the first table.
         """
+        from sgdline.analysis.by_lines import settled
         from sgdline.analysis.columns import inherited_provenance
         from sgdline.tables import kind_at, read_table, write_table
 
         tables = {kind: read_table(path, kind_at(path, kind)) for kind, path in files.items()}
         facts = inherited_provenance(next(iter(tables.values())), provenance)
-        write_table(output, self.table(), self.columns(tables, settings), provenance=facts)
+        write_table(output, self.table(), self.columns(tables, settled(settings, tables)), provenance=facts)
 
     def columns(self, tables: Mapping[str, pa.Table], settings: Settings) -> pa.Table | Columns:
         """Return the content of the table; see `analyse`."""
