@@ -58,10 +58,10 @@ class Optimizers(PanelSheet):
         networks = comparing.by_network(runs)
         looks = {label: comparing.look(place) for place, label in enumerate(dict.fromkeys(labels))}
         quantities = {
-            "loss": ("loss over the training set", _draw_losses),
-            "accuracy": ("accuracy over the test set", _draw_accuracies),
-            "length": ("length of the step, lr · ‖m‖", _draw_lengths),
-            "lr": ("learning rate in use", _draw_rates),
+            "loss": ("training loss", _draw_losses),
+            "accuracy": ("test accuracy", _draw_accuracies),
+            "length": ("step length", _draw_lengths),
+            "lr": ("learning rate", _draw_rates),
         }
         panels = [
             Panel(

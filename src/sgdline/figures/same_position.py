@@ -75,7 +75,10 @@ class SamePosition(PanelSheet):
             Panel("errors", "error of polynomial fits", partial(_draw_errors, *data), height=2.4),
             Panel("minima", "distance of the minima", partial(_draw_minima, *data), height=2.4),
         ]
-        return draw_sheet(self, panels, footer=style.run_facts(tables, settings), columns=_COLUMNS)
+        footer = style.run_facts(tables, settings)
+        if len(shown) < len(steps):
+            footer.insert(0, f"above: {len(shown)} of {len(steps)} positions")
+        return draw_sheet(self, panels, footer=footer, columns=_COLUMNS)
 
 
 def matrix(position: pa.Table) -> tuple[FloatArray, FloatArray]:

@@ -192,7 +192,7 @@ def _draw_sums(
     for name, values in sums.items():
         own = strategies[name]
         marker = {"marker": "o", "markersize": 3.0} if len(values) == 1 else {}
-        panel.plot(own.numbers("step"), values, **style.look(own.look.role, **marker), gid=name)
+        panel.plot(own.numbers("step"), values, **style.look(own.look.role, **marker), label=own.look.label)
     series.mark_run(panel, tables, run_steps=settings["steps"])
     ends = [End(sums[name][-1], text, strategies[name].color) for name, text in labels.items()]
     label_ends(panel, ends, height=_SUMS)
@@ -250,7 +250,7 @@ def _draw_rows(
         low, middle, high = quartiles[place]
         color = strategies[name].color
         panel.plot([low, high], [-place, -place], color=color, linewidth=3.2, alpha=0.45, solid_capstyle="butt")
-        panel.plot([middle], [-place], "o", color=color, markersize=4.5, gid=name)
+        panel.plot([middle], [-place], "o", color=color, markersize=4.5, label=strategies[name].look.label)
     panel.set_ylim(0.6 - len(values), 0.6)
     panel.set_yticks([-place for place in range(len(values))], list(names.values()))
     for label, name in zip(panel.get_yticklabels(), values, strict=True):
@@ -283,7 +283,7 @@ def _draw_steps(
             continue
         shown = np.where(ratio > 0, ratio, np.nan)
         marker = {"marker": "o", "markersize": 3.0} if np.isfinite(shown).sum() < 3 else {}
-        panel.plot(centres, shown, **style.look(own.look.role, **marker), gid=name)
+        panel.plot(centres, shown, **style.look(own.look.role, **marker), label=own.look.label)
         ends.append(End(shown[np.isfinite(shown)][-1], own.look.name, own.color))
         outside.append(shown)
     if not ends:

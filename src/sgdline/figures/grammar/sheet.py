@@ -234,8 +234,9 @@ def _rows(panels: Sequence[Panel], across: int) -> Iterator[list[Panel]]:
 
 
 def _share(panel: Panel, across: int) -> float:
-    """Return the share of the width that a panel has, its labels left out."""
-    return min(panel.span, across) / across * (_ACROSS if across == 1 else 0.8)
+    """Return the share of the width that a panel has, its labels left out: the narrower, the less."""
+    beside = across / min(panel.span, across)
+    return (_ACROSS - 0.06 * (beside - 1)) / beside
 
 
 def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequence[Mark]) -> bool:
