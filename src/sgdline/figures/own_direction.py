@@ -35,11 +35,11 @@ class OwnDirection(PanelSheet):
 
     Left: the norm of the gradient g_B that a fresh batch of B samples has at a position of the run, as root mean square
     over several draws. With N samples whose gradients have the covariance C and the mean g, the mean square is
-    norm(g)^2 + tr(C)/B * (N - B)/(N - 1): its root falls like 1/sqrt(B) while noise dominates and levels off at
-    norm(g). The curves are this law; its one free number, tr(C), is the median of the values that the single batch
+    norm(g)^2 + tr(C)/B * (N - B)/(N - 1): its root falls like 1/sqrt(B) while noise dominates and levels off at norm(g)
+    [derived]. The curves are this law; its one free number, tr(C), is the median of the values that the single batch
     sizes give. Right: the slope abs(D_B) at s = 0 along the line of the run's own batch when further samples join that
     batch at random. The direction stays fixed and the joining samples hardly descend along it, so the slope falls like
-    1/B until theirs counts as well; the red line is the slope of the full batch.
+    1/B until theirs counts as well [derived]; the red line is the slope of the full batch.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("own_direction", "line_batch_sizes", "trace")
