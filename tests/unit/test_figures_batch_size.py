@@ -337,3 +337,5 @@ def test_pictures_are_written_and_fit_their_sheet(name: str, tmp_path: Path, mon
         plot_figure(FIGURES[name], paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
     assert saved == [(tmp_path / "a.pdf", tmp_path / "a.png")]
     assert_nothing_overlaps(draw(name, read_run(tmp_path)))
+    with style.applied():
+        assert_nothing_overlaps(sheet_of(name, width="column").draw(read_run(tmp_path), settings=run_settings()))

@@ -16,6 +16,7 @@ import pytest
 from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from sgdline.analysis.curves import LineCurves, chunk_curves, common_grid
 from sgdline.analysis.distances import measure_distances
@@ -24,7 +25,7 @@ from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies, rows_by_strategy
 from sgdline.errors import SgdlineError
 from sgdline.figures import distance_matrix, plot_figure
-from sgdline.figures.grammar import series, style
+from sgdline.figures.grammar import labels, series, style
 from sgdline.interpolation import chebyshev_nodes
 from sgdline.tables import kind_of, provenance, read_table, write_table
 
@@ -383,9 +384,9 @@ def test_every_figure_names_run_data_set_samples_batch_norm_and_positions(run: d
 def test_the_nearest_lines_are_drawn_with_the_values_of_the_table(run: dict[str, pa.Table]) -> None:
     figure = draw("lines", run)
     assert [panel.get_title(loc="left") for panel in panels(figure)] == [
-        "(a) line at update 3 of 240",
-        "(b) line at update 96 of 240",
-        "(c) line at update 192 of 240",
+        "(a) update 3 of 240",
+        "(b) update 96 of 240",
+        "(c) update 192 of 240",
     ]
     full = LineCurves.from_table(run["line"], "train_loss")
     batch = LineCurves.from_table(run["line"], "direction_batch_loss")
@@ -614,7 +615,7 @@ def test_a_scheduled_learning_rate_is_named_line_by_line(run: dict[str, pa.Table
 
 def test_strategies_sheet_draws_every_strategy_in_every_panel(run: dict[str, pa.Table]) -> None:
     gain, distance, share, position, steps, _ = panels(draw("strategies", run))
-    labels = {
+    names = {
         "full-batch minimum (s_opt)": "optimum",
         "direction-batch minimum (s_dir)": "direction_batch_minimum",
         "FBPAL&SGD, reusing its lr": "fbpal_sgd_lr",
@@ -625,7 +626,7 @@ def test_strategies_sheet_draws_every_strategy_in_every_panel(run: dict[str, pa.
     }
     assert [panel.get_yscale() for panel in (gain, distance, steps)] == ["linear", "linear", "log"]
     best = strategy(run, "optimum", "step_length")
-    for label, name in labels.items():
+    for label, name in names.items():
         updates, lengths = strategy(run, name, "step"), strategy(run, name, "step_length")
         x, y = curve(gain, label)
         np.testing.assert_array_equal(x, updates)
@@ -748,6 +749,91 @@ def test_strategies_sheet_counts_what_the_range_of_the_ratio_leaves_out(run: dic
     assert "1 value of 80 outside the y range" in words(figure)
 
 
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("width", ["page", "column"])
+def test_nothing_overlaps(run: dict[str, pa.Table], name: str, width: str) -> None:
+    with style.applied():
+        figure = sheet_of(name, width=width).draw(run, settings=run_settings(pal_measuring_step=0.1))
+    assert_nothing_overlaps(figure)
+    assert figure.get_figheight() < 9 or width == "column"
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
+    assert min(sizes) >= 7
+
+
+def test_labels_beside_curves_keep_their_order_and_a_gap() -> None:
+    heights = np.array([0.5, 0.52, 0.9, 0.51, 1.0, 0.0])
+    places = labels.spaced(heights, gap=0.1)
+    assert np.diff(np.sort(places)).min() >= 0.1 - 1e-12
+    assert (np.argsort(places) == np.argsort(heights)).all()
+    assert (places.min(), places.max()) == (0.0, 1.0)
+    np.testing.assert_allclose(np.sort(places)[1:4], [0.41, 0.51, 0.61])  # around their own mean
+    np.testing.assert_array_equal(labels.spaced(np.array([0.2, 0.8]), gap=0.1), [0.2, 0.8])
+    np.testing.assert_allclose(labels.spaced(np.zeros(3), gap=0.7), [1, 0.5, 0])  # more than fit; the first on top
+
+
+# -- several runs ------------------------------------------------------------------------------------------------------
+
+
+def compare(runs: list[tuple[Mapping[str, pa.Table], dict[str, Any]]], **options: Any) -> Figure:
+    with style.applied():
+        figure = sheet_of("line_search_settings", **options).draw(
+            [tables for tables, _ in runs], settings=[block for _, block in runs]
+        )
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def test_settings_are_compared_over_seeds() -> None:
+    runs = [
+        (make_run(lr=lr, seed=seed), run_settings(lr=str(lr), seed=seed)) for lr, seed in ((0.3, 1), (0.1, 2), (0.1, 3))
+    ]
+    figure = compare([*runs, runs[0]])  # another experiment has the first one too: it is drawn once
+    ratio, loss, gain, median = panels(figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["lr 0.1", "lr 0.3"]
+
+    def ratios(tables: Mapping[str, pa.Table]) -> np.ndarray:
+        return column(tables["line_metrics"], "line_search_ratio")
+
+    smoothed = [np.convolve(ratios(tables), np.full(9, 1 / 9), mode="valid") for tables, _ in runs]
+    steps = column(runs[0][0]["line_metrics"], "step")
+    drawn = [line for line in ratio.lines if len(line.get_xdata()) == len(smoothed[0])]
+    expected = [np.median(smoothed[1:], axis=0), smoothed[0]]
+    for line, values in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), steps[4:-4])
+        np.testing.assert_allclose(line.get_ydata(), values, rtol=1e-9)
+    corners = ratio.collections[0].get_paths()[0].vertices[:, 1]
+    assert (corners.min(), corners.max()) == (pytest.approx(np.min(smoothed[1:])), pytest.approx(np.max(smoothed[1:])))
+    # Made-up lines have no loss at zero.
+    assert "no line was measured" in loss.texts[0].get_text().replace("\n", " ")
+    tables = runs[0][0]
+    best, own = (strategy(tables, name, "improvement") for name in ("optimum", "sgd_original"))
+    known = np.isfinite(best + own)
+    share = np.cumsum(np.where(known, own, 0)) / np.cumsum(np.where(known, best, 0))
+    assert holds_curve(gain, steps, share)
+    middle = [np.median(ratios(tables)[20:60]) for tables, _ in runs]
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in median.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(points, [(0.1, np.median(middle[1:])), (0.3, middle[0])])
+
+
+@pytest.mark.parametrize("width", ["page", "column"])
+def test_networks_are_columns_and_lost_runs_are_named(width: str) -> None:
+    runs = [
+        (make_run(diverged_at=diverged_at), run_settings(model=model, batch_size=size))
+        for model in ("tiny_resnet", "mlp")
+        for size, diverged_at in ((64, None), (128, 120))
+    ]
+    figure = compare(runs, width=width)
+    assert len(panels(figure)) == 8
+    assert {panel.get_title(loc="left")[4:].split(":")[0] for panel in panels(figure)} == {"tiny_resnet", "mlp"}
+    labelled = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labelled == ["batch size 64", "batch size 128", "a run diverged"]
+    assert "DIVERGED: batch size 128, tiny_resnet, seed 1 at update 120" in words(figure)
+    assert_nothing_overlaps(figure)
+    text = words(compare([(empty_run(), run_settings())]))
+    assert "no line was measured" in text
+    assert "no run has a positive median" in text
+
+
 # -- runs that went wrong ----------------------------------------------------------------------------------------------
 
 
@@ -778,7 +864,7 @@ def test_a_run_that_blew_up_shows_what_was_measured_before(name: str) -> None:
     assert "THE RUN DIVERGED AT UPDATE 120" in words(figure)
     if name in ("lines", "parabolas"):
         *_, last = panels(figure)
-        assert last.get_title(loc="left") == "(c) line at update 120 of 240"
+        assert last.get_title(loc="left") == "(c) update 120 of 240"
         assert "no loss on it is finite" in " ".join(last.texts[0].get_text().split())
         assert "nearest to update 192" in words(figure)
     elif name != "distance_matrix":

@@ -277,8 +277,13 @@ def test_nothing_leaves_the_sheet(models: list[str]) -> None:
         for optimizer, lr in ((SGD, "0.1"), (SGD, "0.3"), (PAL, "0.1"), (PAL, "1"), (FBPAL, "0.1"))
         for seed in (1, 2)
     ]
-    figure = draw(runs)
-    assert_nothing_overlaps(figure)
+    assert_nothing_overlaps(draw(runs))
+    if len(models) == 1:
+        with style.applied():
+            narrow = sheet_of("optimizers", width="column").draw(
+                [tables for tables, _ in runs], settings=[block for _, block in runs]
+            )
+        assert_nothing_overlaps(narrow)
 
 
 def test_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import matplotlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_figures import render, render_instead_of_saving, sheet_of
+from drawn_figures import assert_nothing_overlaps, render, render_instead_of_saving, sheet_of
 from matplotlib.figure import Figure
 
 from sgdline.analysis.power_law import fit_power_law
@@ -354,3 +355,9 @@ def test_files_are_written_and_the_settings_of_matplotlib_stay(
     plot_figure(figure, paths, settings=run_settings(), pdf=tmp_path / "a.pdf", png=tmp_path / "a.png")
     assert saved == [(tmp_path / "a.pdf", tmp_path / "a.png")]
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("figure", [LINES, GRADIENTS])
+@pytest.mark.parametrize("width", ["page", "column"])
+def test_nothing_overlaps(figure: Sheet, width: str) -> None:
+    assert_nothing_overlaps(draw(replace(figure, width=width), run()))

@@ -124,7 +124,7 @@ def draw_lines(
     panels = [
         Panel(
             f"line_{place}",
-            f"line at update {steps[row]} of {run_steps}",
+            f"update {steps[row]} of {run_steps}",
             partial(_draw_line, table, row, wanted, positions, draw_on),
             height=2.6,
             span=span,
