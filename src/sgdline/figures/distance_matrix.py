@@ -33,7 +33,7 @@ class DistanceMatrix(PanelSheet):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("line_distances", "line_metrics", "trace")
-    uses: ClassVar[tuple[str, ...]] = ("smoothing", "distance_first", "distance_every", "window")
+    uses: ClassVar[tuple[str, ...]] = ("smoothing", "distance_every", "window")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the matrices of the first and of the later lines, and the distance from line to line.
@@ -45,7 +45,7 @@ class DistanceMatrix(PanelSheet):
         Source: linesearch fig3, M11 (papers.md 2.4).
         """
         analysis = settings["analysis"]
-        every, first = analysis["distance_every"], analysis["distance_first"]
+        every, first = analysis["distance_every"], tables["line_distances"]["panel"].to_pylist().count("first")
         later = "later lines" if every == 1 else f"later lines, 1 in {every}"
         panels = [
             *(

@@ -206,7 +206,8 @@ def _absent(steps: Sequence[_Step], *, window: tuple[float, float]) -> list[str]
     """Return the notes on the steps that are not in the panel."""
     outside = [step for step in steps if np.isfinite(step.position) and not window[0] <= step.position <= window[1]]
     missing = [step.look.name for step in steps if not np.isfinite(step.position)]
-    listed = ", ".join(f"{step.look.name} {step.position:.3g}" for step in outside)
+    # Names alone where there are many: a panel has room for three lines.
+    listed = ", ".join(step.look.name + (f" {step.position:.3g}" if len(outside) < 3 else "") for step in outside)
     return [
         *([f"outside: {listed}"] if outside else []),
         *([f"no step: {', '.join(missing)}"] if missing else []),
