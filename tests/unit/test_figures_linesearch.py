@@ -610,19 +610,19 @@ def test_a_scheduled_learning_rate_is_named_line_by_line(run: dict[str, pa.Table
     assert [word in words(figure) for word in ("lr 0.1", "lr 0.01")] == [True, True]
     assert curve(panels(figure)[0], "SGD original, scheduled lr")[0].size
     panel = panels(draw("strategies", changed))[5]
-    assert set(curve(panel, "lr (run, scheduled)")[1]) == {0.1, 0.01}
+    assert set(curve(panel, "_lr (run, scheduled)")[1]) == {0.1, 0.01}
 
 
 def test_strategies_sheet_draws_every_strategy_in_every_panel(run: dict[str, pa.Table]) -> None:
     gain, distance, share, position, steps, _ = panels(draw("strategies", run))
     names = {
-        "full-batch minimum (s_opt)": "optimum",
-        "direction-batch minimum (s_dir)": "direction_batch_minimum",
-        "FBPAL&SGD, reusing its lr": "fbpal_sgd_lr",
-        "SGD original, lr 0.1": "sgd_original",
-        "SGD, lr 0.06 (median s_opt/|D_b|)": "sgd_auto",
-        "SGD, lr 0.02": "sgd_0.02",
-        "PAL": "pal",
+        "_full-batch minimum (s_opt)": "optimum",
+        "_direction-batch minimum (s_dir)": "direction_batch_minimum",
+        "_FBPAL&SGD, reusing its lr": "fbpal_sgd_lr",
+        "_SGD original, lr 0.1": "sgd_original",
+        "_SGD, lr 0.06 (median s_opt/|D_b|)": "sgd_auto",
+        "_SGD, lr 0.02": "sgd_0.02",
+        "_PAL": "pal",
     }
     assert [panel.get_yscale() for panel in (gain, distance, steps)] == ["linear", "linear", "log"]
     best = strategy(run, "optimum", "step_length")
@@ -646,7 +646,7 @@ def test_strategies_sheet_draws_every_strategy_in_every_panel(run: dict[str, pa.
         np.testing.assert_array_equal(x, updates[4:-4])
         np.testing.assert_allclose(y, ratio, rtol=1e-9)
     rows = [text.get_text() for text in position.get_yticklabels()]
-    heights = [curve(position, label)[1][0] for label in ("FBPAL&SGD, reusing its lr", "SGD, lr 0.02")]
+    heights = [curve(position, label)[1][0] for label in ("_FBPAL&SGD, reusing its lr", "_SGD, lr 0.02")]
     assert [-rows.index("FBPAL&SGD"), -rows.index("SGD 0.02")] == heights
 
 
@@ -716,7 +716,7 @@ def test_strategies_sheet_takes_another_title_and_names_the_released_rules(run: 
     lengths, label = strategy(run, "fbpal_sgd_step", "step_length"), "FBPAL&SGD, reusing its step length"
     assert not np.allclose(lengths, strategy(run, "fbpal_sgd_lr", "step_length"))
     expected = np.nancumsum(strategy(run, "fbpal_sgd_step", "improvement"))
-    np.testing.assert_allclose(curve(panels(steps_sheet)[0], label)[1], expected, rtol=1e-12)
+    np.testing.assert_allclose(curve(panels(steps_sheet)[0], f"_{label}")[1], expected, rtol=1e-12)
     for panel, row in zip(panels(lines_sheet), (1, 32, 64), strict=True):
         assert curve(panel, label)[0].tolist() == [lengths[row]]
 
@@ -725,12 +725,12 @@ def test_strategies_sheet_draws_ratio_learning_rate_median_and_quartiles(run: di
     *_, panel = panels(draw("strategies", run))
     steps, ratios = column(run["line_metrics"], "step"), column(run["line_metrics"], "line_search_ratio")
     assert holds_curve(panel, steps, ratios)
-    centres, means = curve(panel, "ratio")
+    centres, means = curve(panel, "_ratio")
     np.testing.assert_allclose(means, np.convolve(ratios, np.full(9, 1 / 9), mode="valid"), rtol=1e-12)
     np.testing.assert_array_equal(centres, steps[4:-4])
-    assert set(curve(panel, "lr 0.1 (run)")[1]) == {0.1}
+    assert set(curve(panel, "_lr 0.1 (run)")[1]) == {0.1}
     middle = ratios[(steps >= 60) & (steps < 180)]
-    assert set(curve(panel, "median")[1]) == {np.median(middle)}
+    assert set(curve(panel, "_median")[1]) == {np.median(middle)}
     band = panel.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == tuple(np.quantile(middle, [0.25, 0.75]))
     assert panel.get_ylim()[0] <= 0 < 0.1 <= panel.get_ylim()[1]

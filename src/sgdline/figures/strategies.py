@@ -44,6 +44,11 @@ class _Strategy(NamedTuple):
     share: float  # of the optimum's gain
 
     @property
+    def label(self) -> str:
+        """That of its curves; no legend lists it, as their ends are named."""
+        return f"_{self.look.label}"
+
+    @property
     def color(self) -> str:
         """Its colour."""
         return str(style.ROLES[self.look.role]["color"])
@@ -96,9 +101,7 @@ class Strategies(PanelSheet):
             "steps": ("where the step ends, over the run", partial(_draw_steps, *data), _OVER_RUN),
             "ratio": ("exact learning rate", partial(_draw_ratio, tables, settings), _OVER_RUN),
         }
-        panels = [
-            Panel(name, title, draw, height=height, legend=False) for name, (title, draw, height) in draws.items()
-        ]
+        panels = [Panel(name, title, draw, height=height) for name, (title, draw, height) in draws.items()]
         compat = provenance(tables["line_strategies"]).get("compat")
         footer = [
             *(["strategies by the released code's rules"] if compat else []),
@@ -192,7 +195,7 @@ def _draw_sums(
     for name, values in sums.items():
         own = strategies[name]
         marker = {"marker": "o", "markersize": 3.0} if len(values) == 1 else {}
-        panel.plot(own.numbers("step"), values, **style.look(own.look.role, **marker), label=own.look.label)
+        panel.plot(own.numbers("step"), values, **style.look(own.look.role, **marker), label=own.label)
     series.mark_run(panel, tables, run_steps=settings["steps"])
     ends = [End(sums[name][-1], text, strategies[name].color) for name, text in labels.items()]
     label_ends(panel, ends, height=_SUMS)
@@ -253,7 +256,7 @@ def _draw_rows(
         low, middle, high = quartiles[place]
         color = strategies[name].color
         panel.plot([low, high], [-place, -place], color=color, linewidth=3.2, alpha=0.45, solid_capstyle="butt")
-        panel.plot([middle], [-place], "o", color=color, markersize=4.5, label=strategies[name].look.label)
+        panel.plot([middle], [-place], "o", color=color, markersize=4.5, label=strategies[name].label)
     panel.set_ylim(0.6 - len(values), 0.6)
     panel.set_yticks([-place for place in range(len(values))], list(names.values()))
     for label, name in zip(panel.get_yticklabels(), values, strict=True):
@@ -286,7 +289,7 @@ def _draw_steps(
             continue
         shown = np.where(ratio > 0, ratio, np.nan)
         marker = {"marker": "o", "markersize": 3.0} if np.isfinite(shown).sum() < 3 else {}
-        panel.plot(centres, shown, **style.look(own.look.role, **marker), label=own.look.label)
+        panel.plot(centres, shown, **style.look(own.look.role, **marker), label=own.label)
         ends.append(End(shown[np.isfinite(shown)][-1], own.look.name, own.color))
         outside.append(shown)
     if not ends:
@@ -373,11 +376,11 @@ def _draw_ratio(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], pan
         notes.append("fewer than 4 ratios in the middle half: no quartiles")
         median = float(np.median(ratios[finite]))
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    series.draw_series(panel, steps, ratios, window=window, role="measured", label="ratio")
-    panel.axhline(median, **style.look("median", zorder=1.5), label="median")
+    series.draw_series(panel, steps, ratios, window=window, role="measured", label="_ratio")
+    panel.axhline(median, **style.look("median", zorder=1.5), label="_median")
     changing = registry.label(settings["optimizer"]["name"]) if settings["lr_is_length"] else "scheduled"
     named = f"lr {constant:g} (run)" if constant is not None else f"lr (run, {changing})"
-    panel.step(steps, lr, where="post", **style.look("reference"), label=named)
+    panel.step(steps, lr, where="post", **style.look("reference"), label=f"_{named}")
     series.mark_run(panel, tables, run_steps=settings["steps"])
     limits = style.readable_limits(ratios, keep=[0.0, float(np.nanmin(lr)), float(np.nanmax(lr))], stretch=1.5)
     if limits:
