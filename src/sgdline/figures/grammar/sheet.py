@@ -236,7 +236,7 @@ def _rows(panels: Sequence[Panel], across: int) -> Iterator[list[Panel]]:
 def _share(panel: Panel, across: int) -> float:
     """Return the share of the width that a panel has, its labels left out: the narrower, the less."""
     beside = across / min(panel.span, across)
-    return (_ACROSS - 0.06 * (beside - 1)) / beside
+    return (_ACROSS - 0.045 * (beside - 1) ** 2) / beside
 
 
 def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequence[Mark]) -> bool:
