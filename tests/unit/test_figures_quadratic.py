@@ -45,7 +45,7 @@ def rows(table: pa.Table, rate: float, name: str) -> np.ndarray:
 
 
 def words(panel: Axes) -> str:
-    return " ".join([panel.get_title(loc="left"), *(text.get_text() for text in panel.texts)])
+    return " ".join(" ".join([panel.get_title(loc="left"), *(text.get_text() for text in panel.texts)]).split())
 
 
 def test_curves_are_those_of_the_table() -> None:
@@ -81,7 +81,7 @@ def test_trajectories_lie_in_a_valley_along_x(eigenvalues: list[float]) -> None:
         else:
             assert "leaves" not in words(panel)
     assert "leaves the panel at step 7" in words(contours[-1])  # 1.1^7 > 1.9
-    titles = [panel.get_title(loc="left").split(", ")[1] for panel in contours]
+    titles = [" ".join(panel.get_title(loc="left").split()).split(", ")[1] for panel in contours]
     assert titles == ["over-damped", "critical", "under-damped", "under-damped", "edge", "diverging"]
 
 

@@ -51,7 +51,7 @@ def draw(figure: str, **changes: Any) -> tuple[Figure, pa.Table]:
 
 
 def words(panel: Axes) -> str:
-    return " ".join([panel.get_title(loc="left"), *(text.get_text() for text in panel.texts)])
+    return " ".join(" ".join([panel.get_title(loc="left"), *(text.get_text() for text in panel.texts)]).split())
 
 
 @pytest.mark.parametrize(

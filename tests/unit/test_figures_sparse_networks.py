@@ -150,11 +150,8 @@ def test_panels_hold_losses_errors_and_coefficients() -> None:
             lowest, highest = (taken(stacked, axis=0) for taken in (np.min, np.max))
             assert {*lowest.tolist(), *highest.tolist()} == set(band.vertices[:, 1].tolist())
     assert [panel.get_ylabel() for panel in sparsities] == ["sparsity (%)"] * 2
-    titles = [panel.get_title(loc="left") for panel in sparsities]
-    assert titles == [
-        "(c) sparsity of layer\nstages.0, 1,000 of 2,048 units",
-        "(d) sparsity of layer pool, 32\nunits",
-    ]
+    titles = [" ".join(panel.get_title(loc="left").split()) for panel in sparsities]
+    assert titles == ["(c) sparsity of layer stages.0, 1,000 of 2,048 units", "(d) sparsity of layer pool, 32 units"]
     small, short, long = legend(drawn)
     assert (small, short) == ("constant lr 0.02", "large steps for 10 %, lr 2.0")
     assert long == "large steps for 50 %, lr 2.0"

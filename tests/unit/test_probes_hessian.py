@@ -401,7 +401,7 @@ def test_one_sample_has_no_covariance_to_compare(dataset: Path) -> None:
 
 def faults_of(text: str) -> tuple[str, ...]:
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-    experiment = config["experiments"]["walk_covariance"] | {"dataset": "digits", "batch_size": [64]}
+    experiment = config["experiments"]["walk_covariance"] | {"dataset": "digits", "batch_size": [64], "figures": []}
     config |= {"experiments": {"walk_covariance": experiment | yaml.safe_load(text)}, "comparisons": {}}
     with pytest.raises(ConfigError) as caught:
         resolve_config(config)

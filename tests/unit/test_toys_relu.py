@@ -417,8 +417,8 @@ def test_defaults_are_the_published_settings() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{toy: teacher_student, network: three_layer, figures: [sparse/fig_two_layer]}", "network three_layer"),
-        ("{toy: teacher_student, figures: [sparse/fig_three_layer]}", "network two_layer"),
+        ("{toy: teacher_student, network: three_layer, figures: [sparse/fig_two_layer]}", "network: three_layer"),
+        ("{toy: teacher_student, figures: [sparse/fig_three_layer]}", "network: two_layer"),
         ("{toy: teacher_student, runs: [{lr: 0.1, decay_factor: 2.0}]}", "must be 1 without decay_at"),
         ("{toy: relu_regression, runs: [{lr: 0.1, decay_factor: 2.0}]}", "must be 1 without decay_at"),
         ("{toy: relu_regression, runs: [{decay_at: 0.1}]}", "lr is missing"),

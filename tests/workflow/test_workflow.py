@@ -178,7 +178,7 @@ class TestReruns:
         jobs = edited.planned(*SMOKE)
         assert "prepare_dataset" not in jobs
         assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"], jobs["line_fits"]) == (2, 1, 10, 1)
-        assert (jobs["plot_figure"], jobs["judge"]) == (FIGURES + 1, 1)  # one compares
+        assert (jobs["plot_figure"], jobs["judge"]) == (FIGURES + 2, 1)  # two compare
 
     def test_another_model_makes_its_own_run(self, edited: Workflow) -> None:
         block = "models:\n  tiny_mobilenet_w4:\n    entry: sgdline.models:tiny_mobilenet\n    kwargs:\n      width: 4\n"
@@ -187,7 +187,7 @@ class TestReruns:
         edited.edit("config/smoke.yaml", models, models.replace("tiny", "tiny_mobilenet_w4, tiny"))
         jobs = edited.planned(*SMOKE)
         assert (jobs["train_run"], jobs["plan_probe"], jobs["probe_segment"]) == (1, 1, 8)
-        assert jobs["plot_figure"] == FIGURES + 1  # one compares
+        assert jobs["plot_figure"] == FIGURES + 2  # two compare
         assert "prepare_dataset" not in jobs
 
     def test_an_edited_fit_makes_fits_and_what_follows(self, edited: Workflow) -> None:

@@ -41,7 +41,7 @@ _LEGEND: Any = {
 _LEGEND_LINE = 0.15  # inches
 _KEY = 0.45  # inches of an entry of a legend beside its letters
 _FOOTER_LINES = 2
-_MOST_NOTES = 3  # lines of notes of a panel
+_MOST_NOTES = 4  # lines of notes of a panel
 
 
 @dataclass(frozen=True)
@@ -287,8 +287,8 @@ def _head(title: str, notes: Sequence[str], inches: float) -> tuple[str, list[st
         if lines and len(lines[-1]) + len(note) + 2 <= letters:
             lines[-1] += f"; {note}"
         else:
-            lines += textwrap.wrap(note, letters)
-    return textwrap.fill(title, int(letters / 1.2)), lines[:_MOST_NOTES]
+            lines += textwrap.wrap(note, letters, break_on_hyphens=False)
+    return textwrap.fill(title, int(letters / 1.2), break_on_hyphens=False), lines[:_MOST_NOTES]
 
 
 def _fitting(facts: Sequence[str], letters: int) -> list[str]:
