@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, cast
 
 from sgdline.declare.build import build
@@ -38,7 +38,7 @@ class Asked:
     caption: str
     toy_settings: Mapping[str, Any]
 
-    @property
+    @cached_property
     def figure(self) -> Figure:
         """The figure."""
         return built(self.block)
