@@ -672,6 +672,12 @@ def test_figures_have_options() -> None:
         block["figures"] = ["trajectory", figure]
         with pytest.raises(ConfigError, match=fault):
             resolve_config(config)
+    # Pictures of a comparison and of a toy of one name would be one file.
+    block["figures"] = []
+    config["comparisons"] = {"a": {"figure": {"name": "roles", "called": "b"}, "experiments": ["digits"]}}
+    config["toys"] = {"a": {"toy": "quadratic_descent", "figures": [{"name": "quadratic_descent", "called": "B"}]}}
+    with pytest.raises(ConfigError, match="their pictures share a folder"):
+        resolve_config(config)
 
 
 PINS = [

@@ -97,6 +97,11 @@ class Both(Curve):
 @dataclass(frozen=True, kw_only=True)
 class Needy(Curve):
     window: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uses(Curve):
+    uses: ClassVar = ("smoothin",)
 '''
 BESIDE = """
 from matplotlib.figure import Figure
@@ -161,6 +166,7 @@ def resolved(
         ),
         ("walk/mine.py:Fits", "must have its probe measured, got no probes.line in this experiment. Add it, or remove"),
         ("walk/mine.py:Curves", "must be a figure of a single run, got walk/mine.py:Curves, which compares runs."),
+        ("walk/mine.py:Uses", "must use keys of analysis, got 'smoothin'. Did you mean 'smoothing'?"),
         (
             "walk/mine.py:Bowl",
             "got walk/mine.py:Bowl, which draws the toy quadratic_descent. Move it to the top level's toys: {a_name: ",

@@ -18,7 +18,7 @@ from sgdline.declare.schema import schema_of
 from sgdline.declare.walker import Walker
 from sgdline.figures.base import Sheet
 from sgdline.papers.asked import asked, built
-from sgdline.papers.base import figure_ids
+from sgdline.papers.base import PaperFigure, figure_ids
 from sgdline.tables import kind_names
 
 
@@ -83,3 +83,20 @@ def test_declarations_import_neither_torch_nor_matplotlib() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_paper_that_is_being_written_is_told_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    faulty = {
+        "novel/kind": PaperFigure("trajectori", "No such kind."),
+        "novel/option": PaperFigure("trajectory", "No such option.", options={"plce": 2}),
+    }
+    monkeypatch.setattr("sgdline.papers.asked.figure_ids", lambda: faulty)
+    for named, said in (("novel/kind", "got trajectori: figure must be one of"), ("novel/option", "argument 'plce'")):
+        with pytest.raises(ConfigError) as caught:
+            resolve_config({"experiments": {"a": {"figures": [named]}}})
+        [fault] = [fault for fault in caught.value.faults if fault.startswith("experiments.a.figures[0]")]
+        assert said in fault
+        assert "Correct it in FIGURES of sgdline.papers.novel.figures" in fault
+    # Somebody else's slip is what it was.
+    with pytest.raises(ConfigError, match=r"comparisons\.b\.figure must be the name of .* Did you mean 'roles'"):
+        resolve_config({"comparisons": {"b": {"figure": "rolles", "experiments": ["a"]}}})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations, product
 from typing import Any, cast
 
 from sgdline.analysis.kinds.base import Analysis
 from sgdline.analysis.made import analyses_of
 from sgdline.config._draft import Block, Draft, entry, sound_entries
+from sgdline.config.declarations import AnalysisOptions
 from sgdline.declare.faults import Faults, Index, KeyPath, literal_words, name_hint, value_words
 from sgdline.declare.registry import declaration, is_entry, label, names
 from sgdline.declare.run_facts import RunFacts
@@ -30,20 +31,19 @@ def known_figures(config: Block, faults: Faults) -> dict[KeyPath, Asked]:
         faults: Takes the faults.
     """
     found: dict[KeyPath, Asked] = {}
-    folders: dict[tuple[KeyPath, str], str] = {}
+    folders: dict[tuple[object, str], str] = {}  # by the name of the block: comparisons and toys may have the same
     for here, named in figures_named(config):
         if faults.under(here):
             continue
         figure = _figure(named, here, faults)
         if figure is None:
             continue
-        twin = folders.setdefault((here[:2], figure.folder.casefold()), figure.named)
-        if twin != figure.named or any(
-            place[:2] == here[:2] and found[place].folder == figure.folder for place in found
-        ):
-            rule = f"must be called otherwise than {twin}, got {figure.named}: their pictures share a folder."
+        key = (here[1], figure.folder.casefold())
+        if key in folders:
+            rule = f"must be called otherwise than {folders[key]}, got {figure.named}: their pictures share a folder."
             faults.add(here, f"{rule} Write it with its options and called: a_name.")
             continue
+        folders[key] = figure.named
         found[here] = figure
     return found
 
@@ -59,7 +59,7 @@ def _figure(named: Named, here: KeyPath, faults: Faults) -> Asked | None:
         faults.add(here, error.rule)
         return None
     declared: Any = declaration("figure", figure.block["name"])
-    wrong = base.wrong_with(declared) if is_entry(name) else None
+    wrong = (base.wrong_with(declared) or _unknown_uses(declared)) if is_entry(name) else None
     needed = [option for option in base.needed_options(declared) if option not in figure.block]
     if not wrong and needed:
         wrong = f"must have its options, got none for {needed[0]}. Write {{name: {name}, {needed[0]}: ...}}."
@@ -67,6 +67,14 @@ def _figure(named: Named, here: KeyPath, faults: Faults) -> Asked | None:
         faults.add(here, wrong)
         return None
     return figure
+
+
+def _unknown_uses(declared: Any) -> str | None:
+    keys = [field.name for field in fields(AnalysisOptions)]
+    unknown = next((key for key in declared.uses if key not in keys), None)
+    if unknown is None:
+        return None
+    return f"must use keys of analysis, got {unknown!r}. {name_hint(unknown, keys, kind='keys of analysis')}"
 
 
 def check_figures_of_runs(draft: Draft, name: str, experiment: Block, run: RunFacts) -> None:
@@ -307,8 +315,15 @@ def _draws(figure: Asked, wanted: str) -> bool:
     return drawn.subject == wanted if wanted in ("run", "comparison") else drawn.toy == wanted
 
 
+def _may_draw(name: str, wanted: str) -> bool:
+    try:
+        return _draws(asked(name), wanted)
+    except EntryError:  # of a paper that is being written
+        return False
+
+
 def _unknown(name: str, wanted: str) -> str:
-    fitting = [other for other in known() if wanted == "run" or _draws(asked(other), wanted)]
+    fitting = [other for other in known() if wanted == "run" or _may_draw(other, wanted)]
     rule, kind = {
         "run": ("the name of a figure", "figures"),
         "comparison": ("the name of a figure that compares runs", "figures that compare runs"),
@@ -340,6 +355,6 @@ def _draws_other(figure: Asked, wanted: str) -> str:
         ),
     }[drawn.subject]
     own = f", or {change}" if is_entry(name) else ""
-    fitting = [] if wanted in ("run", "comparison") else [other for other in known() if _draws(asked(other), wanted)]
+    fitting = [] if wanted in ("run", "comparison") else [other for other in known() if _may_draw(other, wanted)]
     others = f" Figures of that toy: {', '.join(fitting)}." if fitting else ""
     return f"must be {rule}, got {name}, which {what}. Move it to {place}{own}.{others}"

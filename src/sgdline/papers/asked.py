@@ -12,6 +12,7 @@ from typing import Any, cast
 from sgdline.declare.build import build
 from sgdline.declare.faults import Index, KeyPath
 from sgdline.declare.registry import declaration, is_entry, names
+from sgdline.entries import EntryError
 from sgdline.figures import base
 from sgdline.figures.base import Figure
 from sgdline.papers.base import figure_ids
@@ -87,8 +88,14 @@ def _asked(text: str) -> Asked:
     of_paper = figure_ids().get(text)
     if of_paper is not None:
         block: dict[str, Any] = {"name": of_paper.kind, **of_paper.options}
-        words = f"{base.caption(type(built(block)))}\n\n{inspect.cleandoc(of_paper.caption)}"
-        needed = {**type(built(block)).toy_settings, **of_paper.toy_settings}
+        try:
+            kind = type(built(block))
+        except (KeyError, TypeError) as error:
+            rule = f"must be a kind of figure with options of its own, got {of_paper.kind}: {error.args[0]}."
+            place = f"FIGURES of sgdline.papers.{text.partition('/')[0]}.figures"
+            raise EntryError(f"{rule} Correct it in {place}.", subject=f"The figure {text}") from error
+        words = f"{base.caption(kind)}\n\n{inspect.cleandoc(of_paper.caption)}"
+        needed = {**kind.toy_settings, **of_paper.toy_settings}
         return Asked(text, block, figure_folder(text), words, needed)
     block = json.loads(text) if text.startswith("{") else {"name": text}
     named = block["name"]

@@ -28,7 +28,8 @@ def listing(paper: str | None, *, folder: str | Path = "config") -> str:
     rows = [("figure", "kind", "drawn by")]
     for name in papers() if paper is None else [paper]:
         for figure, of_paper in figures_of(name).items():
-            options = ", ".join(f"{key} {value}" for key, value in of_paper.options.items() if key != "title")
+            shown = {key: value for key, value in of_paper.options.items() if key not in ("title", "marks")}
+            options = ", ".join(f"{key} {value}" for key, value in shown.items())
             kind = f"{of_paper.kind} ({options})" if options else of_paper.kind
             rows.append((f"{name}/{figure}", kind, ", ".join(drawn.get(f"{name}/{figure}", [])) or "-"))
     if paper is None:
