@@ -11,6 +11,7 @@ import pytest
 from declared import toy_of
 from drawn_figures import assert_nothing_overlaps, render, sheet_of
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -141,7 +142,8 @@ def test_what_cannot_be_drawn_is_counted() -> None:
 )
 def test_labels_of_a_linear_axis_keep_apart(limits: tuple[float, float], label: str) -> None:
     with style.applied():
-        sheet = style.new_figure("a title", footer=[], width=6.0, height=3.0)
+        sheet = Figure(figsize=(6.0, 3.0), layout="constrained")
+        FigureCanvasAgg(sheet)
         panel = sheet.subplots()
         panel.set_xlim(*limits)
         style.settle(sheet)

@@ -16,7 +16,7 @@ from sgdline.declare.faults import Faults
 from sgdline.declare.registry import label, names
 from sgdline.declare.schema import schema_of
 from sgdline.declare.walker import Walker
-from sgdline.figures.base import Sheet
+from sgdline.figures.base import PanelSheet
 from sgdline.papers.asked import asked, built
 from sgdline.papers.base import PaperFigure, figure_ids
 from sgdline.tables import kind_names
@@ -26,7 +26,7 @@ def test_every_id_is_a_sound_figure_of_its_own() -> None:
     assert len(figure_ids()) == 98
     faults = Faults()
     for named, entry in figure_ids().items():
-        assert isinstance(asked(named).figure, Sheet), named
+        assert isinstance(asked(named).figure, PanelSheet), named
         schema = schema_of(type(asked(named).figure))
         Walker(schema, faults).walk(entry.options, schema, (named,))
     faults.raise_if_any()

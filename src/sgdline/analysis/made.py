@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -59,3 +59,19 @@ def analyses_of(
         found |= made
         existing |= set(made)
         waiting = {name: options for name, options in waiting.items() if label(name) not in made}
+
+
+def read_at_any_hand(kinds: Iterable[str], made: Mapping[str, Analysed]) -> set[str]:
+    """Return kinds of tables and all that they are made from.
+
+    Args:
+        kinds: Kinds of tables.
+        made: The analyses of the run, by the kinds of their tables.
+    """
+    found, waiting = set[str](), list(kinds)
+    while waiting:
+        kind = waiting.pop()
+        if kind not in found:
+            found.add(kind)
+            waiting += made[kind].reads if kind in made else ()
+    return found

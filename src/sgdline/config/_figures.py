@@ -8,7 +8,7 @@ from itertools import combinations, product
 from typing import Any, cast
 
 from sgdline.analysis.kinds.base import Analysis
-from sgdline.analysis.made import analyses_of
+from sgdline.analysis.made import analyses_of, read_at_any_hand
 from sgdline.config._draft import Block, Draft, entry, sound_entries
 from sgdline.config.declarations import AnalysisOptions
 from sgdline.declare.faults import Faults, Index, KeyPath, literal_words, name_hint, value_words
@@ -178,16 +178,9 @@ class _Tables:
         made = self.made
         return next((kind for kind in figure.figure.reads if kind not in made), None)
 
-    def read_by(self, figure: Asked) -> tuple[str, ...]:
+    def read_by(self, figure: Asked) -> set[str]:
         """Return the kinds of tables that a figure reads, at first or second hand."""
-        made = analyses_of(self.probes, self.extra, optimizer=self.optimizer)
-        found, waiting = list[str](), list(figure.figure.reads)
-        while waiting:
-            kind = waiting.pop()
-            if kind in made and kind not in found:
-                waiting += made[kind].reads
-            found.append(kind)
-        return tuple(found)
+        return read_at_any_hand(figure.figure.reads, analyses_of(self.probes, self.extra, optimizer=self.optimizer))
 
     def words(self, kind: str, figure: str, *, compared: bool = False) -> str:
         """Return what is missing for a kind of table, and what to do about it.

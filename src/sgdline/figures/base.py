@@ -64,18 +64,6 @@ class Figure(Declared):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet(Figure):
-    """A figure with a title above and a footer below."""
-
-    title: Annotated[str, MinLen(1), MaxLen(120)] | None = None
-    """Its title; `null`: that of its kind."""
-
-    def heading(self) -> str:
-        """Return the title: that of the options, or else the first line of the docstring."""
-        return self.title or inspect.cleandoc(type(self).__doc__ or "").partition("\n")[0].rstrip(".")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Mark:
     """A number that is marked at the right edge of a panel, such as one that a paper gives."""
 
@@ -90,15 +78,21 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PanelSheet(Sheet):
-    """A figure of panels, drawn at the size that it has in print."""
+class PanelSheet(Figure):
+    """A figure of panels with a title above and a footer below, drawn at the size that it has in print."""
 
+    title: Annotated[str, MinLen(1), MaxLen(120)] | None = None
+    """Its title; `null`: that of its kind."""
     width: Literal["page", "column"] = "page"
     """Its width: `page`, 7 inches; `column`, 3.4 inches, its panels below one another."""
     panel: Annotated[str, MinLen(1)] | None = None
     """The one panel to draw, by its name; `null`: all of them."""
     marks: tuple[Annotated[Mark, Words("a mapping with panel, value and, if need be, text and source")], ...] = ()
     """Numbers to mark beside the curves."""
+
+    def heading(self) -> str:
+        """Return the title: that of the options, or else the first line of the docstring."""
+        return self.title or inspect.cleandoc(type(self).__doc__ or "").partition("\n")[0].rstrip(".")
 
 
 # How a configuration names a figure: by its kind, by an id of a paper, by an entry, or with options.

@@ -231,10 +231,13 @@ def _draw_positions(
     panel.set_xlim(min(low, 0.45), max(high, 2.2))
     _mark_minimum(panel, panel.axvline)
     _plain_powers_of_two(panel.xaxis, panel.get_xlim())
-    behind = 0
+    not_ahead = 0
     if "optimum" in strategies:
-        behind = int((strategies["optimum"].numbers("step_length") <= 0).sum())
-    return [*_line_notes(strategies), *([f"s_opt ≤ 0 on {style.counted(behind, 'line')}: left out"] if behind else [])]
+        not_ahead = int((strategies["optimum"].numbers("step_length") <= 0).sum())
+    return [
+        *_line_notes(strategies),
+        *([f"s_opt ≤ 0 on {style.counted(not_ahead, 'line')}: left out"] if not_ahead else []),
+    ]
 
 
 def _draw_rows(

@@ -18,7 +18,7 @@ from sgdline.figures.base import Figure
 from sgdline.papers.base import figure_ids
 from sgdline.workflow.layout import figure_folder
 
-Named = str | Mapping[str, Any]  # what stands in the configuration
+Named = str | Mapping[str, Any]  # what a configuration holds
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sgdline.analysis.made import Analysed, analyses_of
+from sgdline.analysis.made import Analysed, analyses_of, read_at_any_hand
 from sgdline.declare.registry import label
 from sgdline.workflow.runs import Config, named
 
@@ -34,10 +34,5 @@ def probes_read(config: Config, experiment: str, kinds: Iterable[str]) -> list[s
         kinds: Kinds of the tables; one that the experiment does not make comes from nothing.
     """
     block = named(config, "experiments", experiment, kind="experiments")
-    made, waiting, seen = analyses(config, experiment), list(kinds), set[str]()
-    while waiting:
-        kind = waiting.pop()
-        if kind not in seen:
-            seen.add(kind)
-            waiting += made[kind].reads if kind in made else ()
-    return [probe for probe in map(label, block["probes"]) if probe in seen]
+    read = read_at_any_hand(kinds, analyses(config, experiment))
+    return [probe for probe in map(label, block["probes"]) if probe in read]

@@ -157,25 +157,6 @@ def of_runs(runs: Sequence[Run], *, keys: Sequence[str] = ("batch_size", "seed")
     return "  ·  ".join([*words, *style.lr_unit_note([run.settings for run in runs])])
 
 
-def on_what(runs: Sequence[Run], split: str) -> str:
-    """Return the footer's words on evaluated losses and accuracies: number of images and BatchNorm mode.
-
-    Args:
-        runs: With the table `evaluation`.
-        split: Beside the training set: validation or test.
-    """
-    facts = [provenance(run.tables["evaluation"]) for run in runs]
-    modes = sorted({str(fact.get("batch_norm", "not recorded")) for fact in facts})
-    counts = [
-        " or ".join(f"{count:,}" for count in sorted({fact[key] for fact in facts if key in fact})) or "not recorded"
-        for key in ("samples", f"{split}_samples")
-    ]
-    return (
-        f"loss and accuracy over N = {counts[0]} training and {counts[1]} {split} images, not augmented  ·  "
-        f"BatchNorm in {' or '.join(modes)} mode"
-    )
-
-
 def losses(runs: Iterable[Run]) -> list[str]:
     """Return the fact of a footer on the runs that diverged, or none; of many it gives their number first."""
     every = list(runs)
@@ -236,16 +217,6 @@ def along_updates(panel: Axes, runs: Sequence[Run]) -> None:
     steps = max(run.first + run.settings["steps"] for run in runs)
     panel.set_xlabel("update t")
     panel.set_xlim(-0.02 * steps, 1.02 * steps)
-
-
-def draw_curves(
-    panel: Axes, runs: Sequence[Run], curves: Sequence[Curve], looks: Mapping[str, Mapping[str, Any]]
-) -> list[str] | None:
-    """Do what `draw_settings` does; return None if there is nothing to draw."""
-    try:
-        return draw_settings(panel, runs, curves, looks, missing="")
-    except NoDataError:
-        return None
 
 
 def draw_settings(

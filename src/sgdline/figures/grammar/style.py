@@ -1,4 +1,4 @@
-"""How every figure looks: colours by role, line styles, the sheet with its title and its footer.
+"""How every figure looks: colours by role, line styles, and the words of its footer.
 
 Nothing here touches pyplot or a display. matplotlib is imported where it is used, so that this module stays
 cheap for those who only want a figure's name.
@@ -7,7 +7,7 @@ cheap for those who only want a figure's name.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -84,12 +84,6 @@ _SETTINGS: Any = {  # Any: newer matplotlibs type every key, older ones none
     "savefig.dpi": 200,
 }
 
-_TITLE_INCHES = 0.40
-_FOOTER_LINE_INCHES = 0.17
-_LEGEND_ROW_INCHES = 0.195
-_LEGEND_COLUMN_INCHES = 2.75
-_LETTER_INCHES = 0.068  # of a legend, on average
-_EDGE_INCHES = 0.08
 _DECADES = 300.0  # ratio of y limits from which on powers of ten suffice as labels
 
 
@@ -107,70 +101,6 @@ def applied() -> Iterator[None]:
 def look(role: str, **changes: Any) -> dict[str, Any]:
     """Return the plot arguments of a role, with `changes` on top."""
     return {**ROLES[role], **changes}
-
-
-def new_figure(title: str, *, footer: Sequence[str], width: float, height: float, legend_entries: int = 0) -> Figure:
-    """Return an empty sheet: title above, footer below, room for a shared legend between panels and footer.
-
-    Args:
-        title: One line.
-        footer: Lines below the panels, from `describe_run`.
-        width: Inches.
-        height: Inches, title and footer included; the legend's room is added to it.
-        legend_entries: Entries to keep room for, see `shared_legend`.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    lines = [part for line in footer for part in textwrap.wrap(line, int(width * 16.5))]
-    legend_inches = _LEGEND_ROW_INCHES * -(-legend_entries // _legend_columns(width))
-    height += legend_inches
-    bottom = (_EDGE_INCHES + _FOOTER_LINE_INCHES * len(lines) + legend_inches + 0.06) / height
-    top = 1 - _TITLE_INCHES / height
-    engine = ConstrainedLayoutEngine(rect=(0, bottom, 1, top - bottom), w_pad=0.08, h_pad=0.06, wspace=0.03)
-    figure = Figure(figsize=(width, height), layout=engine)
-    FigureCanvasAgg(figure)  # keeps its renderer: without one, each look at a text's size sets all formulas again
-    left = _EDGE_INCHES / width
-    figure.text(left, 1 - 0.12 / height, title, fontsize=11, fontweight="bold", va="top")
-    figure.text(
-        left, _EDGE_INCHES / height, "\n".join(lines), fontsize=7.5, color="#444444", va="bottom", linespacing=1.35
-    )
-    return figure
-
-
-def _legend_columns(width: float) -> int:
-    return max(int(width / _LEGEND_COLUMN_INCHES), 1)
-
-
-def legend_columns(labels: Iterable[str], *, width: float) -> int:
-    """Return how many columns of these labels fit on a sheet; for `shared_legend` where labels are long."""
-    return max(int(width / (0.5 + _LETTER_INCHES * max((len(label) for label in labels), default=1))), 1)
-
-
-def legend_room(rows: int, *, width: float) -> int:
-    """Return the `legend_entries` of `new_figure` that keep room for so many rows on a sheet of that width."""
-    return rows * _legend_columns(width)
-
-
-def shared_legend(figure: Figure, axes: Iterable[Axes], *, columns: int | None = None) -> None:
-    """Put one legend for all panels into the band that `new_figure` kept free; each label appears once."""
-    entries: dict[str, Any] = {}
-    for panel in axes:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    engine = figure.get_layout_engine()
-    if entries and engine is not None:
-        figure.legend(
-            list(entries.values()),
-            list(entries),
-            loc="upper center",
-            bbox_to_anchor=(0.5, engine.get()["rect"][1]),  # the panels end here
-            ncols=columns or _legend_columns(figure.get_figwidth()),
-            borderaxespad=0.0,
-            borderpad=0.1,
-            labelspacing=0.35,
-        )
 
 
 def settle(figure: Figure) -> None:
@@ -365,28 +295,6 @@ def say(panel: Axes, text: str) -> None:
     panel.set_xticks([])
     panel.set_yticks([])
     panel.set_facecolor(NO_VALUE)
-
-
-def title(panel: Axes, text: str, notes: Sequence[str] = (), *, width: int = 58) -> None:
-    """Set a panel's title; notes follow below it in small letters, outside the data, as many a line as fit."""
-    lines: list[str] = []
-    for note in notes:
-        if lines and len(lines[-1]) + len(note) + 2 <= width:
-            lines[-1] += f"; {note}"
-        else:
-            lines += textwrap.wrap(note, width)
-    panel.set_title(text, pad=6 + 10.5 * len(lines))
-    if lines:
-        panel.annotate(
-            "\n".join(lines),
-            xy=(0, 1),
-            xytext=(0, 3),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=7.5,
-            color="#444444",
-            va="bottom",
-        )
 
 
 def numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
