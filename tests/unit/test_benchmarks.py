@@ -53,6 +53,7 @@ def test_the_published_positions_are_the_irregular_ones() -> None:
 
 
 @pytest.mark.parametrize("name", ["mlp", "resnet"])
+@pytest.mark.slow
 def test_the_yardstick_measures_what_the_engine_measures(name: str) -> None:
     network, direction = make_network(name), unit_direction(make_network(name))
     state = {key: tensor.clone() for key, tensor in network.state_dict().items()}

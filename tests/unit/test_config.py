@@ -866,6 +866,7 @@ def test_any_yaml_resolves_or_raises_a_config_error(path: tuple[Any, ...], actio
 
 @settings(max_examples=100, deadline=None)
 @given(path=st.sampled_from([place for place in PLACES if place]), value=SCALARS)
+@pytest.mark.slow
 def test_nothing_passes_that_jsonschema_refuses(path: tuple[Any, ...], value: Any) -> None:
     config = mutated(path, "replace", None, value)
     if jsonschema.Draft202012Validator(SCHEMA).is_valid(config):

@@ -127,6 +127,7 @@ def test_other_bytes_are_reported_with_their_line(here: Path) -> None:
         check_files(["mine.yaml"])
 
 
+@pytest.mark.slow
 def test_files_are_merged_as_snakemake_merges_them(here: Path) -> None:
     for overlay in OVERLAYS:
         expected = yaml.safe_load((ROOT / "config/config.yaml").read_text())
@@ -202,6 +203,7 @@ def test_check_ends_with_2_where_a_file_cannot_be_read(here: Path, capsys: pytes
     assert "must be plain YAML, got a template" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_check_imports_no_torch(here: Path) -> None:
     code = "import sys; from sgdline.cli import main; main(['check']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -263,6 +263,7 @@ def holding(path: Path) -> subprocess.Popen[str]:
     return holder
 
 
+@pytest.mark.slow
 def test_a_job_that_outlived_its_snakemake_keeps_others_off_until_it_ends(tmp_path: Path) -> None:
     path = tmp_path / "trace.arrow"
     with holding(path) as holder:

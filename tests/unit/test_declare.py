@@ -116,6 +116,7 @@ def test_two_classes_of_one_name_stay_apart() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(registry.KINDS))
+@pytest.mark.slow
 def test_every_option_has_a_meaning(kind: str) -> None:
     for name in registry.names(kind):
         declaration = registry.declaration(kind, name)

@@ -69,6 +69,7 @@ def check(journal: Path) -> Counter[str]:
     return counts
 
 
+@pytest.mark.slow
 def test_never_two_jobs_on_one_device_and_never_a_lost_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal, folder = tmp_path / "journal", tmp_path / "locks"
     journal.touch()

@@ -233,6 +233,7 @@ def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
         digests.code_digest("sgdline.nothing")
 
 
+@pytest.mark.slow
 def test_what_was_read_before_gives_the_same_digest(tmp_path: Path) -> None:
     """Another process takes over what one has read, and a damaged or outdated store changes nothing."""
     script = ROOT / "workflow" / "scripts" / "probe_segment.py"

@@ -113,6 +113,7 @@ def analyse(folder: Path, jobs: Jobs, facts: Any) -> None:
         )
 
 
+@pytest.mark.slow
 def test_training_and_probes_end_at_update_3(folder: Path, jobs: Jobs) -> None:
     trace = read_table(folder / "trace.arrow", "trace")
     assert provenance(trace)["diverged_at"] == 3

@@ -141,6 +141,7 @@ def test_alignment_draws_means_over_the_batches() -> None:
 
 @pytest.mark.parametrize("width", ["page", "column"])
 @pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.slow
 def test_nothing_overlaps_or_leaves_the_sheet(name: str, width: str) -> None:
     with style.applied():
         sheet = replace(FIGURES[name], width=width)  # type: ignore[call-arg]

@@ -337,6 +337,7 @@ def test_several_networks_stand_below_each_other_and_nothing_leaves_the_sheet(ki
 
 @pytest.mark.parametrize("width", ["page", "column"])
 @pytest.mark.parametrize("kind", [fig_swa_vs_lr, two_point, accuracy_table])
+@pytest.mark.slow
 def test_nothing_overlaps_or_leaves_the_sheet(kind: Sheet, width: Any) -> None:
     assert_nothing_overlaps(draw(replace(kind, width=width), everything()))
 

@@ -191,6 +191,7 @@ def test_a_run_without_finite_losses_says_so(kind: str) -> None:
 
 @pytest.mark.parametrize("width", ["page", "column"])
 @pytest.mark.parametrize("kind", FIGURES)
+@pytest.mark.slow
 def test_nothing_overlaps_or_leaves_the_sheet(kind: str, width: str) -> None:
     tables = sweep_tables(sweep_rows()) | path_tables(path_rows())
     with style.applied():

@@ -61,6 +61,7 @@ def draw(figure: str, options: dict[str, Any] | None = None, **changes: Any) -> 
         *((figure, [LOST]) for figure in ("diagonal_networks", "diagonal_frames", "diagonal_extras")),
     ],
 )
+@pytest.mark.slow
 def test_nothing_overlaps_or_leaves_the_sheet(figure: str, settings: list[dict[str, Any]]) -> None:
     drawn, _ = draw(figure, settings=settings)
     assert_nothing_overlaps(drawn)
@@ -98,6 +99,7 @@ def test_decays_and_phases_are_marked() -> None:
     assert [list(bar.get_xdata()) for bar in bars] == [[250.0, 500], [150.0, 300]]
 
 
+@pytest.mark.slow
 def test_further_descents_are_named_and_drawn() -> None:
     plain = {"lr": 0.5, "decay_at": None, "decay_factor": 1.0}
     extras = [
@@ -136,6 +138,7 @@ def test_the_plane_draws_signed_and_mirrored_descents() -> None:
 
 
 @pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.slow
 def test_columns_hold_their_panels(figure: str) -> None:
     drawn, _ = draw(figure, {"width": "column"})
     assert drawn.get_figwidth() == 3.4

@@ -294,6 +294,7 @@ assert "torch" not in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_equal_tables_give_equal_bytes_in_another_process_too(tmp_path: Path, run: dict[str, pa.Table]) -> None:
     paths = write_run(tmp_path, run)
     # The one with a mesh, text, dashes and log ticks; string hashes differ from process to process.
@@ -751,6 +752,7 @@ def test_strategies_sheet_counts_what_the_range_of_the_ratio_leaves_out(run: dic
 
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("width", ["page", "column"])
+@pytest.mark.slow
 def test_nothing_overlaps(run: dict[str, pa.Table], name: str, width: str) -> None:
     with style.applied():
         figure = sheet_of(name, width=width).draw(run, settings=run_settings(pal_measuring_step=0.1))
@@ -816,6 +818,7 @@ def test_settings_are_compared_over_seeds() -> None:
 
 
 @pytest.mark.parametrize("width", ["page", "column"])
+@pytest.mark.slow
 def test_networks_are_columns_and_lost_runs_are_named(width: str) -> None:
     runs = [
         (make_run(diverged_at=diverged_at), run_settings(model=model, batch_size=size))
@@ -875,6 +878,7 @@ def test_a_run_that_blew_up_shows_what_was_measured_before(name: str) -> None:
 
 
 @pytest.mark.parametrize("diverged_at", [None, 0])
+@pytest.mark.slow
 def test_the_tables_of_the_analysis_are_drawn(tmp_path: Path, diverged_at: int | None) -> None:
     made = make_run(every=12, diverged_at=diverged_at)
     paths = write_run(tmp_path, {"line": made["line"], "trace": made["trace"]})

@@ -270,6 +270,7 @@ def test_a_run_shorter_than_the_window_and_a_long_one() -> None:
 
 
 @pytest.mark.parametrize("models", [["mlp"], ["mlp", "tiny_resnet", "tiny_mobilenet"]])
+@pytest.mark.slow
 def test_nothing_leaves_the_sheet(models: list[str]) -> None:
     runs = [
         (make_run(seed=seed, lost=30 if seed == 2 else None), run_settings(optimizer, model=model, lr=lr, seed=seed))

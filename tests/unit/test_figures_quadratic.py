@@ -110,6 +110,7 @@ def test_looks_keep_apart_in_colour_in_grey_and_in_shape() -> None:
     ],
     ids=["default", "column", "nine", "one step", "overflow", "critical", "round"],
 )
+@pytest.mark.slow
 def test_nothing_overlaps_or_leaves_the_sheet(changes: dict[str, Any]) -> None:
     figure, _ = draw(**changes)
     assert_nothing_overlaps(figure)

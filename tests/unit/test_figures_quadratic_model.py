@@ -76,6 +76,7 @@ def words(panel: Axes) -> str:
         ("model_trajectory", {"updates": 3, "two_point_distance": 3, "points": 2, "chains": 4}),
     ],
 )
+@pytest.mark.slow
 def test_nothing_overlaps_or_leaves_the_sheet(figure: str, changes: dict[str, Any]) -> None:
     drawn, table = draw(figure, **changes)
     with style.applied():

@@ -71,6 +71,7 @@ def words(figure: Figure) -> str:
         ("student_neurons", {"runs": [{"lr": 0.1}, {"lr": 50.0}, {"lr": 0.2, "warm_up": 2.0}]}),
     ],
 )
+@pytest.mark.slow
 def test_nothing_overlaps_or_leaves_the_sheet(figure: str, changes: dict[str, Any]) -> None:
     drawn, _ = draw(figure, **changes)
     assert_nothing_overlaps(drawn)
@@ -129,6 +130,7 @@ def test_snapshots_are_those_that_were_asked_for() -> None:
 
 
 @pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.slow
 def test_columns_hold_their_panels(figure: str) -> None:
     drawn, _ = draw(figure, {"width": "column"})
     assert drawn.get_figwidth() == 3.4

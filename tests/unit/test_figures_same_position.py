@@ -359,5 +359,6 @@ def test_files_are_written_and_the_settings_of_matplotlib_stay(
 
 @pytest.mark.parametrize("figure", [LINES, GRADIENTS])
 @pytest.mark.parametrize("width", ["page", "column"])
+@pytest.mark.slow
 def test_nothing_overlaps(figure: Sheet, width: str) -> None:
     assert_nothing_overlaps(draw(replace(figure, width=width), run()))

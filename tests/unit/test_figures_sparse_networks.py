@@ -260,6 +260,7 @@ def test_features_are_those_of_the_runs_that_measure_them() -> None:
 
 
 @pytest.mark.parametrize("kind", ["large_step_phases", "averaged_phases"])
+@pytest.mark.slow
 def test_columns_hold_their_panels(kind: str) -> None:
     drawn = draw(kind, everything()[:3], width="column")
     assert drawn.get_figwidth() == 3.4
@@ -388,6 +389,7 @@ def test_one_run_shows_height_sharpness_and_sparsity() -> None:
     assert_nothing_overlaps(figure)
 
 
+@pytest.mark.slow
 def test_a_column_holds_the_panels_of_a_run() -> None:
     tables, settings = valley()
     with style.applied():

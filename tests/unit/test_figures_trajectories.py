@@ -580,6 +580,7 @@ def test_an_optional_table_is_read_where_there_is_one(tmp_path: Path, monkeypatc
     ],
     ids=["trajectory", "barriers", "heights", "one number"],
 )
+@pytest.mark.slow
 def test_nothing_leaves_the_sheet_or_overlaps_the_footer(kind: str, tables: Any, width: str) -> None:
     settings: Any = run_settings()
     if isinstance(tables, list):

@@ -480,6 +480,7 @@ def test_schedules_of_one_name_are_told_apart_by_their_options_and_networks_by_c
         ("schedules", schedule_runs),
     ],
 )
+@pytest.mark.slow
 def test_nothing_overlaps_on_a_sheet_as_wide_as_a_column(kind: str, runs: Callable[[], Runs]) -> None:
     figure = draw(sheet_of(kind, width="column"), runs())
     assert_nothing_overlaps(figure)

@@ -128,6 +128,7 @@ def test_a_target_is_whole_or_as_it_was(
 
 # matplotlib leaves the file that it could not write to the garbage collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
 def test_pictures_come_both_or_not_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a_toy(tmp_path / "toy.arrow")
     pdf, png = tmp_path / "figures" / "a.pdf", tmp_path / "figures" / "a.png"
@@ -148,6 +149,7 @@ def test_pictures_come_both_or_not_at_all(tmp_path: Path, capsys: pytest.Capture
     assert pdf.read_bytes()[:4] == b"%PDF"
 
 
+@pytest.mark.slow
 def test_a_training_and_a_probe_go_on_to_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = prepare_digits(tmp_path, train=64)
     settings = training_settings(steps=60, segments=[[0, 30], [30, 60]])

@@ -44,6 +44,7 @@ TRIED: Counter[str] = Counter()
     max_examples=COUNT, deadline=None, derandomize=COUNT == 150, database=None, suppress_health_check=list(HealthCheck)
 )
 @given(changed=hostile_configs())
+@pytest.mark.slow
 def test_a_changed_configuration_is_told_or_works(changed: Changed, follower: Follower) -> None:
     complete, faults = checked(changed.config)
     if complete is None:

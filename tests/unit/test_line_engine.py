@@ -269,6 +269,7 @@ def test_plans_come_back_from_their_file_and_exclude_what_cannot_be(tmp_path: An
                 Plan(**{"reseed": False, name: value})
 
 
+@pytest.mark.slow
 def test_compiled_passes_agree_and_odd_sizes_go_without(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     expected = measure(make_network("mlp"), PLANS["plain"])

@@ -310,6 +310,7 @@ def test_mobilenet_equals_torchvisions_with_two_strides_changed():
     assert rates == [0.2]
 
 
+@pytest.mark.slow
 def test_vgg11_equals_torchvisions_features_and_the_published_classifier():
     torchvision = pytest.importorskip("torchvision")
     features = torchvision.models.vgg11_bn(num_classes=2).features

@@ -404,6 +404,7 @@ def plan_slice(training: TrainingSettings, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.0])
+@pytest.mark.slow
 def test_a_plan_is_chosen_and_gives_the_losses_of_the_simplest(dataset: Path, tmp_path: Path, factor: float) -> None:
     # Factor 0: the first update has a direction, and a learning rate of 0.
     schedule = {"name": "step", "milestones": [0], "factor": factor}

@@ -124,6 +124,7 @@ def update_at(trainer: Trainer, step: int) -> Update:
     ],
     ids=["dropout", "spectral", "plain", "together", "positions"],
 )
+@pytest.mark.slow
 def test_the_line_of_the_update_s_own_batch_is_that_of_the_line_probe(
     dataset: Path, tmp_path: Path, model: str, plan: Plan | None, positions: str
 ) -> None:
@@ -354,6 +355,7 @@ def test_measuring_leaves_the_run_bit_for_bit(dataset: Path, model: str, kind: s
 
 @pytest.mark.parametrize("kind", ["mline", "own_direction"])
 @pytest.mark.parametrize("model", ["mlp_dropout", "resnet"])
+@pytest.mark.slow
 def test_any_number_of_segments_gives_the_same_rows(dataset: Path, tmp_path: Path, model: str, kind: str) -> None:
     tables = []
     for segments in (1, 2, 4):

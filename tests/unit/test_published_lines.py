@@ -460,6 +460,7 @@ class TestRefusing:
         protocol=st.sampled_from(PROTOCOLS),
         changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255), st.sampled_from("scd")), max_size=5),
     )
+    @pytest.mark.slow
     def test_any_damage_is_one_sentence(
         self, tmp_path_factory: pytest.TempPathFactory, protocol: int, changes: list[tuple[int, int, str]]
     ) -> None:

@@ -290,6 +290,7 @@ def test_devices_that_a_cluster_numbers_from_0_in_every_job_are_told_apart(
     assert sorted(path.name for path in tmp_path.glob("*.lock")) == ["GPU-a.lock", "GPU-b.lock"]
 
 
+@pytest.mark.slow
 def test_rooms_without_torch_stay_without_it() -> None:
     modules = ["config", "tables", "runtime", "digests", "interpolation", "claims.judging.job"]
     modules += ["papers.sparse.summary", "analysis.distances", "analysis.fits", "analysis.metrics", "figures"]

@@ -88,6 +88,7 @@ def test_an_unknown_kind_is_refused() -> None:
         kind_of("lines")
 
 
+@pytest.mark.slow
 def test_the_package_imports_the_kinds_that_it_uses() -> None:
     """A kind that is named by a string escapes the digests of code: its users would not be made again."""
     users = {"read_table", "write_table", "TableWriter", "iterate_table", "read_provenance", "concatenate", "kind_of"}
@@ -230,6 +231,7 @@ def write_lines(path: Path, rows: list[dict[str, Any]], appends: list[int], kill
     kills=st.lists(st.booleans(), max_size=6),
     cuts=st.sets(st.integers(0, 14)),
 )
+@pytest.mark.slow
 def test_bytes_follow_from_the_rows_alone(
     tmp_path_factory: pytest.TempPathFactory,
     sizes: list[tuple[int, int | None, bool]],
@@ -442,6 +444,7 @@ print(json.dumps(growth))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of its memory from /proc")
+@pytest.mark.slow
 def test_sample_losses_larger_than_the_memory_stream_to_disk(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", MEMORY_SCRIPT, str(tmp_path)],

@@ -82,6 +82,7 @@ def naive(problem: Problem, setting: Setting, u: FloatArray, seed: int | None, *
 # -- the published row -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_small_step_has_the_published_digits() -> None:
     """papers.md 4.2: lr 0.25 over the whole published length; this row is not chaotic."""
     table = table_of(

@@ -71,6 +71,7 @@ def test_all_cells_of_the_table_agree_with_their_prediction() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.5, 0.9])
+@pytest.mark.slow
 def test_momentum_agrees_with_its_prediction(momentum: float) -> None:
     block = settings("momentum_variance")
     averages = _chains.averages_of(

@@ -75,6 +75,7 @@ def test_published_rows_of_two_layers() -> None:
         assert row["parameter_norm"] == pytest.approx(2.59, abs=0.06)
 
 
+@pytest.mark.slow
 def test_published_rows_of_three_layers() -> None:
     found = toy_of("teacher_student", settings("teacher_student", network="three_layer", **ALONE)).simulate()
     published = (
@@ -90,6 +91,7 @@ def test_published_rows_of_three_layers() -> None:
         assert row["rank"] == pytest.approx(rank, abs=1)
 
 
+@pytest.mark.slow
 def test_published_rows_of_the_regression() -> None:
     """The short phase of both settings; of the long ones only the over-regularised one has published digits."""
     runs = [
@@ -203,6 +205,7 @@ def test_evaluations() -> None:
 
 
 @pytest.mark.parametrize("network", ["two_layer", "three_layer"])
+@pytest.mark.slow
 def test_a_chain_is_that_of_a_network_of_torch(network: str) -> None:
     """One sample after the other with autograd."""
     block = settings("teacher_student", **{**QUICK, "network": network, "runs": RUNS, "log10_iterations": 2.2})
@@ -279,6 +282,7 @@ def test_jacobians_are_those_of_jacrev(toy: str, network: str | None) -> None:
 
 
 @pytest.mark.parametrize("toy", ["relu_regression", "teacher_student"])
+@pytest.mark.slow
 def test_a_toy_fills_its_table_and_repeats_itself(toy: str, tmp_path: Path) -> None:
     for name, seed in (("one", 2), ("two", 2), ("other", 4)):
         simulate_toy(toy, tmp_path / f"{name}.arrow", settings=settings(toy, **QUICK, seed=seed), provenance={})
