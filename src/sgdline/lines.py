@@ -15,25 +15,26 @@ print(step.line.minimum_position)
 
 from __future__ import annotations
 
-import functools
 import inspect
+import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sgdline.analysis.fits import fit_polynomial
 from sgdline.engine.lines import LineEngine
-from sgdline.engine.network import DrawsError, MeasuringSet, Network, PlanFaultError
+from sgdline.engine.network import HALF, DrawsError, MeasuringSet, Network, PlanFaultError
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.plan_options import PlanOptions
 from sgdline.engine.positions import measure_adaptively, measure_grid
+from sgdline.engine.samples import Samples, chunks_of, count_of, device_of, rows_of
 from sgdline.engine.trial import (
     Subject,
     Wishes,
@@ -44,17 +45,30 @@ from sgdline.engine.trial import (
     moves_otherwise,
 )
 from sgdline.errors import SgdlineError, first_line
-from sgdline.interpolation import interpolate_panels
+from sgdline.losses.pairs import MeterLoss, numerators_and_counts
+from sgdline.measured_line import Estimate, MeasuredLine, Minimum, Parabola, Value
+from sgdline.meter_samples import read_samples, samples_of_batch
 from sgdline.models.parameters import trainable_parameters, unwrapped
 from sgdline.models.state import Steady, copied, has_own_hooks
+from sgdline.ranks import Ranks
+from sgdline.record import LineLog
 from sgdline.seeds import derive_seed
 
-__all__ = ["LineMeter", "MeasuredLine", "MeasuredStep", "Parabola", "Plan"]
+__all__ = [
+    "Estimate",
+    "LineLog",
+    "LineMeter",
+    "MeasuredLine",
+    "MeasuredStep",
+    "Minimum",
+    "Parabola",
+    "Plan",
+    "Value",
+]
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-
-# Outputs of the network and targets -> one loss per sample, several values per sample, or (sums, counts) per sample.
-MeterLoss = Callable[[Any, Tensor], "Tensor | tuple[Tensor, Tensor]"]
 
 # interval="auto": as far as so many steps to both sides; the parabola's window is this share of the interval.
 _STEPS_AHEAD = 3.0
@@ -65,81 +79,6 @@ _SCALED = 1e4
 # this share of the length of the parameters.
 _LEAST_GRADIENT = 1e-3
 _MOST_GRID_POINTS = 100_000  # to one side
-
-
-@dataclass(frozen=True)
-class Parabola:
-    """offset + slope*s + curvature/2*s^2, fitted by least squares (linesearch M12)."""
-
-    offset: float  # nats
-    slope: float  # nats per length
-    curvature: float  # nats per length^2
-    mean_residual: float  # mean absolute residual, nats
-    window: float  # fitted where |s| <= window
-
-    @property
-    def vertex(self) -> float:
-        """Position of the minimum; NaN if the parabola has none."""
-        return -self.slope / self.curvature if self.curvature > 0 else float("nan")
-
-
-@dataclass(frozen=True)
-class MeasuredLine:
-    """Mean loss along theta + s*d, s a Euclidean length, in units of the loss function (nats for cross-entropy)."""
-
-    positions: Array  # (P,), ascending, 0 among them
-    losses: Array  # (P,)
-    panel_edges: Array  # (K + 1,) of the Chebyshev panels; empty for a grid
-    error: float | None  # largest disagreement between the last two levels of nodes; None for a grid
-    status: str  # ok | edge | unresolved | non_finite | zero_direction
-    step_length: float | None  # of the optimizer's step, if there was one
-    step_loss: float | None  # measured at the step itself
-    evaluations: int  # forward passes over the measuring set
-    window: float = field(repr=False)  # half-width for the parabola
-
-    def at(self, positions: ArrayLike) -> Array:
-        """Return the losses at positions: the interpolant of the panels, or straight lines between grid points.
-
-        Args:
-            positions: Euclidean lengths. Shape (n,).
-
-        Returns:
-            Shape (n,). NaN outside of the measured range.
-
-        Raises:
-            SgdlineError: If the positions are no numbers.
-        """
-        try:
-            points = np.asarray(positions, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise SgdlineError(
-                f"positions must be numbers, got {positions!r}. Pass lengths, e.g. [0.0, 0.1]."
-            ) from error
-        if not len(self.panel_edges):
-            return np.interp(points, self.positions, self.losses, left=np.nan, right=np.nan)
-        return interpolate_panels(self.panel_edges, self.positions, self.losses, points)
-
-    @property
-    def minimum_position(self) -> float:
-        """Position of the lowest loss within what was measured, to 1/2000 of the range.
-
-        NaN if it lies at the edge, where no minimum is, or if nothing is finite.
-        """
-        points = np.linspace(self.positions[0], self.positions[-1], 2001)
-        losses = self.at(points)
-        finite = np.flatnonzero(np.isfinite(losses))
-        if not len(finite):
-            return float("nan")
-        lowest = int(np.nanargmin(losses))
-        return float(points[lowest]) if finite[0] < lowest < finite[-1] else float("nan")
-
-    @property
-    def parabola(self) -> Parabola:
-        """The parabola through the window around 0; NaN where the line is not finite."""
-        points = np.linspace(-self.window, self.window, 67)
-        fit = fit_polynomial(points, self.at(points)[None], degree=2)
-        offset, slope, half = fit.coefficients[0].tolist()
-        return Parabola(offset, slope, 2 * half, float(fit.mae[0]), self.window)
 
 
 class MeasuredStep:
@@ -172,12 +111,13 @@ class LineMeter:
         self,
         model: nn.Module,
         loss: MeterLoss,
-        inputs: Tensor,
-        targets: Tensor,
+        inputs: Samples,
+        targets: Samples | None = None,
         *,
         weights: Tensor | None = None,
         chunk_size: int | None = None,
-        batch_norm: str = "train",
+        mode: str = "train",
+        autocast: torch.dtype | None = None,
         interval: float | str = "auto",
         tolerance: float = 3e-4,
         resolution: float | None = None,
@@ -187,6 +127,8 @@ class LineMeter:
         lines: int = 100,
         memory_gb: float | None = None,
         check_slope: bool = True,
+        budget: float | None = None,
+        group: Any = None,
     ) -> None:
         """Say what is to be measured.
 
@@ -197,13 +139,18 @@ class LineMeter:
                 sample are averaged. A pair (sums, counts), each of one value per sample, gives sum / sum of counts:
                 tokens with padding. nn.CrossEntropyLoss and nn.NLLLoss with class weights or ignored targets give
                 what their own reduction="mean" gives on the whole measuring set.
-            inputs: Measuring set. Shape (N, ...).
-            targets: Shape (N, ...).
+            inputs: Measuring set: a tensor of the shape (N, ...), or a tuple, list or dict of such. A dict goes to the
+                network by name and a tuple in order, if its forward takes such arguments. Or a loader of (inputs,
+                targets), or of dicts with "labels", that gives the same batches each time: it is read twice and held
+                on the network's device.
+            targets: Of the same samples, in any such form; None for a loader.
             weights: One weight per sample, at least 0; the line is sum(w l) / sum(w). Shape (N,). None: all equal.
-            chunk_size: Samples that share BatchNorm's statistics, best the training batch size; None: all, which suits
-                small sets only.
-            batch_norm: "train": statistics of each chunk, dropout on with fixed masks, layers that you keep in eval
-                mode stay in it; "eval": running statistics, no dropout.
+            chunk_size: Samples that share BatchNorm's statistics, best the training batch size; None: the loader's
+                batch size, without a loader all samples, which suits small sets only.
+            mode: "train": statistics of each chunk, dropout on with fixed masks, layers that you keep in eval mode stay
+                in it; "eval": running statistics, no dropout.
+            autocast: Measure the loss under autocast to torch.bfloat16 or torch.float16; None: in the network's own
+                precision, whatever autocast is around the call.
             interval: Half-width of the measured interval, Euclidean length; it grows while a minimum is at its edge.
                 "auto": three lengths of the step; without a step, from the parabola at 0.
             tolerance: Refine until the estimated error is below, in units of the loss.
@@ -215,18 +162,23 @@ class LineMeter:
             memory_gb: Budget for activations; None: from the device.
             check_slope: Hold the slope of the first line against a backward pass, and refuse a network whose loss does
                 not follow its parameters. False for gradients that are others on purpose.
+            budget: Measure as often as keeps the time spent below this share of the training time; other steps are
+                taken and give the status skipped. None: measure every step.
+            group: Process group of torch.distributed whose processes each hold a part of the measuring set; all of
+                them call the meter and get the same line. None: this process measures alone.
 
         Raises:
             SgdlineError: If something is of the wrong kind, the samples do not fit together, or a number is out of
                 range.
         """
         self._model = unwrapped(model)
-        _check_samples(self._model, loss, inputs, targets)
+        _check_loss(loss)
         _check_numbers(
             {"interval": interval, "window": window},
-            {"tolerance": tolerance, "resolution": resolution, "memory_gb": memory_gb},
+            {"tolerance": tolerance, "resolution": resolution, "memory_gb": memory_gb, "budget": budget},
             {"max_rings": max_rings, "lines": lines, "chunk_size": chunk_size},
         )
+        inputs, targets, batch_size = read_samples(self._model, inputs, targets)
         if resolution is not None and (interval == "auto" or resolution > interval):  # type: ignore[operator]
             raise SgdlineError(
                 f"resolution must be at most the interval ({interval}), got {resolution:g}. "
@@ -239,23 +191,35 @@ class LineMeter:
             )
         if window != "auto" and interval != "auto" and window > interval:  # type: ignore[operator]
             raise SgdlineError(f"window must be at most the interval ({interval:g}), got {window:g}. Lower it.")
-        if not isinstance(batch_norm, str) or batch_norm not in ("train", "eval"):
-            raise SgdlineError(f'batch_norm must be "train" or "eval", got {batch_norm!r}.')
+        if not isinstance(mode, str) or mode not in ("train", "eval"):
+            raise SgdlineError(f'mode must be "train" or "eval", got {mode!r}.')
+        if autocast is not None and autocast not in HALF.values():
+            raise SgdlineError(f"autocast must be torch.bfloat16 or torch.float16, got {autocast}. Or leave it out.")
+        if autocast is not None and plan is not None:
+            raise SgdlineError(
+                "plan must be left out beside autocast, got both. Give the precision in the plan: "
+                'plan=Plan(precision="bfloat16").'
+            )
         if not isinstance(check_slope, bool):
             raise SgdlineError(f"check_slope must be True or False, got {check_slope!r}.")
         if plan is not None and not isinstance(plan, Plan):
             raise SgdlineError(f"plan must be a sgdline.lines.Plan, got {type(plan).__name__}. Leave it out.")
-        if weights is not None and not _are_weights(weights, len(targets)):
+        samples = count_of(inputs)
+        if weights is not None and not _are_weights(weights, samples):
             raise SgdlineError(
-                f"weights must be a dense tensor of {len(targets)} finite numbers from 0, one per sample. "
+                f"weights must be a dense tensor of {samples} finite numbers from 0, one per sample. "
                 "Convert them with torch.as_tensor."
             )
-        self._loss, self._counts = _numerators_and_counts(loss, targets)
+        self._loss, self._counts = numerators_and_counts(loss, targets)
         self._inputs = inputs
         self._targets = targets
-        self._weights = None if weights is None else weights.to(device=targets.device, dtype=torch.float64)
-        self._chunk_size = min(chunk_size or len(inputs), len(inputs))
-        self._batch_norm = batch_norm
+        self._samples = samples
+        self._device = device_of(inputs)
+        self._weights = None if weights is None else weights.to(device=self._device, dtype=torch.float64)
+        self._chunk_size = min(chunk_size or batch_size or samples, samples)
+        self._mode = mode
+        self._precision = "auto" if autocast is None else next(name for name, half in HALF.items() if half == autocast)
+        self._ranks = Ranks(group)
         self._interval = interval
         self._tolerance = tolerance
         self._resolution = resolution
@@ -270,6 +234,13 @@ class LineMeter:
         self._engine: LineEngine | None = None
         self._measured: MeasuringSet | None = None
         self._total: float | None = None  # sum of the weights and counts of all samples
+        self._has_counts: bool | None = None  # whether the loss gives counts: found out with the total
+        self._budget = budget
+        self._begun = time.perf_counter()
+        self._spent = 0.0  # seconds, in measuring
+        self._last: float | None = None  # seconds of the last line
+        self._steps = 0
+        self.log = LineLog()
         self._checked = False
         self._gradient_norm: float | None = None  # of some samples, at the first line
 
@@ -279,14 +250,19 @@ class LineMeter:
         return self._report
 
     def measure(
-        self, direction: Mapping[str, Tensor] | None = None, *, step_length: float | None = None
+        self,
+        direction: Mapping[str, Tensor] | None = None,
+        *,
+        step_length: float | None = None,
+        batch: tuple[Samples, Samples] | None = None,
     ) -> MeasuredLine:
-        """Measure the line through the present parameters.
+        """Measure the line through the present parameters; it does not go into the log.
 
         Args:
             direction: One tensor per trainable parameter, by name, of any length but 0; it is normalised. None: the
                 negative of the present gradients.
             step_length: A position to measure as well: a Euclidean length, negative on the other side of 0.
+            batch: Inputs and targets whose own line is measured at the same positions, as one chunk.
 
         Raises:
             SgdlineError: If the direction is missing, zero or does not fit the network, the step length is no finite
@@ -300,9 +276,17 @@ class LineMeter:
             _check_direction(direction)
             known = trainable_parameters(self._model)
             direction = {name if name in known else _plain_name(name): part for name, part in direction.items()}
-        return self._along(direction, origin=None, step_length=step_length)
+        with self._clocked() as clock:
+            line = self._along(direction, origin=None, step_length=step_length, batch=self._own_batch(batch))
+        return replace(line, seconds=clock())
 
-    def measure_step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None) -> MeasuredLine:
+    def measure_step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        closure: Callable[[], Any] | None = None,
+        *,
+        batch: tuple[Samples, Samples] | None = None,
+    ) -> MeasuredLine:
         """Take the optimizer's step and measure the line from where it started through where it ended.
 
         The direction is what the optimizer really did. A step that is not finite, or that does not move the network,
@@ -311,30 +295,55 @@ class LineMeter:
         Args:
             optimizer: The network's optimizer, gradients at hand.
             closure: What the optimizer calls to evaluate the loss again, if it needs that (torch.optim.LBFGS).
+            batch: Inputs and targets of the step, whose own line is measured at the same positions, as one chunk.
 
         Raises:
             SgdlineError: If this is no optimizer of the network, its gradients are scaled, or it takes its step in two
-                halves; measure those with `step`.
+                halves.
         """
-        self._check_optimizer(optimizer, closure)
-        with self.step() as step:
+        with self._clocked():
+            self._check_optimizer(optimizer, closure)
+        with self.step(optimizer, batch=batch) as step:
             optimizer.step() if closure is None else optimizer.step(closure)
         return step.line
 
     @contextmanager
-    def step(self) -> Iterator[MeasuredStep]:
+    def step(
+        self, *optimizers: torch.optim.Optimizer, batch: tuple[Samples, Samples] | None = None
+    ) -> Iterator[MeasuredStep]:
         """Measure the line of whatever moves the parameters within a `with` block.
 
         From where the parameters were at the beginning through where they are at the end: both halves of a two-step
         optimizer, `scaler.step(optimizer)`, several optimizers, an update by hand. No update (a GradScaler may skip
         one) gives the status zero_direction.
 
+        Args:
+            optimizers: Those at work, for their learning rate; it is not needed for the line itself.
+            batch: Inputs and targets of the step, whose own line is measured at the same positions, as one chunk.
+
         Yields:
             MeasuredStep: Its `line` is there after the block.
         """
         found = MeasuredStep()
-        before = {name: p.detach().clone() for name, p in trainable_parameters(self._model).items()}
+        number, self._steps = self._steps, self._steps + 1
+        if not self._is_due():
+            yield found
+            found._line = replace(_unmeasured("skipped", None), step=number)
+            return
+        with self._clocked():
+            rate = self._learning_rate(optimizers)
+            before = {name: p.detach().clone() for name, p in trainable_parameters(self._model).items()}
         yield found
+        with self._clocked() as clock:
+            line = self._line_of(before, batch=self._own_batch(batch))
+        if self._last is None and line.evaluations:
+            logger.info("The first line took %.2g s, the choice of a plan included.", clock())
+        self._last = clock()
+        found._line = replace(line, step=number, step_learning_rate=rate, seconds=clock())
+        self.log.append(found._line)
+
+    def _line_of(self, before: Mapping[str, Tensor], *, batch: tuple[Samples, Samples] | None) -> MeasuredLine:
+        """Return the line from where the parameters were through where they are."""
         moved = {}
         after = trainable_parameters(self._model)
         frozen = sorted(before.keys() & dict(self._model.named_parameters()).keys() - after.keys())
@@ -352,19 +361,42 @@ class LineMeter:
             moved[name] = parameter.detach().double() - before[name].double()
         length = _norm(moved)
         if 0.0 < length < float("inf"):
-            found._line = self._along(moved, origin=before, step_length=length)
-            return
-        found._line = MeasuredLine(
-            positions=np.zeros(1),
-            losses=np.full(1, np.nan),
-            panel_edges=np.empty(0),
-            error=None,
-            status="zero_direction" if length == 0.0 else "non_finite",
-            step_length=length,
-            step_loss=None,
-            evaluations=0,
-            window=1.0,
-        )
+            return self._along(moved, origin=before, step_length=length, batch=batch)
+        return _unmeasured("zero_direction" if length == 0.0 else "non_finite", length)
+
+    def _is_due(self) -> bool:
+        """Return whether one more line keeps the meter within its budget."""
+        if self._budget is None:
+            return True
+        training = time.perf_counter() - self._begun - self._spent
+        return self._ranks.first(self._last is None or self._spent + self._last <= self._budget * training)
+
+    @contextmanager
+    def _clocked(self) -> Iterator[Callable[[], float]]:
+        """Count the seconds of a block as spent in measuring; what a GPU still has to do before it is not."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        start = time.perf_counter()
+        spent = [0.0]
+        try:
+            yield lambda: spent[0]
+        finally:
+            spent[0] = time.perf_counter() - start
+            self._spent += spent[0]
+
+    def _learning_rate(self, optimizers: Sequence[torch.optim.Optimizer]) -> float | None:
+        """Return the one learning rate of all that moves the network's parameters; None if there are several."""
+        own = {id(parameter) for parameter in trainable_parameters(self._model).values()}
+        rates = {
+            float(group["lr"])
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+            if "lr" in group and any(id(parameter) in own for parameter in group["params"])
+        }
+        return rates.pop() if len(rates) == 1 else None
+
+    def _own_batch(self, batch: Any) -> tuple[Samples, Samples] | None:
+        return None if batch is None else samples_of_batch(batch, self._device)
 
     def _against_gradients(self) -> dict[str, Tensor]:
         return {
@@ -420,7 +452,12 @@ class LineMeter:
         self._checked = True
 
     def _along(
-        self, direction: Mapping[str, Tensor], *, origin: Mapping[str, Tensor] | None, step_length: float | None
+        self,
+        direction: Mapping[str, Tensor],
+        *,
+        origin: Mapping[str, Tensor] | None,
+        step_length: float | None,
+        batch: tuple[Samples, Samples] | None,
     ) -> MeasuredLine:
         length = _norm(direction)
         if not 0.0 < length < float("inf"):
@@ -428,13 +465,18 @@ class LineMeter:
                 f"The direction of a line must have a finite length above 0, got {length:g}. "
                 "Call backward() first, or leave this line out."
             )
+        self._ranks.require_same(length, name="lengths")
         unit = {name: part.detach().double() / length for name, part in direction.items()}
         size = _norm(trainable_parameters(self._model) if origin is None else origin)
         # What a trial is held to before anything is known: a line of a step, or one as long as small changes are.
         guess = self._in_steps(step_length) or max(0.05 * size, 1e-3)
         for last in (False, True):
             try:
-                return self._measured_along(unit, origin=origin, size=size, guess=guess, step_length=step_length)
+                return self._ranks.ended(
+                    lambda: self._measured_along(
+                        unit, origin=origin, size=size, guess=guess, step_length=step_length, batch=batch
+                    )
+                )
             except DrawsError:
                 if self._pinned or last:
                     raise
@@ -453,19 +495,29 @@ class LineMeter:
         size: float,
         guess: float,
         step_length: float | None,
+        batch: tuple[Samples, Samples] | None,
     ) -> MeasuredLine:
         with self._explained():
             engine, measured = self._ready(unit, guess)
+            own = None if batch is None else self._prepared_batch(engine, batch)
         present = step_length if origin is not None else 0.0  # where the network itself is
         at_present: Tensor | None = None  # losses of the first chunk there
         with self._explained(), engine.line(unit, origin=origin) as line:
 
-            def measure(positions: Array) -> Array:
+            def sums(positions: Array) -> Array:
                 nonlocal at_present
                 losses = line.losses(positions.tolist(), measured)
                 for place in np.flatnonzero(positions == present):
                     at_present = losses[place, : self._chunk_size].clone()
-                return self._means(losses)[None]
+                curves = [self._sums(losses, self._weights)]
+                if own is not None:
+                    curves.append(self._sums(line.losses(positions.tolist(), own[0]), None))
+                return np.stack(curves)
+
+            def measure(positions: Array) -> Array:
+                divisors = np.array([self._total] if own is None else [self._total, own[1]])
+                means: Array = self._ranks.added(lambda: sums(positions)) / divisors[:, None]
+                return means
 
             interval, spent = self._in_steps(step_length), 0
             if interval is None:
@@ -476,19 +528,26 @@ class LineMeter:
                 found = measure_adaptively(
                     measure, interval=interval, tolerance=self._tolerance, max_rings=self._max_rings
                 )
-            step_loss = None if step_length is None else float(measure(np.array([step_length]))[0, 0])
+            at_step = None if step_length is None else measure(np.array([step_length]))[:, 0].tolist()
         self._require_plan(engine, at_present)
-        return MeasuredLine(
-            positions=found.positions,
-            losses=found.curves[0],
-            panel_edges=found.panel_edges,
-            error=None if found.errors is None or np.isnan(found.errors[0]) else float(found.errors[0]),
-            status=found.status,
-            step_length=step_length,
-            step_loss=step_loss,
-            evaluations=len(found.positions) + (step_length is not None) + spent,
-            window=_WINDOW_SHARE * interval if self._window == "auto" else min(float(self._window), interval),
-        )
+
+        def curve(index: int, own: MeasuredLine | None) -> MeasuredLine:
+            error = None if found.errors is None else float(found.errors[index])
+            return MeasuredLine(
+                positions=found.positions,
+                losses=found.curves[index],
+                panel_edges=found.panel_edges,
+                error=None if error is None or math.isnan(error) else error,
+                status=found.status,
+                step_length=step_length,
+                step_loss=None if at_step is None else at_step[index],
+                evaluations=len(found.positions) + (step_length is not None) + spent,
+                window=_WINDOW_SHARE * interval if self._window == "auto" else min(float(self._window), interval),
+                rounding=None if self._report is None else self._report.precision_error,
+                batch=own,
+            )
+
+        return curve(0, None if own is None else curve(1, None))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -508,11 +567,11 @@ class LineMeter:
     def _require_plan(self, engine: LineEngine, found: Tensor | None) -> None:
         """Hold what the plan gave for the first chunk against the network itself, where chunks share a pass."""
         plan = engine.network.plan
-        if found is None or len(found) == len(self._targets) or max(plan.chunks_per_pass, plan.positions_per_pass) == 1:
+        if found is None or len(found) == self._samples or max(plan.chunks_per_pass, plan.positions_per_pass) == 1:
             return
         rows = slice(len(found))
         fault = engine.network.fault_of_plan(
-            found, self._inputs[rows], self._targets[rows], mask_seed=self._mask_seeds()[0]
+            found, rows_of(self._inputs, rows), rows_of(self._targets, rows), mask_seed=self._mask_seeds()[0]
         )
         if fault is not None:
             raise PlanFaultError(
@@ -527,19 +586,18 @@ class LineMeter:
             return float(self._interval)
         return None if step_length is None else _STEPS_AHEAD * abs(step_length)
 
-    def _means(self, losses: Tensor) -> Array:
-        """Return the means of losses over the measuring set. Shapes (K, N) -> (K,)."""
-        assert self._total is not None
+    @staticmethod
+    def _sums(losses: Tensor, weights: Tensor | None) -> Array:
+        """Return the sums of losses over samples, times weights. Shapes (K, N) -> (K,)."""
         losses = losses.double()
-        sums = losses.sum(dim=-1) if self._weights is None else losses @ self._weights
-        means: Array = (sums / self._total).cpu().numpy()
-        return means
+        sums: Array = (losses.sum(dim=-1) if weights is None else losses @ weights).cpu().numpy()
+        return sums
 
     def _subject(self, direction: Mapping[str, Tensor], interval: float) -> Subject:
         return Subject(
             model=self._model,
             loss=self._loss,
-            batch_norm=self._batch_norm,
+            batch_norm=self._mode,
             inputs=self._inputs,
             targets=self._targets,
             chunk_size=self._chunk_size,
@@ -550,7 +608,7 @@ class LineMeter:
         )
 
     def _mask_seeds(self) -> list[int]:
-        chunks = -(-len(self._targets) // self._chunk_size)
+        chunks = -(-self._samples // self._chunk_size)
         return [derive_seed(0, "line_masks", index) for index in range(chunks)]
 
     def _ready(self, direction: Mapping[str, Tensor], interval: float) -> tuple[LineEngine, MeasuringSet]:
@@ -585,39 +643,73 @@ class LineMeter:
                 self._report = choose_plan(
                     self._subject(direction, interval),
                     Wishes(
+                        precision=self._precision,
                         threads=torch.get_num_threads(),
                         memory_gb=self._memory_gb,
                         pinned=PlanOptions(reseed=self._reseeds or None),
                     ),
-                    Work(lines=self._lines, positions=18, samples=len(self._targets)),
+                    Work(lines=self._lines, positions=18, samples=self._samples),
                 )
             assert self._report is not None
             if self._pinned:
                 self._check_plan(self._subject(direction, interval), self._report.plan)
-            self._engine = LineEngine(self._model, self._loss, batch_norm=self._batch_norm, plan=self._report.plan)
+            self._engine = LineEngine(self._model, self._loss, batch_norm=self._mode, plan=self._report.plan)
             self._measured = self._engine.prepare(
                 self._inputs, self._targets, chunk_size=self._chunk_size, mask_seeds=self._mask_seeds()
             )
-            self._total = self._total_weight()
+            if self._total is None:
+                self._total = float(self._ranks.added(self._own_total))
+                if not 0.0 < self._total < float("inf"):
+                    raise SgdlineError(
+                        f"Weights and counts of all samples must add up to more than 0, got {self._total:g}."
+                    )
         return self._engine, self._measured
 
-    def _total_weight(self) -> float:
-        """Return what the sums of losses are divided by: the sum of weights times counts."""
-        counts = torch.ones(len(self._targets), dtype=torch.float64, device=self._targets.device)
-        plan = Plan(in_place=self._report is not None and self._report.plan.in_place)
-        network = Network(self._model, self._loss, train_mode=self._batch_norm == "train", plan=plan)
-        chunks = (torch.split(kind, self._chunk_size) for kind in (self._inputs, self._targets, counts))
-        counts_of = Steady(self._counts)
-        with network.opened():
-            for inputs, targets, into, seed in zip(*chunks, self._mask_seeds(), strict=True):
-                found = counts_of(network.outputs(inputs, mask_seed=seed), targets)
-                if found is None:  # each sample counts once
-                    break
-                into.copy_(found)
-        total = float(counts.sum() if self._weights is None else counts @ self._weights)
-        if not 0.0 < total < float("inf"):
-            raise SgdlineError(f"Weights and counts of all samples must add up to more than 0, got {total:g}.")
-        return total
+    def _own_total(self) -> Array:
+        """Return what this process's samples add to the divisor of the line."""
+        return np.array(self._divisor(self._inputs, self._targets, self._weights, self._mask_seeds(), self._chunk_size))
+
+    def _prepared_batch(self, engine: LineEngine, batch: tuple[Samples, Samples]) -> tuple[MeasuringSet, float]:
+        """Return a batch as one chunk, and what its losses are divided by."""
+        inputs, targets = batch
+        count, seeds = count_of(inputs), [derive_seed(0, "batch_masks", 0)]
+        measured = engine.prepare(inputs, targets, chunk_size=count, mask_seeds=seeds, lasting=False)
+        alone = self._divisor(inputs, targets, None, seeds, count)
+        return measured, float(self._ranks.added(lambda: np.array(alone)))
+
+    def _divisor(
+        self, inputs: Samples, targets: Samples, weights: Tensor | None, seeds: Sequence[int], chunk_size: int
+    ) -> float:
+        """Return what sums of losses are divided by: the sum of weights times counts."""
+        counts = torch.ones(count_of(inputs), dtype=torch.float64, device=self._device)
+        if self._has_counts is not False:
+            plan = Plan(in_place=self._report is not None and self._report.plan.in_place)
+            network = Network(self._model, self._loss, train_mode=self._mode == "train", plan=plan)
+            chunks = (chunks_of(kind, chunk_size) for kind in (inputs, targets, counts))
+            counts_of = Steady(self._counts)
+            with network.opened():
+                for some, its_targets, into, seed in zip(*chunks, seeds, strict=True):
+                    found = counts_of(network.outputs(some, mask_seed=seed), its_targets)
+                    self._has_counts = found is not None
+                    if found is None:  # each sample counts once
+                        break
+                    into.copy_(found)
+        return float(counts.sum() if weights is None else counts @ weights)
+
+
+def _unmeasured(status: str, step_length: float | None) -> MeasuredLine:
+    """Return a line without losses."""
+    return MeasuredLine(
+        positions=np.zeros(1),
+        losses=np.full(1, np.nan),
+        panel_edges=np.empty(0),
+        error=None,
+        status=status,
+        step_length=step_length,
+        step_loss=None,
+        evaluations=0,
+        window=1.0,
+    )
 
 
 def _natural_interval(measure: Callable[[Array], Array], size: float) -> float:
@@ -631,114 +723,12 @@ def _natural_interval(measure: Callable[[Array], Array], size: float) -> float:
     return float(np.clip(2 * abs(slope) / curvature, 3 * step, 20 * usual))
 
 
-def _numerators_and_counts(
-    loss: MeterLoss, targets: Tensor
-) -> tuple[Callable[[Any, Tensor], Tensor], Callable[[Any, Tensor], Tensor | None]]:
-    """Return the loss as one number per sample to be added up, and what each adds to the divisor (None: 1 each)."""
-    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and loss.reduction == "none":
-        whole = not targets.is_floating_point()
-        if whole and (loss.weight is not None or bool((targets == loss.ignore_index).any())):
-            return functools.partial(_sums, loss), functools.partial(_class_counts, loss)
-    return functools.partial(_first, loss), functools.partial(_second, loss)
-
-
-def _first(loss: MeterLoss, outputs: Any, targets: Tensor) -> Any:
-    found = loss(outputs, targets)
-    return _checked_pair(found, len(targets))[0] if isinstance(found, tuple) else found
-
-
-def _second(loss: MeterLoss, outputs: Any, targets: Tensor) -> Tensor | None:
-    found = loss(outputs, targets)
-    if not isinstance(found, tuple):
-        return None
-    counts = _checked_pair(found, len(targets))[1]
-    if bool((counts < 0).any()):
-        raise _no_pair("counts below 0")
-    return counts
-
-
-def _checked_pair(found: tuple[Any, ...], count: int) -> tuple[Tensor, Tensor]:
-    """Return what a loss gave as sums and counts; values are not looked at, which would hold up a GPU in every pass."""
-    if len(found) != 2:
-        raise _no_pair(f"a tuple of {len(found)}")
-    sums, counts = found
-    if not isinstance(sums, Tensor) or not isinstance(counts, Tensor):
-        raise _no_pair(f"({type(sums).__name__}, {type(counts).__name__})")
-    for name, part in (("sums", sums), ("counts", counts)):
-        if part.shape != (count,):
-            raise _no_pair(f"{name} of the shape {tuple(part.shape)} for {count} samples")
-        if part.is_complex():
-            raise _no_pair(f"{name} of the dtype {part.dtype}")
-    return sums, counts
-
-
-def _no_pair(fault: str) -> SgdlineError:
-    return SgdlineError(
-        "A loss that returns (sums, counts) must give two tensors of one real number per sample, counts from 0, "
-        f"got {fault}. Add up the values of a sample."
-    )
-
-
-def _sums(loss: Any, outputs: Any, targets: Tensor) -> Tensor:
-    losses: Tensor = loss(outputs, targets)
-    return losses if losses.dim() == 1 else losses.flatten(1).sum(1)
-
-
-def _class_counts(loss: Any, outputs: Any, targets: Tensor) -> Tensor:
-    kept = targets != loss.ignore_index
-    weights: Tensor = kept.double()
-    if loss.weight is not None:
-        weights = weights * loss.weight.double()[torch.where(kept, targets, 0)]
-    return weights.flatten(1).sum(1) if weights.dim() > 1 else weights
-
-
-def _check_samples(model: nn.Module, loss: Any, inputs: Any, targets: Any) -> None:
+def _check_loss(loss: Any) -> None:
     if not callable(loss):
         raise SgdlineError(
             f"loss must be callable (outputs, targets), got {type(loss).__name__}. "
             'Pass for example nn.CrossEntropyLoss(reduction="none").'
         )
-    for name, value in (("inputs", inputs), ("targets", targets)):
-        if not isinstance(value, Tensor):
-            raise SgdlineError(
-                f"{name} must be one tensor with the samples first, got {type(value).__name__}. "
-                "Convert arrays and lists with torch.as_tensor, join the batches of a loader with torch.cat."
-            )
-        if value.is_nested or value.layout != torch.strided:
-            raise SgdlineError(
-                f"{name} must be a dense tensor, got {'a nested one' if value.is_nested else value.layout}. Convert it "
-                "with to_dense() or torch.nested.to_padded_tensor."
-            )
-        if value.dim() == 0:
-            raise SgdlineError(f"{name} must have the samples as first dimension, got a single number.")
-    if len(inputs) != len(targets) or not len(inputs):
-        raise SgdlineError(
-            f"inputs and targets must hold the same samples, at least one, got {len(inputs)} and {len(targets)}."
-        )
-    parameters = list(model.parameters())
-    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in parameters):
-        raise SgdlineError(
-            "model must have the sizes of all its layers, got a lazy layer. Make one forward pass before the meter."
-        )
-    if not any(parameter.requires_grad for parameter in parameters):
-        raise SgdlineError("model must have trainable parameters, got none. Set requires_grad on what is trained.")
-    if any(parameter.requires_grad and parameter.layout != torch.strided for parameter in parameters):
-        raise SgdlineError(
-            "model must have dense trainable parameters, got sparse ones. Freeze them, or use to_dense()."
-        )
-    for parameter in parameters:
-        if parameter.device.type == "meta" or type(parameter.data).__name__ == "DTensor":
-            raise SgdlineError(
-                "model must hold its whole parameters in this process, got sharded ones or ones without values. "
-                "Gather them first (FSDP: full_tensor or summon_full_params)."
-            )
-    device = next(parameter for parameter in parameters if parameter.requires_grad).device
-    for name, value in (("inputs", inputs), ("targets", targets)):
-        if value.device != device:
-            raise SgdlineError(
-                f"{name} must be on the device of the network ({device}), got {value.device}. "
-                f"Move them: {name}.to({str(device)!r})."
-            )
 
 
 def _check_numbers(lengths: Mapping[str, object], positive: Mapping[str, object], whole: Mapping[str, object]) -> None:
@@ -746,7 +736,7 @@ def _check_numbers(lengths: Mapping[str, object], positive: Mapping[str, object]
         if not (isinstance(value, str) and value == "auto") and not _is_positive(value):
             raise SgdlineError(f'{name} must be a finite number above 0 or "auto", got {value!r}.')
     for name, value in positive.items():
-        if value is None and name in ("resolution", "memory_gb"):
+        if value is None and name in ("resolution", "memory_gb", "budget"):
             continue
         if not _is_positive(value):
             raise SgdlineError(f"{name} must be a finite number above 0, got {value!r}.")

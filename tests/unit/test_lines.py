@@ -140,7 +140,7 @@ def test_a_step_without_a_direction_is_a_result(gradient: float, status: str) ->
 def test_a_network_may_change_between_lines() -> None:
     network = make_network("mlp")
     inputs, targets = images(48)
-    meter = LineMeter(network, cross_entropy, inputs, targets, chunk_size=16, batch_norm="eval", plan=Plan())
+    meter = LineMeter(network, cross_entropy, inputs, targets, chunk_size=16, mode="eval", plan=Plan())
     meter.measure(unit_direction(network))
     first = next(network.parameters())
     first.requires_grad_(False)
@@ -166,8 +166,8 @@ def test_wrong_calls_are_refused_in_one_sentence() -> None:
     model, inputs, targets = regression()
     with pytest.raises(SgdlineError, match="same samples"):
         LineMeter(model, squared, inputs, targets[:-1])
-    with pytest.raises(SgdlineError, match="batch_norm"):
-        LineMeter(model, squared, inputs, targets, batch_norm="batch")
+    with pytest.raises(SgdlineError, match="mode"):
+        LineMeter(model, squared, inputs, targets, mode="batch")
     meter = LineMeter(model, squared, inputs, targets)
     with pytest.raises(SgdlineError, match="finite length above 0"):
         meter.measure()

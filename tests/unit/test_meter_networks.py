@@ -83,7 +83,7 @@ def test_merged_weights_follow_and_come_apart(build: Any, plan: Plan | None, eva
     norm = backward(network)
     network.train(not eval_first)
     before = copy.deepcopy(network.state_dict()), [module.training for module in network.modules()]
-    line = meter(network, batch_norm="eval", plan=plan).measure()
+    line = meter(network, mode="eval", plan=plan).measure()
     assert slope(line) == pytest.approx(-norm, rel=5e-3)
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[0][name]), name
@@ -513,7 +513,7 @@ def test_outputs_may_be_trees_of_tensors(kind: str, key: Any, plan: Plan | None)
 
     loss(network(inputs), targets).mean().backward()
     expected = loss(network(inputs), targets).mean().item()
-    assert meter(network, loss, batch_norm="eval", plan=plan).measure().at([0.0])[0] == pytest.approx(
+    assert meter(network, loss, mode="eval", plan=plan).measure().at([0.0])[0] == pytest.approx(
         expected, abs=1e-6
     )
 

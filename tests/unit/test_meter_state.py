@@ -502,7 +502,7 @@ def naive_loss(
 
 def meter_of(model: nn.Module, *, mode: str = "train", plan: Plan | None = None, **options: Any) -> LineMeter:
     given = {"interval": POSITIONS, "resolution": POSITIONS, "max_rings": 1, **options}
-    return LineMeter(model, cross_entropy, INPUTS, TARGETS, chunk_size=CHUNK, batch_norm=mode, plan=plan, **given)
+    return LineMeter(model, cross_entropy, INPUTS, TARGETS, chunk_size=CHUNK, mode=mode, plan=plan, **given)
 
 
 def assert_right(line: MeasuredLine, make: Make, **naive: Any) -> None:

@@ -17,13 +17,23 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from sgdline.engine.batchnorm import Layout, has_batch_norm, normalise_per_chunk, unsynchronised
 from sgdline.engine.draws import DrawsIn
 from sgdline.engine.plan import Plan
+from sgdline.engine.samples import (
+    Samples,
+    are_plain,
+    arguments_of,
+    call,
+    cast_samples,
+    count_of,
+    device_of,
+    rows_of,
+    usable,
+)
 from sgdline.errors import SgdlineError
 from sgdline.models.parameters import ParameterVector, trainable_parameters, uncompiled
 from sgdline.models.state import (
     Follower,
     NetworkState,
     Steady,
-    cast,
     cast_values,
     copied,
     mute_hooks,
@@ -35,13 +45,16 @@ from sgdline.models.state import (
 from sgdline.runtime import beat, restore_tf32, set_tf32
 from sgdline.seeds import draws_state, kept_generators, library_state, seed_libraries, seed_masks
 
+# Precisions of a plan that are autocast to a dtype.
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
 # Of the measuring set, this share (and at least so many samples) is computed by the network itself once a line.
 _CHECKED_SHARE = 32
 _CHECKED_AT_LEAST = 8
 
 # Outputs and targets of a forward pass -> one loss per sample, nats. Shape (n,) or (n, ...), then averaged per sample.
 # Outputs are what the network returns: a tensor, or a tuple, list or dict of tensors.
-Loss = Callable[[Any, Tensor], Tensor]
+Loss = Callable[[Any, Samples], Tensor]
 
 
 class DrawsError(SgdlineError):
@@ -56,8 +69,8 @@ class PlanFaultError(SgdlineError):
 class _Pass:
     """Samples that go through the network together."""
 
-    inputs: Tensor  # (n, ...)
-    targets: Tensor  # (n, ...)
+    inputs: Samples  # of n samples
+    targets: Samples
     sizes: tuple[int, ...]  # samples per chunk
     mask_seed: int  # seed of the first chunk's random masks
 
@@ -108,7 +121,7 @@ class Network:
                 )
         self._copies = 0
         # What the copy is held against the network on: the first samples of the set that was prepared first.
-        self._sample: tuple[Tensor, Tensor, int] | None = None
+        self._sample: tuple[Samples, Samples, int] | None = None
         self._make_worker()
 
     def _make_worker(self) -> None:
@@ -132,7 +145,7 @@ class Network:
         self._own = None if plan.in_place else ParameterVector(self._worker, with_gradient=False)
         self._parameters = trainable_parameters(self._worker)
         self._device = next(iter(self._parameters.values())).device
-        self._compiled: Callable[[Tensor], Any] | None = None
+        self._compiled: Callable[..., Any] | None = None
         self._whole_pass: tuple[int, ...] | None = None
         self._graph_pool: Any = None
         self._stream: Any = None
@@ -197,8 +210,8 @@ class Network:
 
     def prepare(
         self,
-        inputs: Tensor,
-        targets: Tensor,
+        inputs: Samples,
+        targets: Samples,
         *,
         chunk_size: int,
         mask_seeds: Sequence[int],
@@ -208,8 +221,8 @@ class Network:
         """Cut samples, in their own order, into chunks and chunks into forward passes; the last may be smaller.
 
         Args:
-            inputs: Samples, on the network's device. Shape (n, ...).
-            targets: Shape (n, ...).
+            inputs: Samples, on the network's device: tensors of the shape (n, ...).
+            targets: Of the same samples.
             chunk_size: Samples that share BatchNorm's statistics.
             mask_seeds: Seed of the random masks of each chunk.
             lasting: Whether the set is measured on many lines.
@@ -218,11 +231,12 @@ class Network:
         Raises:
             SgdlineError: If BatchNorm in train mode would see a chunk of one sample.
         """
-        if lasting and self._sample is None and len(targets):
-            count = min(chunk_size, len(targets), max(_CHECKED_AT_LEAST, len(targets) // _CHECKED_SHARE))
-            self._sample = inputs[:count], targets[:count], mask_seeds[0]
+        samples = count_of(inputs)
+        if lasting and self._sample is None and samples:
+            few = slice(min(chunk_size, samples, max(_CHECKED_AT_LEAST, samples // _CHECKED_SHARE)))
+            self._sample = rows_of(inputs, few), rows_of(targets, few), mask_seeds[0]
         inputs, targets = self._in_precision(inputs), self._in_precision(targets)
-        sizes = tuple(len(part) for part in torch.split(targets, chunk_size))
+        sizes = tuple(min(chunk_size, samples - first) for first in range(0, samples, chunk_size))
         if self._train_mode and sizes and sizes[-1] == 1 and has_batch_norm(self._worker):
             raise SgdlineError(
                 "The last chunk of a measuring set must hold at least two samples for BatchNorm in train mode, got 1. "
@@ -233,7 +247,9 @@ class Network:
         for first in range(0, len(sizes), together):
             begin, rows = first * chunk_size, sum(sizes[first : first + together])
             part = slice(begin, begin + rows)
-            passes.append(_Pass(inputs[part], targets[part], sizes[first : first + together], mask_seeds[first]))
+            passes.append(
+                _Pass(rows_of(inputs, part), rows_of(targets, part), sizes[first : first + together], mask_seeds[first])
+            )
         if lasting and self._whole_pass is None:
             self._whole_pass = passes[0].sizes
         return MeasuringSet(tuple(passes), sizes, lasting)
@@ -259,9 +275,9 @@ class Network:
             stack.enter_context(uncompiled(self._source))
             stack.enter_context(_tf32(self.plan.precision == "tf32"))
             # Also against an autocast around the call. Its cache would hold on to the weights of another position.
-            half = self.plan.precision == "bfloat16"
+            half = HALF.get(self.plan.precision)
             stack.enter_context(
-                torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False)
+                torch.autocast(self._device.type, dtype=half, enabled=half is not None, cache_enabled=False)
             )
             if self._follower is None:
                 stack.enter_context(_borrowed(self._source, hooks=self.plan.hooks))
@@ -371,14 +387,14 @@ class Network:
             if self._draws_elsewhere is not False:
                 seed_libraries(part.mask_seed)
         seeded = library_state() if self._draws_elsewhere is None else None
-        network: Callable[[Tensor], Any] = self._worker
+        network: Callable[..., Any] = self._worker
         # One shape is compiled, that of a whole pass; a smaller rest would cost a compilation of its own.
         if self.plan.compiled and part.sizes == self._whole_pass:
             if self._compiled is None:
                 self._compiled = _compiled(self._worker)
             network = self._compiled
         with self._same_state(), self._same_draws():
-            outputs = network(part.inputs)
+            outputs = call(network, part.inputs, like=self._worker)
         if seeded is not None:
             self._draws_elsewhere = library_state() != seeded
         losses = self._per_sample(outputs, part.targets)
@@ -390,9 +406,9 @@ class Network:
         """Return a context in which random draws are those of the network's own precision, whatever the plan's.
 
         A CUDA kernel gives each thread 16 bytes, and a CPU draws float64 from other bits: one seed makes other masks or
-        other noise in float32, float64 and bfloat16. A line is measured with the draws of the step.
+        other noise in float32, float64 and half precision. A line is measured with the draws of the step.
         """
-        if not self.plan.reseed or self.plan.precision not in ("float64", "bfloat16"):
+        if not self.plan.reseed or self.plan.precision not in ("float64", *HALF):
             return nullcontext()
         return DrawsIn(self._dtype_of_source())
 
@@ -407,8 +423,8 @@ class Network:
         for cell in self._moving:
             cell.restore()
 
-    def _per_sample(self, outputs: Any, targets: Tensor) -> Tensor:
-        if self.plan.precision == "bfloat16":
+    def _per_sample(self, outputs: Any, targets: Samples) -> Tensor:
+        if self.plan.precision in HALF:
             outputs = tree_map_only(Tensor, _widened, outputs)
         with self._same_draws():
             return per_sample(self._per_sample_loss, outputs, targets)
@@ -429,27 +445,27 @@ class Network:
             expected = self._own_losses(inputs, targets, mask_seed)
             plan, whole = self.plan, self._whole_pass
             try:
-                # Compiled code, graphs and bfloat16 were held against this plain pass by the trial.
+                # Compiled code, graphs and half precision were held against this plain pass by the trial.
                 self.plan = plan.but(
                     reseed=True, compiled=False, cuda_graphs=False, chunks_per_pass=1, positions_per_pass=1
                 )
                 self._move(self.origin())
-                sample = _Pass(self._in_precision(inputs), self._in_precision(targets), (len(targets),), mask_seed)
+                sample = _Pass(self._in_precision(inputs), self._in_precision(targets), (count_of(inputs),), mask_seed)
                 with torch.autocast(self._device.type, enabled=False):
                     found = self._forward(sample)
             finally:
                 self.plan, self._whole_pass = plan, whole
         return difference(found, expected, alike=self.plan.precision != "float64", dtype=self._dtype_of_source())
 
-    def fault_of_plan(self, found: Tensor, inputs: Tensor, targets: Tensor, *, mask_seed: int) -> str | None:
+    def fault_of_plan(self, found: Tensor, inputs: Samples, targets: Samples, *, mask_seed: int) -> str | None:
         """Hold what the plan gave for a chunk against the network itself; return in words how they differ.
 
         A network that mixes samples (a mean over the batch that is no BatchNorm) is another one if chunks share a pass.
 
         Args:
             found: Losses of the chunk at the network's present parameters. Shape (n,).
-            inputs: The chunk. Shape (n, ...).
-            targets: Shape (n, ...).
+            inputs: The chunk's.
+            targets: The chunk's.
             mask_seed: Seed of its random masks.
 
         Cost: one forward pass of the chunk.
@@ -457,10 +473,11 @@ class Network:
         with self.opened():
             expected = self._own_losses(inputs, targets, mask_seed)
         alike = self.plan.precision == "float32"
-        rounding = 2.0**-8 if self.plan.precision == "bfloat16" else 0.0
+        half = HALF.get(self.plan.precision)
+        rounding = 0.0 if half is None else torch.finfo(half).eps / 2
         return difference(found, expected, alike=alike, dtype=self._dtype_of_source(), rounding=rounding)
 
-    def _own_losses(self, inputs: Tensor, targets: Tensor, mask_seed: int) -> Tensor:
+    def _own_losses(self, inputs: Samples, targets: Samples, mask_seed: int) -> Tensor:
         """Return what the network itself gives for one chunk at its present parameters. Shape (n,)."""
         seed_masks(mask_seed, self._device)
         seed_libraries(mask_seed)
@@ -470,13 +487,13 @@ class Network:
             if not self._train_mode:
                 self._source.train(False)
             with torch.autocast(self._device.type, enabled=False):
-                return per_sample(self._loss, self._source(inputs), targets)
+                return per_sample(self._loss, call(self._source, inputs, like=self._source), targets)
 
     def _dtype_of_source(self) -> torch.dtype:
         return next(iter(trainable_parameters(self._source).values())).dtype
 
-    def _in_precision(self, samples: Tensor) -> Tensor:
-        return cast(samples, torch.float64) if self.plan.precision == "float64" else samples
+    def _in_precision(self, samples: Samples) -> Samples:
+        return cast_samples(samples, torch.float64) if self.plan.precision == "float64" else samples
 
     def _replayed(self, index: int, part: _Pass, measured: MeasuringSet) -> Tensor:
         """Replay the CUDA graph of a pass, recording it at the first time: inputs and parameters never move."""
@@ -499,13 +516,13 @@ class Network:
         graph.replay()
         return losses.clone()  # the graphs of all passes share their memory
 
-    def outputs(self, inputs: Tensor, *, mask_seed: int) -> Any:
+    def outputs(self, inputs: Samples, *, mask_seed: int) -> Any:
         """Return what the network returns for one chunk at its present parameters. Call it within `opened`."""
         self._move(self.origin())
         self._layout.sizes = None
         seed_masks(mask_seed, self._device)
         with self._same_state(), self._same_draws():
-            return self._worker(self._in_precision(inputs))
+            return call(self._worker, self._in_precision(inputs), like=self._worker)
 
     def gradient(self, vector: Tensor, measured: MeasuringSet) -> Tensor:
         """Return the gradient of the mean loss at a parameter vector, on a copy. Call it within `opened`.
@@ -538,8 +555,9 @@ class Network:
         constants: dict[str, Tensor] = dict(self._worker.named_buffers())
         constants |= {name: p for name, p in self._worker.named_parameters() if name not in stacked}
 
-        def at_one(parameters: dict[str, Tensor], inputs: Tensor) -> Any:
-            return torch.func.functional_call(self._worker, {**parameters, **constants}, (inputs,))
+        def at_one(parameters: dict[str, Tensor], inputs: Samples) -> Any:
+            arguments = arguments_of(self._worker, inputs)
+            return usable(torch.func.functional_call(self._worker, {**parameters, **constants}, *arguments))
 
         found = []
         for part in measured.passes:
@@ -584,13 +602,13 @@ def _widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def per_sample(loss: Loss, outputs: Any, targets: Tensor) -> Tensor:
+def per_sample(loss: Loss, outputs: Any, targets: Samples) -> Tensor:
     """Return one loss per sample; several values of a sample are averaged. Shape (n,).
 
     Raises:
         SgdlineError: If the outputs are no tensors, or the loss returns anything but real values per sample.
     """
-    if not all(isinstance(leaf, Tensor | int | float | bool | str | None) for leaf in tree_leaves(outputs)):
+    if not are_plain(outputs):
         odd = next(leaf for leaf in tree_leaves(outputs) if not isinstance(leaf, Tensor))
         raise SgdlineError(
             f"The network must return a tensor, or a tuple, list or dict of tensors, got {type(odd).__name__}. "
@@ -601,9 +619,9 @@ def per_sample(loss: Loss, outputs: Any, targets: Tensor) -> Tensor:
         raise SgdlineError(
             f'loss must return a tensor with one value per sample, got {type(losses).__name__}. Use reduction="none".'
         )
-    if losses.dim() == 0 or len(losses) != len(targets) or not losses.numel():
+    if losses.dim() == 0 or len(losses) != count_of(targets) or not losses.numel():
         raise SgdlineError(
-            f"loss must return one value per sample ({len(targets)}), got the shape {tuple(losses.shape)}. "
+            f"loss must return one value per sample ({count_of(targets)}), got the shape {tuple(losses.shape)}. "
             'Use reduction="none".'
         )
     if not losses.is_floating_point():
@@ -685,32 +703,33 @@ def _tf32(allowed: bool) -> Iterator[None]:
         restore_tf32(before)
 
 
-def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def _compiled(network: nn.Module) -> Callable[..., Any]:
     if torch.are_deterministic_algorithms_enabled():
         import torch._inductor.config as inductor
 
         if hasattr(inductor, "deterministic"):  # torch 2.9 and later: no choice of kernels by timing
             inductor.deterministic = True
-    compiled: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
+    compiled: Callable[..., Any] = torch.compile(network, dynamic=False)
     return compiled
 
 
-def draws_random_numbers(model: nn.Module, inputs: Tensor, *, train_mode: bool) -> bool:
+def draws_random_numbers(model: nn.Module, inputs: Samples, *, train_mode: bool) -> bool:
     """Return whether a forward pass of the network draws from a global generator; leaves all as it was.
 
     Those of torch on the network's device, of numpy and of Python.
 
     Args:
         model: The network.
-        inputs: At least two samples. Shape (n, ...).
+        inputs: At least two samples.
         train_mode: The mode to try.
     """
-    on_gpu = inputs.device.type == "cuda"
-    with tried_out(model, inputs.device):
+    device = device_of(inputs)
+    on_gpu = device.type == "cuda"
+    with tried_out(model, device):
         model.train(train_mode)
         elsewhere = library_state()
-        before = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(inputs.device)] if on_gpu else [])
-        model(inputs)
-        after = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(inputs.device)] if on_gpu else [])
+        before = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if on_gpu else [])
+        call(model, inputs, like=model)
+        after = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if on_gpu else [])
         moved = library_state() != elsewhere
     return moved or any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))

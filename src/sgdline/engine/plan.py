@@ -17,7 +17,7 @@ from sgdline.runtime import write_text
 if TYPE_CHECKING:
     from sgdline.engine.plan_options import PlanOptions
 
-PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
+PRECISIONS = ("float64", "float32", "tf32", "bfloat16", "float16")
 STATISTICS = ("split", "view")
 _AT_MOST = {"threads": 1024, "chunks_per_pass": 100_000, "positions_per_pass": 100_000}
 
@@ -52,7 +52,7 @@ class Plan:
     The default is the slow and simple one that every network allows: one chunk and one position at a time.
     """
 
-    precision: str = "float32"  # of the forward passes; tf32: float32 with TF32 products; bfloat16: autocast
+    precision: str = "float32"  # of the forward passes; tf32: float32 with TF32 products; bfloat16, float16: autocast
     threads: int | None = None  # CPU threads of the forward passes; None: as many as the process has
     chunks_per_pass: int = 1  # chunks that share a forward pass, each with BatchNorm statistics of its own
     positions_per_pass: int = 1  # positions along the line that share a forward pass (torch.func.vmap)

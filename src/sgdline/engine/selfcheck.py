@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from sgdline.engine.network import Loss, MeasuringSet, Network, per_sample
 from sgdline.engine.plan import Plan
+from sgdline.engine.samples import Samples, count_of, rows_of
 from sgdline.errors import SgdlineError, first_line
 from sgdline.models.state import Steady
 
@@ -36,8 +37,8 @@ _WIDER_STEPS = (1e-4, 1e-2)
 def check_loss(
     model: nn.Module,
     loss: Loss,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Samples,
+    targets: Samples,
     *,
     train_mode: bool,
     hooks: bool = False,
@@ -50,8 +51,8 @@ def check_loss(
     Args:
         model: The network; left as it was.
         loss: Losses of each sample.
-        inputs: One chunk of samples. Shape (n, ...).
-        targets: Shape (n, ...).
+        inputs: One chunk of samples.
+        targets: Of the same samples.
         train_mode: The mode to measure in.
         hooks: Whether the user's hooks belong to the network.
         mask_seed: Seed of the random masks.
@@ -60,13 +61,13 @@ def check_loss(
         SgdlineError: If the loss is another one, or the outputs are no tensors.
     """
     network = _network(model, loss, train_mode=train_mode, hooks=hooks)
-    steady, count = Steady(loss), len(targets)
+    steady, count = Steady(loss), count_of(inputs)
     with network.opened():  # a loss may draw random numbers, too
         try:
             outputs = network.outputs(inputs, mask_seed=mask_seed)
         except Exception as error:  # whatever a user's module raises
             raise SgdlineError(
-                f"The network must take the inputs, got for {len(inputs)} of them: {first_line(error)}. "
+                f"The network must take the inputs, got for {count} of them: {first_line(error)}. "
                 "Call model(inputs) to see where it fails."
             ) from error
         try:
@@ -84,7 +85,7 @@ def check_loss(
         rows = slice(first, first + few)
 
         def fault_of(part: Any) -> tuple[str, Exception | None] | None:
-            return _fault(steady, part, targets[rows], whole[rows], count)
+            return _fault(steady, part, rows_of(targets, rows), whole[rows], count)
 
         # The common case: whatever is as long as the chunk has the samples first.
         fault = fault_of(tree_map_only(Tensor, lambda t: t[rows] if t.dim() and len(t) == count else t, outputs))
@@ -107,21 +108,22 @@ def check_loss(
 
 
 def _fault(
-    loss: Loss, outputs: Any, targets: Tensor, together: Tensor, count: int
+    loss: Loss, outputs: Any, targets: Samples, together: Tensor, count: int
 ) -> tuple[str, Exception | None] | None:
     """Return how the losses of a few samples alone differ from those of the same samples among all; None: they do not.
 
     Args:
         loss: Losses of each sample.
         outputs: Of the few samples.
-        targets: Shape (k, ...).
+        targets: Of the few samples.
         together: Losses of these samples among all. Shape (k,).
         count: Number of all samples.
     """
     try:
         alone = per_sample(loss, outputs, targets)
     except Exception as error:  # whatever a user's loss raises
-        text = f"loss must take any number of samples, got an error for {len(targets)} of {count}: {first_line(error)}."
+        few = len(together)
+        text = f"loss must take any number of samples, got an error for {few} of {count}: {first_line(error)}."
         return text, error
     if not bool(torch.isfinite(together).all()) or torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
         return None
@@ -132,7 +134,7 @@ def _fault(
 
 
 def _places_of_samples(
-    network: Network, inputs: Tensor, leaves: list[Any], *, mask_seed: int
+    network: Network, inputs: Samples, leaves: list[Any], *, mask_seed: int
 ) -> list[tuple[int, int, int]] | None:
     """Find out which dimensions of the outputs are as long as there are samples, from a pass with one sample less.
 
@@ -141,9 +143,9 @@ def _places_of_samples(
     Returns:
         Place among the leaves, dimension, rows per sample; None if it cannot be told.
     """
-    count = len(inputs)
+    count = count_of(inputs)
     try:
-        fewer = tree_flatten(network.outputs(inputs[:-1], mask_seed=mask_seed))[0]
+        fewer = tree_flatten(network.outputs(rows_of(inputs, slice(-1)), mask_seed=mask_seed))[0]
     except Exception:  # BatchNorm refuses a single sample
         return None
     if len(fewer) != len(leaves):
@@ -166,8 +168,8 @@ def _places_of_samples(
 def check_slope(
     model: nn.Module,
     loss: Loss,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Samples,
+    targets: Samples,
     direction: Mapping[str, Tensor],
     *,
     train_mode: bool,
@@ -179,8 +181,8 @@ def check_slope(
     Args:
         model: The network; left as it was.
         loss: Losses of each sample.
-        inputs: One chunk of samples. Shape (n, ...).
-        targets: Shape (n, ...).
+        inputs: One chunk of samples.
+        targets: Of the same samples.
         direction: Unit vector, one tensor per trainable parameter.
         train_mode: The mode to measure in.
         hooks: Whether the user's hooks belong to the network.
@@ -194,10 +196,10 @@ def check_slope(
 
     Cost: three forward passes and one backward pass of at most 64 samples in float64.
     """
-    inputs, targets = inputs[:_SAMPLES], targets[:_SAMPLES]
+    inputs, targets = (rows_of(kind, slice(_SAMPLES)) for kind in (inputs, targets))
     try:
         network = Network(model, loss, train_mode=train_mode, plan=Plan(precision="float64", reseed=True, hooks=hooks))
-        measured = network.prepare(inputs, targets, chunk_size=len(targets), mask_seeds=[mask_seed], lasting=False)
+        measured = network.prepare(inputs, targets, chunk_size=_SAMPLES, mask_seeds=[mask_seed], lasting=False)
         with network.opened():
             if network.switches:
                 logger.info("Eval mode works on the weights, outside of their gradient: no check of slopes.")

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from sgdline.engine.lines import LineEngine, chunk_means, mean_losses
 from sgdline.engine.network import (
+    HALF,
     SAME_CHUNK,
     SAME_SAMPLE,
     Loss,
@@ -31,6 +32,7 @@ from sgdline.engine.network import (
 )
 from sgdline.engine.plan import Plan, PlanReport
 from sgdline.engine.plan_options import PlanOptions
+from sgdline.engine.samples import Samples, call, count_of, device_of, rows_of
 from sgdline.engine.selfcheck import NarrowingCasts, check_loss, check_slope
 from sgdline.errors import SgdlineError, cause_words
 from sgdline.models.state import copied, has_own_hooks
@@ -69,7 +71,7 @@ class Work:
 class Wishes:
     """What the user asks of a plan."""
 
-    precision: str = "auto"  # auto | float64 | float32 | tf32 | bfloat16
+    precision: str = "auto"  # auto | float64 | float32 | tf32 | bfloat16 | float16
     precision_tolerance: float = 3e-5  # nats per max(1, loss), of a mean loss against float64
     memory_gb: float | None = None  # for activations; None: from the device
     threads: int = 1  # at most
@@ -83,8 +85,8 @@ class Subject:
     model: nn.Module
     loss: Loss
     batch_norm: str  # train | eval
-    inputs: Tensor  # (N, ...)
-    targets: Tensor  # (N, ...)
+    inputs: Samples  # N of them
+    targets: Samples
     chunk_size: int
     mask_seeds: Sequence[int]
     direction: Mapping[str, Tensor]  # unit vector, one tensor per trainable parameter
@@ -119,7 +121,7 @@ def check_subject(subject: Subject, *, hooks: bool) -> float | None:
         SgdlineError: If lines of this network and this loss would be wrong.
     """
     size = subject.chunk_size
-    inputs, targets = subject.inputs[:size], subject.targets[:size]
+    inputs, targets = (rows_of(kind, slice(size)) for kind in (subject.inputs, subject.targets))
     train_mode, seed = subject.batch_norm == "train", subject.mask_seeds[0]
     check_loss(subject.model, subject.loss, inputs, targets, train_mode=train_mode, hooks=hooks, mask_seed=seed)
     if not subject.check_slope:
@@ -138,7 +140,7 @@ def check_subject(subject: Subject, *, hooks: bool) -> float | None:
 
 def forward_hooks_matter(subject: Subject) -> bool:
     """Return whether the user's hooks change what the network computes; they fire once, with two samples."""
-    few = min(2, len(subject.targets))
+    few = min(2, count_of(subject.inputs))
     losses = [_first_losses(subject, subject.model, count=few, far=False, hooks=hooks) for hooks in (False, True)]
     return difference(*losses, alike=True) is not None
 
@@ -148,7 +150,7 @@ def moves_otherwise(subject: Subject, copy: nn.Module, *, hooks: bool) -> str | 
 
     A copy may hold on to layers of the original, in a function for example: it then stays where it is.
     """
-    count = min(subject.chunk_size, len(subject.targets))
+    count = min(subject.chunk_size, count_of(subject.inputs))
     losses = [_first_losses(subject, model, count=count, far=True, hooks=hooks) for model in (subject.model, copy)]
     return difference(*losses, alike=True)
 
@@ -156,9 +158,8 @@ def moves_otherwise(subject: Subject, copy: nn.Module, *, hooks: bool) -> str | 
 def _first_losses(subject: Subject, model: nn.Module, *, count: int, far: bool, hooks: bool) -> Tensor:
     """Return the losses of the first samples at 0 or far out, the plain way on a network itself. Shape (count,)."""
     engine = LineEngine(model, subject.loss, batch_norm=subject.batch_norm, plan=Plan(in_place=True, hooks=hooks))
-    measured = engine.prepare(
-        subject.inputs[:count], subject.targets[:count], chunk_size=count, mask_seeds=subject.mask_seeds[:1]
-    )
+    inputs, targets = (rows_of(kind, slice(count)) for kind in (subject.inputs, subject.targets))
+    measured = engine.prepare(inputs, targets, chunk_size=count, mask_seeds=subject.mask_seeds[:1])
     position = _far_out(subject, engine) if far else 0.0
     with engine.line(subject.direction) as line:
         return line.losses([position], measured)[0]
@@ -175,7 +176,7 @@ class _Trial:
         self._wishes = wishes
         self._pinned = wishes.pinned.pinned()
         self._notes: list[str] = []
-        self._chunks = -(-len(subject.targets) // subject.chunk_size)
+        self._chunks = -(-count_of(subject.inputs) // subject.chunk_size)
         self._settle_hooks(subject)
         self._subject = self._on_a_copy(subject)
         check_subject(self._subject, hooks=self._hooks)
@@ -183,7 +184,8 @@ class _Trial:
         self._compiles = self._pinned.pop("compiled", None)
         self._forced = None if wishes.precision == "auto" else wishes.precision
         self._searched = "float64" if self._forced == "float64" else "float32"
-        self._on_gpu = subject.inputs.device.type == "cuda"
+        self._device = device_of(subject.inputs)
+        self._on_gpu = self._device.type == "cuda"
         self._plain: dict[int, Tensor] = {}
         self._plain_engine = self._engine(Plan(in_place=True, hooks=self._hooks))
         self._positions = [0.0, _far_out(subject, self._plain_engine)]
@@ -191,9 +193,7 @@ class _Trial:
         self._samples_ahead = work.lines * work.positions * work.samples
         self._begin = time.perf_counter()
         self._budget = 1.0
-        self._memory = (
-            wishes.memory_gb * _GIB if wishes.memory_gb is not None else _memory_of(subject.inputs.device, wishes)
-        )
+        self._memory = wishes.memory_gb * _GIB if wishes.memory_gb is not None else _memory_of(self._device, wishes)
         self._sample_bytes = 0.0
         self._operations = 0
 
@@ -227,7 +227,7 @@ class _Trial:
         plain_seconds = self._time(self._plain_engine, [0.0], 1)
         self._budget = min(max(0.03 * self._samples_ahead * plain_seconds, 1.0), 60.0)
         self._sample_bytes, self._operations = activation_bytes(
-            self._subject.model, self._subject.inputs[: self._subject.chunk_size]
+            self._subject.model, rows_of(self._subject.inputs, slice(self._subject.chunk_size))
         )
         if self._subject.chunk_size * self._sample_bytes > self._memory:
             self._warn(f"one chunk needs more than {self._memory / _GIB:.3g} GiB of activations; make chunks smaller")
@@ -255,8 +255,8 @@ class _Trial:
         size = self._subject.chunk_size
         rows = slice(first * size, (first + count) * size)
         return engine.prepare(
-            self._subject.inputs[rows],
-            self._subject.targets[rows],
+            rows_of(self._subject.inputs, rows),
+            rows_of(self._subject.targets, rows),
             chunk_size=size,
             mask_seeds=self._subject.mask_seeds[first : first + count],
         )
@@ -285,7 +285,7 @@ class _Trial:
 
     def _synchronise(self) -> None:
         if self._on_gpu:
-            torch.cuda.synchronize(self._subject.inputs.device)
+            torch.cuda.synchronize(self._device)
 
     def _look_for_chance(self) -> None:
         """Warn if two passes differ: randomness that seeding the known generators does not catch."""
@@ -341,7 +341,7 @@ class _Trial:
 
     def _starting_point(self, plain_seconds: float) -> tuple[Plan, float]:
         """Return the simplest plan that works on a copy, or the plain way itself."""
-        probe = self._subject.inputs[: self._subject.chunk_size]
+        probe = rows_of(self._subject.inputs, slice(self._subject.chunk_size))
         train_mode = self._subject.batch_norm == "train"
         reseed = draws_random_numbers(self._subject.model, probe, train_mode=train_mode)
         plan = Plan(**{"reseed": reseed, "precision": self._searched, **self._pinned})
@@ -456,7 +456,7 @@ class _Trial:
         """Choose the precision and return its error against float64, chunk by chunk, on a copy."""
         if plan.precision == "float64":
             return plan, 0.0
-        if self._forced in ("tf32", "bfloat16") and not plan.in_place:
+        if self._forced in ("tf32", *HALF) and not plan.in_place:
             plan = self._form_that_holds(plan.but(precision=self._forced))
         # A network that cannot be copied has nothing to be compared with.
         exact = None if plan.in_place else self._exact_losses()
@@ -513,7 +513,7 @@ class _Trial:
         return best, best_error
 
     def _form_that_holds(self, plan: Plan) -> Plan:
-        """Return a plan in tf32 or bfloat16, not compiled or recorded if that adds to the error of the precision.
+        """Return a plan in tf32 or half precision, not compiled or recorded if that adds to the error of the precision.
 
         The search held compiled code against the plain losses in float32 only; in another precision it is other code.
         """
@@ -640,7 +640,7 @@ class _LargestOperation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def activation_bytes(model: nn.Module, inputs: Tensor) -> tuple[float, int]:
+def activation_bytes(model: nn.Module, inputs: Samples) -> tuple[float, int]:
     """Return an estimate of the memory that a forward pass needs per sample, without gradients, and its operations.
 
     Twice the inputs and outputs of the largest operation: what a residual block holds on to and the kernels' own
@@ -648,12 +648,12 @@ def activation_bytes(model: nn.Module, inputs: Tensor) -> tuple[float, int]:
 
     Args:
         model: The network, left as it was.
-        inputs: One chunk. Shape (n, ...).
+        inputs: One chunk.
     """
     largest = _LargestOperation()
-    with tried_out(model, inputs.device), largest:
-        model(inputs)
-    return 2.0 * largest.bytes / len(inputs), largest.operations
+    with tried_out(model, device_of(inputs)), largest:
+        call(model, inputs, like=model)
+    return 2.0 * largest.bytes / count_of(inputs), largest.operations
 
 
 def _memory_of(device: torch.device, wishes: Wishes) -> float:
