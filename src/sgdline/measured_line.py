@@ -1,7 +1,8 @@
 """A measured line and what it says: minimum, overshoot, critical learning rate, slope, curvature (no torch).
 
 Positions are Euclidean lengths along the unit vector of an update, positive ahead; losses have the unit of the loss
-function (nats for cross-entropy). What the measurement does not hold is None, never a number at its edge.
+function (nats for cross-entropy). What the measurement does not hold is None, never a number at its edge. The error of
+a number is by how much every second node gives another one: the error of a measurement of half the cost.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ class Minimum:
     """The lowest loss of a line, with higher ones measured on both sides."""
 
     position: float  # length
-    position_error: float  # as far as the loss is within its error of the lowest, length
+    position_error: float  # length; inf where half of the nodes show no minimum
     loss: float
     loss_error: float | None  # None for a grid
 
@@ -119,41 +120,57 @@ class MeasuredLine:
     @property
     def loss_error(self) -> float | None:
         """The largest error that is expected of a loss on the line: between the nodes, and of the precision."""
-        if self.error is None:
+        return None if self.error is None else self.error + self._noise
+
+    @property
+    def _noise(self) -> float:
+        """What the precision of the passes does to a loss of the line."""
+        if self.rounding is None or not np.isfinite(self.losses).any():
+            return 0.0
+        return self.rounding * max(1.0, float(np.nanmax(np.abs(self.losses))))
+
+    @functools.cached_property
+    def coarser(self) -> MeasuredLine | None:
+        """The line as every second node gives it, for estimates of errors; None where that is no line."""
+        if len(self.panel_edges):
+            kept = np.unique(np.concatenate([np.r_[p][::2] for p in panel_slices(self.panel_edges, self.positions)]))
+        else:
+            middle = int(np.searchsorted(self.positions, 0.0))
+            kept = np.arange(middle % 2, len(self.positions), 2)
+        if len(kept) < 3 or len(kept) == len(self.positions):
             return None
-        scale = max(1.0, float(np.nanmax(np.abs(self.losses)))) if np.isfinite(self.losses).any() else 1.0
-        return self.error + (self.rounding or 0.0) * scale
+        return replace(self, positions=self.positions[kept], losses=self.losses[kept], rounding=None)
 
     @functools.cached_property
     def minimum(self) -> Minimum | None:
         """The lowest loss; None where it lies at the edge of what was measured, or nothing is finite."""
-        points = np.linspace(self.positions[0], self.positions[-1], _POINTS)
-        losses = self.at(points)
-        finite = np.flatnonzero(np.isfinite(losses))
-        if not len(finite):
+        position = self.minimum_position
+        if math.isnan(position):
             return None
-        lowest = int(np.nanargmin(losses))
-        if not finite[0] < lowest < finite[-1]:
-            return None
-        position = float(points[lowest])
-        if len(self.panel_edges):
-            bounds = float(points[lowest - 1]), float(points[lowest + 1])
-            found = minimize_scalar(self._one, bounds=bounds, method="bounded", options={"xatol": 1e-9 * bounds[1]})
-            if found.fun <= losses[lowest]:
-                position = float(found.x)
-        loss, error = self._one(position), self.loss_error
-        if error is None:
-            within = float(np.diff(self.positions).max())
-        else:
-            near = np.flatnonzero(losses <= loss + 2 * error)
-            reach = max(abs(points[near] - position).max() if len(near) else 0.0, 0.0)
-            within = float(reach + (points[1] - points[0]))
-        return Minimum(position, within, loss, error)
+        other = float("nan") if self.coarser is None else self.coarser.minimum_position
+        within = float("inf") if math.isnan(other) else abs(position - other)
+        points, losses = self._curve
+        loss = self._one(position)
+        flat = points[losses <= loss + 2 * self._noise]  # rounding cannot tell these from the lowest
+        reach = float(np.abs(flat - position).max()) if len(flat) and self._noise else 0.0
+        return Minimum(position, within + reach, loss, self.loss_error)
 
-    @property
+    @functools.cached_property
     def minimum_position(self) -> float:
         """Position of the minimum; NaN where there is none."""
-        return float("nan") if self.minimum is None else self.minimum.position
+        points, losses = self._curve
+        finite = np.flatnonzero(np.isfinite(losses))
+        if not len(finite):
+            return float("nan")
+        lowest = int(np.nanargmin(losses))
+        if not finite[0] < lowest < finite[-1]:
+            return float("nan")
+        if not len(self.panel_edges):
+            return float(points[lowest])
+        bounds = float(points[lowest - 1]), float(points[lowest + 1])
+        options = {"xatol": 1e-6 * (bounds[1] - bounds[0])}
+        found = minimize_scalar(self._one, bounds=bounds, method="bounded", options=options)
+        return float(found.x) if found.fun <= losses[lowest] else float(points[lowest])
 
     @property
     def overshoot(self) -> float | None:
@@ -161,9 +178,9 @@ class MeasuredLine:
 
         Negative where the minimum lies on the other side of 0. None without a step or a minimum.
         """
-        if self.minimum is None or self.step_length is None or self.minimum.position == 0.0:
+        if self.step_length is None or math.isnan(self.minimum_position) or self.minimum_position == 0.0:
             return None
-        return self.step_length / self.minimum.position
+        return self.step_length / self.minimum_position
 
     @property
     def learning_rate(self) -> float | None:
@@ -229,7 +246,7 @@ class MeasuredLine:
 
     def values(self) -> list[Value]:
         """Return all numbers that the line holds, with errors and units; what it does not hold is left out."""
-        return [value for value in self._values() if value.value is not None and math.isfinite(value.value)]
+        return [value for value in self._values() if math.isfinite(value.value)]
 
     def scalars(self, prefix: str = "line/") -> dict[str, float]:
         """Return the numbers by name as plain floats, as TensorBoard, W&B and MLflow take them.
@@ -243,38 +260,45 @@ class MeasuredLine:
         """Return the numbers as text, one to a line."""
         rows = [f"line of {'a direction' if self.step_length is None else 'a step'}, status {self.status}"]
         for name, value, error, unit in self.values():
-            within = "" if error is None else f" ± {error:.2g}"
+            within = " ± ?" if error is None or math.isinf(error) else f" ± {error:.2g}" if error else ""
             rows.append(f"  {name:<24}{value:.6g}{within}{' ' * bool(unit)}{unit}")
+        if self.seconds is not None:
+            rows.append(f"  {self.evaluations} passes over the measuring set, {self.seconds:.3g} s")
         return "\n".join(rows)
 
     def _values(self) -> Iterator[Value]:
-        none = float("nan")
-
-        def of(value: float | None) -> float:
-            return none if value is None else value
-
         minimum, slope, curvature = self.minimum, self.slope, self.curvature
-        yield Value("loss", self.loss, self.rounding and self.rounding * max(1.0, abs(self.loss)), "loss")
-        yield Value("step_length", of(self.step_length), None, "length")
-        yield Value("step_loss", of(self.step_loss), self.rounding, "loss")
-        yield Value("step_learning_rate", of(self.step_learning_rate), None, "")
+        position = None if minimum is None else minimum.position
+
+        def of(name: str, unit: str) -> Value:
+            value = getattr(self, name)
+            other = None if self.coarser is None else getattr(self.coarser, name)
+            return _value(name, value, None if None in (value, other) else abs(value - other), unit)
+
+        yield _value("loss", self.loss, self._noise, "loss")
+        yield _value("step_length", self.step_length, 0.0, "length")
+        yield _value("step_loss", self.step_loss, self._noise, "loss")
+        yield _value("step_learning_rate", self.step_learning_rate, 0.0, "")
         if minimum is not None:
-            relative = minimum.position_error / abs(minimum.position) if minimum.position else none
-            yield Value("minimum_position", minimum.position, minimum.position_error, "length")
-            yield Value("minimum_loss", minimum.loss, minimum.loss_error, "loss")
+            relative = minimum.position_error / abs(minimum.position) if minimum.position else float("inf")
+            yield _value("minimum_position", position, minimum.position_error, "length")
+            yield _value("minimum_loss", minimum.loss, minimum.loss_error, "loss")
             for name, value in (("overshoot", self.overshoot), ("learning_rate", self.learning_rate)):
-                yield Value(name, of(value), None if value is None else abs(value) * relative, "")
-        yield Value("critical_position", of(self.critical_position), None, "length")
-        yield Value("critical_learning_rate", of(self.critical_learning_rate), None, "")
-        yield Value("critical_sharpness", of(self.critical_sharpness), None, "1 / learning rate")
-        yield Value("directional_sharpness", of(self.directional_sharpness), None, "1 / learning rate")
+                yield _value(name, value, None if value is None else abs(value) * relative, "")
+        yield of("critical_position", "length")
+        yield of("critical_learning_rate", "")
+        yield of("critical_sharpness", "1 / learning rate")
+        yield of("directional_sharpness", "1 / learning rate")
         if slope is not None:
-            yield Value("slope", slope.value, slope.error, "loss / length")
+            yield _value("slope", slope.value, slope.error, "loss / length")
         if curvature is not None:
-            yield Value("curvature", curvature.value, curvature.error, "loss / length^2")
-        yield Value("error", of(self.error), None, "loss")
-        yield Value("evaluations", float(self.evaluations), None, "passes over the measuring set")
-        yield Value("seconds", of(self.seconds), None, "s")
+            yield _value("curvature", curvature.value, curvature.error, "loss / length^2")
+
+    @functools.cached_property
+    def _curve(self) -> tuple[Array, Array]:
+        """Points over the whole range, and the losses there. Shapes (2001,)."""
+        points = np.linspace(self.positions[0], self.positions[-1], _POINTS)
+        return points, self.at(points)
 
     def _one(self, position: float) -> float:
         return float(self.at(np.array([position]))[0])
@@ -297,7 +321,7 @@ class MeasuredLine:
         if not np.isfinite(losses).all():
             return None
         value = float(differentiate(nodes, losses, 0.0, order=order))
-        before = float(differentiate(nodes[::2], losses[::2], 0.0, order=order))
+        before = float(differentiate(nodes[::2], losses[::2], 0.0, order=order)) if len(nodes) > 3 else math.inf
         return Estimate(value, abs(value - before))
 
     def _difference(self, order: int) -> Estimate | None:
@@ -315,3 +339,7 @@ class MeasuredLine:
         if not found:
             return None
         return Estimate(found[0], abs(found[0] - found[1]) if len(found) == 2 else float("inf"))
+
+
+def _value(name: str, value: float | None, error: float | None, unit: str) -> Value:
+    return Value(name, float("nan") if value is None else value, error, unit)
