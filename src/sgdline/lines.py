@@ -238,7 +238,8 @@ class LineMeter:
         self._budget = budget
         self._begun = time.perf_counter()
         self._spent = 0.0  # seconds, in measuring
-        self._last: float | None = None  # seconds of the last line
+        self._last: float | None = None  # seconds of the last line, without preparations
+        self._preparing = 0.0  # seconds of its preparations: checks, copies, the choice of a plan
         self._steps = 0
         self.log = LineLog()
         self._checked = False
@@ -334,11 +335,12 @@ class LineMeter:
             rate = self._learning_rate(optimizers)
             before = {name: p.detach().clone() for name, p in trainable_parameters(self._model).items()}
         yield found
+        self._preparing = 0.0
         with self._clocked() as clock:
             line = self._line_of(before, batch=self._own_batch(batch))
         if self._last is None and line.evaluations:
-            logger.info("The first line took %.2g s, the choice of a plan included.", clock())
-        self._last = clock()
+            logger.info("The first line took %.2g s, of which preparations %.2g s.", clock(), self._preparing)
+        self._last = clock() - self._preparing
         found._line = replace(line, step=number, step_learning_rate=rate, seconds=clock())
         self.log.append(found._line)
 
@@ -497,8 +499,10 @@ class LineMeter:
         step_length: float | None,
         batch: tuple[Samples, Samples] | None,
     ) -> MeasuredLine:
+        start = time.perf_counter()
         with self._explained():
             engine, measured = self._ready(unit, guess)
+            self._preparing += time.perf_counter() - start
             own = None if batch is None else self._prepared_batch(engine, batch)
         present = step_length if origin is not None else 0.0  # where the network itself is
         at_present: Tensor | None = None  # losses of the first chunk there

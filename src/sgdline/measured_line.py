@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -311,7 +312,7 @@ class MeasuredLine:
         return float(brentq(height, low, high))
 
     def _derivative(self, order: int) -> Estimate | None:
-        """Return a derivative at 0 and what the level of nodes before this one differs by."""
+        """Return a derivative at 0 and by how much it changes from level to level of the nodes."""
         if self.status == "zero_direction" or not np.isfinite(self.losses).any():
             return None
         if not len(self.panel_edges):
@@ -320,9 +321,13 @@ class MeasuredLine:
         nodes, losses = self.positions[part], self.losses[part]
         if not np.isfinite(losses).all():
             return None
-        value = float(differentiate(nodes, losses, 0.0, order=order))
-        before = float(differentiate(nodes[::2], losses[::2], 0.0, order=order)) if len(nodes) > 3 else math.inf
-        return Estimate(value, abs(value - before))
+        # Every second and every fourth node as well: beside kinks two levels agree by chance.
+        found = [
+            float(differentiate(nodes[::skip], losses[::skip], 0.0, order=order))
+            for skip in (1, 2, 4)
+            if len(nodes) > 2 * skip
+        ]
+        return Estimate(found[0], max((abs(a - b) for a, b in pairwise(found)), default=math.inf))
 
     def _difference(self, order: int) -> Estimate | None:
         """Return a derivative at 0 on a grid, by central differences of one spacing, and the error by those of two."""

@@ -129,12 +129,12 @@ def _from_loader(loader: Any, device: torch.device) -> tuple[Samples, Samples, i
             "targets must be given beside inputs, got none. "
             "A loader of (inputs, targets) can be passed alone: LineMeter(model, loss, loader)."
         )
-    if iter(loader) is loader:
-        raise SgdlineError(
-            f"A measuring set must be a loader that can be read again, got {type(loader).__name__}. "
-            "Pass the DataLoader itself, not iter(loader) or a generator."
-        )
-    with kept_generators(device), _kept_generator(loader):
+    with kept_generators(device), _kept_generator(loader):  # making an iterator draws a seed already
+        if iter(loader) is loader:
+            raise SgdlineError(
+                f"A measuring set must be a loader that can be read again, got {type(loader).__name__}. "
+                "Pass the DataLoader itself, not iter(loader) or a generator."
+            )
         batches = [_pair(batch) for batch in loader]
         again = (_pair(batch) for batch in loader)
         if not batches:

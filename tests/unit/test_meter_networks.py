@@ -513,9 +513,7 @@ def test_outputs_may_be_trees_of_tensors(kind: str, key: Any, plan: Plan | None)
 
     loss(network(inputs), targets).mean().backward()
     expected = loss(network(inputs), targets).mean().item()
-    assert meter(network, loss, mode="eval", plan=plan).measure().at([0.0])[0] == pytest.approx(
-        expected, abs=1e-6
-    )
+    assert meter(network, loss, mode="eval", plan=plan).measure().at([0.0])[0] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
