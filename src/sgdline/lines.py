@@ -304,7 +304,8 @@ class LineMeter:
         """
         with self._clocked():
             self._check_optimizer(optimizer, closure)
-        with self.step(optimizer, batch=batch) as step:
+        # A step that evaluates the loss again is not proportional to its learning rate.
+        with self.step(*([optimizer] if closure is None else []), batch=batch) as step:
             optimizer.step() if closure is None else optimizer.step(closure)
         return step.line
 
@@ -325,6 +326,8 @@ class LineMeter:
         Yields:
             MeasuredStep: Its `line` is there after the block.
         """
+        for optimizer in optimizers:
+            self._check_own(optimizer)
         found = MeasuredStep()
         number, self._steps = self._steps, self._steps + 1
         if not self._is_due():
@@ -406,7 +409,8 @@ class LineMeter:
             for name, p in trainable_parameters(self._model).items()
         }
 
-    def _check_optimizer(self, optimizer: Any, closure: Callable[[], Any] | None) -> None:
+    def _check_own(self, optimizer: Any) -> None:
+        """Refuse what is no optimizer of the network."""
         groups = getattr(optimizer, "param_groups", None)
         if groups is None or not callable(getattr(optimizer, "step", None)):
             raise SgdlineError(
@@ -419,6 +423,10 @@ class LineMeter:
                 "optimizer must move parameters of the meter's network, got one of another network. "
                 "Build it from this network's parameters()."
             )
+
+    def _check_optimizer(self, optimizer: Any, closure: Callable[[], Any] | None) -> None:
+        """Refuse an optimizer whose step is no step of the measured loss, before it takes one."""
+        self._check_own(optimizer)
         if hasattr(optimizer, "first_step") and hasattr(optimizer, "second_step"):
             raise SgdlineError(
                 f"{type(optimizer).__name__} takes its step in two halves, the first of which has moved the network "

@@ -7,6 +7,7 @@ import functools
 import random
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -616,6 +617,84 @@ def test_a_step_in_two_halves_is_measured_from_where_it_started() -> None:
         _ = unfinished.line
 
 
+class Steps:
+    """Ways to take a step; each is measured by a meter, or not."""
+
+    @staticmethod
+    def adamw(network: nn.Module, losses: Callable[[], Tensor], own: LineMeter | None) -> Callable[[], object]:
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
+
+        def step() -> None:
+            for _ in range(2):  # gradients add up
+                (losses() / 2).backward()
+            optimizer.step() if own is None else own.measure_step(optimizer)
+            optimizer.zero_grad()
+
+        return step
+
+    @staticmethod
+    def sharpness_aware(network: nn.Module, losses: Callable[[], Tensor], own: Any) -> Callable[[], object]:
+        optimizer = SharpnessAware(network.parameters())
+
+        def step() -> None:
+            losses().backward()
+            with nullcontext() if own is None else own.step(optimizer):
+                optimizer.first_step()
+                optimizer.zero_grad()
+                losses().backward()
+                optimizer.second_step()
+            optimizer.zero_grad()
+
+        return step
+
+    @staticmethod
+    def lbfgs(network: nn.Module, losses: Callable[[], Tensor], own: Any) -> Callable[[], object]:
+        optimizer = torch.optim.LBFGS(network.parameters(), lr=0.1, max_iter=3)
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = losses()
+            loss.backward()
+            return loss
+
+        return lambda: optimizer.step(closure) if own is None else own.measure_step(optimizer, closure)
+
+    @staticmethod
+    def scaled(network: nn.Module, losses: Callable[[], Tensor], own: Any) -> Callable[[], object]:
+        first = torch.optim.SGD(list(network.parameters())[:2], lr=0.1)
+        second = torch.optim.Adam(list(network.parameters())[2:], lr=0.01)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+
+        def step() -> None:
+            scaler.scale(losses()).backward()
+            with nullcontext() if own is None else own.step(first, second):
+                scaler.step(first)
+                scaler.step(second)
+                scaler.update()
+            network.zero_grad()
+
+        return step
+
+
+@pytest.mark.parametrize("way", ["adamw", "sharpness_aware", "lbfgs", "scaled"])
+def test_a_training_with_a_meter_is_bit_for_bit_that_without(way: str) -> None:
+    inputs, targets = samples()
+    finals = []
+    for measured in (False, True):
+        torch.manual_seed(1)
+        network = nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 4))
+        own = LineMeter(network, PER_SAMPLE, inputs, targets, chunk_size=32) if measured else None
+        step = getattr(Steps, way)(network, lambda net=network: PER_SAMPLE(net(inputs[:32]), targets[:32]).mean(), own)
+        for _ in range(4):
+            step()
+        if own is not None:
+            assert [line.step for line in own.log] == [0, 1, 2, 3]
+            assert all(line.evaluations > 0 for line in own.log)
+            assert own.log[0].step_learning_rate == {"adamw": 0.01, "sharpness_aware": 0.1}.get(way)
+        finals.append(network.state_dict())
+    assert all(torch.equal(value, finals[1][key]) for key, value in finals[0].items())
+
+
 def test_scaled_gradients_are_noticed_and_measured_in_a_block() -> None:
     network, (inputs, targets) = nn.Linear(16, 4), samples()
     optimizer, scaler = torch.optim.SGD(network.parameters(), lr=0.1), torch.amp.GradScaler("cpu")
@@ -677,6 +756,9 @@ def test_optimizers_that_do_not_fit_and_those_with_a_closure() -> None:
     ):
         with pytest.raises(SgdlineError, match=words):
             own.measure_step(wrong)  # type: ignore[arg-type]
+        if "closure" not in words:
+            with pytest.raises(SgdlineError, match=words), own.step(wrong):  # type: ignore[arg-type]
+                pass
 
     def closure() -> Tensor:
         network.zero_grad()
