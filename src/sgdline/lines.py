@@ -45,7 +45,7 @@ from sgdline.engine.trial import (
     moves_otherwise,
 )
 from sgdline.errors import SgdlineError, first_line
-from sgdline.losses.pairs import MeterLoss, numerators_and_counts
+from sgdline.losses._pairs import MeterLoss, numerators_and_counts
 from sgdline.measured_line import Estimate, MeasuredLine, Minimum, Parabola, Value
 from sgdline.meter_samples import read_samples, samples_of_batch
 from sgdline.models.parameters import trainable_parameters, unwrapped
