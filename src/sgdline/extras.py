@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sgdline.errors import SgdlineError
 
 # Name that is imported -> the smallest extra of pyproject.toml that brings it.
-_EXTRAS = {
+EXTRAS = {
     "accelerate": "transformers",
     "lightning": "lightning",
     "matplotlib": "plot",
@@ -36,9 +36,9 @@ def extra_packages() -> Iterator[None]:
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         # A package that is there, but in another edition, lacks a module of its own.
-        if package not in _EXTRAS or error.name != package:
+        if package not in EXTRAS or error.name != package:
             raise
         raise MissingExtraError(
             f"This part of sgdline needs the package {package}, which is not installed. "
-            f'Install it with: pip install "sgdline[{_EXTRAS[package]}]"'
+            f'Install it with: pip install "sgdline[{EXTRAS[package]}]"'
         ) from None
