@@ -178,7 +178,7 @@ class Meter(_Line):
             self.inputs,
             self.targets,
             chunk_size=self.chunk,
-            batch_norm="eval",
+            mode="eval",
             interval=INTERVAL,
             resolution=2 * INTERVAL / self.steps,
             max_rings=1,
