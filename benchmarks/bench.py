@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from cases import CASES, GRID_EVALUATIONS, PUBLISHED_LINES, PUBLISHED_SAMPLES, RESOLUTION, TOLERANCES, Case, quick
+from landscapes import compare
 from measuring import Worker, in_process, median, spread, worker
 from report import render
 from storing import measure_tables
@@ -36,7 +37,7 @@ from workers import Engine, Reference, checks, prepare, run_job, scaling, the_de
 
 HERE = Path(__file__).resolve().parent
 REFERENCE_EVALUATIONS = 169
-PARTS = (*(case.name for case in CASES), "scaling", "checks", "tables")
+PARTS = (*(case.name for case in CASES), "landscapes", "scaling", "checks", "tables")
 
 
 def say(text: str) -> None:
@@ -113,6 +114,8 @@ def _known(path: Path, environment: dict[str, Any]) -> dict[str, Any]:
 
 def _part(name: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     repeats = given.repeats or (2 if given.quick else 5)
+    if name == "landscapes":
+        return compare(repeats=repeats, small=given.quick, threads=given.threads)
     if name == "scaling":
         return {"rows": in_process(scaling, repeats=repeats, small=given.quick, cores=1)}
     if name == "checks":

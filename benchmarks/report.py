@@ -396,7 +396,37 @@ def tables(document: Document) -> list[str]:
     return ["### Fits and tables", table(["what", "value"], rows)]
 
 
-SECTIONS: tuple[Callable[[Document], list[str]], ...] = (lines, roofline, job, published, scaling, checks, tables)
+def landscapes(document: Document) -> list[str]:
+    """Return how long the same positions take loss-landscapes and a meter."""
+    found = document.get("landscapes")
+    if found is None:
+        return []
+    rows = [
+        [f"`{row['network']}`", f"{row['parameters']:,}", f"{row['samples']:,}", _spread(row["theirs"]),
+         _spread(row["ours"]), _spread(row["ratio"]), number(row["first_line_seconds"]),
+         number(row["largest_difference"], 2), number(row["loss_range"], 2)]
+        for row in found["rows"]
+    ]  # fmt: skip
+    head = ["network", "parameters", "samples", "loss-landscapes, seconds a line", "LineMeter, seconds a line"]
+    head += ["times loss-landscapes", "first line, with the trial", "largest difference, nats", "range of losses"]
+    text = (
+        f"The same {found['rows'][0]['positions']} positions by `linear_interpolation` of loss-landscapes "
+        f"{found['version']} and by `LineMeter(resolution=...)`, in turn; eval mode, the faster metric of one pass or "
+        f"of chunks. Median, least and largest of {found['rows'][0]['ratio']['count']} lines."
+    )
+    return ["### Beside loss-landscapes", text, table(head, rows)]
+
+
+SECTIONS: tuple[Callable[[Document], list[str]], ...] = (
+    lines,
+    landscapes,
+    roofline,
+    job,
+    published,
+    scaling,
+    checks,
+    tables,
+)
 
 _HEAD = """\
 # Benchmarks
@@ -423,6 +453,9 @@ _METHOD = """\
   least and largest value in brackets.
 - The published way is timed with one and with all threads and keeps the faster setting; the plan chooses its own
   threads from the same number.
+- **loss-landscapes** (`landscapes.py`) and the meter live in two processes likewise and take turns line by line. Its
+  faster metric (all samples in one pass, or chunks) is the yardstick, and copying its networks is not timed. The meter
+  is timed with its checks; its trial is part of the first line, which does not count.
 - The error of an adaptive line is the difference between its interpolant and losses measured on a dense grid.
 - Memory is the process's peak resident memory less that after its imports; on a GPU, torch's peak of allocated
   memory.

@@ -117,7 +117,15 @@ def test_a_quick_run_gives_results_and_a_page_with_all_sections(tmp_path: Path) 
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     command = [os.environ[PROGRAM], "-c", PROGRAM_OF_FORKS, str(ROOT / "benchmarks"), sys.executable]
     command += ["--quick", "--threads", "1", "--repeats", "1"]
-    command += ["--cases", "resnet20", "mlp", "scaling", "checks", "tables"]  # tiny_resnet is measured as mlp is
+    command += [
+        "--cases",
+        "resnet20",
+        "mlp",
+        "landscapes",
+        "scaling",
+        "checks",
+        "tables",
+    ]  # tiny_resnet is measured as mlp is
     done = subprocess.run(
         [*command, "--output", str(tmp_path)],
         env=environment,
@@ -129,7 +137,7 @@ def test_a_quick_run_gives_results_and_a_page_with_all_sections(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     [path] = (tmp_path / "results").glob("*.json")
     document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    assert {"environment", "resnet20", "mlp", "scaling", "checks", "tables"} == document.keys()
+    assert {"environment", "resnet20", "mlp", "landscapes", "scaling", "checks", "tables"} == document.keys()
     found = numbers(document)
     assert len(found) > 150
     assert all(map(math.isfinite, found))
@@ -139,8 +147,16 @@ def test_a_quick_run_gives_results_and_a_page_with_all_sections(tmp_path: Path) 
         assert case["largest_difference"] < 1e-4 or document["environment"]["device"] != "cpu"
         for way in report.WAYS:
             assert case["ways"][way]["seconds_per_line"]["median"] > 0
+    for row in document["landscapes"]["rows"]:
+        assert row["largest_difference"] < 1e-4 or document["environment"]["device"] != "cpu"
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
-    headings = ["## Targets", "### Lines", "### Distance from the device's limit", "### A job"]
+    headings = [
+        "## Targets",
+        "### Lines",
+        "### Distance from the device's limit",
+        "### A job",
+        "### Beside loss-landscapes",
+    ]
     headings += ["### The published experiment", "### How it grows", "### Fits and tables"]
     headings += ["## How it was measured", "## Limits"]
     for heading in headings:

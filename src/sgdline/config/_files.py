@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sgdline.declare.faults import Faults, Index, KeyPath, Place, comparable, value_words
 from sgdline.declare.walker import SAFE_LOADER, load_yaml
 from sgdline.errors import SgdlineError
+from sgdline.extras import extra_packages
+
+with extra_packages():
+    import yaml
 
 _TAG = "tag:yaml.org,2002:"
 _DECIMAL = re.compile(r"[-+]?(0|[1-9]\d*)")

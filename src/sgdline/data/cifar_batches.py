@@ -15,6 +15,7 @@ from sgdline.data.downloads import download_with, verify_files
 from sgdline.data.raw_images import Labels, Pixels, RawImages
 from sgdline.data.restricted_pickles import RefusedError, StoredArray, load_restricted, text_of
 from sgdline.errors import SgdlineError
+from sgdline.extras import extra_packages
 from sgdline.runtime import machine_fault
 
 _LARGEST_MEMBER = 2**28  # bytes; the largest file of CIFAR has 155 MB
@@ -38,7 +39,8 @@ def read_cifar(source: str, data_dir: Path, *, torchvision_name: str, download: 
     Raises:
         SgdlineError: If files are missing or damaged.
     """
-    import torchvision.datasets
+    with extra_packages():
+        import torchvision.datasets
 
     reader = getattr(torchvision.datasets, torchvision_name)
     folder = data_dir / reader.base_folder

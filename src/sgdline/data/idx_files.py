@@ -13,6 +13,7 @@ from sgdline.data.downloads import download_error, download_lock, missing_error
 from sgdline.data.raw_images import Pixels, RawImages
 from sgdline.data.sources.base import MOST_PIXELS
 from sgdline.errors import SgdlineError
+from sgdline.extras import extra_packages
 
 _IDX_FILES = (
     "train-images-idx3-ubyte",
@@ -119,8 +120,9 @@ def _read_idx(path: Path, *, dimensions: int) -> Pixels:
 
 def _download_idx(source: str, folder: Path, *, torchvision_name: str) -> None:
     """Fetch the packed idx files, each under another name until torchvision has verified its checksum."""
-    import torchvision.datasets
-    from torchvision.datasets.utils import download_url
+    with extra_packages():
+        import torchvision.datasets
+        from torchvision.datasets.utils import download_url
 
     reader = getattr(torchvision.datasets, torchvision_name)
     with download_lock(folder):

@@ -14,8 +14,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from sgdline.declare.faults import (
     Faults,
     Index,
@@ -31,6 +29,10 @@ from sgdline.declare.registry import declaration, is_entry
 from sgdline.declare.schema import schema_of
 from sgdline.entries import EntryError
 from sgdline.errors import cause_words
+from sgdline.extras import extra_packages
+
+with extra_packages():
+    import yaml
 
 Schema = Mapping[str, Any]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdline.declare.registry import label
 from sgdline.errors import SgdlineError
+from sgdline.extras import extra_packages
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +121,8 @@ def _settled(settings: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> Map
 
 
 def _plot(figure: Figure, tables: Any, *, settings: Any, pdf: str | Path, png: str | Path) -> None:
-    from matplotlib.figure import Figure as Picture
+    with extra_packages():
+        from matplotlib.figure import Figure as Picture
 
     from sgdline.figures.grammar import style
 

@@ -8,8 +8,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from sgdline.claims.base import Key
 from sgdline.claims.judging.measured import MeasuredRun, MeasuredToy
 from sgdline.claims.judging.summary import Judged
@@ -22,8 +20,12 @@ from sgdline.claims.judging.verdicts import (
     seed_groups,
     threshold_text,
 )
+from sgdline.extras import extra_packages
 from sgdline.markdown import count, markdown_table, number, sentence
 from sgdline.runtime import write_text
+
+with extra_packages():
+    import pandas as pd
 
 CLAIM_COLUMNS = (*Key._fields, *(field.name for field in dataclasses.fields(JudgedClaim)))
 POOLED_COLUMNS = (*Key._fields[:-1], *(field.name for field in dataclasses.fields(PooledClaim)), "published")

@@ -21,9 +21,12 @@ class Digits(Source):
 
     def read(self, *, data_dir: Path, download: bool) -> RawImages:
         import numpy as np
-        from sklearn.datasets import load_digits
 
         from sgdline.data.raw_images import RawImages
+        from sgdline.extras import extra_packages
+
+        with extra_packages():
+            from sklearn.datasets import load_digits
 
         digits = load_digits()
         return RawImages.without_test_set(

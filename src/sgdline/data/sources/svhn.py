@@ -21,10 +21,13 @@ class Svhn(Source):
 
     def read(self, *, data_dir: Path, download: bool) -> RawImages:
         import numpy as np
-        import torchvision.datasets
 
         from sgdline.data.downloads import download_with, verify_files
         from sgdline.data.raw_images import RawImages
+        from sgdline.extras import extra_packages
+
+        with extra_packages():
+            import torchvision.datasets
 
         reader = torchvision.datasets.SVHN
         files = {reader.split_list[split][1]: reader.split_list[split][2] for split in ("train", "test")}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from sgdline.errors import SgdlineError
+from sgdline.extras import extra_packages
 from sgdline.figures.base import Mark, PanelSheet
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.marks import draw_marks
@@ -129,9 +130,10 @@ def draw_sheet(
     Raises:
         SgdlineError: If the figure has no panel of the name that it is asked for, or of a mark.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    with extra_packages():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     chosen, marks = _chosen(options, panels), _marks(options, panels)
     width = INCHES[options.width]
