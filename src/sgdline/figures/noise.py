@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,19 +64,20 @@ class Noise(PanelSheet):
         height = 1.5 if several else 1.9
         panels = [
             Panel(name, title, partial(draw, own, looks), [network] if several else [], height=height)
-            for network, own in networks.items()
             for name, title, draw in (
                 ("loss", "loss over the training set", _draw_losses),
                 ("accuracy", "accuracy over the validation set", _draw_accuracies),
                 ("cosine", "cosine of consecutive gradients", _draw_cosines),
                 ("distance", "distance from initialisation", _draw_distances),
             )
+            for network, own in networks.items()
         ]
         measured = comparing.measured_on(
             runs, "evaluation", what="loss and accuracy", split="validation", images="images, not augmented"
         )
         numbers = _numbers(self, networks)
-        return draw_sheet(self, [*panels, numbers], footer=comparing.facts(runs, measured=measured), columns=2)
+        columns = min(max(len(networks), 2), 3)
+        return draw_sheet(self, [*panels, numbers], footer=comparing.facts(runs, measured=measured), columns=columns)
 
 
 def _starts(settings: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -109,20 +110,24 @@ def _numbers(options: PanelSheet, networks: Mapping[str, Sequence[comparing.Run]
         "v_max": lambda run: _noise_fact(run, "noise_variance"),
     }
     several = len(networks) > 1
-    rows: list[Row] = []
-    for network, runs in networks.items():
-        for label in dict.fromkeys(run.label for run in runs):
-            own = [run for run in runs if run.label == label]
-            cells = tuple(_median([value(run) for run in own]) for value in taken.values())
-            rows.append(Row((*([network] if several else []), label), cells))
-    known = [place for place in range(len(taken)) if any(row.cells[place] != NO_VALUE for row in rows)]
+    columns = {
+        f"{network}: {name}" if several else name: (own, value)
+        for name, value in taken.items()
+        for network, own in networks.items()
+    }
+    labels = dict.fromkeys(run.label for own in networks.values() for run in own)
+    found = {
+        name: [_median([value(run) for run in own if run.label == label]) for label in labels]
+        for name, (own, value) in columns.items()
+    }
+    shown = {name: cells for name, cells in found.items() if any(cell != NO_VALUE for cell in cells)}
     return table_panel(
         options,
         "numbers",
         "norm of the parameters at the last update, standard deviation of the noise",
-        heads=[*(["network"] if several else []), "setting"],
-        columns=[name for place, name in enumerate(taken) if place in known],
-        rows=[replace(row, cells=tuple(row.cells[place] for place in known)) for row in rows],
+        heads=["setting"],
+        columns=list(shown),
+        rows=[Row((label,), tuple(cells[place] for cells in shown.values())) for place, label in enumerate(labels)],
         notes=["medians over the seeds"]
         if any(len(runs) > len({run.label for run in runs}) for runs in networks.values())
         else [],

@@ -15,6 +15,7 @@ from sgdline.errors import SgdlineError
 from sgdline.figures.base import Mark, PanelSheet
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.marks import draw_marks
+from sgdline.figures.grammar.style import SIZES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     Tables = Mapping[str, pa.Table]
 
-# Points. A sheet is drawn at the size that it has in print.
-SIZES = {"title": 9.5, "panel": 8.5, "label": 8.0, "tick": 7.0, "legend": 7.0, "note": 7.0}
 INCHES = {"page": 7.0, "column": 3.4}
 _LETTER = 0.0515  # inches that a letter of a note takes, on average
 _ACROSS = 0.86  # share of a sheet that a panel has where it is alone in its row, its labels left out
@@ -42,6 +41,8 @@ _LEGEND_LINE = 0.15  # inches
 _KEY = 0.45  # inches of an entry of a legend beside its letters
 _FOOTER_LINES = 2
 _MOST_NOTES = 4  # lines of notes of a panel
+LONGEST = 9.0  # inches of a page
+_LOWEST = 0.78  # of their heights, to which panels may shrink for a sheet to fit on a page
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Panel:
             curves that other panels do not have.
         new_row: Whether it begins a row.
         same_y: Panels that name the same here have one range of y values.
+        own_marks: Whether `draw` draws the marks of the panel itself.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Panel:
     legend: bool | Literal["own"] = True
     new_row: bool = False
     same_y: str = ""
+    own_marks: bool = False
 
 
 class NoDataError(Exception):
@@ -141,11 +144,11 @@ def draw_sheet(
     facts = _fitting(footer, int(width / _LETTER))
     top = _EDGE + 0.17 * len(title) + 0.04
     foot = _EDGE + _LINE * len(facts)
-    panel_inches = sum(max(panel.height for panel in row) for row in rows)
+    heights = [max(panel.height for panel in row) for row in rows]
 
-    figure = Figure(figsize=(width, top + panel_inches + foot))
+    figure = Figure(figsize=(width, top + sum(heights) + foot))
     FigureCanvasAgg(figure)  # keeps its renderer: without one, each look at a text's size sets all formulas again
-    grid = figure.add_gridspec(len(rows), across, height_ratios=[max(panel.height for panel in row) for row in rows])
+    grid = figure.add_gridspec(len(rows), across, height_ratios=heights)
     axes: list[Axes] = []
     for place, row in enumerate(rows):
         column = 0
@@ -155,10 +158,11 @@ def draw_sheet(
             axes.append(figure.add_subplot(grid[place, column : column + span], sharex=above))
             column += span
     room = [width * _share(panel, across) for panel in chosen]
+    sources = list(dict.fromkeys(mark.source for mark in options.marks))
     ranges: dict[str, list[Axes]] = {}
     for place, (panel, own) in enumerate(zip(chosen, axes, strict=True)):
         letter = f"({chr(ord('a') + place)}) " if len(chosen) > 1 else ""
-        drawn = _fill(panel, own, letter, inches=room[place], marks=marks.get(panel.name, []))
+        drawn = _fill(panel, own, letter, inches=room[place], marks=marks.get(panel.name, []), sources=sources)
         if drawn and panel.same_y:
             ranges.setdefault(panel.same_y, []).append(own)
     for same in ranges.values():
@@ -177,8 +181,10 @@ def draw_sheet(
         id(panel): panel.below + (_own_legend(own, inches) if panel.legend == "own" else 0.0)
         for panel, own, inches in zip(chosen, axes, room, strict=True)
     }
-    panel_inches += sum(max(below[id(panel)] for panel in row) for row in rows)
-    height = top + panel_inches + foot + legend
+    fixed = top + sum(max(below[id(panel)] for panel in row) for row in rows) + foot + legend
+    heights = _shrunk(heights, [any(panel.below for panel in row) for row in rows], room=LONGEST - fixed)
+    grid.set_height_ratios(heights)
+    height = fixed + sum(heights)
     figure.set_size_inches(width, height)
     bottom = (foot + legend + 0.04) / height
     figure.set_layout_engine(
@@ -194,6 +200,14 @@ def draw_sheet(
         left, _EDGE / height, "\n".join(facts), fontsize=SIZES["note"], color="#444444", va="bottom", linespacing=1.3
     )
     return figure
+
+
+def _shrunk(heights: Sequence[float], tables: Sequence[bool], *, room: float) -> list[float]:
+    """Return the heights of rows with those of panels lower, if that is little and makes the sheet fit on a page."""
+    flexible = sum(height for height, table in zip(heights, tables, strict=True) if not table)
+    scale = (room - (sum(heights) - flexible)) / flexible if flexible else 1.0
+    scale = scale if _LOWEST <= scale < 1.0 else 1.0
+    return [height if table else scale * height for height, table in zip(heights, tables, strict=True)]
 
 
 def _chosen(options: PanelSheet, panels: Sequence[Panel]) -> list[Panel]:
@@ -239,7 +253,9 @@ def _share(panel: Panel, across: int) -> float:
     return (_ACROSS - 0.045 * (beside - 1) ** 2) / beside
 
 
-def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequence[Mark]) -> bool:
+def _fill(
+    panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequence[Mark], sources: Sequence[str]
+) -> bool:
     """Draw a panel with its title and notes; return whether it has data."""
     import matplotlib
 
@@ -248,8 +264,8 @@ def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequen
     with matplotlib.rc_context({"font.size": SIZES["tick"]}):
         try:
             notes = panel.draw(axes)
-            if axes.axison:  # a table has rows for its marks
-                notes = [*notes, *draw_marks(axes, marks, size=SIZES["note"])]
+            if axes.axison and not panel.own_marks:  # a table has rows for its marks
+                notes = [*notes, *draw_marks(axes, marks, size=SIZES["note"], sources=sources)]
         except NoDataError as absent:
             style.say(axes, str(absent))
             notes, drawn = absent.notes, False

@@ -59,6 +59,8 @@ ROLES: dict[str, dict[str, Any]] = {
     "valley_floor": {"color": "#E69F00", "linestyle": (0, (5, 1.5)), "linewidth": 1.7},
 }
 
+# Points. A sheet is drawn at the size that it has in print.
+SIZES = {"title": 9.5, "panel": 8.5, "label": 8.0, "tick": 7.0, "legend": 7.0, "note": 7.0}
 COLOR_MAP = "cividis"  # even in lightness: the same order in grey and for the colour-blind
 NO_VALUE = "#F2F2F2"
 
