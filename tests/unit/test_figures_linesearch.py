@@ -379,7 +379,7 @@ def test_every_figure_names_run_data_set_samples_batch_norm_and_positions(run: d
         for fact in ("resnet20", "cifar", "lr 0.1", "batch size 64", "seed 1", "N = 3,968", "eval mode", "grid pos"):
             assert fact in text, f"{name} does not say {fact!r}"
     # Without metadata the settings are all there is; the number of samples is then not known.
-    text = " ".join(style.describe_run(run, run_settings()))
+    text = " ".join(style.run_facts(run, run_settings()))
     for fact in ("tiny_resnet", "digits", "train mode", "adaptive positions", "N not recorded"):
         assert fact in text
 

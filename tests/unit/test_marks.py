@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 
 from sgdline.errors import SgdlineError
+from sgdline.figures import _check_length
 from sgdline.figures.base import Mark, PanelSheet
-from sgdline.figures.grammar.sheet import Panel, draw_sheet
+from sgdline.figures.grammar.sheet import Panel, _shrunk, draw_sheet
 from sgdline.figures.grammar.table import Row, table_panel
 from sgdline.papers._captions import found
 from sgdline.papers.base import figure_ids
@@ -110,3 +111,22 @@ def test_captions_have_the_published_numbers() -> None:
         assert words in " ".join(figure_ids()[figure].caption.split()), figure
     with pytest.raises(ValueError, match="quantity must be a published one, got 'mood'"):
         found((), "mood")
+
+
+def test_rows_shrink_a_little_for_a_page_and_tables_do_not() -> None:
+    assert _shrunk([2.0, 2.0, 1.0], [False, False, True], room=6.0) == [2.0, 2.0, 1.0]
+    assert _shrunk([2.0, 2.0, 1.0], [False, False, True], room=4.4) == pytest.approx([1.7, 1.7, 1.0])
+    # Lower ones could not be read: the sheet is longer than a page.
+    assert _shrunk([2.0, 2.0, 1.0], [False, False, True], room=3.0) == [2.0, 2.0, 1.0]
+    assert _shrunk([1.0], [True], room=0.5) == [1.0]
+
+
+def test_a_column_of_panels_longer_than_a_page_is_refused() -> None:
+    sheet = _Sheet(width="column")
+    picture = sheet.draw({}, settings={})
+    _check_length(sheet, picture)
+    picture.set_figheight(14.85)
+    said = r"width of _Sheet must be page where all .*, got column: they are 14\.8 inches long, a page has 9\."
+    with pytest.raises(SgdlineError, match=said):
+        _check_length(sheet, picture)
+    _check_length(_Sheet(), picture)  # tables of a page go on

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 
 # Even in lightness, with more hues than the style's own map: seven curves are to be told apart. It falls with the batch
 # size, down to the black of the full batch; the map's yellow end would not show on white.

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.declare import registry
 from sgdline.figures.base import PanelSheet
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from sgdline.analysis.stabilization import Stabilisation
 
-FloatArray = npt.NDArray[np.float64]
 
 _MARK: dict[str, Any] = {"linestyle": ":", "linewidth": 0.9, "alpha": 0.8, "zorder": 0}
 _LEVEL: dict[str, Any] = {"linewidth": 4.0, "alpha": 0.3, "zorder": 0, "solid_capstyle": "butt"}

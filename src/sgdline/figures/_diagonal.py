@@ -12,12 +12,12 @@ import numpy.typing as npt
 from sgdline.analysis.stabilization import Stabilisation, stabilisation
 from sgdline.figures.grammar import comparing, series, style
 from sgdline.figures.grammar.sheet import NoDataError
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _FINEST_LOSS = 1e-35  # of a logarithmic axis: below lies rounding
@@ -198,7 +198,7 @@ def _draw_median(
     if not len(values) or not known.any():
         panel.plot([], [], **look, label=label)
         return
-    series.draw_spread(panel, chains.iterations[known], values[:, known], look, label=label)
+    series.draw_spread(panel, chains.iterations[known], values[:, known], {**look, "label": label})
 
 
 def _over_iterations(panel: Axes, *, updates: int) -> None:

@@ -14,6 +14,7 @@ from sgdline.declare.build import build
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.toys import _relu_nets
 from sgdline.toys.base import StepSizes
 from sgdline.toys.relu_regression import simulate as relu_regression
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[np.float64]
 
 _RANGE = 1.6  # of a function's axis beyond the points', in units of their range
 _HEIGHT = 2.1  # inches of a panel with two lines of notes
@@ -40,10 +40,6 @@ class ReluSheet(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw a panel for each quantity of the table.
-
-        Args:
-            tables: That of the toy.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: sparse fig_1d_regression, fig_1d_overregularized, fig_two_layer and fig_three_layer, papers.md 4.3.
         """

@@ -39,10 +39,6 @@ class LargeStepPhases(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw training loss, test error and the sparsity of every layer against the epoch, rows for each network.
 
-        Args:
-            tables: `evaluation` and `trace` of each run, and `feat` of those that have it.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: sparse fig1 and the figures of deep networks in papers.md 4.4.
         """
         runs = _deep.runs_of(tables, settings)

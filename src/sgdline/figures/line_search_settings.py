@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.declare import registry
 from sgdline.figures.base import PanelSheet
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[np.float64]
 Looks = Mapping[str, Mapping[str, Any]]
 
 
@@ -44,10 +42,6 @@ class LineSearchSettings(PanelSheet):
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw ratio, loss, share of the optimum's gain, and the ratio's median over learning rates, for each network.
-
-        Args:
-            tables: `line_metrics`, `line_strategies` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
 
         Source: new; linesearch M8 and M10 for one run each (papers.md 2.4).
         """

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 _Looks = Mapping[str, Mapping[str, Any]]
 _START: dict[str, Any] = {"color": "#999999", "linestyle": (0, (1, 2)), "linewidth": 0.9, "zorder": 0}
@@ -44,10 +41,6 @@ class Noise(PanelSheet):
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw loss, validation accuracy, cosine and distance; a run that continues another one begins where it ends.
-
-        Args:
-            tables: `evaluation` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
 
         Source: walk fig5, fig34, fig35, W-M3, W-M4, W-M8, W-M9 (papers.md 5.3).
         """

@@ -8,19 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
 from sgdline.figures.grammar.sheet import Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 # Options of several update rules: they are part of a run's label.
 _SHARED = ("momentum", "weight_decay", "gradient")
@@ -43,10 +41,6 @@ class Optimizers(PanelSheet):
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw training loss, test accuracy, step length and learning rate over the updates, a column per model.
-
-        Args:
-            tables: `evaluation` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
 
         Source: new; the papers look at PAL and FBPAL&SGD on the lines of an SGD run only (papers.md M6, M7, 2.4).
         """

@@ -9,20 +9,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.declare import registry
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
 from sgdline.figures.grammar.sheet import Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,6 @@ class Roles(PanelSheet):
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw cosines and distances for several batch sizes at one lr, and for several lrs at one batch size.
-
-        Args:
-            tables: `trace` of each run, and `hvp` of those that have it.
-            settings: As in `sgdline.figures.plot_comparison`.
 
         Source: walk fig4, fig31, fig32, fig33, W-M3, W-M4 (papers.md 5.3).
         """

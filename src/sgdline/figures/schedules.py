@@ -46,10 +46,6 @@ class Schedules(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw training loss, validation accuracy and learning rate against the epoch, and the choices as a table.
 
-        Args:
-            tables: `evaluation` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: walk fig7, fig8 (papers.md 5.3).
         """
         names = _schedule_names(settings)

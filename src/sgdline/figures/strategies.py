@@ -9,13 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.declare import registry
 from sgdline.figures.base import Mark, PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.labels import End, label_ends
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 _OWN_STATUS = ("ok", "out_of_range", "no_step")  # anything else is a status of the line
 _SUMS, _OVER_RUN, _ROW, _AROUND_ROWS = 2.5, 2.4, 0.17, 0.95  # inches
@@ -84,10 +82,6 @@ class Strategies(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw gains, distances, where steps end, and the ratio s_opt/||m_t||.
-
-        Args:
-            tables: `line_strategies`, `line_metrics` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: linesearch fig6 (papers.md 2.4), M8 to M10; the variant of FBPAL&SGD as `series.strategy_looks` says.
         """

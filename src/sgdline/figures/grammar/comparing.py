@@ -7,24 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 
 # Colours that keep apart for the colour-blind; neighbours differ in lightness and line style as well, for grey.
 _COLORS = ("#0072B2", "#D55E00", "#1B9E77", "#000000", "#E69F00", "#8856A7", "#56B4E9", "#B2182B", "#777777")
 _STYLES: tuple[Any, ...] = ("-", (0, (5, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 # Settings in an order, such as batch sizes: even in lightness; the map's yellow end would not show on white.
 _COLOR_MAP, _LIGHTEST = "viridis", 0.86
-_BAND = 0.18  # opacity
 _BAND_NOTE = "median and range over the seeds"
 COSINE, DISTANCE = r"$\cos(g_{t-1}, g_t)$", r"$\|\theta_t - \theta_0\|$ (length)"  # labels of y axes
 # Points of a curve over the updates: more than a panel has pixels, whatever the length of the run.
@@ -273,13 +271,11 @@ def draw_seeds(panel: Axes, curves: Sequence[Curve], plotted: Mapping[str, Any])
     """
     if not curves:
         return []
+    places, values = _together(curves)
+    middle = series.draw_spread(panel, places, values, plotted, whole=True)
     if len(curves) == 1:
-        _plot(panel, curves[0], plotted)
         return []
-    middle, low, high = over_seeds(curves)
-    _plot(panel, middle, plotted)
-    panel.fill_between(middle.places, low, high, color=plotted["color"], alpha=_BAND, linewidth=0)
-    known = np.isfinite(middle.values).sum()
+    known = np.isfinite(middle).sum()
     if all(np.isfinite(curve.values).sum() == known for curve in curves):
         return [_BAND_NOTE]
     for curve in curves:
@@ -287,26 +283,18 @@ def draw_seeds(panel: Axes, curves: Sequence[Curve], plotted: Mapping[str, Any])
     return [_BAND_NOTE, "thin: each seed, as not all have every value"]
 
 
-def _plot(panel: Axes, curve: Curve, plotted: Mapping[str, Any]) -> None:
-    marker = "o" if np.isfinite(curve.values).sum() < 3 else None
-    panel.plot(curve.places, curve.values, **{"marker": marker, "markersize": 3.0, **plotted})
-
-
-def over_seeds(curves: Sequence[Curve]) -> tuple[Curve, FloatArray, FloatArray]:
-    """Return the median, the lowest and the highest value at the places that all curves have.
-
-    All three are NaN where one of the curves has no value.
-    """
+def _together(curves: Sequence[Curve]) -> tuple[FloatArray, FloatArray]:
+    """Return the places that all curves have, (T,), and their values there, (curves, T)."""
     places = curves[0].places
     for curve in curves[1:]:
         places = np.intersect1d(places, curve.places)
-    stacked = np.array([curve.values[np.searchsorted(curve.places, places)] for curve in curves])
-    return Curve(places, np.median(stacked, axis=0)), stacked.min(axis=0), stacked.max(axis=0)
+    return places, np.array([curve.values[np.searchsorted(curve.places, places)] for curve in curves])
 
 
 def median(curves: Sequence[Curve]) -> Curve:
     """Return the median at the places that all curves have; NaN where one of them has no value."""
-    return over_seeds(curves)[0]
+    places, values = _together(curves)
+    return Curve(places, series.spread(values, whole=True)[1])
 
 
 def cut_start(panel: Axes, curves: Sequence[Curve], *, end: float) -> list[str]:
