@@ -88,10 +88,9 @@ def families(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mappin
         settings: As in `sgdline.figures.plot_comparison`.
     """
     groups: dict[str, list[comparing.Run]] = {}
-    for own, block in zip(tables, settings, strict=True):
-        run = comparing.Run(own, block, _label(block), style.divergence_step(own))
+    for run in comparing.runs_of(tables, settings, map(_label, settings)):
         keys = ("dataset", "model", "batch_size", "steps", "optimizer", "start_from")
-        key = json.dumps([style.lr_unit(block), *(block.get(name) for name in keys)], sort_keys=True)
+        key = json.dumps([style.lr_unit(run.settings), *map(run.settings.get, keys)], sort_keys=True)
         groups.setdefault(key, []).append(run)
     found = [_family(runs) for runs in groups.values()]
     names = _names([family.runs[0].settings for family in found])

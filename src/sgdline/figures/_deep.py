@@ -45,10 +45,7 @@ class Quantity:
 def runs_of(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[str, Any]]) -> list[comparing.Run]:
     """Return the runs with the label of their setting: what it is trained with but the seed."""
     labels = comparing.with_experiments([setting_label(block) for block in settings], settings)
-    return [
-        comparing.Run(own, block, label, style.divergence_step(own))
-        for own, block, label in zip(tables, settings, labels, strict=True)
-    ]
+    return comparing.runs_of(tables, settings, labels)
 
 
 def setting_label(block: Mapping[str, Any]) -> str:

@@ -50,7 +50,7 @@ class LargeSteps(PanelSheet):
 
         Source: our own addition to papers.md 4.4; heights are W-M6, spectral norms W-M7, sparsities S-M6, ranks S-M4.
         """
-        run = comparing.Run(tables, settings, "", style.divergence_step(tables))
+        run = comparing.Run(tables, settings, "")
         shown = {
             "heights": ("training loss, and its height above the valley floor between iterates", _draw_heights),
             "sharpness": ("spectral norm of the Hessian, and the curvature at which steps overshoot", _draw_sharpness),

@@ -48,11 +48,11 @@ class Noise(PanelSheet):
         short = [_label(own, block, start) for own, block, start in zip(tables, settings, starts, strict=True)]
         labels = comparing.with_experiments(short, settings)
         runs = [
-            comparing.Run(own, block, label, style.divergence_step(own), first=start)
+            comparing.Run(own, block, label, start)
             for own, block, label, start in zip(tables, settings, labels, starts, strict=True)
         ]
         networks = comparing.by_network(runs)
-        looks = {label: comparing.look(place) for place, label in enumerate(dict.fromkeys(labels))}
+        looks = comparing.looks_of(labels)
         several = len(networks) > 1
         height = 1.5 if several else 1.9
         panels = [
@@ -155,20 +155,13 @@ def _frame(panel: Axes, runs: Sequence[comparing.Run], looks: _Looks) -> None:
 
 
 def _draw_losses(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:
-    panel.set_ylabel("training loss (nats)")
     _frame(panel, runs, looks)
-    curves = [comparing.evaluated(run, "train_loss", positive=True) for run in runs]
-    notes = comparing.draw_settings(panel, runs, curves, looks, missing="no run was evaluated")
-    style.plain_log(panel)
-    return notes
+    return comparing.draw_losses(panel, runs, looks)
 
 
 def _draw_accuracies(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:
-    panel.set_ylabel("accuracy (%)")
     _frame(panel, runs, looks)
-    curves = [comparing.evaluated(run, "validation_accuracy", factor=100.0) for run in runs]
-    evaluated = any(len(run.tables["evaluation"]) for run in runs)
-    missing = "the data set has no validation images" if evaluated else "no run was evaluated"
+    curves, missing = comparing.accuracies(panel, runs, "validation")
     return comparing.draw_settings(panel, runs, curves, looks, missing=missing)
 
 
@@ -176,14 +169,8 @@ def _draw_cosines(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> 
     panel.set_ylabel(comparing.COSINE)
     _frame(panel, runs, looks)
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    windows = [run.settings["analysis"]["smoothing"] for run in runs]
-    curves = [
-        comparing.over_updates(run, comparing.cosines, window=window) for run, window in zip(runs, windows, strict=True)
-    ]
-    notes = comparing.draw_settings(panel, runs, curves, looks, missing="no run has two gradients")
-    if set(windows) != {1}:
-        notes.append(f"moving average of {' or '.join(map(str, sorted(set(windows))))} updates")
-    return notes
+    curves, averaged = comparing.smoothed(runs, comparing.cosines)
+    return comparing.draw_settings(panel, runs, curves, looks, missing="no run has two gradients") + averaged
 
 
 def _draw_distances(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:

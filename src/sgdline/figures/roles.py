@@ -54,10 +54,7 @@ class Roles(PanelSheet):
 
         Source: walk fig4, fig31, fig32, fig33, W-M3, W-M4 (papers.md 5.3).
         """
-        everything = [
-            comparing.Run(own, block, _method(block, settings), style.divergence_step(own))
-            for own, block in zip(tables, settings, strict=True)
-        ]
+        everything = comparing.runs_of(tables, settings, (_method(block, settings) for block in settings))
         runs, doubles = _distinct(everything)
         networks = comparing.by_network(runs)
         panels = []
@@ -173,19 +170,14 @@ def _distance_panel(column: _Column) -> Panel:
 def _draw_cosines(column: _Column, panel: Axes) -> Sequence[str]:
     panel.set_ylabel(comparing.COSINE)
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    windows = {run.settings["analysis"]["smoothing"] for run in column.runs}
-    curves = [
-        comparing.over_updates(run, comparing.cosines, window=run.settings["analysis"]["smoothing"])
-        for run in column.runs
-    ]
+    curves, averaged = comparing.smoothed(column.runs, comparing.cosines)
     notes = _draw(panel, column, curves, missing="no run has two gradients")
-    averaged = f"moving average of {' or '.join(map(str, sorted(windows)))} updates"
-    if windows == {1}:
+    if not averaged:
         return [*notes, "not smoothed"]
     if len({run.settings["seed"] for run in column.runs}) > 1:
-        return [*notes, averaged]
+        return [*notes, *averaged]
     panel.set_ylim(*_limits(curves, _draw_measured(panel, column)))
-    return [*notes, f"thin: as measured, thick: {averaged}"]
+    return [*notes, f"thin: as measured, thick: {averaged[0]}"]
 
 
 def _draw_distances(column: _Column, panel: Axes) -> Sequence[str]:

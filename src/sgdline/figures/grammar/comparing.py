@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +37,12 @@ class Run:
     tables: Mapping[str, pa.Table]
     settings: Mapping[str, Any]
     label: str  # of its setting: all that it is trained with but the seed
-    lost_at: int | None  # update at which it diverged
     first: int = 0  # where its update 0 is drawn: a run that continues another one begins later
+
+    @cached_property
+    def lost_at(self) -> int | None:
+        """Update at which it diverged."""
+        return style.divergence_step(self.tables)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,18 @@ class Curve:
 
     places: FloatArray  # (T,) on the x axis, ascending
     values: FloatArray  # (T,), NaN where there is none
+
+
+def runs_of(
+    tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[str, Any]], labels: Iterable[str]
+) -> list[Run]:
+    """Return the runs of a comparison with the labels of their settings."""
+    return [Run(*parts) for parts in zip(tables, settings, labels, strict=True)]
+
+
+def looks_of(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the look of each setting, by its place among them."""
+    return {label: look(place) for place, label in enumerate(dict.fromkeys(labels))}
 
 
 def look(place: int) -> dict[str, Any]:
@@ -202,6 +219,46 @@ def over_updates(
     if positive:
         means = np.where(means > 0, means, np.nan)
     return Curve((centres + run.first * (against == "step"))[::every], means[::every])
+
+
+def smoothed(
+    runs: Sequence[Run], taken: Callable[[pa.Table], FloatArray], *, positive: bool = False
+) -> tuple[list[Curve], list[str]]:
+    """Return a quantity of every update as moving averages over `analysis.smoothing`, and a note on these.
+
+    Args:
+        runs: Each with its own window.
+        taken: As for `over_updates`.
+        positive: As for `over_updates`.
+    """
+    windows = [run.settings["analysis"]["smoothing"] for run in runs]
+    curves = [over_updates(run, taken, window=own, positive=positive) for run, own in zip(runs, windows, strict=True)]
+    return curves, window_note(windows)
+
+
+def window_note(windows: Iterable[int], *, over: str = "updates") -> list[str]:
+    """Return the words for the windows of moving averages; none where nothing is smoothed."""
+    sizes = sorted(set(windows))
+    return [] if sizes == [1] else [f"moving average of {' or '.join(map(str, sizes))} {over}"]
+
+
+def draw_losses(
+    panel: Axes, runs: Sequence[Run], looks: Mapping[str, Mapping[str, Any]], *, against: str = "step"
+) -> list[str]:
+    """Draw the evaluated training losses of several settings on a logarithmic axis; return notes."""
+    panel.set_ylabel("training loss (nats)")
+    curves = [evaluated(run, "train_loss", against=against, positive=True) for run in runs]
+    notes = draw_settings(panel, runs, curves, looks, missing="no run was evaluated")
+    style.plain_log(panel)
+    return notes
+
+
+def accuracies(panel: Axes, runs: Sequence[Run], split: str, *, against: str = "step") -> tuple[list[Curve], str]:
+    """Name the y axis; return the accuracies over a split in per cent, and the words for a panel without any."""
+    panel.set_ylabel(f"{split} accuracy (%)")
+    curves = [evaluated(run, f"{split}_accuracy", against=against, factor=100.0) for run in runs]
+    known = any(len(run.tables["evaluation"]) for run in runs)
+    return curves, f"the data set has no {split} images" if known else "no run was evaluated"
 
 
 def moves(run: Run) -> pa.Table:
