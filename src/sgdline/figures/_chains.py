@@ -25,7 +25,7 @@ def draw_setting(
     single: Sequence[comparing.Curve] = (),
     decay: int | None = None,
 ) -> None:
-    """Draw the median over the chains of a setting, (chains, E), their range, thin single ones, and dashed its decay."""
+    """Draw the median over the chains of a setting, (chains, E), their range, thin single ones, dashed its decay."""
     if np.isfinite(values).any():
         series.draw_spread(panel, places, values, look)
     else:  # in the legend all the same

@@ -201,12 +201,6 @@ def at_end(run: comparing.Run, kind: Kind, column: str, *, factor: float = 1.0) 
     return float(curve.values[-1]) if reached else math.nan
 
 
-def tested_split(runs: Sequence[comparing.Run]) -> str:
-    """Return the split whose accuracy is shown: test, or validation where there are no test images."""
-    tested = any(np.isfinite(style.numbers(run.tables["averages"], "test_accuracy")).any() for run in runs)
-    return "test" if tested else "validation"
-
-
 def facts(runs: Sequence[comparing.Run], split: str) -> list[str]:
     """Return the facts of a comparison's footer: which runs were lost, which there are, what they were measured on."""
     noted = [provenance(run.tables["averages"]) for run in runs]

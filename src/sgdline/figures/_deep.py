@@ -80,12 +80,6 @@ def decay_epoch(run: comparing.Run) -> float | None:
     return float(epochs[places[0]]) if places.size else None
 
 
-def tested_split(runs: Sequence[comparing.Run], kind: str) -> str:
-    """Return the split whose error is shown: test, or validation where a table has no test images."""
-    tested = any(np.isfinite(style.numbers(run.tables[kind], "test_accuracy")).any() for run in runs)
-    return "test" if tested else "validation"
-
-
 def training_quantities(runs: Sequence[comparing.Run], split: str) -> list[Quantity]:
     """Return training loss, its mark of stabilisation included, and the error over a split."""
     losses = [comparing.evaluated(run, "train_loss", against="epoch", positive=True) for run in runs]

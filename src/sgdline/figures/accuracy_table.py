@@ -50,7 +50,7 @@ class AccuracyTable(PanelSheet):
         """
         found = _continuations.families(tables, settings)
         everything = [run for family in found for run in family.runs]
-        split = _continuations.tested_split(everything)
+        split = comparing.tested_split(everything, "averages")
         entries = [_entries(family) for family in found]
         names: list[tuple[str, str]] = []
         for own in entries:

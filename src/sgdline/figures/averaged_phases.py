@@ -36,7 +36,7 @@ class AveragedPhases(PanelSheet):
         Source: sparse ext_swa (papers.md 4.4, weight averaging; 7.2, P14: what the paper calls SWA is an EMA).
         """
         runs = _deep.runs_of(tables, settings)
-        split = _deep.tested_split(runs, "averages")
+        split = comparing.tested_split(runs, "averages")
         quantities, labelled = {}, []
         for network, own in comparing.by_network(runs).items():
             shown = [(run, kind) for run in own for kind in _kinds(run)]

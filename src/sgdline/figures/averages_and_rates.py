@@ -71,7 +71,7 @@ class AveragesAndRates(PanelSheet):
         """
         found = _continuations.families(tables, settings)
         everything = [run for family in found for run in family.runs]
-        split = _continuations.tested_split(everything)
+        split = comparing.tested_split(everything, "averages")
         panels: list[Panel] = []
         rows: list[Row] = []
         for family in found:

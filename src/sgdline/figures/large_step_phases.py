@@ -42,7 +42,7 @@ class LargeStepPhases(PanelSheet):
         Source: sparse fig1 and the figures of deep networks in papers.md 4.4.
         """
         runs = _deep.runs_of(tables, settings)
-        split = _deep.tested_split(runs, "evaluation")
+        split = comparing.tested_split(runs, "evaluation")
         measured = [run for run in runs if self.features and "feat" in run.tables]
         quantities = {}
         for network, own in comparing.by_network(runs).items():

@@ -54,7 +54,7 @@ class TwoPoint(PanelSheet):
         Source: papers.md 3.3, C-M6; 3.4; 3.2, F5 and F6.
         """
         found = _continuations.families(tables, settings)
-        split = _continuations.tested_split([run for family in found for run in family.runs])
+        split = comparing.tested_split([run for family in found for run in family.runs], "averages")
         panels = []
         for family in found:
             name = f"{family.name}: " if len(found) > 1 else ""

@@ -154,24 +154,6 @@ def measured_on(
     return [f"{what} over N = {over}", f"BatchNorm in {' or '.join(modes)} mode"]
 
 
-def of_runs(runs: Sequence[Run], *, keys: Sequence[str] = ("batch_size", "seed")) -> str:
-    """Return the first line of a footer: experiments, data sets, models, and what else tells the runs apart.
-
-    Args:
-        runs: All runs of the comparison.
-        keys: Of the settings: lr, batch_size, seed.
-    """
-    names = {"lr": "lr", "batch_size": "batch size", "seed": "seed"}
-
-    def listed(key: str, name: str) -> str:
-        found = list(dict.fromkeys(style.setting_text(run.settings, key) for run in runs))
-        return f"{name if len(found) == 1 else name + 's'} {', '.join(found)}"
-
-    entries = (("experiment", "experiment"), ("dataset", "data set"), ("model", "model"))
-    words = [listed(key, name) for key, name in (*entries, *((key, names[key]) for key in keys))]
-    return "  ·  ".join([*words, *style.lr_unit_note([run.settings for run in runs])])
-
-
 def losses(runs: Iterable[Run]) -> list[str]:
     """Return the fact of a footer on the runs that diverged, or none; of many it gives their number first."""
     every = list(runs)
@@ -182,6 +164,12 @@ def losses(runs: Iterable[Run]) -> list[str]:
     ]
     number = f" ({len(lost)} of {len(every)} runs)" if len(lost) > 2 else ""
     return [f"DIVERGED{number}: {'; '.join(lost)}"] if lost else []
+
+
+def tested_split(runs: Sequence[Run], kind: str) -> str:
+    """Return the split whose accuracy is shown: test, or validation where a table of that kind has no test images."""
+    tested = any(np.isfinite(style.numbers(run.tables[kind], "test_accuracy")).any() for run in runs)
+    return "test" if tested else "validation"
 
 
 def evaluated(run: Run, column: str, *, against: str = "step", factor: float = 1.0, positive: bool = False) -> Curve:
