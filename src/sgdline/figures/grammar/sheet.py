@@ -182,7 +182,9 @@ def draw_sheet(
         for panel, own, inches in zip(chosen, axes, room, strict=True)
     }
     fixed = top + sum(max(below[id(panel)] for panel in row) for row in rows) + foot + legend
-    heights = _shrunk(heights, [any(panel.below for panel in row) for row in rows], room=LONGEST - fixed)
+    # Neither tables nor panels of equal units can be lower.
+    stiff = {id(panel) for panel, own in zip(chosen, axes, strict=True) if panel.below or own.get_aspect() != "auto"}
+    heights = _shrunk(heights, [any(id(panel) in stiff for panel in row) for row in rows], room=LONGEST - fixed)
     grid.set_height_ratios(heights)
     height = fixed + sum(heights)
     figure.set_size_inches(width, height)
@@ -202,12 +204,12 @@ def draw_sheet(
     return figure
 
 
-def _shrunk(heights: Sequence[float], tables: Sequence[bool], *, room: float) -> list[float]:
-    """Return the heights of rows with those of panels lower, if that is little and makes the sheet fit on a page."""
-    flexible = sum(height for height, table in zip(heights, tables, strict=True) if not table)
+def _shrunk(heights: Sequence[float], stiff: Sequence[bool], *, room: float) -> list[float]:
+    """Return the heights of rows, those not stiff a little lower if the sheet then fits on a page."""
+    flexible = sum(height for height, fixed in zip(heights, stiff, strict=True) if not fixed)
     scale = (room - (sum(heights) - flexible)) / flexible if flexible else 1.0
     scale = scale if _LOWEST <= scale < 1.0 else 1.0
-    return [height if table else scale * height for height, table in zip(heights, tables, strict=True)]
+    return [height if fixed else scale * height for height, fixed in zip(heights, stiff, strict=True)]
 
 
 def _chosen(options: PanelSheet, panels: Sequence[Panel]) -> list[Panel]:
