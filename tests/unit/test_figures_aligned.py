@@ -208,7 +208,7 @@ def test_gains_stand_side_by_side() -> None:
     figure = drawn("predicted_gains", tables_of("predicted_gains"))
     averages, agreement, along, directions = figure.axes
     labels = [tick.get_text() for tick in averages.get_xticklabels()]
-    assert labels == ["EMA 0.9", "EMA 0.99", "SWA 10, every 2", "two, 10 apart"]
+    assert labels == ["EMA 0.9", "EMA 0.99", "SWA of 10, every 2 updates", "two points 10 apart"]
     bars = [container.lines[0] for container in averages.containers]
     np.testing.assert_allclose([line.get_ydata()[0] for line in bars], [0.02, 0.03, 0.025, -0.01])
     np.testing.assert_allclose(curve(averages, "model: stationary, batches with replacement")[1], [0.04])

@@ -25,8 +25,10 @@ from sgdline.analysis.metrics import measure_lines
 from sgdline.analysis.strategies import measure_strategies, rows_by_strategy
 from sgdline.errors import SgdlineError
 from sgdline.figures import distance_matrix, plot_figure
+from sgdline.figures.base import Mark
 from sgdline.figures.grammar import labels, series, style
 from sgdline.interpolation import chebyshev_nodes
+from sgdline.papers.base import figure_ids
 from sgdline.tables import kind_of, provenance, read_table, write_table
 
 FIGURES = {name: sheet_of(name) for name in ("lines", "distance_matrix", "polynomial_error", "parabolas", "strategies")}
@@ -377,7 +379,7 @@ def test_every_figure_names_run_data_set_samples_batch_norm_and_positions(run: d
         for fact in ("resnet20", "cifar", "lr 0.1", "batch size 64", "seed 1", "N = 3,968", "eval mode", "grid pos"):
             assert fact in text, f"{name} does not say {fact!r}"
     # Without metadata the settings are all there is; the number of samples is then not known.
-    text = " ".join(style.describe_run(run, run_settings()))
+    text = " ".join(style.run_facts(run, run_settings()))
     for fact in ("tiny_resnet", "digits", "train mode", "adaptive positions", "N not recorded"):
         assert fact in text
 
@@ -649,6 +651,24 @@ def test_strategies_sheet_draws_every_strategy_in_every_panel(run: dict[str, pa.
     rows = [text.get_text() for text in position.get_yticklabels()]
     heights = [curve(position, label)[1][0] for label in ("_FBPAL&SGD, reusing its lr", "_SGD, lr 0.02")]
     assert [-rows.index("FBPAL&SGD"), -rows.index("SGD 0.02")] == heights
+
+
+def test_published_shares_and_rates_of_strategies_are_beside_ours(run: dict[str, pa.Table]) -> None:
+    marks = figure_ids()["linesearch/supp5_resnet18_metrics"].options["marks"]
+    with style.applied():
+        sheet = type(FIGURES["strategies"])(marks=tuple(Mark(**mark) for mark in marks))
+        figure = sheet.draw(run, settings=run_settings())
+    rows = [text.get_text() for text in panels(figure)[2].get_yticklabels()]
+    # 197 and 194 nats of the optimum's 205; FBPAL&SGD is not published.
+    published = {
+        name: row.partition("% (")[2]
+        for name in ("FBPAL", "SGD 0.06 (auto)", "FBPAL&SGD")
+        for row in rows
+        if row.startswith(f"{name} ")
+    }
+    assert published == {"FBPAL": "96 %)", "SGD 0.06 (auto)": "95 %)", "FBPAL&SGD": ""}
+    assert "in brackets: ResNet-18, CIFAR-10, lr 0.1 beside 0.05, momentum 0 [plot]" in words(figure)
+    assert "paper 0.05, to line 3,000" in words(figure)
 
 
 def names_of_gains(figure: Figure) -> list[str]:

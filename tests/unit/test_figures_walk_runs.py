@@ -358,6 +358,9 @@ def test_models_have_a_column_each() -> None:
     runs += [(tables, {**settings, "model": "mlp"}) for tables, settings in noise_runs()]
     figure = draw(NOISE, runs)
     assert len(figure.axes) == 9  # with the table of both
+    assert figure.get_figheight() <= 9.0  # a page
+    assert [panel.get_title(loc="left")[4:8] for panel in figure.axes[:4]] == ["loss", "loss", "accu", "accu"]
+    assert "mlp: parameters" in " ".join(words(figure).split())
     assert_nothing_overlaps(figure)
 
 

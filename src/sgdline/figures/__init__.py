@@ -133,11 +133,25 @@ def _plot(figure: Figure, tables: Any, *, settings: Any, pdf: str | Path, png: s
                 f"draw of {type(figure).__name__} must return a matplotlib Figure, got {type(picture).__name__}. "
                 "Return the figure."
             )
+        _check_length(figure, picture)
         try:
             style.settle(picture)
             _save(picture, Path(pdf), Path(png))
         finally:
             picture.clear()
+
+
+def _check_length(figure: Figure, picture: Picture) -> None:
+    """Refuse a sheet as wide as a column that is longer than a page: nobody can print it."""
+    from sgdline.figures.base import PanelSheet
+    from sgdline.figures.grammar.sheet import LONGEST
+
+    height = picture.get_figheight()
+    if isinstance(figure, PanelSheet) and figure.width == "column" and height > LONGEST + 0.01:
+        raise SgdlineError(
+            f"width of {type(figure).__name__} must be page where all of its panels are drawn, got column: they are "
+            f"{height:.1f} inches long, a page has {LONGEST:g}. Use width: page, or name one panel with panel:."
+        )
 
 
 def _save(figure: Picture, pdf: Path, png: Path) -> None:

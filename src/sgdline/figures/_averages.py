@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from sgdline.figures.grammar import comparing, style
+from sgdline.figures.grammar import comparing, series, style
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.quadratic_model import Average
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 NO_NETWORK = "no network, no data, no BatchNorm"
@@ -38,14 +38,8 @@ def rows_of(table: pa.Table, average: Average, **values: Any) -> npt.NDArray[np.
 
 def name(average: Average) -> str:
     """Return what an average is called in legends."""
-    if average.decay is not None:
-        return f"EMA, decay {average.decay:g}"
-    if average.name == "two_point":
-        return f"two points, {style.counted(average.spacing or 0, 'update')} apart"
-    if average.count is not None:
-        apart = f", {average.spacing} apart" if average.spacing != 1 else ""
-        return f"SWA, {style.counted(average.count, 'iterate')}{apart}"
-    return "iterate"
+    parameter = average.spacing if average.name == "two_point" else average.decay or average.count
+    return series.average_text(average.name, parameter, average.spacing)
 
 
 def look(place: int) -> dict[str, Any]:

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 
 # Even in lightness, with more hues than the style's own map: seven curves are to be told apart. It falls with the batch
 # size, down to the black of the full batch; the map's yellow end would not show on white.
@@ -135,15 +134,9 @@ def draw_values(
     draws = max(curve.values.shape[1] for curve in curves)
     notes = [series.average_note(len(curves[0].steps), window, measured=False)]
     notes += [f"mean of {draws} draws"] if draws > 1 else []
-    every = np.concatenate(drawn)
     if log:
         panel.set_yscale("log")
-        zero = int(np.sum(every <= 0))
-        return [*notes, *([f"{style.counted(zero, 'value')} not positive"] if zero else [])]
-    limits = style.readable_limits(every, keep=[0.0])
-    if limits:
-        panel.set_ylim(*limits)
-    return notes + style.outside_note(every, limits)
+    return notes + _left_out(panel, np.concatenate(drawn), log, keep=[0.0])
 
 
 def draw_ratios(
@@ -167,16 +160,23 @@ def draw_ratios(
         drawn.append(ratio)
         draw_curve(panel, curve, steps, np.where(ratio > 0, ratio, np.nan) if log else ratio)
     series.mark_run(panel, tables, run_steps=settings["steps"])
-    notes, every = ["ratio of the smoothed curves"], np.concatenate(drawn)
     if log:
         _powers_of_two(panel)
-        negative = int(np.sum(every <= 0))
-        return [*notes, *([f"{style.counted(negative, 'value')} not positive"] if negative else [])]
-    panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    limits = style.readable_limits(every, keep=[0.0, 1.0], stretch=4.0)
+    else:
+        panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
+    left_out = _left_out(panel, np.concatenate(drawn), log, keep=[0.0, 1.0], stretch=4.0)
+    return ["ratio of the smoothed curves", *left_out]
+
+
+def _left_out(panel: Axes, values: FloatArray, log: bool, **readable: Any) -> list[str]:
+    """Set readable limits, unless the axis is logarithmic; return a note that counts the values it has no place for."""
+    if log:
+        lost = int(np.sum(values <= 0))
+        return [f"{style.counted(lost, 'value')} not positive"] if lost else []
+    limits = style.readable_limits(values, **readable)
     if limits:
         panel.set_ylim(*limits)
-    return notes + style.outside_note(every, limits)
+    return style.outside_note(values, limits)
 
 
 def _powers_of_two(panel: Axes) -> None:

@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.sheet import NoDataError
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 
 OWN: dict[str, Any] = {"color": "#1B9E77", "linestyle": "-", "linewidth": 1.8}
 OTHERS: dict[str, Any] = {"color": "#B2182B", "linestyle": (0, (5, 1.5)), "linewidth": 1.8}

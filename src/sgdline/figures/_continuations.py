@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.declare import registry
 from sgdline.figures.grammar import comparing, style
+from sgdline.figures.grammar import series as grammar
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 
 _SAME_LR = 1e-9  # relative: settings have learning rates as text
 
@@ -30,6 +30,11 @@ class Kind(NamedTuple):
     average: str  # iterate | ema | swa | two_point
     parameter: float | None = None  # decay, count or distance
     spacing: int | None = None  # of swa
+
+    @property
+    def text(self) -> str:
+        """What it is called."""
+        return grammar.average_text(*self)
 
 
 ITERATE = Kind("iterate")
@@ -83,10 +88,9 @@ def families(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mappin
         settings: As in `sgdline.figures.plot_comparison`.
     """
     groups: dict[str, list[comparing.Run]] = {}
-    for own, block in zip(tables, settings, strict=True):
-        run = comparing.Run(own, block, _label(block), style.divergence_step(own))
+    for run in comparing.runs_of(tables, settings, map(_label, settings)):
         keys = ("dataset", "model", "batch_size", "steps", "optimizer", "start_from")
-        key = json.dumps([style.lr_unit(block), *(block.get(name) for name in keys)], sort_keys=True)
+        key = json.dumps([style.lr_unit(run.settings), *map(run.settings.get, keys)], sort_keys=True)
         groups.setdefault(key, []).append(run)
     found = [_family(runs) for runs in groups.values()]
     names = _names([family.runs[0].settings for family in found])
@@ -137,7 +141,7 @@ def _label(block: Mapping[str, Any]) -> str:
         return f"constant lr {lr}"
     if schedule["name"] == "equivalent":
         spacing = int(schedule["spacing"]) if schedule["average"] == "swa" else None
-        return f"schedule for {kind_text(Kind(schedule['average'], float(schedule['parameter']), spacing))}, lr {lr}"
+        return f"schedule for {Kind(schedule['average'], float(schedule['parameter']), spacing).text}, lr {lr}"
     return f"{registry.label(schedule['name'])} schedule, lr {lr}"
 
 
@@ -161,16 +165,6 @@ def _words(key: str, block: Mapping[str, Any]) -> str:
         start = block.get("start_from")
         return "from scratch" if start is None else f"lr {start['lr']:g} before, from update {start['step']}"
     return str(block[key])
-
-
-def kind_text(kind: Kind) -> str:
-    """Return an average in words: EMA 0.99, SWA of 50, two points 10 apart."""
-    if kind == ITERATE:
-        return "iterate"
-    value = f"{kind.parameter:g}"
-    if kind.average == "swa":
-        return f"SWA of {value}" + (f", every {kind.spacing} updates" if (kind.spacing or 1) > 1 else "")
-    return f"EMA {value}" if kind.average == "ema" else f"two points {value} apart"
 
 
 def kinds_of(run: comparing.Run) -> list[Kind]:
@@ -205,12 +199,6 @@ def at_end(run: comparing.Run, kind: Kind, column: str, *, factor: float = 1.0) 
     curve = series(run, kind, column, factor=factor)
     reached = len(curve.places) > 0 and curve.places[-1] == run.settings["steps"]
     return float(curve.values[-1]) if reached else math.nan
-
-
-def tested_split(runs: Sequence[comparing.Run]) -> str:
-    """Return the split whose accuracy is shown: test, or validation where there are no test images."""
-    tested = any(np.isfinite(style.numbers(run.tables["averages"], "test_accuracy")).any() for run in runs)
-    return "test" if tested else "validation"
 
 
 def facts(runs: Sequence[comparing.Run], split: str) -> list[str]:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.declare import registry
 from sgdline.figures.base import PanelSheet
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from sgdline.analysis.stabilization import Stabilisation
 
-FloatArray = npt.NDArray[np.float64]
 
 _MARK: dict[str, Any] = {"linestyle": ":", "linewidth": 0.9, "alpha": 0.8, "zorder": 0}
 _LEVEL: dict[str, Any] = {"linewidth": 4.0, "alpha": 0.3, "zorder": 0, "solid_capstyle": "butt"}
@@ -47,10 +45,7 @@ class Quantity:
 def runs_of(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[str, Any]]) -> list[comparing.Run]:
     """Return the runs with the label of their setting: what it is trained with but the seed."""
     labels = comparing.with_experiments([setting_label(block) for block in settings], settings)
-    return [
-        comparing.Run(own, block, label, style.divergence_step(own))
-        for own, block, label in zip(tables, settings, labels, strict=True)
-    ]
+    return comparing.runs_of(tables, settings, labels)
 
 
 def setting_label(block: Mapping[str, Any]) -> str:
@@ -83,12 +78,6 @@ def decay_epoch(run: comparing.Run) -> float | None:
         return None
     places = np.flatnonzero(steps == first)
     return float(epochs[places[0]]) if places.size else None
-
-
-def tested_split(runs: Sequence[comparing.Run], kind: str) -> str:
-    """Return the split whose error is shown: test, or validation where a table has no test images."""
-    tested = any(np.isfinite(style.numbers(run.tables[kind], "test_accuracy")).any() for run in runs)
-    return "test" if tested else "validation"
 
 
 def training_quantities(runs: Sequence[comparing.Run], split: str) -> list[Quantity]:

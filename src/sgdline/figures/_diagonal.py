@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdline.analysis.stabilization import Stabilisation, stabilisation
-from sgdline.figures.grammar import comparing, series, style
+from sgdline.figures._chains import draw_setting, set_axes
+from sgdline.figures.grammar import comparing, style
 from sgdline.figures.grammar.sheet import NoDataError
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _FINEST_LOSS = 1e-35  # of a logarithmic axis: below lies rounding
@@ -154,35 +155,28 @@ def draw_measure(
     """
     if not any(np.isfinite(chains.measures[measure]).any() for chains in settings):
         raise NoDataError("all chains diverged")
-    decays: dict[int, Any] = {}
     for chains in settings:
         color = chains.look["color"]
-        _draw_median(panel, chains, measure, chains.look, log=log, label=chains.name)
+        first = comparing.Curve(chains.iterations, _drawable(chains.measures[measure][0], log=log))
+        look = {**chains.look, "label": chains.name}
+        draw_setting(panel, *_kept(chains, measure, log=log), look, single=[first], decay=chains.decay)
         if coarse:
-            _draw_median(panel, chains, f"coarse_{measure}", {**chains.look, "linestyle": _DOTS, "linewidth": 1.0})
-        first = _drawable(chains.measures[measure][0], log=log)
-        panel.plot(chains.iterations, first, color=color, linewidth=0.5, alpha=0.6, zorder=1.5)
-        seen = np.flatnonzero(np.isfinite(first))
+            look = {**chains.look, "linestyle": _DOTS, "linewidth": 1.0}
+            draw_setting(panel, *_kept(chains, f"coarse_{measure}"), look)
+        seen = np.flatnonzero(np.isfinite(first.values))
         if not chains.sound[0] and seen.size:
-            at = chains.iterations[seen[-1]], first[seen[-1]]
+            at = first.places[seen[-1]], first.values[seen[-1]]
             panel.plot(*at, color=color, marker="x", markersize=4.5, linestyle="")
         stable = [one for one in chains.stabilised() if np.isfinite(one.level)] if phases else []
         if stable:
             middle = float(np.median([one.level for one in stable]))
             bar: dict[str, Any] = {"linewidth": 4.0, "alpha": 0.55, "solid_capstyle": "butt", "zorder": 4}
             panel.plot([stable[0].start, stable[0].end], [middle, middle], color=color, **bar)
-        if chains.decay is not None:
-            decays.setdefault(chains.decay, color)
-    for decay, color in decays.items():  # settings that share one share the line
-        panel.axvline(decay, color=color, linestyle=(0, (4, 3)), linewidth=0.8, zorder=0.5)
     if level is not None:
         panel.axhline(level, color="#777777", linewidth=0.8, zorder=0.4)
-    if log:
-        style.plain_log(panel)
+    set_axes(panel, updates=settings[0].updates, unit=unit, log=log)
     if limits is not None:
         panel.set_ylim(*limits)
-    panel.set_ylabel(unit)
-    _over_iterations(panel, updates=settings[0].updates)
     return notes
 
 
@@ -190,27 +184,11 @@ def _drawable(values: FloatArray, *, log: bool) -> FloatArray:
     return np.where(values > _FINEST_LOSS, values, np.nan) if log else values
 
 
-def _draw_median(
-    panel: Axes, chains: Chains, measure: str, look: Mapping[str, Any], *, log: bool = False, label: str | None = None
-) -> None:
+def _kept(chains: Chains, measure: str, *, log: bool = False) -> tuple[FloatArray, FloatArray]:
+    """Return iterations and values of the chains that medians are over, where all of these have one."""
     values = _drawable(chains.measures[measure][chains.counted], log=log)
     known = ~np.isnan(values).any(axis=0)
-    if not len(values) or not known.any():
-        panel.plot([], [], **look, label=label)
-        return
-    series.draw_spread(panel, chains.iterations[known], values[:, known], look, label=label)
-
-
-def _over_iterations(panel: Axes, *, updates: int) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    panel.set_xlim(-0.01 * updates, updates)
-    panel.xaxis.set_major_locator(MaxNLocator(5))
-    thousands = updates >= 10_000
-    panel.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value / 1000:g}k" if thousands and value else f"{value:,.0f}")
-    )
-    panel.set_xlabel("iteration")
+    return chains.iterations[known], values[:, known]
 
 
 def facts_of(settings: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, absent, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from sgdline.analysis.curves import LineCurves
 
-FloatArray = npt.NDArray[np.float64]
 
 _COLUMNS = 6
 # Of the panels, by their number: no place of a row stays empty.

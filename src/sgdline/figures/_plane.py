@@ -13,12 +13,12 @@ import numpy.typing as npt
 from sgdline.figures import _diagonal
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.sheet import Panel
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 HIGHEST = 100.0  # losses are clipped there

@@ -125,8 +125,5 @@ def _but_lr(setting: Setting) -> str:
 
 def footer(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the facts of the footer, as `comparing.facts` does."""
-    runs = [
-        comparing.Run(own, block, f"lr {style.lr_text(block)}", style.divergence_step(own))
-        for own, block in zip(tables, settings, strict=True)
-    ]
+    runs = comparing.runs_of(tables, settings, (f"lr {style.lr_text(block)}" for block in settings))
     return comparing.facts(runs, measured=comparing.measured_on(runs, "interval_epochs", what="full-batch loss"))

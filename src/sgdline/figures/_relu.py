@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdline.declare.build import build
+from sgdline.figures._chains import DASHES, draw_setting, set_axes
 from sgdline.figures.base import PanelSheet
-from sgdline.figures.grammar import comparing, series, style
+from sgdline.figures.grammar import comparing, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.toys import _relu_nets
 from sgdline.toys.base import StepSizes
 from sgdline.toys.relu_regression import simulate as relu_regression
@@ -25,13 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[np.float64]
 
 _RANGE = 1.6  # of a function's axis beyond the points', in units of their range
 _HEIGHT = 2.1  # inches of a panel with two lines of notes
 _LAYERS = {2: "two", 3: "three"}
 _DARK = "#333333"
-_DASHES = (0, (4, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +40,6 @@ class ReluSheet(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw a panel for each quantity of the table.
-
-        Args:
-            tables: That of the toy.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: sparse fig_1d_regression, fig_1d_overregularized, fig_two_layer and fig_three_layer, papers.md 4.3.
         """
@@ -176,24 +172,18 @@ def _draw_quantity(toy: Toy, values: FloatArray, unit: str, log: bool, panel: Ax
             toy.curves(values, run, *chains) for chains in (("published",), ("published", "seed"), ("perturbed",))
         )
         seen = seen or any(len(curve.values) for curve in (*independent, *perturbed))
-        if independent:
-            series.draw_spread(panel, independent[0].places, np.array([curve.values for curve in independent]), look)
-        for curve in published:
-            panel.plot(curve.places, curve.values, color=look["color"], linewidth=0.6)
+        at = toy.runs[run].decay_at
+        decay = None if at is None else _relu_nets.decay_iteration(at, iterations=toy.iterations)
+        places = independent[0].places if independent else np.empty(0)
+        medians = np.array([curve.values for curve in independent])
+        draw_setting(panel, places, medians, look, single=published, decay=decay)
         for curve in perturbed:
             mark: dict[str, Any] = {"linestyle": "none", "marker": "_", "markersize": 8.0}
             panel.plot(curve.places[-1:], curve.values[-1:], color=look["color"], **mark)
-        if toy.runs[run].decay_at is not None:
-            at = _relu_nets.decay_iteration(toy.runs[run].decay_at or 0.0, iterations=toy.iterations)
-            panel.axvline(at, color=look["color"], linestyle=_DASHES, linewidth=0.8, zorder=0.5)
         ends.append(f"{_end(published)} ({_end(independent)})")
     if not seen:
         raise NoDataError("no chain has a value: all of them diverged")
-    if log:
-        style.plain_log(panel)
-    panel.set_xlim(0, 1.02 * toy.iterations)
-    panel.set_xlabel("iteration")
-    panel.set_ylabel(unit)
+    set_axes(panel, updates=toy.iterations, unit=unit, log=log)
     _add_legend(panel, toy)
     return [f"end, published (median): {', '.join(ends)}"]
 
@@ -213,7 +203,7 @@ def _add_legend(panel: Axes, toy: Toy) -> None:
     if any(toy.rows(run, "perturbed") for run in range(len(toy.runs))):
         panel.plot([], [], color=_DARK, linestyle="none", marker="_", markersize=8.0, label="perturbed starts, end")
     if any(run.decay_at is not None for run in toy.runs):
-        panel.plot([], [], color=_DARK, linestyle=_DASHES, linewidth=0.8, label="learning rate divided")
+        panel.plot([], [], color=_DARK, linestyle=DASHES, linewidth=0.8, label="learning rate divided")
 
 
 def draw_functions(toy: Toy, evaluation: int | None, panel: Axes) -> Sequence[str]:

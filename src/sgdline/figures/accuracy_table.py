@@ -46,15 +46,11 @@ class AccuracyTable(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw a row per average, reduced rate and schedule, and a column per network and data set.
 
-        Args:
-            tables: `averages` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: papers.md 3.4, curious/table_accuracy.
         """
         found = _continuations.families(tables, settings)
         everything = [run for family in found for run in family.runs]
-        split = _continuations.tested_split(everything)
+        split = comparing.tested_split(everything, "averages")
         entries = [_entries(family) for family in found]
         names: list[tuple[str, str]] = []
         for own in entries:
@@ -85,14 +81,14 @@ def _entries(family: Family) -> dict[tuple[str, str], _Entry]:
     found = {("baseline", f"iterate, constant lr {family.lr:g}{unit}"): _Entry(family.baseline, ITERATE)}
     for average in _AVERAGES:
         for kind in family.kinds(average):
-            found["average", _continuations.kind_text(kind)] = _Entry(family.baseline, kind)
+            found["average", kind.text] = _Entry(family.baseline, kind)
     for lr, runs in family.rates.items():
         change = "cut" if lr < family.lr else "raised"
         found[f"lr {change}", f"iterate, {runs[0].label}"] = _Entry(runs, ITERATE)
     for label, runs in family.others.items():
         found["schedule", f"iterate, {label}"] = _Entry(runs, ITERATE)
     for kind, runs in family.scheduled.items():
-        found["schedule", f"iterate, made for {_continuations.kind_text(kind)}"] = _Entry(runs, ITERATE)
+        found["schedule", f"iterate, made for {kind.text}"] = _Entry(runs, ITERATE)
     return found
 
 

@@ -33,14 +33,10 @@ class AveragedPhases(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw training loss and error of the iterates and of their EMA against the epoch, a row per network.
 
-        Args:
-            tables: `averages` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: sparse ext_swa (papers.md 4.4, weight averaging; 7.2, P14: what the paper calls SWA is an EMA).
         """
         runs = _deep.runs_of(tables, settings)
-        split = _deep.tested_split(runs, "averages")
+        split = comparing.tested_split(runs, "averages")
         quantities, labelled = {}, []
         for network, own in comparing.by_network(runs).items():
             shown = [(run, kind) for run in own for kind in _kinds(run)]
@@ -64,7 +60,7 @@ def _kinds(run: comparing.Run) -> list[_continuations.Kind]:
 
 
 def _label(run: comparing.Run, kind: _continuations.Kind) -> str:
-    return run.label if kind == _continuations.ITERATE else f"{run.label}: {_continuations.kind_text(kind)}"
+    return run.label if kind == _continuations.ITERATE else f"{run.label}: {kind.text}"
 
 
 def _positive(curve: comparing.Curve) -> comparing.Curve:

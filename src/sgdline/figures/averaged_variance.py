@@ -40,10 +40,6 @@ class AveragedVariance(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw variance and equivalent learning rate over the learning rate, the deviations, and the numbers.
 
-        Args:
-            tables: `averaged_variance` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: curious/theory_variance, papers.md 3.2, F2 to F6.
         """
         table = tables["averaged_variance"]

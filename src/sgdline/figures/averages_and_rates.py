@@ -67,15 +67,11 @@ class AveragesAndRates(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw, for each network, loss and accuracy over the updates and over the constant rate, and a table of rates.
 
-        Args:
-            tables: `averages` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: papers.md 3.3, C-M6; 3.4; 3.2, F3, F4, F6 and F7.
         """
         found = _continuations.families(tables, settings)
         everything = [run for family in found for run in family.runs]
-        split = _continuations.tested_split(everything)
+        split = comparing.tested_split(everything, "averages")
         panels: list[Panel] = []
         rows: list[Row] = []
         for family in found:
@@ -122,7 +118,7 @@ class _Average:
 def _draw_updates(family: Family, averages: Mapping[Kind, _Average], measure: Measure, panel: Axes) -> Sequence[str]:
     drawn = [measure.draw(panel, family.baseline, ITERATE, _RAW, "iterate")]
     for kind, average in averages.items():
-        drawn.append(measure.draw(panel, family.baseline, kind, average.look, _continuations.kind_text(kind)))
+        drawn.append(measure.draw(panel, family.baseline, kind, average.look, kind.text))
     for lr, dashes in zip(_continuations.spread_out(list(family.rates), _MOST_RATES), _RATE_STYLES, strict=False):
         look = {"color": _RATE_COLOR, "linestyle": dashes, "linewidth": 1.2}
         drawn.append(measure.draw(panel, family.rates[lr], ITERATE, look, family.rates[lr][0].label))
@@ -130,7 +126,7 @@ def _draw_updates(family: Family, averages: Mapping[Kind, _Average], measure: Me
     for kind, runs in family.scheduled.items():
         if kind in averages:
             look = {**averages[kind].look, **_DOTTED, **diamond}
-            drawn.append(measure.draw(panel, runs, ITERATE, look, f"schedule for {_continuations.kind_text(kind)}"))
+            drawn.append(measure.draw(panel, runs, ITERATE, look, f"schedule for {kind.text}"))
     panel.set_xlabel("update t")
     panel.set_ylabel(measure.label)
     if not any(drawn):
@@ -154,7 +150,7 @@ def _draw_rates(family: Family, averages: Mapping[Kind, _Average], measure: Meas
     if not np.isfinite(values).any():
         raise NoDataError("no run reached its end")
     look: dict[str, Any] = {"color": _RATE_COLOR, "linewidth": 1.5, "marker": "o", "markersize": 3.5}
-    series.draw_spread(panel, np.array(lrs), values, look, label="iterate at constant lr'")
+    series.draw_spread(panel, np.array(lrs), values, {**look, "label": "iterate at constant lr'"})
     panel.set_xscale("log")
     panel.set_xticks(lrs, [f"{lr:g}" for lr in lrs])
     panel.set_xticks([], minor=True)
@@ -248,7 +244,7 @@ def _row(family: Family, kind: Kind, average: _Average, *, named: bool) -> Row:
         f"{rate.lower:g} and {rate.upper:g}" if found else "—",
         "—" if average.predicted is None else f"{average.predicted:.3g}",
     )
-    name = _continuations.kind_text(kind)
+    name = kind.text
     cells = [((word, ""),) for word in words]
     return Row(
         (f"{family.name}: {name}" if named else name,),

@@ -31,10 +31,6 @@ class BarrierTable(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw a row per setting and a column per measured epoch: barriers of intervals, summed over the seeds.
 
-        Args:
-            tables: `interval_epochs` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: walk table1, W-M5 (papers.md 5.2, 5.3).
         """
         found = _pooled.pool(tables, settings)

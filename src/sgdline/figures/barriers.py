@@ -38,10 +38,6 @@ class Barriers(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the barriers of each measured epoch, and their heights against the training loss.
 
-        Args:
-            tables: `intervals`, `interval_epochs` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: walk fig9, W-M5 (papers.md 5.2, 5.3).
         """
         panels = [

@@ -33,10 +33,6 @@ class CurvatureByBatch(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the curvature at s = 0 of every batch size, and its ratio to that of the run's own.
 
-        Args:
-            tables: `line_batch_sizes` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: linesearch M3, M13; in the released code, not in the paper.
         """
         data = (batches.batch_curves(tables, "curvature", settings=settings), tables, settings)

@@ -44,10 +44,6 @@ class DiagonalExtras(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw training and test losses of iterates, projections and averages, sharpness and gradients.
 
-        Args:
-            tables: `diagonal_extras` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: sparse/ext_diag_extras, papers.md 4.2: code without a figure.
         """
         found = _diagonal.by_setting(tables["diagonal_extras"], measures=_MEASURES, updates=settings["updates"])

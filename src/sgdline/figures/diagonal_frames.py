@@ -37,10 +37,6 @@ class DiagonalFrames(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the mirror images of the descents up to six updates, over contours of the training loss.
 
-        Args:
-            tables: `diagonal_plane` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: sparse/fig_diag_2d_animation, papers.md 4.2.
         """
         plane = _plane.plane_of(tables, "train_loss", settings)

@@ -49,10 +49,6 @@ class DiagonalNetworks(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw losses, rank and support over the iterations, and the numbers at the end.
 
-        Args:
-            tables: `diagonal_networks` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: sparse fig_diag_sgd and fig_diag_gd, papers.md 4.2.
         """
         found = _diagonal.by_setting(tables["diagonal_networks"], measures=_MEASURES, updates=settings["updates"])

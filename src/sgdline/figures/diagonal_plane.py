@@ -38,10 +38,6 @@ class DiagonalPlane(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw contours with signed and with mirrored descents, and the loss over the updates.
 
-        Args:
-            tables: `diagonal_plane` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: sparse fig_diag_2d_train and fig_diag_2d_test, papers.md 4.2.
         """
         plane = _plane.plane_of(tables, self.loss, settings)

@@ -8,19 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, colour_bar, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +34,6 @@ class DistanceMatrix(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the matrices of the first and of the later lines, and the distance from line to line.
-
-        Args:
-            tables: `line_distances`, `line_metrics` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: linesearch fig3, M11 (papers.md 2.4).
         """

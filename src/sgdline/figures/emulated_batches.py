@@ -8,21 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures import _batch_curves as batches
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +40,6 @@ class EmulatedBatches(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the improvements that SGD and PAL would have summed up at each batch size, and the slopes.
-
-        Args:
-            tables: `line_batch_sizes`, `line_strategies` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: linesearch fig7, M13 (papers.md 2.4).
         """

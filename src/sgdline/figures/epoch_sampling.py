@@ -45,10 +45,6 @@ class EpochSampling(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw a panel per average, and one with the ratio of the two ways of drawing.
 
-        Args:
-            tables: `epoch_sampling` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: curious/ext_sampling, papers.md 3.2, F2 to F5 and the caveat.
         """
         table = tables["epoch_sampling"]

@@ -42,10 +42,6 @@ class EquivalentSchedule(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw a row per average: the schedules of all constant steps, and one run with that of the smallest.
 
-        Args:
-            tables: `equivalent_schedule` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: curious/theory_schedule, papers.md 3.2, F7.
         """
         table = tables["equivalent_schedule"]

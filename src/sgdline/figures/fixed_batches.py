@@ -14,6 +14,7 @@ from sgdline.figures import _batches
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -41,10 +42,6 @@ class FixedBatches(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the losses over the run and on its first segments, and below the convexity gap of every segment.
 
-        Args:
-            tables: `fixed_batches` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: curious C-M3 (papers.md 3.3, 3.4).
         """
         table = tables["fixed_batches"].sort_by([("step", "ascending"), ("batch", "ascending")])
@@ -63,7 +60,7 @@ class FixedBatches(PanelSheet):
         return draw_sheet(self, panels, footer=footer, columns=2)
 
 
-def _by_batch(table: pa.Table, name: str) -> _batches.FloatArray:
+def _by_batch(table: pa.Table, name: str) -> FloatArray:
     """Return a column of numbers, a row per iterate and a column per batch. Shape (T, K)."""
     batches = len(set(table["batch"].to_pylist()))
     return style.numbers(table, name).reshape(-1, batches)
@@ -132,12 +129,12 @@ def _draw_gap(table: pa.Table, tables: Mapping[str, pa.Table], run_steps: int, p
     return [f"no gap on {none:.3g} % of {int(known.sum()):,} curves", f"largest gap {gaps[known].max():.2g}"]
 
 
-def _sags(table: pa.Table) -> _batches.FloatArray:
+def _sags(table: pa.Table) -> FloatArray:
     """Return how far each curve hangs below its chord, at most 0, as a share of its range. Shape (rows,)."""
     losses, alphas = _batches.curves(table, "segment_loss"), _batches.curves(table, "alphas")
     if not losses.size:
         return np.full(len(table), np.nan)
     chords = (1.0 - alphas) * losses[:, :1] + alphas * losses[:, -1:]
     ranges = np.ptp(losses, axis=1)
-    sags: _batches.FloatArray = (losses - chords).min(axis=1) / np.where(ranges > 0, ranges, np.nan)
+    sags: FloatArray = (losses - chords).min(axis=1) / np.where(ranges > 0, ranges, np.nan)
     return sags

@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-FloatArray = npt.NDArray[np.float64]
 Tables = Mapping[str, "pa.Table"]
 
 _DENSE = 60  # measured updates from which on there are no markers
@@ -48,10 +47,6 @@ class GradientAlignment(PanelSheet):
 
     def draw(self, tables: Tables, *, settings: Mapping[str, Any]) -> Figure:
         """Draw the cosines and norms against the update, and the cosine against the number of updates in between.
-
-        Args:
-            tables: `alignment` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: curious C-M4 (papers.md 3.3), fig_alignment (3.4).
         """

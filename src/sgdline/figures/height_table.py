@@ -35,10 +35,6 @@ class HeightTable(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw a row per setting and a column per measured epoch, and the ratios of the learning rates in grey.
 
-        Args:
-            tables: `interval_epochs` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: walk table2 and table3, W-M6 (papers.md 5.2, 5.3).
         """
         groups = _pooled.lr_pairs(_pooled.pool(tables, settings))

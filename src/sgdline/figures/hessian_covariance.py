@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 _ALLOWED_ERROR = 1e-8  # of the identity, papers.md W-M10; stands in a label as well
 _DENSE = 60  # rows from which on markers shrink
@@ -54,10 +52,6 @@ class HessianCovariance(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the identity's error, the leading eigenvalues of both matrices, how they align, and the loss.
-
-        Args:
-            tables: `hessian_covariance` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: walk ext_hessian_covariance, W-M10 (papers.md 5.2, 5.3).
         """

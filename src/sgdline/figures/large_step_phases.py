@@ -39,14 +39,10 @@ class LargeStepPhases(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw training loss, test error and the sparsity of every layer against the epoch, rows for each network.
 
-        Args:
-            tables: `evaluation` and `trace` of each run, and `feat` of those that have it.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: sparse fig1 and the figures of deep networks in papers.md 4.4.
         """
         runs = _deep.runs_of(tables, settings)
-        split = _deep.tested_split(runs, "evaluation")
+        split = comparing.tested_split(runs, "evaluation")
         measured = [run for run in runs if self.features and "feat" in run.tables]
         quantities = {}
         for network, own in comparing.by_network(runs).items():

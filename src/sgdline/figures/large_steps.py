@@ -48,13 +48,9 @@ class LargeSteps(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw loss and height above the valley floor, spectral norm and feature sparsity against the epoch.
 
-        Args:
-            tables: `intervals`, `hvp`, `feat` and `trace` of one run, and `jac` if it measures it: one more panel.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: our own addition to papers.md 4.4; heights are W-M6, spectral norms W-M7, sparsities S-M6, ranks S-M4.
         """
-        run = comparing.Run(tables, settings, "", style.divergence_step(tables))
+        run = comparing.Run(tables, settings, "")
         shown = {
             "heights": ("training loss, and its height above the valley floor between iterates", _draw_heights),
             "sharpness": ("spectral norm of the Hessian, and the curvature at which steps overshoot", _draw_sharpness),
@@ -74,9 +70,7 @@ def _footer(run: comparing.Run) -> list[str]:
         f"Hessian over N = {hvp.get('samples', 'not recorded')}, BatchNorm in {hvp.get('batch_norm', 'not recorded')} "
         "mode",
     ]
-    experiment, *facts = style.describe_run(run.tables, run.settings)[0].split("  ·  ")
-    lost = [f"THE RUN DIVERGED AT UPDATE {run.lost_at}"] if run.lost_at is not None else []
-    return [*lost, *facts, _deep.setting_label(run.settings), *measured, experiment]
+    return style.run_facts(run.tables, run.settings, measured=[_deep.setting_label(run.settings), *measured])
 
 
 def _draw(draw: Callable[[comparing.Run, Axes], Sequence[str]], run: comparing.Run, panel: Axes) -> Sequence[str]:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.declare import registry
 from sgdline.figures.base import PanelSheet
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[np.float64]
 Looks = Mapping[str, Mapping[str, Any]]
 
 
@@ -45,15 +43,11 @@ class LineSearchSettings(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw ratio, loss, share of the optimum's gain, and the ratio's median over learning rates, for each network.
 
-        Args:
-            tables: `line_metrics`, `line_strategies` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: new; linesearch M8 and M10 for one run each (papers.md 2.4).
         """
         runs = _runs(tables, settings)
         networks = comparing.by_network(runs)
-        looks = {label: comparing.look(place) for place, label in enumerate(dict.fromkeys(run.label for run in runs))}
+        looks = comparing.looks_of(run.label for run in runs)
         quantities: dict[str, tuple[str, Callable[..., Sequence[str]]]] = {
             "ratio": ("exact learning rate", _draw_ratios),
             "loss": ("full-batch loss", _draw_losses),
@@ -89,7 +83,7 @@ def _runs(tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[s
     found: dict[tuple[Any, ...], Run] = {}
     for own, block, part in zip(tables, settings, parts, strict=True):
         label = ", ".join(part[place] for place in varied if part[place])
-        run = Run(own, block, label, style.divergence_step(own))
+        run = Run(own, block, label)
         found.setdefault((block["dataset"], block["model"], *part, block["seed"]), run)
     return sorted(found.values(), key=lambda run: (float(run.settings["lr"]), str(run.settings["batch_size"]).zfill(9)))
 
@@ -152,8 +146,7 @@ def _draw_ratios(runs: Sequence[Run], looks: Looks, panel: Axes) -> Sequence[str
     limits = style.readable_limits(values, keep=[0.0, *(float(own.max()) for own in rates if own.size)], stretch=2.0)
     if limits:
         panel.set_ylim(*limits)
-    windows = sorted({run.settings["analysis"]["smoothing"] for run in runs})
-    smoothed = [] if windows == [1] else [f"moving average of {' or '.join(map(str, windows))} lines"]
+    smoothed = comparing.window_note((run.settings["analysis"]["smoothing"] for run in runs), over="lines")
     return [*smoothed, *notes, *style.outside_note(values, limits)]
 
 
@@ -179,9 +172,7 @@ def _draw_gains(runs: Sequence[Run], looks: Looks, panel: Axes) -> Sequence[str]
 
 
 def _over_updates(panel: Axes, runs: Sequence[Run], curves: Sequence[Curve], looks: Looks) -> list[str]:
-    steps = max(run.settings["steps"] for run in runs)
-    panel.set_xlabel("update t")
-    panel.set_xlim(-0.02 * steps, 1.02 * steps)
+    comparing.along_updates(panel, runs)
     comparing.legend_of(panel, runs, looks)
     return comparing.draw_settings(panel, runs, curves, looks, missing="no line was measured")
 

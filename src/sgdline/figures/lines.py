@@ -35,10 +35,6 @@ class Lines(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw one panel per entry of analysis.figure_lines.
 
-        Args:
-            tables: `line` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: linesearch fig2 (papers.md 2.4).
         """
         probe = settings["probes"]["line"]

@@ -8,20 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures import _averages
 from sgdline.figures.base import PanelSheet
-from sgdline.figures.grammar import style
+from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 _POINTS = ("iterate", "ema", "two_point")
 _PAIRS = {
@@ -50,17 +48,14 @@ class ModelTrajectory(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw loss, shell and distances over the updates; below, variances by direction and all deviations.
 
-        Args:
-            tables: `quadratic_spectrum` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: curious/fig_model_trajectory, papers.md 3.2, F1 to F3, F5, F11 to F13.
         """
         table = tables["quadratic_spectrum"]
         names = {
-            "iterate": "iterate",
-            "ema": f"EMA, decay {settings['ema_decay']:g}",
-            "two_point": f"two points, {style.counted(settings['two_point_distance'], 'update')} apart",
+            name: series.average_text(name, parameter, None)
+            for name, parameter in zip(
+                _POINTS, (None, settings["ema_decay"], settings["two_point_distance"]), strict=True
+            )
         }
         updates = settings["updates"]
         panels = [

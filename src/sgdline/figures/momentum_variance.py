@@ -42,9 +42,6 @@ class MomentumVariance(PanelSheet):
 
         The last row shows how far simulation and prediction are apart.
 
-        Args:
-            tables: `momentum_variance` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: curious/theory_momentum, papers.md 3.2, F10 with F3 to F5.
         """

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 _Looks = Mapping[str, Mapping[str, Any]]
 _START: dict[str, Any] = {"color": "#999999", "linestyle": (0, (1, 2)), "linewidth": 0.9, "zorder": 0}
@@ -45,38 +42,35 @@ class Noise(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw loss, validation accuracy, cosine and distance; a run that continues another one begins where it ends.
 
-        Args:
-            tables: `evaluation` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: walk fig5, fig34, fig35, W-M3, W-M4, W-M8, W-M9 (papers.md 5.3).
         """
         starts = _starts(settings)
         short = [_label(own, block, start) for own, block, start in zip(tables, settings, starts, strict=True)]
         labels = comparing.with_experiments(short, settings)
         runs = [
-            comparing.Run(own, block, label, style.divergence_step(own), first=start)
+            comparing.Run(own, block, label, start)
             for own, block, label, start in zip(tables, settings, labels, starts, strict=True)
         ]
         networks = comparing.by_network(runs)
-        looks = {label: comparing.look(place) for place, label in enumerate(dict.fromkeys(labels))}
+        looks = comparing.looks_of(labels)
         several = len(networks) > 1
         height = 1.5 if several else 1.9
         panels = [
             Panel(name, title, partial(draw, own, looks), [network] if several else [], height=height)
-            for network, own in networks.items()
             for name, title, draw in (
                 ("loss", "loss over the training set", _draw_losses),
                 ("accuracy", "accuracy over the validation set", _draw_accuracies),
                 ("cosine", "cosine of consecutive gradients", _draw_cosines),
                 ("distance", "distance from initialisation", _draw_distances),
             )
+            for network, own in networks.items()
         ]
         measured = comparing.measured_on(
             runs, "evaluation", what="loss and accuracy", split="validation", images="images, not augmented"
         )
         numbers = _numbers(self, networks)
-        return draw_sheet(self, [*panels, numbers], footer=comparing.facts(runs, measured=measured), columns=2)
+        columns = min(max(len(networks), 2), 3)
+        return draw_sheet(self, [*panels, numbers], footer=comparing.facts(runs, measured=measured), columns=columns)
 
 
 def _starts(settings: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -109,20 +103,24 @@ def _numbers(options: PanelSheet, networks: Mapping[str, Sequence[comparing.Run]
         "v_max": lambda run: _noise_fact(run, "noise_variance"),
     }
     several = len(networks) > 1
-    rows: list[Row] = []
-    for network, runs in networks.items():
-        for label in dict.fromkeys(run.label for run in runs):
-            own = [run for run in runs if run.label == label]
-            cells = tuple(_median([value(run) for run in own]) for value in taken.values())
-            rows.append(Row((*([network] if several else []), label), cells))
-    known = [place for place in range(len(taken)) if any(row.cells[place] != NO_VALUE for row in rows)]
+    columns = {
+        f"{network}: {name}" if several else name: (own, value)
+        for name, value in taken.items()
+        for network, own in networks.items()
+    }
+    labels = dict.fromkeys(run.label for own in networks.values() for run in own)
+    found = {
+        name: [_median([value(run) for run in own if run.label == label]) for label in labels]
+        for name, (own, value) in columns.items()
+    }
+    shown = {name: cells for name, cells in found.items() if any(cell != NO_VALUE for cell in cells)}
     return table_panel(
         options,
         "numbers",
         "norm of the parameters at the last update, standard deviation of the noise",
-        heads=[*(["network"] if several else []), "setting"],
-        columns=[name for place, name in enumerate(taken) if place in known],
-        rows=[replace(row, cells=tuple(row.cells[place] for place in known)) for row in rows],
+        heads=["setting"],
+        columns=list(shown),
+        rows=[Row((label,), tuple(cells[place] for cells in shown.values())) for place, label in enumerate(labels)],
         notes=["medians over the seeds"]
         if any(len(runs) > len({run.label for run in runs}) for runs in networks.values())
         else [],
@@ -157,20 +155,13 @@ def _frame(panel: Axes, runs: Sequence[comparing.Run], looks: _Looks) -> None:
 
 
 def _draw_losses(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:
-    panel.set_ylabel("training loss (nats)")
     _frame(panel, runs, looks)
-    curves = [comparing.evaluated(run, "train_loss", positive=True) for run in runs]
-    notes = comparing.draw_settings(panel, runs, curves, looks, missing="no run was evaluated")
-    style.plain_log(panel)
-    return notes
+    return comparing.draw_losses(panel, runs, looks)
 
 
 def _draw_accuracies(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:
-    panel.set_ylabel("accuracy (%)")
     _frame(panel, runs, looks)
-    curves = [comparing.evaluated(run, "validation_accuracy", factor=100.0) for run in runs]
-    evaluated = any(len(run.tables["evaluation"]) for run in runs)
-    missing = "the data set has no validation images" if evaluated else "no run was evaluated"
+    curves, missing = comparing.accuracies(panel, runs, "validation")
     return comparing.draw_settings(panel, runs, curves, looks, missing=missing)
 
 
@@ -178,14 +169,8 @@ def _draw_cosines(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> 
     panel.set_ylabel(comparing.COSINE)
     _frame(panel, runs, looks)
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    windows = [run.settings["analysis"]["smoothing"] for run in runs]
-    curves = [
-        comparing.over_updates(run, comparing.cosines, window=window) for run, window in zip(runs, windows, strict=True)
-    ]
-    notes = comparing.draw_settings(panel, runs, curves, looks, missing="no run has two gradients")
-    if set(windows) != {1}:
-        notes.append(f"moving average of {' or '.join(map(str, sorted(set(windows))))} updates")
-    return notes
+    curves, averaged = comparing.smoothed(runs, comparing.cosines)
+    return comparing.draw_settings(panel, runs, curves, looks, missing="no run has two gradients") + averaged
 
 
 def _draw_distances(runs: Sequence[comparing.Run], looks: _Looks, panel: Axes) -> Sequence[str]:

@@ -48,10 +48,6 @@ class OneStepSweep(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the three losses against the step size at the first, the middle and the last measured position.
 
-        Args:
-            tables: `one_step`, `one_step_metrics` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: curious C-M1 (papers.md 3.3, 3.4).
         """
         facts = provenance(tables["one_step"])

@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
 from sgdline.figures.grammar.sheet import Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-FloatArray = npt.NDArray[np.float64]
-
 # Options of several update rules: they are part of a run's label.
 _SHARED = ("momentum", "weight_decay", "gradient")
+
+
+Runs = Sequence[comparing.Run]
+Looks = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +46,14 @@ class Optimizers(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw training loss, test accuracy, step length and learning rate over the updates, a column per model.
 
-        Args:
-            tables: `evaluation` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: new; the papers look at PAL and FBPAL&SGD on the lines of an SGD run only (papers.md M6, M7, 2.4).
         """
         labels = _labels(settings)
-        runs = [
-            comparing.Run(own, block, label, style.divergence_step(own))
-            for own, block, label in zip(tables, settings, labels, strict=True)
-        ]
+        runs = comparing.runs_of(tables, settings, labels)
         networks = comparing.by_network(runs)
-        looks = {label: comparing.look(place) for place, label in enumerate(dict.fromkeys(labels))}
+        looks = comparing.looks_of(labels)
         quantities = {
-            "loss": ("training loss", _draw_losses),
+            "loss": ("training loss", comparing.draw_losses),
             "accuracy": ("test accuracy", _draw_accuracies),
             "length": ("step length", _draw_lengths),
             "lr": ("learning rate", _draw_rates),
@@ -122,62 +117,33 @@ def _own_options(runs: Sequence[comparing.Run]) -> list[str]:
     ]
 
 
-def _draw_over_updates(
-    draw: Callable[..., Sequence[str]],
-    runs: Sequence[comparing.Run],
-    looks: Mapping[str, dict[str, Any]],
-    panel: Axes,
-) -> Sequence[str]:
-    steps = max(run.settings["steps"] for run in runs)
-    panel.set_xlabel("update t")
-    panel.set_xlim(-0.02 * steps, 1.02 * steps)
+def _draw_over_updates(draw: Callable[..., Sequence[str]], runs: Runs, looks: Looks, panel: Axes) -> Sequence[str]:
+    comparing.along_updates(panel, runs)
     comparing.legend_of(panel, runs, looks)
     return draw(panel, runs, looks)
 
 
-def _draw_losses(panel: Axes, runs: Sequence[comparing.Run], looks: Mapping[str, dict[str, Any]]) -> Sequence[str]:
-    panel.set_ylabel("training loss (nats)")
-    curves = [comparing.evaluated(run, "train_loss", positive=True) for run in runs]
-    notes = comparing.draw_settings(panel, runs, curves, looks, missing="no run was evaluated")
-    panel.set_yscale("log")
-    return notes
-
-
-def _draw_accuracies(panel: Axes, runs: Sequence[comparing.Run], looks: Mapping[str, dict[str, Any]]) -> Sequence[str]:
-    panel.set_ylabel("test accuracy (%)")
-    curves = [comparing.evaluated(run, "test_accuracy", factor=100.0) for run in runs]
-    evaluated = any(len(run.tables["evaluation"]) for run in runs)
-    missing = "the data set has no test images" if evaluated else "no run was evaluated"
+def _draw_accuracies(panel: Axes, runs: Runs, looks: Looks) -> Sequence[str]:
+    curves, missing = comparing.accuracies(panel, runs, "test")
     comparing.draw_settings(panel, runs, curves, looks, missing=missing)
     return comparing.cut_start(panel, curves, end=max(run.settings["steps"] for run in runs))
 
 
-def _draw_lengths(panel: Axes, runs: Sequence[comparing.Run], looks: Mapping[str, dict[str, Any]]) -> Sequence[str]:
+def _draw_lengths(panel: Axes, runs: Runs, looks: Looks) -> Sequence[str]:
     panel.set_ylabel("Euclidean length")
     return [*_standing(runs), *_draw_smoothed(panel, runs, looks, _step_lengths)]
 
 
-def _draw_rates(panel: Axes, runs: Sequence[comparing.Run], looks: Mapping[str, dict[str, Any]]) -> Sequence[str]:
+def _draw_rates(panel: Axes, runs: Runs, looks: Looks) -> Sequence[str]:
     panel.set_ylabel("learning rate")
-    return _draw_smoothed(panel, runs, looks, _learning_rates)
+    return _draw_smoothed(panel, runs, looks, lambda trace: style.numbers(trace, "lr"))
 
 
-def _draw_smoothed(
-    panel: Axes,
-    runs: Sequence[comparing.Run],
-    looks: Mapping[str, dict[str, Any]],
-    taken: Callable[[pa.Table], FloatArray],
-) -> list[str]:
-    windows = {id(run): run.settings["analysis"]["smoothing"] for run in runs}
-    curves = [comparing.over_updates(run, taken, window=windows[id(run)], positive=True) for run in runs]
+def _draw_smoothed(panel: Axes, runs: Runs, looks: Looks, taken: Callable[[pa.Table], FloatArray]) -> list[str]:
+    curves, notes = comparing.smoothed(runs, taken, positive=True)
     comparing.draw_settings(panel, runs, curves, looks, missing="no run made a step")
     panel.set_yscale("log")
-    different = sorted(set(windows.values()))
-    return [] if different == [1] else [f"moving average of {' or '.join(map(str, different))} updates"]
-
-
-def _learning_rates(trace: pa.Table) -> FloatArray:
-    return style.numbers(trace, "lr")
+    return notes
 
 
 def _step_lengths(trace: pa.Table) -> FloatArray:

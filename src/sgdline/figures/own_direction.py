@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.analysis.batch_sizes import batch_slopes
 from sgdline.analysis.power_law import fit_power_law
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 _MOST_POSITIONS = 6
 _MARKERS = "osD^vP"
@@ -46,10 +44,6 @@ class OwnDirection(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw both quantities against the batch size, with the powers that fit them and the laws.
-
-        Args:
-            tables: `own_direction`, `line_batch_sizes` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: linesearch ext_own_direction; M13 and the remark after M14 (papers.md 2.3, 2.4).
         """

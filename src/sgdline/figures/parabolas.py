@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures import _line_panel as lines
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 _MARKERS = {
     "optimum": "o",
@@ -82,10 +80,6 @@ class Parabolas(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw one panel per entry of analysis.figure_lines, with all parabolas and a dashed line at every step.
-
-        Args:
-            tables: `line`, `line_strategies` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: linesearch fig5 (papers.md 2.4).
         """

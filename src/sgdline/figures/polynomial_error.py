@@ -8,19 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 # By power of s.
 _COEFFICIENTS = (
@@ -54,10 +52,6 @@ class PolynomialError(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the fit errors, linear and logarithmic, and the coefficients of degree 2.
-
-        Args:
-            tables: `line_fits` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: linesearch fig4, M12; papers.md L23.
         """

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-FloatArray = npt.NDArray[np.float64]
 Tables = Mapping[str, "pa.Table"]
 Key = tuple[str, float, int | None]  # average, parameter, spacing
 
@@ -59,10 +59,6 @@ class PredictedGains(PanelSheet):
 
     def draw(self, tables: Tables, *, settings: Mapping[str, Any]) -> Figure:
         """Draw gains per average, predicted against measured, along the run, and what each direction contributes.
-
-        Args:
-            tables: `predicted_gains`, `spectrum` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: ours; model: papers.md 3.2, F2 to F5, F10, F11; measured: 3.3, C-M6.
         """
@@ -162,15 +158,10 @@ def _draw_averages(gains: _Gains, late: npt.NDArray[np.bool_], tables: Tables, p
                 panel.plot([place + shift], [predicted.mean()], **look, markersize=5.0, label=label)
     _symmetric_log(panel, gains.every(late), axes="y")
     panel.set_xlim(-0.6, len(keys) - 0.4)
-    panel.set_xticks(range(len(keys)), [_label(key) for key in keys], rotation=35, ha="right", rotation_mode="anchor")
+    panel.set_xticks(
+        range(len(keys)), [series.average_text(*key) for key in keys], rotation=35, ha="right", rotation_mode="anchor"
+    )
     return [f"means over {'/'.join(str(count) for count in sorted(counts))} evaluations"]
-
-
-def _label(key: Key) -> str:
-    name, parameter, spacing = key
-    if name == "two_point":
-        return f"two, {parameter:g} apart"
-    return f"{_KINDS[name][0]} {parameter:g}" + (f", every {spacing}" if spacing not in (None, 1) else "")
 
 
 def _draw_agreement(gains: _Gains, late: npt.NDArray[np.bool_], tables: Tables, panel: Axes) -> Sequence[str]:
@@ -218,7 +209,7 @@ def _draw_along_run(
         drawn = True
         rows = gains.rows_of(best)
         plotted: dict[str, Any] = {"color": color, "marker": marker, "markersize": 3.0, "linewidth": 1.4}
-        panel.plot(gains.steps[rows], gains.measured[rows], **plotted, label=f"{_label(best)}: measured")
+        panel.plot(gains.steps[rows], gains.measured[rows], **plotted, label=f"{series.average_text(*best)}: measured")
         panel.plot(gains.steps[rows], gains.epochwise[rows], color=color, linewidth=1.1, linestyle="--")
         panel.plot(gains.steps[rows], gains.stationary[rows], color=color, linewidth=1.1, linestyle=":")
     if not drawn:

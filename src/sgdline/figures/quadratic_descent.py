@@ -8,19 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 # Colours that keep apart for the colour-blind; neighbours differ in lightness, line style and marker as well, for grey.
 _COLORS = ("#56B4E9", "#1B6CA8", "#E69F00", "#8856A7", "#000000", "#B2182B", "#1B9E77", "#BBBBBB", "#8C510A")
@@ -72,10 +70,6 @@ class QuadraticDescent(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw one contour panel per learning rate, and loss, cosine and height over the steps.
-
-        Args:
-            tables: `quadratic_descent` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: walk fig36 (papers.md 5.3), W-M3, W-M6.
         """

@@ -13,6 +13,7 @@ from sgdline.figures import _batches
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -41,10 +42,6 @@ class QuadraticFit(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw normalised curves with their fits above, R^2 and convexity rate of all measured positions below.
-
-        Args:
-            tables: `one_step`, `one_step_metrics` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: curious C-M2 (papers.md 3.3, 3.4).
         """
@@ -103,7 +100,7 @@ def _draw_position(step: int, tables: Mapping[str, pa.Table], panel: Axes) -> Se
     return [*notes, f"largest residual {np.nanmedian(worst):.2g}"] if _any(worst) else notes
 
 
-def _any(values: _batches.FloatArray) -> bool:
+def _any(values: FloatArray) -> bool:
     return bool(np.isfinite(values).any())
 
 

@@ -31,10 +31,6 @@ class ReluSnapshots(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw one panel per snapshot with the published chain of every setting.
 
-        Args:
-            tables: `relu_regression` of one toy.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: sparse/fig_1d_snapshots, papers.md 4.3.
         """
         toy = _relu.toy_of(tables, settings)

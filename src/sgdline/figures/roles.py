@@ -9,20 +9,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.declare import registry
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
 from sgdline.figures.grammar.sheet import Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,16 +52,9 @@ class Roles(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw cosines and distances for several batch sizes at one lr, and for several lrs at one batch size.
 
-        Args:
-            tables: `trace` of each run, and `hvp` of those that have it.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: walk fig4, fig31, fig32, fig33, W-M3, W-M4 (papers.md 5.3).
         """
-        everything = [
-            comparing.Run(own, block, _method(block, settings), style.divergence_step(own))
-            for own, block in zip(tables, settings, strict=True)
-        ]
+        everything = comparing.runs_of(tables, settings, (_method(block, settings) for block in settings))
         runs, doubles = _distinct(everything)
         networks = comparing.by_network(runs)
         panels = []
@@ -180,19 +170,14 @@ def _distance_panel(column: _Column) -> Panel:
 def _draw_cosines(column: _Column, panel: Axes) -> Sequence[str]:
     panel.set_ylabel(comparing.COSINE)
     panel.axhline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
-    windows = {run.settings["analysis"]["smoothing"] for run in column.runs}
-    curves = [
-        comparing.over_updates(run, comparing.cosines, window=run.settings["analysis"]["smoothing"])
-        for run in column.runs
-    ]
+    curves, averaged = comparing.smoothed(column.runs, comparing.cosines)
     notes = _draw(panel, column, curves, missing="no run has two gradients")
-    averaged = f"moving average of {' or '.join(map(str, sorted(windows)))} updates"
-    if windows == {1}:
+    if not averaged:
         return [*notes, "not smoothed"]
     if len({run.settings["seed"] for run in column.runs}) > 1:
-        return [*notes, averaged]
+        return [*notes, *averaged]
     panel.set_ylim(*_limits(curves, _draw_measured(panel, column)))
-    return [*notes, f"thin: as measured, thick: {averaged}"]
+    return [*notes, f"thin: as measured, thick: {averaged[0]}"]
 
 
 def _draw_distances(column: _Column, panel: Axes) -> Sequence[str]:

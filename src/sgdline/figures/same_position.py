@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, absent, colour_bar, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 _MOST_MATRICES, _COLUMNS = 6, 3
 
@@ -45,10 +43,6 @@ class SamePosition(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the distances among the lines of each position, the errors of their fits and the spread of their minima.
 
-        Args:
-            tables: `mline_metrics` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: linesearch fig8; M1, M11, M12 (papers.md 2.4). The lower panels leave out no position and no direction.
         """
         metrics = tables["mline_metrics"].sort_by([("step", "ascending"), ("direction", "ascending")])
@@ -59,7 +53,7 @@ class SamePosition(PanelSheet):
         # One scale for all: it is beside the last matrix of a row, or beside each that is alone in its row.
         alone = self.panel is not None or self.width == "column"
         barred = range(1, len(shown) + 1) if alone else (_COLUMNS, len(shown))
-        data = (steps, positions, tables, settings)
+        run = _Run(steps, positions, tables, settings)
         panels = [
             Panel(
                 f"matrix_{place}",
@@ -71,9 +65,9 @@ class SamePosition(PanelSheet):
         ]
         panels = panels or [Panel("matrix_1", "", absent("no position was measured", tables), span=3)]
         panels += [
-            Panel("distances", "distance of two lines", partial(_draw_distances, *data), height=2.4),
-            Panel("errors", "error of polynomial fits", partial(_draw_errors, *data), height=2.4),
-            Panel("minima", "distance of the minima", partial(_draw_minima, *data), height=2.4),
+            Panel("distances", "distance of two lines", partial(_draw_distances, run), height=2.4),
+            Panel("errors", "error of polynomial fits", partial(_draw_errors, run), height=2.4),
+            Panel("minima", "distance of the minima", partial(_draw_minima, run), height=2.4),
         ]
         footer = style.run_facts(tables, settings)
         if len(shown) < len(steps):
@@ -173,6 +167,15 @@ def _draw_matrix(
     return [f"pale: {missing} without a shape"] if missing else []
 
 
+class _Run(NamedTuple):
+    """What the panels over the run draw."""
+
+    steps: FloatArray  # (T,)
+    positions: Sequence[pa.Table]  # rows of each
+    tables: Mapping[str, pa.Table]
+    settings: Mapping[str, Any]
+
+
 def _draw_spread(
     panel: Axes, steps: FloatArray, values: Sequence[FloatArray], *, role: str, label: str, band: bool = True
 ) -> None:
@@ -189,13 +192,8 @@ def _draw_spread(
     panel.plot(steps, quartiles[1], **look, marker="o", markersize=3.5, label=label)
 
 
-def _draw_distances(
-    steps: FloatArray,
-    positions: Sequence[pa.Table],
-    tables: Mapping[str, pa.Table],
-    settings: Mapping[str, Any],
-    panel: Axes,
-) -> Sequence[str]:
+def _draw_distances(run: _Run, panel: Axes) -> Sequence[str]:
+    steps, positions, tables, settings = run
     panel.set_ylabel("distance, MAE (nats)")
     pairs = [pair_distances(position) for position in positions]
     _check(pairs, "no distance is finite and above 0", tables)
@@ -204,13 +202,8 @@ def _draw_distances(
     return [f"|s| < {settings['analysis']['window']:g}, minima shifted to 0"]
 
 
-def _draw_errors(
-    steps: FloatArray,
-    positions: Sequence[pa.Table],
-    tables: Mapping[str, pa.Table],
-    settings: Mapping[str, Any],
-    panel: Axes,
-) -> Sequence[str]:
+def _draw_errors(run: _Run, panel: Axes) -> Sequence[str]:
+    steps, positions, tables, settings = run
     analysis = settings["analysis"]
     panel.set_ylabel("mean absolute error (nats)")
     degrees = sorted(analysis["same_position_degrees"])
@@ -222,13 +215,8 @@ def _draw_errors(
     return [f"fits on |s| ≤ {analysis['window']:g}"]
 
 
-def _draw_minima(
-    steps: FloatArray,
-    positions: Sequence[pa.Table],
-    tables: Mapping[str, pa.Table],
-    settings: Mapping[str, Any],
-    panel: Axes,
-) -> Sequence[str]:
+def _draw_minima(run: _Run, panel: Axes) -> Sequence[str]:
+    steps, positions, tables, settings = run
     panel.set_ylabel("Euclidean length")
     found = [minimum_distances(position) for position in positions]
     centres, distances = np.array([centre for centre, _ in found]), [each for _, each in found]

@@ -32,10 +32,6 @@ class SampleVariance(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the variance at s = 0 over the measuring set and over the emulated batches.
 
-        Args:
-            tables: `line_batch_sizes` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: linesearch M14; in the released code, not in the paper.
         """
         curves = batches.batch_curves(tables, "loss_variance", settings=settings)

@@ -46,18 +46,10 @@ class Schedules(PanelSheet):
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw training loss, validation accuracy and learning rate against the epoch, and the choices as a table.
 
-        Args:
-            tables: `evaluation` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
-
         Source: walk fig7, fig8 (papers.md 5.3).
         """
         names = _schedule_names(settings)
-        runs = [
-            comparing.Run(own, block, name, style.divergence_step(own))
-            for own, block, name in zip(tables, settings, names, strict=True)
-        ]
-        looks = {name: comparing.look(place) for place, name in enumerate(dict.fromkeys(names))}
+        runs, looks = comparing.runs_of(tables, settings, names), comparing.looks_of(names)
         grids = [_Grid.of(own, network, looks) for network, own in comparing.by_network(runs).items()]
         panels = [
             Panel(name, title, partial(draw, grid), [grid.network] if len(grids) > 1 else [], height=height)
@@ -192,13 +184,7 @@ def _draw_losses(grid: _Grid, panel: Axes) -> Sequence[str]:
 
 
 def _draw_accuracies(grid: _Grid, panel: Axes) -> Sequence[str]:
-    panel.set_ylabel("validation accuracy (%)")
-    curves = [
-        comparing.evaluated(run, "validation_accuracy", against="epoch", factor=100.0)
-        for run in (*grid.chosen, *grid.others)
-    ]
-    measured = any(len(run.tables["evaluation"]) for run in grid.runs)
-    missing = "the data set has no validation images" if measured else "no run was evaluated"
+    curves, missing = comparing.accuracies(panel, (*grid.chosen, *grid.others), "validation", against="epoch")
     return [*_draw(panel, grid, curves, missing=missing), *comparing.cut_start(panel, curves, end=grid.end)]
 
 

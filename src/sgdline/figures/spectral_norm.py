@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _EQUAL = 1e-6  # relative: from which difference on the largest eigenvalue is drawn beside the spectral norm
@@ -46,10 +46,6 @@ class SpectralNorm(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw spectral norm, validation accuracy and lr times the largest eigenvalue against the epoch.
-
-        Args:
-            tables: `hvp` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: walk fig3, fig6, W-M7 (papers.md 5.3). The paper has the first two on one panel with two y axes.
         """

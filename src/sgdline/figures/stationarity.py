@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sgdline.analysis.predicted_gains import Directions
 
 
-FloatArray = npt.NDArray[np.float64]
 Tables = Mapping[str, "pa.Table"]
 
 _BINS_PER_DECADE = 12  # of curves that are averaged over the logarithm of time
@@ -56,10 +55,6 @@ class Stationarity(PanelSheet):
 
     def draw(self, tables: Tables, *, settings: Mapping[str, Any]) -> Figure:
         """Draw distances from theta_t0, autocorrelations, distances of twins, and variances per eigenvector.
-
-        Args:
-            tables: `stationarity` and `trace` of one run, and `spectrum` if it was measured.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: curious C-M5 (papers.md 3.3), fig_stationarity (3.4); model: F2 and F13 (3.2).
         """

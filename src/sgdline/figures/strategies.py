@@ -9,13 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.declare import registry
-from sgdline.figures.base import PanelSheet
+from sgdline.figures.base import Mark, PanelSheet
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.labels import End, label_ends
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-FloatArray = npt.NDArray[np.float64]
-
 _OWN_STATUS = ("ok", "out_of_range", "no_step")  # anything else is a status of the line
 _SUMS, _OVER_RUN, _ROW, _AROUND_ROWS = 2.5, 2.4, 0.17, 0.95  # inches
 # Curves over the run leave out these: where they end is known, at the minimum or close to it.
 _AT_THE_MINIMUM = ("optimum", "fbpal")
 _STEP_LIMITS = (1 / 16, 16.0)  # of s/s_opt
+_ADAPTED = {"sgd_adapted": "sgd_auto"}  # a published rate was chosen by the ratio, as ours is
 
 
 class _Strategy(NamedTuple):
@@ -84,10 +83,6 @@ class Strategies(PanelSheet):
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw gains, distances, where steps end, and the ratio s_opt/||m_t||.
 
-        Args:
-            tables: `line_strategies`, `line_metrics` and `trace` of one run.
-            settings: As in `sgdline.figures.plot_figure`.
-
         Source: linesearch fig6 (papers.md 2.4), M8 to M10; the variant of FBPAL&SGD as `series.strategy_looks` says.
         """
         strategies, lines, once = _read(tables, settings=settings)
@@ -96,12 +91,15 @@ class Strategies(PanelSheet):
         draws = {
             "gain": ("accumulated improvement", partial(_draw_gains, lines, *data), _SUMS),
             "distance": ("accumulated distance", partial(_draw_distances, *data), _SUMS),
-            "share": ("share of the optimum's gain", partial(_draw_shares, *data), rows),
+            "share": ("share of the optimum's gain", partial(_draw_shares, self.marks, *data), rows),
             "position": ("where the step ends", partial(_draw_positions, *data), rows),
             "steps": ("where the step ends, over the run", partial(_draw_steps, *data), _OVER_RUN),
-            "ratio": ("exact learning rate", partial(_draw_ratio, tables, settings), _OVER_RUN),
+            "ratio": ("exact learning rate", partial(_draw_ratio, self.marks, tables, settings), _OVER_RUN),
         }
-        panels = [Panel(name, title, draw, height=height) for name, (title, draw, height) in draws.items()]
+        panels = [
+            Panel(name, title, draw, height=height, own_marks=name in ("share", "ratio"))
+            for name, (title, draw, height) in draws.items()
+        ]
         compat = provenance(tables["line_strategies"]).get("compat")
         footer = [
             *(["strategies by the released code's rules"] if compat else []),
@@ -202,13 +200,16 @@ def _draw_sums(
 
 
 def _draw_shares(
-    strategies: Found, tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes
+    marks: Sequence[Mark], strategies: Found, tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes
 ) -> Sequence[str]:
     panel.set_xlabel("(f(0) - f(s)) / (f(0) - f(s_opt))")
     others = {name: own for name, own in strategies.items() if name != "optimum"}
     values = {name: own.numbers("relative_improvement") for name, own in others.items()}
+    marked = {_ADAPTED.get(mark.text, mark.text): mark for mark in marks if mark.panel == "share"}
     names = {
-        name: own.look.name + (f" {100 * own.share:.0f} %" if np.isfinite(own.share) else "")
+        name: own.look.name
+        + (f" {100 * own.share:.0f} %" if np.isfinite(own.share) else "")
+        + (f" ({100 * marked[name].value:.0f} %)" if name in marked else "")
         for name, own in others.items()
     }
     quartiles = _draw_rows(panel, strategies, names, values, tables)
@@ -216,7 +217,11 @@ def _draw_shares(
     panel.axvline(0.0, color="#BBBBBB", linewidth=0.7, zorder=0)
     panel.axvline(1.0, **style.look("optimum", linewidth=0.9, zorder=0))
     lower = int((quartiles[:, 1] < -1.0).sum())
-    return [f"{style.counted(lower, 'median')} below -1"] if lower else []
+    sources = dict.fromkeys(marked[name].source for name in names if name in marked)
+    return [
+        *([f"{style.counted(lower, 'median')} below -1"] if lower else []),
+        *(f"in brackets: {source}" for source in sources),
+    ]
 
 
 def _draw_positions(
@@ -352,7 +357,9 @@ def _listed(words: str, strategies: Found, status: str) -> list[str]:
     return [f"{words}: {', '.join(named)}"] if named else []
 
 
-def _draw_ratio(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes) -> Sequence[str]:
+def _draw_ratio(
+    marks: Sequence[Mark], tables: Mapping[str, pa.Table], settings: Mapping[str, Any], panel: Axes
+) -> Sequence[str]:
     """Draw s_opt/||m_t|| with its median, its quartiles and the run's own learning rate (M10)."""
     from sgdline.analysis.rates import constant_rate
     from sgdline.analysis.strategies import middle_half
@@ -390,7 +397,14 @@ def _draw_ratio(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], pan
         panel.set_ylim(*limits)
     ends = [(median, f"median {median:.3g}", "median"), (lr[np.isfinite(lr)][-1], named, "reference")]
     ends += [(ratios[finite][-1], "s_opt / ‖m‖", "measured")]
-    label_ends(panel, [End(at, text, style.ROLES[role]["color"]) for at, text, role in ends], height=_OVER_RUN)
+    labels = [End(at, text, style.ROLES[role]["color"]) for at, text, role in ends]
+    own = [mark for mark in marks if mark.panel == "ratio"]
+    low, high = panel.get_ylim()
+    inside = [mark for mark in own if low <= mark.value <= high]
+    labels += [End(mark.value, f"paper {mark.value:g}, {mark.text}", "#444444") for mark in inside]
+    label_ends(panel, labels, height=_OVER_RUN)
+    notes += [f"paper: {source}" for source in dict.fromkeys(mark.source for mark in inside)]
+    notes += [f"{style.counted(len(own) - len(inside), 'mark')} outside the y range"] if len(own) > len(inside) else []
     notes += style.outside_note(ratios, limits)
     missing = int((~finite).sum())
     return [*notes, *([f"no ratio on {missing} of {style.counted(len(steps), 'line')}"] if missing else [])]

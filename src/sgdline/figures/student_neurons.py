@@ -8,20 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures import _relu
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.sheet import Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 _X_RANGE, _Y_RANGE = (-1.6, 1.15), (-0.95, 0.85)  # papers.md 4.3
 _TEACHER, _START, _END = "#B2182B", "#777777", "#0072B2"
@@ -42,10 +40,6 @@ class StudentNeurons(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw one panel per setting: hidden weights of the published chain as points of the plane.
-
-        Args:
-            tables: `teacher_student` of one toy of two layers.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: sparse/fig_two_layer_neurons, papers.md 4.3.
         """

@@ -14,14 +14,13 @@ from sgdline.declare.vocabulary import Ge, Le
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, absent, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-FloatArray = npt.NDArray[np.float64]
 
 _ORDINALS = ("first", "second", "third", "fourth")
 # The loss panel is linear, as the paper's. Its top leaves out the highest twentieth of the losses where all of them
@@ -159,10 +158,6 @@ class Trajectory(PanelSheet):
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw loss, cosine and distance over the first measured updates of an epoch, one below the other.
-
-        Args:
-            tables: `intervals` and `trace` of one run, and `hvp` if the run has it.
-            settings: As in `sgdline.figures.plot_figure`.
 
         Source: walk fig1 and the other trajectories; W-M1 to W-M5 (papers.md 5.2, 5.3).
         """

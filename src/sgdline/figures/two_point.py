@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sgdline.figures import _continuations
-from sgdline.figures._continuations import ITERATE, Family, FloatArray, Kind, Measure, median
+from sgdline.figures._continuations import ITERATE, Family, Kind, Measure, median
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, series, style
 from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,14 +50,11 @@ class TwoPoint(PanelSheet):
 
         A run at the constant rate nearest to half of the averaged run's is drawn beside them.
 
-        Args:
-            tables: `averages` and `trace` of each run.
-            settings: As in `sgdline.figures.plot_comparison`.
 
         Source: papers.md 3.3, C-M6; 3.4; 3.2, F5 and F6.
         """
         found = _continuations.families(tables, settings)
-        split = _continuations.tested_split([run for family in found for run in family.runs])
+        split = comparing.tested_split([run for family in found for run in family.runs], "averages")
         panels = []
         for family in found:
             name = f"{family.name}: " if len(found) > 1 else ""
@@ -95,7 +93,7 @@ def _draw_distances(family: Family, measure: Measure, panel: Axes) -> Sequence[s
         raise NoDataError("no pair of iterates was averaged")
     places = np.array([kind.parameter or 1.0 for kind in kinds])
     values = np.array([measure.ends(runs, kind) for kind in kinds]).T  # (seeds, K)
-    series.draw_spread(panel, places, values, _PAIR, label="two points, k updates apart")
+    series.draw_spread(panel, places, values, {**_PAIR, "label": "two points, k updates apart"})
     raw, half = measure.ends(runs, ITERATE), _half(family)
     panel.axhline(median(raw), **_RAW, label="iterate")
     middle = median(measure.ends(half, ITERATE))

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.figures.grammar import series, style
 from sgdline.figures.grammar.sheet import NoDataError
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-FloatArray = npt.NDArray[np.float64]
 
 # Colours that keep apart for the colour-blind; neighbours differ in lightness and line style as well, for grey.
 _COLORS = ("#0072B2", "#D55E00", "#1B9E77", "#000000", "#E69F00", "#8856A7", "#56B4E9", "#B2182B", "#777777")
 _STYLES: tuple[Any, ...] = ("-", (0, (5, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 # Settings in an order, such as batch sizes: even in lightness; the map's yellow end would not show on white.
 _COLOR_MAP, _LIGHTEST = "viridis", 0.86
-_BAND = 0.18  # opacity
 _BAND_NOTE = "median and range over the seeds"
 COSINE, DISTANCE = r"$\cos(g_{t-1}, g_t)$", r"$\|\theta_t - \theta_0\|$ (length)"  # labels of y axes
 # Points of a curve over the updates: more than a panel has pixels, whatever the length of the run.
@@ -38,8 +37,12 @@ class Run:
     tables: Mapping[str, pa.Table]
     settings: Mapping[str, Any]
     label: str  # of its setting: all that it is trained with but the seed
-    lost_at: int | None  # update at which it diverged
     first: int = 0  # where its update 0 is drawn: a run that continues another one begins later
+
+    @cached_property
+    def lost_at(self) -> int | None:
+        """Update at which it diverged."""
+        return style.divergence_step(self.tables)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,18 @@ class Curve:
 
     places: FloatArray  # (T,) on the x axis, ascending
     values: FloatArray  # (T,), NaN where there is none
+
+
+def runs_of(
+    tables: Sequence[Mapping[str, pa.Table]], settings: Sequence[Mapping[str, Any]], labels: Iterable[str]
+) -> list[Run]:
+    """Return the runs of a comparison with the labels of their settings."""
+    return [Run(*parts) for parts in zip(tables, settings, labels, strict=True)]
+
+
+def looks_of(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the look of each setting, by its place among them."""
+    return {label: look(place) for place, label in enumerate(dict.fromkeys(labels))}
 
 
 def look(place: int) -> dict[str, Any]:
@@ -139,24 +154,6 @@ def measured_on(
     return [f"{what} over N = {over}", f"BatchNorm in {' or '.join(modes)} mode"]
 
 
-def of_runs(runs: Sequence[Run], *, keys: Sequence[str] = ("batch_size", "seed")) -> str:
-    """Return the first line of a footer: experiments, data sets, models, and what else tells the runs apart.
-
-    Args:
-        runs: All runs of the comparison.
-        keys: Of the settings: lr, batch_size, seed.
-    """
-    names = {"lr": "lr", "batch_size": "batch size", "seed": "seed"}
-
-    def listed(key: str, name: str) -> str:
-        found = list(dict.fromkeys(style.setting_text(run.settings, key) for run in runs))
-        return f"{name if len(found) == 1 else name + 's'} {', '.join(found)}"
-
-    entries = (("experiment", "experiment"), ("dataset", "data set"), ("model", "model"))
-    words = [listed(key, name) for key, name in (*entries, *((key, names[key]) for key in keys))]
-    return "  ·  ".join([*words, *style.lr_unit_note([run.settings for run in runs])])
-
-
 def losses(runs: Iterable[Run]) -> list[str]:
     """Return the fact of a footer on the runs that diverged, or none; of many it gives their number first."""
     every = list(runs)
@@ -167,6 +164,12 @@ def losses(runs: Iterable[Run]) -> list[str]:
     ]
     number = f" ({len(lost)} of {len(every)} runs)" if len(lost) > 2 else ""
     return [f"DIVERGED{number}: {'; '.join(lost)}"] if lost else []
+
+
+def tested_split(runs: Sequence[Run], kind: str) -> str:
+    """Return the split whose accuracy is shown: test, or validation where a table of that kind has no test images."""
+    tested = any(np.isfinite(style.numbers(run.tables[kind], "test_accuracy")).any() for run in runs)
+    return "test" if tested else "validation"
 
 
 def evaluated(run: Run, column: str, *, against: str = "step", factor: float = 1.0, positive: bool = False) -> Curve:
@@ -204,6 +207,46 @@ def over_updates(
     if positive:
         means = np.where(means > 0, means, np.nan)
     return Curve((centres + run.first * (against == "step"))[::every], means[::every])
+
+
+def smoothed(
+    runs: Sequence[Run], taken: Callable[[pa.Table], FloatArray], *, positive: bool = False
+) -> tuple[list[Curve], list[str]]:
+    """Return a quantity of every update as moving averages over `analysis.smoothing`, and a note on these.
+
+    Args:
+        runs: Each with its own window.
+        taken: As for `over_updates`.
+        positive: As for `over_updates`.
+    """
+    windows = [run.settings["analysis"]["smoothing"] for run in runs]
+    curves = [over_updates(run, taken, window=own, positive=positive) for run, own in zip(runs, windows, strict=True)]
+    return curves, window_note(windows)
+
+
+def window_note(windows: Iterable[int], *, over: str = "updates") -> list[str]:
+    """Return the words for the windows of moving averages; none where nothing is smoothed."""
+    sizes = sorted(set(windows))
+    return [] if sizes == [1] else [f"moving average of {' or '.join(map(str, sizes))} {over}"]
+
+
+def draw_losses(
+    panel: Axes, runs: Sequence[Run], looks: Mapping[str, Mapping[str, Any]], *, against: str = "step"
+) -> list[str]:
+    """Draw the evaluated training losses of several settings on a logarithmic axis; return notes."""
+    panel.set_ylabel("training loss (nats)")
+    curves = [evaluated(run, "train_loss", against=against, positive=True) for run in runs]
+    notes = draw_settings(panel, runs, curves, looks, missing="no run was evaluated")
+    style.plain_log(panel)
+    return notes
+
+
+def accuracies(panel: Axes, runs: Sequence[Run], split: str, *, against: str = "step") -> tuple[list[Curve], str]:
+    """Name the y axis; return the accuracies over a split in per cent, and the words for a panel without any."""
+    panel.set_ylabel(f"{split} accuracy (%)")
+    curves = [evaluated(run, f"{split}_accuracy", against=against, factor=100.0) for run in runs]
+    known = any(len(run.tables["evaluation"]) for run in runs)
+    return curves, f"the data set has no {split} images" if known else "no run was evaluated"
 
 
 def moves(run: Run) -> pa.Table:
@@ -273,13 +316,11 @@ def draw_seeds(panel: Axes, curves: Sequence[Curve], plotted: Mapping[str, Any])
     """
     if not curves:
         return []
+    places, values = _together(curves)
+    middle = series.draw_spread(panel, places, values, plotted, whole=True)
     if len(curves) == 1:
-        _plot(panel, curves[0], plotted)
         return []
-    middle, low, high = over_seeds(curves)
-    _plot(panel, middle, plotted)
-    panel.fill_between(middle.places, low, high, color=plotted["color"], alpha=_BAND, linewidth=0)
-    known = np.isfinite(middle.values).sum()
+    known = np.isfinite(middle).sum()
     if all(np.isfinite(curve.values).sum() == known for curve in curves):
         return [_BAND_NOTE]
     for curve in curves:
@@ -287,26 +328,18 @@ def draw_seeds(panel: Axes, curves: Sequence[Curve], plotted: Mapping[str, Any])
     return [_BAND_NOTE, "thin: each seed, as not all have every value"]
 
 
-def _plot(panel: Axes, curve: Curve, plotted: Mapping[str, Any]) -> None:
-    marker = "o" if np.isfinite(curve.values).sum() < 3 else None
-    panel.plot(curve.places, curve.values, **{"marker": marker, "markersize": 3.0, **plotted})
-
-
-def over_seeds(curves: Sequence[Curve]) -> tuple[Curve, FloatArray, FloatArray]:
-    """Return the median, the lowest and the highest value at the places that all curves have.
-
-    All three are NaN where one of the curves has no value.
-    """
+def _together(curves: Sequence[Curve]) -> tuple[FloatArray, FloatArray]:
+    """Return the places that all curves have, (T,), and their values there, (curves, T)."""
     places = curves[0].places
     for curve in curves[1:]:
         places = np.intersect1d(places, curve.places)
-    stacked = np.array([curve.values[np.searchsorted(curve.places, places)] for curve in curves])
-    return Curve(places, np.median(stacked, axis=0)), stacked.min(axis=0), stacked.max(axis=0)
+    return places, np.array([curve.values[np.searchsorted(curve.places, places)] for curve in curves])
 
 
 def median(curves: Sequence[Curve]) -> Curve:
     """Return the median at the places that all curves have; NaN where one of them has no value."""
-    return over_seeds(curves)[0]
+    places, values = _together(curves)
+    return Curve(places, series.spread(values, whole=True)[1])
 
 
 def cut_start(panel: Axes, curves: Sequence[Curve], *, end: float) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sgdline.figures.grammar.sheet import SIZES
+from sgdline.figures.grammar.style import SIZES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,6 +65,8 @@ def spaced(heights: npt.NDArray[np.float64], *, gap: float) -> npt.NDArray[np.fl
         gap: Between neighbours.
     """
     count = len(heights)
+    if not count:
+        return heights
     gap = min(gap, 1 / max(count - 1, 1))
     order = np.argsort(-heights, kind="stable")[::-1]
     blocks: list[list[float]] = []  # of heights less the room that those below them take

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sgdline.declare import registry
 from sgdline.figures.grammar import style
+from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class StrategyLook(NamedTuple):
@@ -129,15 +127,18 @@ def draw_series(
         panel.plot(steps, values, **{**look, "linewidth": 1.1}, marker="o", markersize=3.0, label=label)
 
 
-def spread(values: FloatArray) -> FloatArray:
-    """Return the lowest, the median and the highest value over those seeds that have one; NaN where none has.
+def spread(values: FloatArray, *, whole: bool = False) -> FloatArray:
+    """Return the lowest, the median and the highest value over the seeds.
 
     Args:
         values: NaN where there is none. Shape (seeds, T).
+        whole: NaN where one of the seeds has no value; else where none has.
 
     Returns:
         Shape (3, T).
     """
+    if whole:
+        return np.array([values.min(axis=0), np.median(values, axis=0), values.max(axis=0)])
     finite = np.where(np.isfinite(values), values, np.nan)
     found = np.full((3, values.shape[1]), np.nan)
     known = np.isfinite(finite).any(axis=0)
@@ -147,26 +148,42 @@ def spread(values: FloatArray) -> FloatArray:
 
 
 def draw_spread(
-    panel: Axes, places: FloatArray, values: FloatArray, look: Mapping[str, Any], *, label: str | None = None
+    panel: Axes, places: FloatArray, values: FloatArray, look: Mapping[str, Any], *, whole: bool = False
 ) -> FloatArray:
-    """Draw a quantity over seeds: their median, with a band from the lowest to the highest.
+    """Draw a quantity over seeds: their median, with a band from the lowest to the highest of several.
 
     Args:
         panel: Where to.
         places: On the x axis. Shape (T,).
         values: As for `spread`.
-        look: Plot arguments of the median.
-        label: Of the median, in the legend.
+        look: Plot arguments of the median; a curve of one or two values has markers.
+        whole: As for `spread`.
 
     Returns:
-        What `spread` does.
+        The median. Shape (T,).
     """
-    found = spread(values)
-    low, middle, high = found
+    low, middle, high = spread(values, whole=whole)
     if len(values) > 1:
         panel.fill_between(places, low, high, color=look["color"], alpha=0.18, linewidth=0.0, zorder=1)
-    panel.plot(places, middle, **look, label=label)
-    return found
+    marker = "o" if np.isfinite(middle).sum() < 3 else None
+    panel.plot(places, middle, **{"marker": marker, "markersize": 3.0, **look})
+    return np.asarray(middle)
+
+
+def average_text(name: str, parameter: float | None, spacing: int | None) -> str:
+    """Return what an average of iterates is called.
+
+    Args:
+        name: `iterate`, `ema`, `swa` or `two_point`.
+        parameter: Decay of an EMA, iterates of an SWA, updates between two points.
+        spacing: Updates from iterate to iterate of an SWA.
+    """
+    if parameter is None:
+        return name
+    value = f"{parameter:g}"
+    if name == "swa":
+        return f"SWA of {value}" + (f", every {spacing} updates" if (spacing or 1) > 1 else "")
+    return f"EMA {value}" if name == "ema" else f"two points {value} apart"
 
 
 def mark_run(panel: Axes, tables: Mapping[str, pa.Table], *, run_steps: int) -> None:

@@ -16,6 +16,7 @@ from sgdline.extras import extra_packages
 from sgdline.figures.base import Mark, PanelSheet
 from sgdline.figures.grammar import style
 from sgdline.figures.grammar.marks import draw_marks
+from sgdline.figures.grammar.style import SIZES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     Tables = Mapping[str, pa.Table]
 
-# Points. A sheet is drawn at the size that it has in print.
-SIZES = {"title": 9.5, "panel": 8.5, "label": 8.0, "tick": 7.0, "legend": 7.0, "note": 7.0}
 INCHES = {"page": 7.0, "column": 3.4}
 _LETTER = 0.0515  # inches that a letter of a note takes, on average
 _ACROSS = 0.86  # share of a sheet that a panel has where it is alone in its row, its labels left out
@@ -43,6 +42,8 @@ _LEGEND_LINE = 0.15  # inches
 _KEY = 0.45  # inches of an entry of a legend beside its letters
 _FOOTER_LINES = 2
 _MOST_NOTES = 4  # lines of notes of a panel
+LONGEST = 9.0  # inches of a page
+_LOWEST = 0.78  # of their heights, to which panels may shrink for a sheet to fit on a page
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Panel:
             curves that other panels do not have.
         new_row: Whether it begins a row.
         same_y: Panels that name the same here have one range of y values.
+        own_marks: Whether `draw` draws the marks of the panel itself.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Panel:
     legend: bool | Literal["own"] = True
     new_row: bool = False
     same_y: str = ""
+    own_marks: bool = False
 
 
 class NoDataError(Exception):
@@ -143,11 +146,11 @@ def draw_sheet(
     facts = _fitting(footer, int(width / _LETTER))
     top = _EDGE + 0.17 * len(title) + 0.04
     foot = _EDGE + _LINE * len(facts)
-    panel_inches = sum(max(panel.height for panel in row) for row in rows)
+    heights = [max(panel.height for panel in row) for row in rows]
 
-    figure = Figure(figsize=(width, top + panel_inches + foot))
+    figure = Figure(figsize=(width, top + sum(heights) + foot))
     FigureCanvasAgg(figure)  # keeps its renderer: without one, each look at a text's size sets all formulas again
-    grid = figure.add_gridspec(len(rows), across, height_ratios=[max(panel.height for panel in row) for row in rows])
+    grid = figure.add_gridspec(len(rows), across, height_ratios=heights)
     axes: list[Axes] = []
     for place, row in enumerate(rows):
         column = 0
@@ -157,10 +160,11 @@ def draw_sheet(
             axes.append(figure.add_subplot(grid[place, column : column + span], sharex=above))
             column += span
     room = [width * _share(panel, across) for panel in chosen]
+    sources = list(dict.fromkeys(mark.source for mark in options.marks))
     ranges: dict[str, list[Axes]] = {}
     for place, (panel, own) in enumerate(zip(chosen, axes, strict=True)):
         letter = f"({chr(ord('a') + place)}) " if len(chosen) > 1 else ""
-        drawn = _fill(panel, own, letter, inches=room[place], marks=marks.get(panel.name, []))
+        drawn = _fill(panel, own, letter, inches=room[place], marks=marks.get(panel.name, []), sources=sources)
         if drawn and panel.same_y:
             ranges.setdefault(panel.same_y, []).append(own)
     for same in ranges.values():
@@ -179,8 +183,12 @@ def draw_sheet(
         id(panel): panel.below + (_own_legend(own, inches) if panel.legend == "own" else 0.0)
         for panel, own, inches in zip(chosen, axes, room, strict=True)
     }
-    panel_inches += sum(max(below[id(panel)] for panel in row) for row in rows)
-    height = top + panel_inches + foot + legend
+    fixed = top + sum(max(below[id(panel)] for panel in row) for row in rows) + foot + legend
+    # Neither tables nor panels of equal units can be lower.
+    stiff = {id(panel) for panel, own in zip(chosen, axes, strict=True) if panel.below or own.get_aspect() != "auto"}
+    heights = _shrunk(heights, [any(id(panel) in stiff for panel in row) for row in rows], room=LONGEST - fixed)
+    grid.set_height_ratios(heights)
+    height = fixed + sum(heights)
     figure.set_size_inches(width, height)
     bottom = (foot + legend + 0.04) / height
     figure.set_layout_engine(
@@ -196,6 +204,14 @@ def draw_sheet(
         left, _EDGE / height, "\n".join(facts), fontsize=SIZES["note"], color="#444444", va="bottom", linespacing=1.3
     )
     return figure
+
+
+def _shrunk(heights: Sequence[float], stiff: Sequence[bool], *, room: float) -> list[float]:
+    """Return the heights of rows, those not stiff a little lower if the sheet then fits on a page."""
+    flexible = sum(height for height, fixed in zip(heights, stiff, strict=True) if not fixed)
+    scale = (room - (sum(heights) - flexible)) / flexible if flexible else 1.0
+    scale = scale if _LOWEST <= scale < 1.0 else 1.0
+    return [height if fixed else scale * height for height, fixed in zip(heights, stiff, strict=True)]
 
 
 def _chosen(options: PanelSheet, panels: Sequence[Panel]) -> list[Panel]:
@@ -241,7 +257,9 @@ def _share(panel: Panel, across: int) -> float:
     return (_ACROSS - 0.045 * (beside - 1) ** 2) / beside
 
 
-def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequence[Mark]) -> bool:
+def _fill(
+    panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequence[Mark], sources: Sequence[str]
+) -> bool:
     """Draw a panel with its title and notes; return whether it has data."""
     import matplotlib
 
@@ -250,8 +268,8 @@ def _fill(panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequen
     with matplotlib.rc_context({"font.size": SIZES["tick"]}):
         try:
             notes = panel.draw(axes)
-            if axes.axison:  # a table has rows for its marks
-                notes = [*notes, *draw_marks(axes, marks, size=SIZES["note"])]
+            if axes.axison and not panel.own_marks:  # a table has rows for its marks
+                notes = [*notes, *draw_marks(axes, marks, size=SIZES["note"], sources=sources)]
         except NoDataError as absent:
             style.say(axes, str(absent))
             notes, drawn = absent.notes, False

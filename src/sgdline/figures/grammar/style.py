@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FloatArray = npt.NDArray[np.float64]
+
 # One look per role, the same in all figures. Colours keep apart for the colour-blind; the line styles, and for
 # neighbours the lightness as well, keep apart in grey.
 ROLES: dict[str, dict[str, Any]] = {
@@ -59,6 +61,8 @@ ROLES: dict[str, dict[str, Any]] = {
     "valley_floor": {"color": "#E69F00", "linestyle": (0, (5, 1.5)), "linewidth": 1.7},
 }
 
+# Points. A sheet is drawn at the size that it has in print.
+SIZES = {"title": 9.5, "panel": 8.5, "label": 8.0, "tick": 7.0, "legend": 7.0, "note": 7.0}
 COLOR_MAP = "cividis"  # even in lightness: the same order in grey and for the colour-blind
 NO_VALUE = "#F2F2F2"
 
@@ -125,48 +129,6 @@ def settle(figure: Figure) -> None:
             panel.set_position((left, bottom, width, height))
 
 
-def describe_run(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> list[str]:
-    """Return the footer that every plot has: which run, and what it was measured on.
-
-    Args:
-        tables: The tables of the figure; what the probe noted in their metadata goes before the settings.
-        settings: As in `sgdline.figures.plot_figure`.
-    """
-    facts: dict[str, Any] = {}
-    for kind, table in tables.items():
-        if kind != "trace":  # the trace knows the training, not the measurement
-            for key, value in provenance(table).items():
-                facts.setdefault(key, value)
-    # How the figure's lines were measured: those of its first probe that measures any.
-    blocks = [block for block in settings["probes"].values() if "positions" in block or "alphas" in block]
-    line: Mapping[str, Any] = blocks[0] if blocks else {}
-    mode = facts.get("batch_norm", line.get("batch_norm", "not recorded"))
-    positions = f"{facts.get('positions', line.get('positions', 'not recorded'))} positions"
-    if "alphas" in line:
-        positions = rf"{line['alphas']} values of $\alpha$ per interval"
-    samples = facts.get("samples")
-    count = f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"
-    run = [
-        f"experiment {settings['experiment']}",
-        f"model {facts.get('model', settings['model'])}",
-        f"data set {facts.get('dataset', settings['dataset'])}",
-        f"lr {own_lr_text(settings, facts)}",
-        f"batch size {settings['batch_size']}",
-        f"seed {settings['seed']}",
-        *describe_optimizer(settings["optimizer"]),
-        *lr_unit_note([settings]),
-    ]
-    measured = [f"full-batch loss over {count}", f"BatchNorm in {mode} mode", positions]
-    if facts.get("imported"):
-        measured.append("imported lines")
-    if line.get("augment"):
-        measured.append("augmented, fixed draws")
-    diverged = divergence_step(tables)
-    if diverged is not None:
-        measured.append(f"THE RUN DIVERGED AT UPDATE {diverged}")
-    return ["  ·  ".join(run), "  ·  ".join(measured)]
-
-
 def run_facts(
     tables: Mapping[str, pa.Table],
     settings: Mapping[str, Any],
@@ -174,7 +136,7 @@ def run_facts(
     of: str | None = None,
     measured: Sequence[str] | None = None,
 ) -> list[str]:
-    """Return the facts of a run's footer, the most important first: what diverged, what was measured, which run it is.
+    """Return the facts of a run's footer, the most important first: what diverged, which run, what was measured.
 
     Args:
         tables: The tables of the figure; what the probe noted in their metadata goes before the settings.
@@ -182,13 +144,42 @@ def run_facts(
         of: What was measured, where that is not the full-batch loss along lines.
         measured: Facts on what was measured and how, in the place of all on lines.
     """
-    run, lines = (line.split("  ·  ") for line in describe_run(tables, settings))
-    experiment, *rest = run
-    lost = [fact for fact in lines if fact.startswith("THE RUN")]
-    lines = [fact for fact in lines if fact not in lost]
-    if of is not None:  # how lines were measured does not matter
-        lines = [fact.replace("full-batch loss", of) for fact in lines[:2]]
-    return [*lost, *rest, *(lines if measured is None else measured), experiment]
+    noted: dict[str, Any] = {}
+    for kind, table in tables.items():
+        if kind != "trace":  # the trace knows the training, not the measurement
+            noted = {**provenance(table), **noted}
+    diverged = divergence_step(tables)
+    return [
+        *([] if diverged is None else [f"THE RUN DIVERGED AT UPDATE {diverged}"]),
+        f"model {noted.get('model', settings['model'])}",
+        f"data set {noted.get('dataset', settings['dataset'])}",
+        f"lr {own_lr_text(settings, noted)}",
+        f"batch size {settings['batch_size']}",
+        f"seed {settings['seed']}",
+        *describe_optimizer(settings["optimizer"]),
+        *lr_unit_note([settings]),
+        *(_measured(noted, settings, of=of) if measured is None else measured),
+        f"experiment {settings['experiment']}",
+    ]
+
+
+def _measured(noted: Mapping[str, Any], settings: Mapping[str, Any], *, of: str | None) -> list[str]:
+    """Return on what a quantity was measured, and of lines how: as the first probe that measures any does it."""
+    blocks = [block for block in settings["probes"].values() if "positions" in block or "alphas" in block]
+    line: Mapping[str, Any] = blocks[0] if blocks else {}
+    samples = noted.get("samples")
+    count = f"N = {samples:,} samples" if isinstance(samples, int) else "N not recorded"
+    mode = noted.get("batch_norm", line.get("batch_norm", "not recorded"))
+    found = [f"{of or 'full-batch loss'} over {count}", f"BatchNorm in {mode} mode"]
+    if of is not None:
+        return found
+    positions = f"{noted.get('positions', line.get('positions', 'not recorded'))} positions"
+    return [
+        *found,
+        rf"{line['alphas']} values of $\alpha$ per interval" if "alphas" in line else positions,
+        *(["imported lines"] if noted.get("imported") else []),
+        *(["augmented, fixed draws"] if line.get("augment") else []),
+    ]
 
 
 def lr_text(settings: Mapping[str, Any]) -> str:
@@ -297,7 +288,7 @@ def say(panel: Axes, text: str) -> None:
     panel.set_facecolor(NO_VALUE)
 
 
-def numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+def numbers(table: pa.Table, name: str) -> FloatArray:
     """Return a numeric column as float64, nulls as NaN. Shape (rows,)."""
     return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
@@ -308,7 +299,7 @@ def counted(count: int, what: str) -> str:
 
 
 def readable_limits(
-    values: npt.NDArray[np.float64], *, keep: Sequence[float] = (), stretch: float = 30.0
+    values: FloatArray, *, keep: Sequence[float] = (), stretch: float = 30.0
 ) -> tuple[float, float] | None:
     """Return y limits that a few wild values cannot flatten; None where the full range reads well.
 
@@ -328,7 +319,7 @@ def readable_limits(
     return float(low - 0.15 * width), float(high + 0.15 * width)
 
 
-def outside_note(values: npt.NDArray[np.float64], limits: tuple[float, float] | None) -> list[str]:
+def outside_note(values: FloatArray, limits: tuple[float, float] | None) -> list[str]:
     """Return a note that counts the values a panel's limits leave out, or no note."""
     if limits is None:
         return []

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from sgdline.figures.base import Mark, PanelSheet
-from sgdline.figures.grammar.sheet import INCHES, SIZES, NoDataError, Panel, head_inches
+from sgdline.figures.grammar.sheet import INCHES, NoDataError, Panel, head_inches
+from sgdline.figures.grammar.style import SIZES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +108,7 @@ def table_panel(
     """
     if not rows or not columns:
         return Panel(name, title, partial(_say, missing), notes)
-    marked = _marked(options.marks, name, columns, names=len(heads))
+    marked = _marked(options.marks, name, columns, heads)
     rows, notes = [*rows, *marked], [*notes, *(["last rows: published"] if marked else [])]
     width = INCHES[options.width]
     layouts = [_lay_out(heads, columns, rows, room=width - inset - 0.1, fit=fit) for fit in _FITS]
@@ -116,7 +117,7 @@ def table_panel(
     return Panel(name, title, partial(_draw, layout), notes, height=height, below=layout.height - _AXES, span=4)
 
 
-def _marked(marks: Sequence[Mark], panel: str, columns: Sequence[str], *, names: int) -> list[Row]:
+def _marked(marks: Sequence[Mark], panel: str, columns: Sequence[str], heads: Sequence[str]) -> list[Row]:
     """Return a row for each source of marks, with the numbers in the columns that their words name."""
     found: dict[str, dict[str, Mark]] = {}
     for mark in marks:
@@ -125,7 +126,7 @@ def _marked(marks: Sequence[Mark], panel: str, columns: Sequence[str], *, names:
     shown = {source: own for source, own in found.items() if own.keys() & set(columns)}
     return [
         Row(
-            _named(source, names),
+            _named(source, heads),
             tuple(((f"{own[column].value:.4g}", ""),) if column in own else NO_VALUE for column in columns),
             ruled=place == 0,
             quiet=True,
@@ -134,10 +135,13 @@ def _marked(marks: Sequence[Mark], panel: str, columns: Sequence[str], *, names:
     ]
 
 
-def _named(source: str, count: int) -> tuple[str, ...]:
-    """Return the source of marks in the columns of names: the last of its words in the second one."""
-    first, _, last = source.rpartition(", ") if count > 1 else ("", "", source)
-    return (first, last, *[""] * (count - 2)) if first else (last, *[""] * (count - 1))
+def _named(source: str, heads: Sequence[str]) -> tuple[str, ...]:
+    """Return the source of marks in the columns of names: `lr 0.1` in a column lr, all else in the first one."""
+    words, bracket, tag = source.partition(" [")
+    parts = words.split(", ")
+    known = {head: part.removeprefix(f"{head} ") for head in heads[1:] for part in parts if part.startswith(f"{head} ")}
+    rest = [part for part in parts if part.partition(" ")[0] not in known]
+    return (", ".join(rest) + bracket + tag, *(known.get(head, "") for head in heads[1:]))
 
 
 def _say(missing: str, _: Axes) -> Sequence[str]:

@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from sgdline.papers.base import PaperFigure
+from sgdline.papers._captions import found, named, plain
+from sgdline.papers.base import PaperFigure, marks
+from sgdline.papers.linesearch.published import (
+    CONSECUTIVE,
+    DISTANCE,
+    FIRST,
+    GAIN_PAL,
+    GAIN_SGD,
+    IMPROVEMENT,
+    LATER,
+    MAE,
+    MOBILENET,
+    PUBLISHED,
+    RATIO,
+    RESNET18,
+    SHARE,
+    SLOPE,
+    USUAL,
+    name_of,
+    setting_of,
+)
 
 _PAPER = "Mutschler and Zell (2021, arXiv 2103.17132)"
 _SUPPLEMENT = f"figure {{number}} of the supplement of {_PAPER}"
@@ -16,24 +37,117 @@ _BOTH_MOMENTA = "which shows momentum 0 and 0.9; here each run is a sheet of its
 
 # Captions of the supplement, which repeats the figures of ResNet-20 for two other networks.
 _DISTANCES = f"""The network is {{network}}, after {_SUPPLEMENT}, {_BOTH_MOMENTA}.{{dropout}}
-Without momentum the paper found distances up to {{first}} among the first {{lines}} lines, later {{later}} [text], with
-consecutive distances falling from 0.1 to {{consecutive}}{{without}}. With momentum 0.9 the first {{momentum}} [plot].
-Look at how soon the left panel turns dark, and by how many decades the consecutive distance falls.{{scale}}"""
+Without momentum the paper found distances up to {{first}} among the first {{lines}} lines, later below {{later}} and
+concentrated around {{usual}} [text], with consecutive distances falling from {{falling}} [plot]. With momentum 0.9 the
+first {{lines_09}} differ by up to {{first_09}}, later ones by less than {{later_09}}, and consecutive distances fall
+from {{falling_09}} [plot].
+Look at how soon the left panel turns dark, and by how many decades the consecutive distance falls; marks at its edge
+are the paper's.{{scale}}"""
 _FITS = f"""The network is {{network}}, after {_SUPPLEMENT}, {_BOTH_MOMENTA}.
-Without momentum the paper's error of degree 1 falls from {{first}} to {{last}}, that of degree 2 from {{second}}; with
-momentum 0.9 degree 1 falls from {{momentum}} [plot].{{curvature}}
-Look for the gap of about one decade between degrees 1 and 2 in the logarithmic panel{{look}}."""
-_STRATEGIES = f"""The network is {{network}} {{momentum}} momentum{{value}}, after {_SUPPLEMENT}.{{lines}}
-{{after}} the paper's accumulated improvements are, in nats: {{gains}}; the accumulated distances: {{distances}}.
+Without momentum the paper's error of degree 1 falls from {{first}}, that of degree 2 from {{second}}; with momentum 0.9
+degree 1 falls from {{first_09}} and degree 2 from {{second_09}} [plot].{{curvature}}
+Look for the gap of about one decade between degrees 1 and 2 in the logarithmic panel{{look}}; marks at its edge are the
+paper's."""
+_STRATEGIES = f"""The network is {{network}} {{momentum}}, after {_SUPPLEMENT}.{{lines}}
+{{after}} the paper's accumulated improvements are, in nats: {{gains}}; the accumulated distances: {{distances}} [plot].
+Sums over other numbers of lines do not compare; the paper's shares of the optimum's gain are in brackets in (c).
 The ratio {{ratio}}.
 Look at {{look}}."""
 _MOMENTUM = """ Lines run along m_t, the ratio divides by its norm, and 'SGD' with another learning rate is a plain SGD
 step on that line, while the run's own step is lr*norm(m_t)."""
 _BATCHES = f"""The network is {{network}}, after {_SUPPLEMENT}. The paper took the steepest samples for small batches
 (analysis.compat: true does the same); otherwise they are drawn at random here.
-The paper's accumulated improvements with lr 0.1 are, in nats: {{sgd}}; with PAL {{pal}}.{{slopes}}
+The paper's accumulated improvements with lr 0.1 are, in nats and by batch size: {{sgd}}; with PAL {{pal}}; the
+optimum's is {{optimum}} [plot].{{slopes}}
 Look at which batch size gains most at the run's learning rate, and at whether the ratios in the last panel are on their
 dashed lines.{{look}}"""
+
+
+def _falling(quantity: str, network: str, momentum: float) -> str:
+    """Return the words for a quantity that is known at the start and at the end of a run."""
+    start, end = found(PUBLISHED, quantity, setting=setting_of(network, momentum)).values()
+    return f"{start} to {end}" if " to " not in end else f"{start} to between {end.replace(' to ', ' and ')}"
+
+
+def _distances(number: int, network: str, **words: str) -> PaperFigure:
+    where = f"supplement, figure {number}"
+    for momentum, suffix in ((0.0, ""), (0.9, "_09")):
+        setting = setting_of(network, momentum)
+        words[f"falling{suffix}"] = _falling(CONSECUTIVE, network, momentum)
+        for name, quantity in (("first", FIRST), ("later", LATER)):
+            words[name + suffix] = plain(found(PUBLISHED, quantity, setting=setting))
+    usual = plain(found(PUBLISHED, USUAL, where=where))
+    caption = _DISTANCES.format(number=number, network=name_of(network), usual=usual, **words)
+    return PaperFigure(
+        "distance_matrix", caption, {"marks": marks(PUBLISHED, CONSECUTIVE, where=where, panel="consecutive")}
+    )
+
+
+def _fits(number: int, network: str, **words: str) -> PaperFigure:
+    shown: list[dict[str, Any]] = []
+    for degree, name in ((1, "first"), (2, "second")):
+        quantity = MAE.format(degree=degree)
+        words[name] = _falling(quantity, network, 0.0)
+        words[f"{name}_09"] = _falling(quantity, network, 0.9)
+        of_degree = marks(PUBLISHED, quantity, where=f"supplement, figure {number}", panel="log_error")
+        shown += [{**mark, "text": f"degree {degree}, {mark['text']}"} for mark in of_degree]
+    caption = _FITS.format(number=number, network=name_of(network), **words)
+    return PaperFigure("polynomial_error", caption, {"marks": shown})
+
+
+def _strategies(number: int, network: str, momentum: float, rate: float, **words: str) -> PaperFigure:
+    where = f"supplement, figure {number}"
+    names = {**_STRATEGY_NAMES, "sgd_adapted": f"SGD with {rate:g}"}
+    gains, distances = (
+        named(dict(sorted(found(PUBLISHED, quantity, where=where).items(), key=lambda pair: -float(pair[1]))), names)
+        for quantity in (IMPROVEMENT, DISTANCE)
+    )
+    caption = _STRATEGIES.format(
+        number=number,
+        network=name_of(network),
+        momentum=f"with momentum {momentum:g}" if momentum else "without momentum",
+        lines=_MOMENTUM if momentum else "",
+        gains=gains,
+        distances=distances,
+        **words,
+    )
+    shown = [
+        mark
+        for quantity, panel in ((SHARE, "share"), (RATIO, "ratio"))
+        for mark in marks(PUBLISHED, quantity, where=where, panel=panel)
+    ]
+    return PaperFigure("strategies", caption, {"marks": shown})
+
+
+def _batches(number: int, network: str, *, slopes: str, look: str) -> PaperFigure:
+    where = f"supplement, figure {number}"
+    sgd, pal = (
+        named(found(PUBLISHED, quantity, where=where), form="{value} for {series}") for quantity in (GAIN_SGD, GAIN_PAL)
+    )
+    optimum = found(PUBLISHED, IMPROVEMENT, where=f"supplement, figure {number - 4}")["optimum"]
+    caption = _BATCHES.format(
+        number=number, network=name_of(network), sgd=sgd, pal=pal, optimum=optimum, slopes=slopes, look=look
+    )
+    shown = [
+        {**mark, "text": _AS_SHARES.get(mark["text"], mark["text"])}
+        for mark in marks(PUBLISHED, SLOPE, where=where, panel="ratio")
+    ]
+    return PaperFigure("emulated_batches", caption, {"marks": shown})
+
+
+_STRATEGY_NAMES = {
+    "optimum": "optimum",
+    "fbpal": "FBPAL",
+    "pal": "PAL",
+    "direction_batch_minimum": "direction-batch minimum",
+    "sgd_original": "SGD with 0.1",
+}
+# Batch sizes of the paper in those of its run, 128: ours are others.
+_AS_SHARES = {
+    "32": "|B|/4", "64": "|B|/2", "128": "|B|", "256": "2|B|", "512": "4|B|", "1024": "8|B|", "2048": "16|B|",
+}  # fmt: skip
+_RESNET18_GAINS = found(PUBLISHED, IMPROVEMENT, where="supplement, figure 5")
+_RATIO = plain(found(PUBLISHED, RATIO, where="figure 6"))
 
 FIGURES: Mapping[str, PaperFigure] = {
     "ext_curvature_batch": PaperFigure(
@@ -64,7 +178,7 @@ FIGURES: Mapping[str, PaperFigure] = {
     "ext_settings": PaperFigure(
         "line_search_settings",
         f"""This figure is new: {_PAPER} show the ratio for one run of each network, and found it nearly constant at
-        about 0.05, half of the learning rate that they trained with [plot].
+        about {_RATIO}, half of the learning rate that they trained with [plot].
         Look for whether that half is a law: the ratio's median would then grow in proportion to the run's learning
         rate, along a line below the dotted diagonal; and for how much of the optimum's gain the larger learning rate
         keeps.""",
@@ -87,8 +201,9 @@ FIGURES: Mapping[str, PaperFigure] = {
         "distance_matrix",
         f"""After figure 3 of {_PAPER}.
         The paper found large differences among the first 20 to 25 lines and small ones after them; for ResNet-18 they
-        reach 1.2 at first and concentrate around 0.005 later [text], and the consecutive distance falls from 1e-1 to
-        about 2e-3 [plot]. Its numbers for ResNet-20 are not at hand [doubt].
+        reach {plain(found(PUBLISHED, FIRST, setting=setting_of(RESNET18, 0.0)))} at first and concentrate around
+        {plain(found(PUBLISHED, USUAL, where="supplement, figure 1"))} later [text], and the consecutive distance falls
+        from {_falling(CONSECUTIVE, RESNET18, 0.0)} [plot]. Its numbers for ResNet-20 are not at hand [doubt].
         Look for bright rows and columns in the first matrix only, and for a consecutive distance that falls by orders
         of magnitude.""",
     ),
@@ -96,9 +211,11 @@ FIGURES: Mapping[str, PaperFigure] = {
         "polynomial_error",
         f"""After figure 4 of {_PAPER}.
         The paper found that degree 2 fits about one order of magnitude better than degree 1, with errors at the 1e-3
-        level or below; for ResNet-18 without momentum, degree 1 falls from 0.07 to about 0.002 and degree 2 from 0.0055
-        to 2e-4..1e-3 [plot]. The slope stays roughly constant while the curvature falls [text]. The released plot
-        subtracts each coefficient's minimum over the run [code].
+        level or below; for ResNet-18 without momentum, degree 1 falls from
+        {_falling(MAE.format(degree=1), RESNET18, 0.0)} and degree 2 from
+        {_falling(MAE.format(degree=2), RESNET18, 0.0)} [plot].
+        The slope stays roughly constant while the curvature falls [text].
+        The released plot subtracts each coefficient's minimum over the run [code].
         Look for the gap between degrees 1 and 2 in the logarithmic panel (its median ratio is written above the panel;
         the claim holds below 0.2) and for a falling curvature.""",
     ),
@@ -116,12 +233,14 @@ FIGURES: Mapping[str, PaperFigure] = {
         f"""After figure 6 of {_PAPER}, which shows step, distance and improvement line by line and summed up, and the
         ratio. The released code's FBPAL&SGD reuses the step length [code].
         The paper (ResNet-20, lr 0.1) found this order from the best: optimum, FBPAL and SGD 0.05 about alike, PAL,
-        direction batch, SGD 0.1 [plot]; for ResNet-18 205, 197, 194, 170, 109, 36 nats after 10,000 lines [plot]. The
-        ratio was nearly constant at about 0.05, half of the learning rate it trained with: a fixed learning rate makes
-        plain SGD an almost exact line search on the full-batch loss, and the batch's own minimum is a worse choice.
+        direction batch, SGD 0.1 [plot]; for ResNet-18 {plain(_RESNET18_GAINS)} nats after 10,000 lines
+        [plot]. The ratio was nearly constant at about {_RATIO}, half of the learning rate it trained with: a fixed
+        learning rate makes plain SGD an almost exact line search on the full-batch loss,
+        and the batch's own minimum is a worse choice.
         Look for one of the SGD curves close below the optimum in (a), for the direction batch far below, and for a flat
         ratio with a narrow band in (f) (the claim asks for quartiles within a factor of 2 of the median). On small
-        tasks PAL may fall behind [small].""",
+        tasks PAL may come last [small].""",
+        {"marks": marks(PUBLISHED, RATIO, where="figure 6", panel="ratio")},
     ),
     "fig7_batch_size": PaperFigure(
         "emulated_batches",
@@ -141,114 +260,78 @@ FIGURES: Mapping[str, PaperFigure] = {
         Look for distances far below the rise of the loss along the lines, for fits of degree 2 that are much better
         than those of degree 1, and for minima that are close together compared with the red curve.""",
     ),
-    "supp1_resnet18_distance": PaperFigure(
-        "distance_matrix",
-        _DISTANCES.format(
-            number=1, network="ResNet-18", dropout="", first="1.2", lines="20",
-            later="below 0.4 and concentrated around 0.005", consecutive="about 2e-3", without=" [plot]",
-            momentum="50 lines differ by up to 2.7, later ones by less than 0.06, and consecutive distances fall from "
-            "1e-2 "
-            "to about 7e-4",
-            scale=" A run of a few hundred updates of a small network, as the default configuration makes it, ends "
-            "where "
-            "the paper's has hardly begun.",
-        ),
+    "supp1_resnet18_distance": _distances(
+        1,
+        RESNET18,
+        dropout="",
+        lines="20",
+        lines_09="50 lines",
+        scale=" A run of a few hundred updates of a small network, as the default configuration makes it, ends where "
+        "the paper's has hardly begun.",
     ),
-    "supp2_mobilenet_distance": PaperFigure(
-        "distance_matrix",
-        _DISTANCES.format(
-            number=2, network="MobileNetV2", dropout=" Dropout masks are fixed along each line.", first="0.55",
-            lines="25",
-            later="below 0.6 and concentrated around 0.01", consecutive="2e-3", without="",
-            momentum="lines differ by up to 1.7, later ones by less than 0.09, and consecutive distances fall from "
-            "about "
-            "5e-3 to 1e-3",
-            scale="",
-        ),
+    "supp2_mobilenet_distance": _distances(
+        2,
+        MOBILENET,
+        dropout=" Dropout masks are fixed along each line.",
+        lines="25",
+        lines_09="lines",
+        scale="",
     ),
-    "supp3_resnet18_poly": PaperFigure(
-        "polynomial_error",
-        _FITS.format(
-            number=3, network="ResNet-18", first="0.07", last="about 0.002", second="0.0055 to between 2e-4 and 1e-3",
-            momentum="0.03 to 5e-4 and degree 2 from 0.001 to 5e-5",
-            curvature=" The slope stays constant while the curvature falls [text].",
-            look=", and for a falling curvature",
-        ),
+    "supp3_resnet18_poly": _fits(
+        3,
+        RESNET18,
+        curvature=" The slope stays constant while the curvature falls [text].",
+        look=", and for a falling curvature",
     ),
-    "supp4_mobilenet_poly": PaperFigure(
-        "polynomial_error",
-        _FITS.format(
-            number=4, network="MobileNetV2", first="0.055", last="0.002", second="0.0027 to 2e-4",
-            momentum="0.012 to 3e-4 and degree 2 from 7e-4 to 1e-5", curvature="", look="",
-        ),
+    "supp4_mobilenet_poly": _fits(4, MOBILENET, curvature="", look=""),
+    "supp5_resnet18_metrics": _strategies(
+        5,
+        RESNET18,
+        0.0,
+        0.05,
+        after="After 10,000 lines",
+        ratio="is {to line 3,000} until about line 3,000 and then rises to {later} [plot]: of six networks the only "
+        "one whose mean ratio changes a lot [text]".format(**found(PUBLISHED, RATIO, where="supplement, figure 5")),
+        look="the order of the strategies in (a), and at whether the ratio in (f) stays constant",
     ),
-    "supp5_resnet18_metrics": PaperFigure(
-        "strategies",
-        _STRATEGIES.format(
-            number=5, network="ResNet-18", momentum="without", value="", lines="", after="After 10,000 lines",
-            gains="optimum 205, FBPAL 197, SGD with 0.05 194, PAL 170, direction-batch minimum 109, SGD with 0.1 36",
-            distances="SGD with 0.1 1130, direction batch 1050, PAL 640, SGD with 0.05 505, FBPAL 400",
-            ratio="is 0.05 until about line 3,000 and then rises to 0.2 to 0.6 [plot]: of six networks the only one "
-            "whose "
-            "mean ratio changes a lot [text]",
-            look="the order of the strategies in (a), and at whether the ratio in (f) stays constant",
-        ),
+    "supp6_mobilenet_metrics": _strategies(
+        6,
+        MOBILENET,
+        0.0,
+        0.05,
+        after="After all lines",
+        ratio="goes from {start} to about {end} [plot]".format(**found(PUBLISHED, RATIO, where="supplement, figure 6")),
+        look="the order of the strategies in (a), and at whether the ratio in (f) stays constant",
     ),
-    "supp6_mobilenet_metrics": PaperFigure(
-        "strategies",
-        _STRATEGIES.format(
-            number=6, network="MobileNetV2", momentum="without", value="", lines="", after="After all lines",
-            gains="optimum 193, FBPAL 185, SGD with 0.05 185, PAL 160, direction-batch minimum 91, SGD with 0.1 41",
-            distances="SGD with 0.1 870, direction batch 800, PAL 440, FBPAL 275, SGD with 0.05 255",
-            ratio="goes from 0.05 to about 0.1 [plot]",
-            look="the order of the strategies in (a), and at whether the ratio in (f) stays constant",
-        ),
+    "supp7_resnet18_mom_metrics": _strategies(
+        7,
+        RESNET18,
+        0.9,
+        0.05,
+        after="After all lines",
+        ratio=f"is about {plain(found(PUBLISHED, RATIO, where='supplement, figure 7'))} with growing spread [plot]: "
+        "momentum makes SGD a poorer line search, since the norm of m_t is not tied to the loss on the present line "
+        "[text]",
+        look="the spread of the ratio in (f) against that of the run without momentum, and at whether the direction "
+        "batch's own minimum makes the loss worse in (a)",
     ),
-    "supp7_resnet18_mom_metrics": PaperFigure(
-        "strategies",
-        _STRATEGIES.format(
-            number=7, network="ResNet-18", momentum="with", value=" 0.9", lines=_MOMENTUM, after="After all lines",
-            gains="optimum 48, FBPAL 38, SGD with 0.05 30, SGD with 0.1 16, PAL 16, direction-batch minimum -47",
-            distances="direction batch 3150, PAL 1520, SGD with 0.1 1430, SGD with 0.05 1400, FBPAL 720",
-            ratio="is about 0.07 with growing spread [plot]: momentum makes SGD a poorer line search, since the norm "
-            "of m_t "
-            "is not tied to the loss on the present line [text]",
-            look="the spread of the ratio in (f) against that of the run without momentum, and at whether the "
-            "direction "
-            "batch's own minimum makes the loss worse in (a)",
-        ),
+    "supp8_mobilenet_mom_metrics": _strategies(
+        8,
+        MOBILENET,
+        0.9,
+        0.07,
+        after="After all lines",
+        ratio=f"is about {plain(found(PUBLISHED, RATIO, where='supplement, figure 8'))} and constant [plot]",
+        look="the spread of the ratio in (f) against that of the run without momentum, and at the order in (a)",
     ),
-    "supp8_mobilenet_mom_metrics": PaperFigure(
-        "strategies",
-        _STRATEGIES.format(
-            number=8, network="MobileNetV2", momentum="with", value=" 0.9", lines=_MOMENTUM, after="After all lines",
-            gains="optimum 47, FBPAL 37, SGD with 0.07 21, SGD with 0.1 17, PAL 12, direction-batch minimum -9",
-            distances="direction batch 1580, PAL 860, FBPAL 820, SGD with 0.1 700, SGD with 0.07 610",
-            ratio="is about 0.07 and constant [plot]",
-            look="the spread of the ratio in (f) against that of the run without momentum, and at the order in (a)",
-        ),
+    "supp9_resnet18_batch": _batches(
+        9,
+        RESNET18,
+        slopes=" The slope of batch size 32 peaks at about 17 near line 1,300. The slopes relative to that of 128 tend "
+        f"to {named(found(PUBLISHED, SLOPE), form='{value} ({series})')} (expected: 0.032) [plot]; "
+        "marks at the edge of the last panel.",
+        look=" For small batches the paper's ratios of exactly 4 and 2 follow from choosing the steepest samples; "
+        "random subsets need not give them.",
     ),
-    "supp9_resnet18_batch": PaperFigure(
-        "emulated_batches",
-        _BATCHES.format(
-            number=9, network="ResNet-18",
-            sgd="-445 for batch size 32, -222 for 64, 36 for 128, 140 to 190 for 256 to 2048, where the optimum is 205",
-            pal="148, 152 and 170 for 32, 64 and 128, rising towards 195 for larger ones",
-            slopes=" The slope of batch size 32 peaks at about 17 near line 1,300. The slopes relative to that of 128 "
-            "tend "
-            "to 4, 2, 1, 0.5, 0.27, 0.14 and 0.075, and to 0.045 to 0.05 for the full batch (expected: 0.032) [plot].",
-            look=" For small batches the paper's ratios of exactly 4 and 2 follow from choosing the steepest samples; "
-            "random subsets need not give them.",
-        ),
-    ),
-    "supp10_mobilenet_batch": PaperFigure(
-        "emulated_batches",
-        _BATCHES.format(
-            number=10, network="MobileNetV2",
-            sgd="-150 for batch size 32, -70 for 64, 41 for 128, about 180 for 256, 170 for 512, 142 for 1024 and 119 "
-            "for "
-            "2048",
-            pal="160 to 185, where the optimum is 193 [plot]", slopes="", look="",
-        ),
-    ),
-}  # fmt: skip
+    "supp10_mobilenet_batch": _batches(10, MOBILENET, slopes="", look=""),
+}

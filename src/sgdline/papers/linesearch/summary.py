@@ -11,8 +11,10 @@ from sgdline.analysis.columns import as_floats, finite, median
 from sgdline.claims.judging.measured import MeasuredRun
 from sgdline.claims.judging.summary import RunTable, Summary
 from sgdline.declare.registry import name_of
-from sgdline.markdown import number
+from sgdline.markdown import markdown_table, number
+from sgdline.papers._captions import found, named
 from sgdline.papers.linesearch.claims import mae_by_step
+from sgdline.papers.linesearch.published import CONSECUTIVE, MAE, PUBLISHED, RATIO
 from sgdline.tables import provenance
 
 _READ = ("step", "evaluations", "interpolation_error", "status")  # of lines: losses of samples may be large
@@ -85,8 +87,23 @@ def _lines(run: MeasuredRun) -> Iterable[Sequence[str]]:
     yield cells
 
 
+def _published() -> str:
+    """Return the paper's numbers that the table of lines has too, in a table."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    quantities = (RATIO, MAE.format(degree=1), MAE.format(degree=2), CONSECUTIVE)
+    for quantity in quantities:
+        for one in PUBLISHED:
+            if one.quantity == quantity:
+                row = rows.setdefault((one.setting, one.evidence), {})
+                row[quantity] = named(found(PUBLISHED, quantity, setting=one.setting), form="{value} ({series})")
+    table = [[setting, *(row.get(name, "-") for name in quantities), tag] for (setting, tag), row in rows.items()]
+    lines = markdown_table(("published: measured on", *quantities, "evidence"), table)
+    return "\n".join(["The paper's networks had 4,000 images and batches of 128; these are its numbers.", "", *lines])
+
+
 SUMMARY = Summary(
     title="Line search",
+    note=_published(),
     reads=("trace", "line", "line_fits", "line_metrics", "line_strategies"),
     notes=_notes,
     tables=(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sgdline.papers._captions import found, plain
 from sgdline.papers.base import PaperFigure, marks
 from sgdline.papers.sparse.published import PUBLISHED
 
@@ -24,17 +25,36 @@ _QUANTITIES = {
 }
 
 
+_SHARES = ("sparsity coefficient", "share of", "test error")  # in per cent
+
+
 def _ends(figure: str, *panels: str) -> list[dict[str, Any]]:
     """Return marks of the published numbers at the end of the runs of a toy."""
-    found = []
+    shown: list[dict[str, Any]] = []
     for panel in panels:
         quantity, factor = _QUANTITIES[panel]
         # A network of one hidden layer does not number it.
         for name in dict.fromkeys((quantity, quantity.removesuffix(", layer 1"))):
-            found += marks(
+            shown += marks(
                 PUBLISHED, f"{name} at the end", where=figure, panel=panel, factor=factor, settings_named=False
             )
-    return found
+    return shown
+
+
+def _published(figure: str) -> str:
+    """Return a sentence with the published numbers at the end of the runs, those read off a plot apart."""
+    numbers = [one for one in PUBLISHED if one.where == figure and not one.derived]
+    parts = []
+    for evidence, tag in (("code", "code output"), ("plot", "plot")):
+        names = dict.fromkeys(one.quantity for one in numbers if one.evidence == evidence)
+        rows = []
+        for name in names:
+            share = name.startswith(_SHARES)
+            values = plain(found(PUBLISHED, name, where=figure, factor=100.0 if share else 1.0))
+            rows.append(f"{name.removesuffix(' at the end')} {values}{' %' if share else ''}")
+        parts += [f"{'; '.join(rows)} [{tag}]"] if rows else []
+    phases = ", ".join(dict.fromkeys(one.series for one in numbers))
+    return f"Published ends, {phases}: {'; '.join(parts)}."
 
 
 def _deep(network: str, found: str, *, title: str) -> PaperFigure:
@@ -87,9 +107,9 @@ FIGURES: Mapping[str, PaperFigure] = {
     ),
     "fig1_resnet18_dynamics": PaperFigure(
         "large_step_phases",
-        """After figure 1 of Andriushchenko, Varre, Pillaud-Vivien and Flammarion (2023, arXiv 2210.05337). The paper's
-        ResNet-18 on CIFAR-10 ends at about 35 % test error with a constant 0.007, and at about 13.8, 13 and 12 % with
-        1.5 decayed at 10, 30 and 50 % of the run; all reach a training loss of about 1e-3 [plot/text]. Look for a loss
+        f"""After figure 1 of Andriushchenko, Varre, Pillaud-Vivien and Flammarion (2023, arXiv 2210.05337). The paper's
+        ResNet-18 on CIFAR-10 had a constant 0.007, or 1.5 decayed at 10, 30 and 50 % of the run; all reach a training
+        loss of about 1e-3 [text]. {_published("fig1_resnet18_dynamics")} Look for a loss
         that stays at one level while steps are large and drops at once after the phase, and for whether a longer phase
         ends at a lower test error. A loss that keeps falling within the phase says that these steps are not large
         enough to stabilise it.""",
@@ -109,12 +129,10 @@ FIGURES: Mapping[str, PaperFigure] = {
     ),
     "fig_1d_regression": PaperFigure(
         "relu_regression",
-        """A ReLU network 1-100-1 fits twelve points by SGD of batch 1 whose step size grows until it is divided,
+        f"""A ReLU network 1-100-1 fits twelve points by SGD of batch 1 whose step size grows until it is divided,
         at 2 % or at 50 % of the run (arXiv 2210.05337).
         The paper finds that the long large-step phase ends at a piecewise linear interpolant with few kinks.
-        Published ends [code output], 2 % and 50 %: training loss 2.09e-4 and 1.69e-4, nuclear norm of the
-        features times the output weights 540 and 22.2, activations that are not 0 48.7 % and 26.7 %, pattern
-        distance 0.041 and 0.254; read off the plot, rank 85 and 19, sparsity 22 % and 6 %. The thin chain of
+        {_published("fig_1d_regression")} The thin chain of
         the short phase has these digits (2.086e-4, 540, 48.7 %, 0.041, 22.0 %; the rank depends on the points
         drawn); those of the long phase are chaotic: starts that differ by 1e-6 end at losses from below 1e-3 to
         0.3, at ranks from 19 to 28 and at sparsities from 4 to 11 %.
@@ -150,9 +168,8 @@ FIGURES: Mapping[str, PaperFigure] = {
     ),
     "fig_deep_sota_cifar10": _deep(
         "ResNet-18 on CIFAR-10 with momentum 0.9, weight decay 5e-4 and augmentation",
-        "Published ends for small steps and phases of 10, 30 and 50 % [code output]: test error 14.29, 10.13, 6.58, "
-        "5.61 %; sparsity of block 5 98.7, 95.9, 77.0, 63.0 %, of block 1 69.9, 68.8, 72.3, 71.9 %, which has no "
-        "trend. There the steps after a phase of 10 and 30 % were smaller than a tenth (papers.md P1).",
+        f"{_published('fig_deep_sota_cifar10')} Block 1 has no trend. "
+        "There the steps after a phase of 10 and 30 % were smaller than a tenth (papers.md P1).",
         title="Phases of large steps with momentum, weight decay and augmentation",
     ),
     "fig_deep_sota_cifar100": _deep(
@@ -197,13 +214,12 @@ FIGURES: Mapping[str, PaperFigure] = {
     ),
     "fig_diag_sgd": PaperFigure(
         "diagonal_networks",
-        """SGD of batch 1 on a sparse regression, with a small constant step and with a large one that is divided once,
+        f"""SGD of batch 1 on a sparse regression, with a small constant step and with a large one that is divided once,
         at 10, 30 or 50 % of the run (arXiv 2210.05337).
         The paper finds that the training loss stays at one level while steps are large and drops at once after
         the decay, that rank and support fall meanwhile, and that a longer large-step phase ends at a better
-        test loss. Published ends [code output], train / test / support / rank: lr 0.25 1.42e-6 / 3.53e-3 / 200
-        / 200; 10 % 6.26e-5 / 6.59e-4 / 156 / about 109; 30 % 5.98e-5 / 2.85e-4 / 89 / about 68; 50 % 6.70e-5 /
-        1.54e-4 / 71 / about 58; norm of (u, v) 2.571, 2.540, 2.537, 2.538.
+        test loss. {_published("fig_diag_sgd")}
+        The last three ranks are approximate.
         The first chain of lr 0.25 (index seed 1, thin) is the published one and has its digits. The three rows
         with lr 0.282 are chaotic: another order of multiplication or a start that differs by 1e-12 gives other
         digits or divergence. Compare orders and ranges there: rank and support are ordered as published in
@@ -217,13 +233,11 @@ FIGURES: Mapping[str, PaperFigure] = {
     ),
     "fig_three_layer": PaperFigure(
         "teacher_student",
-        """A student 5-10-10-1 learns a teacher 5-2-2-1 from 50 samples by SGD of batch 1, with a small constant
+        f"""A student 5-10-10-1 learns a teacher 5-2-2-1 from 50 samples by SGD of batch 1, with a small constant
         step and with one that warms up until it is divided, at 10, 30 or 50 % of the run (arXiv 2210.05337).
         The largest steps are 0.103, 0.150 and 0.181: the published labels, 0.06, 0.10 and 0.14, leave out the
         square root of the warm-up. The rank is that on 181 test inputs.
-        Published ends [code output], constant, 10 %, 30 %, 50 %: test loss 0.0614, 0.0322, 0.0248, 0.0206;
-        training loss 1.4e-3, 1.1e-3, 1.0e-3, 1.1e-3; sparsity of layer 1 57.0, 47.6, 37.8, 34.0 %, of layer 2
-        46.6, 31.2, 25.2, 18.2 %; read off the plot, rank 150, 150, 125, 102. The published chains (thin) have
+        {_published("fig_three_layer")} The published chains (thin) have
         all of these digits.
         Other seeds (thick, bands) agree that large steps make features sparser and the rank lower, also in the
         training loss that stays up meanwhile. Test losses are not ordered by the length of the phase there, as
@@ -234,14 +248,11 @@ FIGURES: Mapping[str, PaperFigure] = {
     ),
     "fig_two_layer": PaperFigure(
         "teacher_student",
-        """A student 2-20-1 without biases learns a teacher of three neurons from 15 samples by SGD of batch 1,
+        f"""A student 2-20-1 without biases learns a teacher of three neurons from 15 samples by SGD of batch 1,
         with a small constant step and with a large one that is divided at 10, 30 or 50 % of the run (arXiv
         2210.05337). The rank is that on 60 test inputs.
         The paper finds the training loss at one level while steps are large, rank and sparsity falling
-        meanwhile, and the longer phases ahead in test loss. Published ends [code output], constant, 10 %, 30 %,
-        50 %: training loss 1.354e-5, 1.019e-5, 1.120e-5, 1.113e-5; test loss 6.10e-4, 1.62e-4, 1.38e-4,
-        5.41e-5; norm of the parameters 3.309, 2.630, 2.598, 2.588; pattern distance 0.073, 0.377, 0.370, 0.357;
-        read off the plot, rank 26, 16, 12, 7 and sparsity 26, 11, 8.7, 6.3 %.
+        meanwhile, and the longer phases ahead in test loss. {_published("fig_two_layer")}
         The published chains (thin) have the digits of the first two rows, rank and sparsity included. The last
         two are chaotic, and so is the second one's last digit: starts that differ by 1e-6 end at test losses
         that differ several times. The published seed is one of the few that survive lr 0.455 at all: most

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sgdline.papers._captions import found, plain
 from sgdline.papers.base import PaperFigure, marks
-from sgdline.papers.walk.published import PUBLISHED
+from sgdline.papers.walk.published import BARRIERS, HEIGHT, INTERVALS, PUBLISHED, SPREAD
 
 _PAPER = "Xing, Arpit, Tsirigotis and Bengio (2018, arXiv 1802.08770)"
 _PLACES = ("first", "second", "third", "fourth")
@@ -135,6 +136,25 @@ def _variant(number: int, network: str, *, base: int) -> PaperFigure:
     return _of_template("trajectory", _VARIANT, number, network, base=base)
 
 
+def _settings(where: str) -> list[str]:
+    return list(dict.fromkeys(one.setting for one in PUBLISHED if one.where == where and not one.derived))
+
+
+def _barriers() -> str:
+    numbers = {name: plain(found(PUBLISHED, BARRIERS, setting=name)) for name in _settings("table 1")}
+    return "; ".join(f"{name.partition(',')[0]} {own}" for name, own in numbers.items())
+
+
+def _heights(where: str) -> str:
+    """Return the heights of a table with what it prints after +-, a setting after the other."""
+    rows = []
+    for setting in _settings(where):
+        heights, spreads = (found(PUBLISHED, quantity, setting=setting) for quantity in (HEIGHT, SPREAD))
+        network, _, lr = setting.split(", ")
+        rows.append(f"{network} {lr}: {', '.join(f'{heights[epoch]}+-{spreads[epoch]}' for epoch in heights)}")
+    return "; ".join(rows)
+
+
 FIGURES: Mapping[str, PaperFigure] = {
     "ext_hessian_covariance": PaperFigure(
         "hessian_covariance",
@@ -201,37 +221,35 @@ FIGURES: Mapping[str, PaperFigure] = {
     "table1_barriers": PaperFigure(
         "barrier_table",
         f"""After table 1 of {_PAPER}.
-        Published, of 450 intervals of one run each in epochs 1, 10, 25, 100: VGG-11 0, 0, 5, 13; ResNet-56 0, 0, 2, 23;
-        MLP 0, 3, 5 (no epoch 100) [text]. The published losses carry the noise of redrawn and newly augmented samples
+        Published, of {INTERVALS} intervals of one run each in epochs 1, 10, 25, 100: {_barriers()} (MLP: no epoch 100)
+        [text]. The published losses carry the noise of redrawn and newly augmented samples
         [code], which can feign barriers or hide them; here all alphas are measured on the same samples.
         Look for zeros in the first epochs, and for whether the share of intervals with a barrier stays below 5 %
         later.""",
-        options={"marks": marks(PUBLISHED, "intervals of an epoch with a barrier", where="table 1", panel="barriers")},
+        options={"marks": marks(PUBLISHED, BARRIERS, where="table 1", panel="barriers")},
     ),
     "table2_heights": PaperFigure(
         "height_table",
         f"""After table 2 of {_PAPER}. The formula of H is our reading of a text that lacks it [doubt].
-        Published H in epochs 1, 10, 25, 100 [text]: VGG-11 lr 0.1: 0.0625+-1.2e-3, 0.0199+-4.8e-4, 0.0104+-2.2e-5,
-        0.0025+-3.1e-6; lr 0.05: 0.0102+-3.8e-5, 0.0050+-2.8e-5, 0.0035+-1.7e-5, 0.0011+-1.0e-6. ResNet-56 lr 0.3:
-        0.0380+-5.9e-4, 0.0131+-4.5e-4, 0.0094+-1.3e-5, 0.0017+-1.0e-5; lr 0.15: 0.0084+-5.2e-5, 0.0034+-3.2e-5,
-        0.0020+-7.2e-6, 0.0013+-6.7e-6. The published +- are so small beside the means that they look like variances
+        Published H in epochs 1, 10, 25, 100 [text]: {_heights("table 2")}.
+        The published +- are so small beside the means that they look like variances
         [doubt].
         Half the learning rate divides the height of epoch 1 by 6.1 (VGG-11) and 4.5 (ResNet-56) [derived], exponents of
         2.6 and 2.2: on a fixed parabola a bounce of length lr*||g|| has a height quadratic in lr.
         Look for higher walls at the larger learning rate in every epoch, and for heights that fall from epoch to epoch.
         Where a small network soon fits all of its images, the run with the larger learning rate can end with the lower
         walls, because it is further on [small].""",
-        options={"marks": marks(PUBLISHED, "mean height H, nats", where="table 2", panel="heights")},
+        options={"marks": marks(PUBLISHED, HEIGHT, where="table 2", panel="heights")},
     ),
     "table3_heights_tiny": PaperFigure(
         "height_table",
         f"""For VGG-11 on Tiny-ImageNet, after table 3 of {_PAPER}. The formula of H is our reading of a text that lacks
         it [doubt].
-        Published H in epochs 1, 10, 25, 100 [text]: lr 0.5: 0.028+-1.0e-3, 0.213+-1.5e-3, 0.187+-1.9e-3,
-        9.8e-5+-2.0e-9; lr 0.1: 0.0039+-5.2e-5, 0.163+-2.6e-5, 0.116+-0.013, 1.1e-5+-3.6e-11. The published +- are so
+        Published H in epochs 1, 10, 25, 100 [text]: {_heights("table 3")}.
+        The published +- are so
         small beside the means that they look like variances [doubt].
         Five times the learning rate gives heights 7.2, 1.3, 1.6 and 8.9 times as large [derived]. Look for higher walls
         at the larger learning rate, and for heights that grow after the first epoch and vanish at the end.""",
-        options={"marks": marks(PUBLISHED, "mean height H, nats", where="table 3", panel="heights")},
+        options={"marks": marks(PUBLISHED, HEIGHT, where="table 3", panel="heights")},
     ),
 }

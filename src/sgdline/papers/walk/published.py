@@ -9,9 +9,12 @@ from collections.abc import Iterator
 
 from sgdline.claims.judging.summary import Published
 
-_INTERVALS = 450  # of an epoch on CIFAR-10, papers.md 5.1
+INTERVALS = 450  # of an epoch on CIFAR-10, papers.md 5.1
 _VGG11, _RESNET56, _MLP = "VGG-11, CIFAR-10", "ResNet-56, CIFAR-10", "MLP, MNIST"
 _TINY = "VGG-11, Tiny-ImageNet"
+
+BARRIERS = "intervals of an epoch with a barrier"
+HEIGHT, SPREAD = "mean height H, nats", "what is printed after +- of H"
 
 # Network -> epoch -> barriers: table 1.
 _BARRIERS = {
@@ -40,7 +43,7 @@ def _numbers() -> Iterator[Published]:
     for network, barriers in _BARRIERS.items():
         for epoch, number in barriers.items():
             yield Published(
-                quantity="intervals of an epoch with a barrier",
+                quantity=BARRIERS,
                 value=number,
                 setting=network,
                 series=f"epoch {epoch}",
@@ -48,7 +51,7 @@ def _numbers() -> Iterator[Published]:
                 where="table 1",
             )
         if network != _MLP:  # how many intervals an epoch of MNIST has is not known
-            share = sum(barriers.values()) / (_INTERVALS * len(barriers))
+            share = sum(barriers.values()) / (INTERVALS * len(barriers))
             setting = f"{network}, epochs {', '.join(map(str, barriers))}"
             yield Published(
                 quantity="share of intervals with a barrier",
@@ -63,7 +66,7 @@ def _numbers() -> Iterator[Published]:
         where = "table 3" if network == _TINY else "table 2"
         for lr, epochs in rates.items():
             for epoch, (height, spread) in epochs.items():
-                for quantity, value in (("mean height H, nats", height), ("what is printed after +- of H", spread)):
+                for quantity, value in ((HEIGHT, height), (SPREAD, spread)):
                     yield Published(
                         quantity=quantity,
                         value=value,
