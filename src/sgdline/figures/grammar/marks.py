@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from itertools import cycle, product
+from typing import TYPE_CHECKING, Any
 
-from sgdline.figures.base import Mark
+from sgdline.figures.base import Mark, literal
 from sgdline.figures.grammar import style
 
 if TYPE_CHECKING:
@@ -13,14 +14,30 @@ if TYPE_CHECKING:
 
 _LENGTH = 0.035  # of a mark, in the width of the panel
 _APART = 0.075  # of the height of the panel: words nearer than that are joined
+# Of sources, which a mark of a few points tells apart by the shape at its inner end; then by its grey.
+_LOOKS = tuple(product(("#444444", "#999999"), ("", "o", "s", "^", "D", "v", "X", "P")))
 
 
-def draw_marks(axes: Axes, marks: Sequence[Mark], *, size: float) -> list[str]:
+def looks_of(marks: Sequence[Mark]) -> dict[str, dict[str, Any]]:
+    """Return the look of each source: the same in all panels.
+
+    Args:
+        marks: Of the whole sheet.
+    """
+    sources = dict.fromkeys(mark.source for mark in marks)
+    return {
+        source: {"color": colour, "marker": shape, "markersize": 3.5, "markevery": [0]}
+        for source, (colour, shape) in zip(sources, cycle(_LOOKS), strict=False)
+    }
+
+
+def draw_marks(axes: Axes, marks: Sequence[Mark], *, looks: Mapping[str, Mapping[str, Any]], size: float) -> list[str]:
     """Draw marks where their numbers lie within the y range, which stays as it is.
 
     Args:
         axes: With all curves drawn.
         marks: Of this panel.
+        looks: Of their sources.
         size: Of the words beside them, points.
 
     Returns:
@@ -37,10 +54,10 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], *, size: float) -> list[str]:
             [1 - _LENGTH, 1.0],
             [mark.value] * 2,
             transform=across,
-            color="#444444",
             linewidth=1.3,
             solid_capstyle="butt",
-            label=mark.source,
+            label=_legend_words(mark.source),
+            **looks[mark.source],
         )
         height = float(axes.transAxes.inverted().transform(axes.transData.transform((0.0, mark.value)))[1])
         if groups and height - groups[-1][0] < _APART:
@@ -52,7 +69,7 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], *, size: float) -> list[str]:
         groups = [(groups[0][0], ["all"])]
     for height, words in groups:
         axes.annotate(
-            ", ".join(dict.fromkeys(word for word in words if word)),
+            ", ".join(dict.fromkeys(literal(word) for word in words if word)),
             xy=(1.0, height),
             xytext=(2, 0),
             xycoords="axes fraction",
@@ -64,3 +81,8 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], *, size: float) -> list[str]:
         )
     outside = len(marks) - len(inside)
     return [f"{style.counted(outside, 'mark')} outside the y range"] if outside else []
+
+
+def _legend_words(source: str) -> str:
+    """Return a source for the legend; matplotlib leaves out labels that begin with an underscore."""
+    return literal(f" {source}" if source.startswith("_") else source)
