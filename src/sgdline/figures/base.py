@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
 
 from sgdline.declare.faults import Index, name_hint, value_words
-from sgdline.declare.registry import Declared, are_texts, is_entry, names
+from sgdline.declare.registry import Declared, are_texts, declaration, is_entry, names
 from sgdline.declare.run_facts import Fault
 from sgdline.declare.vocabulary import MaxLen, MinLen, OfKind, Pattern, Unique, Words
+from sgdline.entries import EntryError
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -70,6 +71,9 @@ class Figure(Declared):
         raise NotImplementedError(f"{type(self).__name__} must define draw(self, tables, *, settings)")
 
 
+MOST_SOURCES = 16  # of the marks of a figure: so many look different
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mark:
     """A number that is marked at the right edge of a panel, such as one that a paper gives."""
@@ -79,9 +83,9 @@ class Mark:
     value: float
     """The number, in the unit of the panel's y axis."""
     text: Annotated[str, MaxLen(24)] = ""
-    """A word or two beside it, such as the setting that it belongs to."""
+    """A word or two beside it, such as the setting that it belongs to; at most 24 characters."""
     source: Annotated[str, MinLen(1), MaxLen(60)] = "published"
-    """Where it is from, for the legend."""
+    """Where it is from, for the legend; at most 60 characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +103,11 @@ class PanelSheet(Figure):
     width: Literal["page", "column"] = "page"
     """Its width: `page`, 7 inches; `column`, 3.4 inches, its panels below one another."""
     panel: Annotated[str, MinLen(1)] | None = None
-    """The one panel to draw, by its name; `null`: all of them."""
+    """The one panel to draw, by its name (N in a name is a number, as in line_2); `null`: all of them."""
     marks: Annotated[
         tuple[Annotated[Mark, Words("a mapping with panel, value and, if need be, text and source")], ...], MaxLen(60)
     ] = ()
-    """Numbers to mark beside the curves."""
+    """Numbers to mark beside the curves, at most 60."""
 
     def heading(self) -> str:
         """Return the title: that of the options, letter by letter, or else the first line of the docstring."""
@@ -113,6 +117,10 @@ class PanelSheet(Figure):
 
     def faults(self) -> Iterator[Fault]:
         """Yield names of panels that it does not draw, and marks of a panel that is left out."""
+        sources = len({mark.source for mark in self.marks})
+        if sources > MOST_SOURCES:
+            rule = f"must be of at most {MOST_SOURCES} sources, got {sources}. Remove some: they would look alike."
+            yield Fault(("marks",), rule)
         if self.panel is not None and not is_panel(type(self), self.panel):
             yield Fault(("panel",), _no_panel(type(self), self.panel))
             return
@@ -219,6 +227,11 @@ def _wrong_toy(declared: type[Figure]) -> str | None:
     if toy is not None and not is_entry(toy) and toy not in names("toy"):
         hint = name_hint(toy, names("toy"), kind="toys")
         return f"must draw a toy that exists, got toy = {value_words(toy)}. {hint}"
+    if is_entry(toy):
+        try:
+            declaration("toy", toy)
+        except EntryError as error:
+            return f"must draw a toy that exists, got toy = {value_words(toy)}: its entry {error.rule}"
     said: object = declared.toy_settings
     if not isinstance(said, Mapping) or not all(isinstance(key, str) for key in said):
         rule = f"must declare toy_settings as a mapping from options of the toy, got {value_words(said)}."
@@ -240,8 +253,8 @@ def _wrong_options(declared: type[Figure]) -> str | None:
     changed = next((field.name for field in fields(common) if hints[field.name] != kept[field.name]), None)
     if changed is not None:
         return (
-            f"must leave the option {changed} as all figures have it, got one of its own of that name. "
-            "Rename the option."
+            f"must keep the option {changed} as all figures have it, got one of another type. "
+            "Rename the option, or keep its type."
         )
     return None
 

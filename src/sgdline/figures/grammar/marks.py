@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle, product
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from sgdline.figures.base import Mark, literal
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _LENGTH = 0.035  # of a mark, in the width of the panel
 _APART = 0.075  # of the height of the panel: words nearer than that are joined
 # Of sources, which a mark of a few points tells apart by the shape at its inner end; then by its grey.
-_LOOKS = tuple(product(("#444444", "#999999"), ("", "o", "s", "^", "D", "v", "X", "P")))
+_SHAPES = ("", "o", "s", "^", "D", "v", "X", "P")
+_LOOKS = tuple(product(("#444444", "#999999"), _SHAPES))  # MOST_SOURCES
 
 
 def looks_of(marks: Sequence[Mark]) -> dict[str, dict[str, Any]]:
@@ -27,7 +28,7 @@ def looks_of(marks: Sequence[Mark]) -> dict[str, dict[str, Any]]:
     sources = dict.fromkeys(mark.source for mark in marks)
     return {
         source: {"color": colour, "marker": shape, "markersize": 3.5, "markevery": [0]}
-        for source, (colour, shape) in zip(sources, cycle(_LOOKS), strict=False)
+        for source, (colour, shape) in zip(sources, _LOOKS, strict=False)
     }
 
 
