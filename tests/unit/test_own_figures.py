@@ -297,7 +297,7 @@ def test_options_of_a_sheet_are_checked_before_any_job(figure: dict[str, Any], w
     [
         (["lines", "lines"], "must differ from the entries before it, got 'lines' twice."),
         (["lines", {"name": "lines", "width": "column"}], "must have a folder of its own, got lines, whose pictures "),
-        (["lines", {"name": "lines", "width": "column"}], "Give it a name: {name: lines, called: a_name}."),
+        (["lines", {"name": "lines", "width": "column"}], " at experiments.a.figures[0]. Add called: a_name."),
         (["lines", {"name": "walk/fig99"}], "got 'walk/fig99'. Did you mean 'walk/fig9_barriers_vgg11'? An id is wri"),
         (["lines", "walk/fig99"], "got 'walk/fig99'. Did you mean 'walk/fig9_barriers_vgg11'?"),
         (["lines", {"name": 3}], "must be the name of a figure that sgdline describe lists, or an entry, got 3."),

@@ -82,7 +82,8 @@ def _shared_folder(figure: Asked, here: KeyPath, other: Asked, there: KeyPath) -
     got = f"{figure.named}, whose pictures would lie in the folder of {other.named} at {path_words(there)}"
     if figure.block.get("called"):
         return (*here, "called"), f"must give a folder of its own, got {figure.block['called']}: {got}. Choose another."
-    return here, f"must have a folder of its own, got {got}. Give it a name: {{name: {figure.named}, called: a_name}}."
+    written = f"Write {{name: {figure.named}, called: a_name}}." if len(figure.block) == 1 else "Add called: a_name."
+    return here, f"must have a folder of its own, got {got}. {written}"
 
 
 def _figure(named: Named, here: KeyPath, faults: Faults, tables: Iterable[str]) -> Asked | None:
