@@ -676,7 +676,7 @@ def test_figures_have_options() -> None:
     block["figures"] = []
     config["comparisons"] = {"a": {"figure": {"name": "roles", "called": "b"}, "experiments": ["digits"]}}
     config["toys"] = {"a": {"toy": "quadratic_descent", "figures": [{"name": "quadratic_descent", "called": "B"}]}}
-    with pytest.raises(ConfigError, match="their pictures share a folder"):
+    with pytest.raises(ConfigError, match=r"a\.figure\.called must give a folder of its own, got b: roles, "):
         resolve_config(config)
 
 

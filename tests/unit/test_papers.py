@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -37,6 +37,11 @@ def test_every_id_is_a_sound_figure_of_its_own() -> None:
         schema = schema_of(type(asked(named).figure))
         Walker(schema, faults).walk(entry.options, schema, (named,))
     faults.raise_if_any()
+    for named in figure_ids():
+        toy = asked(named).figure.toy
+        if toy is not None:
+            options = {field.name for field in fields(cast(Any, declaration("toy", toy)))}
+            assert set(asked(named).toy_settings) <= options, named
     same = Counter((entry.kind, repr(entry.options), entry.caption) for entry in figure_ids().values())
     assert [kind for (kind, *_), count in same.items() if count > 1] == []
 
