@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations, product
@@ -121,6 +122,7 @@ def _check_own(name: str, block: Block, here: KeyPath, faults: Faults, tables: I
         return
     try:
         schema = schema_of(declared)
+        json.dumps(schema)  # defaults too: they go into the params of jobs
     except Exception as error:  # what an annotation of the user's can raise is open
         got = f"{value_words(name)}: {cause_words(error)}"
         faults.add(here, f"must declare options of known types, got {got}. Correct its fields.")
