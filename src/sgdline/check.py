@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sgdline import config as settings
 from sgdline.errors import SgdlineError
+from sgdline.papers import claimed
 from sgdline.workflow.runs import runs as runs_named
 from sgdline.workflow.runs import toys as toys_named
 
@@ -37,6 +38,8 @@ def check_configuration(overlays: Iterable[str | Path]) -> str:
             "Remove that line, or check with snakemake --dry-run."
         )
     config = settings.resolve_config(files.merged, files=files)
+    for paper in claimed.papers():  # those that are being written may be at fault, and a job is late to say so
+        claimed.judged(paper)
     runs, toys = runs_named(config), toys_named(config)
     experiments = {run.experiment for run in runs}
     updates = sum(config["experiments"][run.experiment]["steps"] for run in runs)

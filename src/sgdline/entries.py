@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -62,13 +62,14 @@ def keep_importable(entry: str) -> None:
     sys.path.extend(folder for folder in _folders(entry) if folder not in sys.path)
 
 
-def named_by(entry: str, *, subject: str, thing: str) -> Any:
+def named_by(entry: str, *, subject: str, thing: str, fits: Callable[[Any], bool] = callable) -> Any:
     """Return what an entry names.
 
     Args:
         entry: package.module:Name or folder/file.py:Name.
         subject: What a message is about, such as "Model entry 'a.py:Net'".
         thing: What the name names, in a word.
+        fits: Whether a thing of the module may have been meant by a name that is not there.
 
     Raises:
         EntryError: If there is no such module or name, or the module cannot be imported.
@@ -84,10 +85,14 @@ def named_by(entry: str, *, subject: str, thing: str) -> Any:
     try:
         return getattr(module, name)
     except AttributeError as error:
-        callables = [known for known in dir(module) if not known.startswith("_") and callable(getattr(module, known))]
+        fitting = {known: own for known, own in vars(module).items() if not known.startswith("_") and fits(own)}
+        if location.endswith(".py"):  # what a file imports is not its own
+            fitting = {
+                known: own for known, own in fitting.items() if getattr(own, "__module__", "") == module.__name__
+            }
         raise EntryError(
             f"must name a {thing} of {location}, got no {name!r} there."
-            f"{did_you_mean(name, callables) or ' Check the name after the colon.'}",
+            f"{did_you_mean(name, fitting) or ' Check the name after the colon.'}",
             subject=subject,
         ) from error
 

@@ -656,10 +656,10 @@ def test_figures_have_options() -> None:
         {"title": None, "width": "page", "panel": None, "marks": [], **second},
     ]
     for figure, fault in (
-        ({"name": "trajectory", "place": 2}, r"must be called otherwise than trajectory, got trajectory: their pict"),
+        ({"name": "trajectory", "place": 2}, r"must have a folder of its own, got trajectory, .* Add called: a_name"),
         ({"name": "trajectory", "plase": 2}, r"plase is not a known key of trajectory. Did you mean 'place'"),
         ({"name": "trajectory", "place": 0}, r"figures\[1\]\.place must be a whole number from 1 to 4, got 0"),
-        ({"name": "trajektory"}, r"figures\[1\]\.name must be one of"),
+        ({"name": "trajektory"}, r"figures\[1\]\.name must be the name of a figure, got .* Did you mean 'trajectory'"),
         ({"name": "walk/fig2_sgd_vgg11_e1"}, r"name must be .* got walk/fig2_sgd_vgg11_e1, an id that has its options"),
         ({"place": 2}, r"figures\[1\]\.name is missing"),
         (3, r"figures\[1\] must be the name of a figure, an id, paper/figure, an entry"),
@@ -676,7 +676,7 @@ def test_figures_have_options() -> None:
     block["figures"] = []
     config["comparisons"] = {"a": {"figure": {"name": "roles", "called": "b"}, "experiments": ["digits"]}}
     config["toys"] = {"a": {"toy": "quadratic_descent", "figures": [{"name": "quadratic_descent", "called": "B"}]}}
-    with pytest.raises(ConfigError, match="their pictures share a folder"):
+    with pytest.raises(ConfigError, match=r"a\.figure\.called must give a folder of its own, got b: roles, "):
         resolve_config(config)
 
 

@@ -250,7 +250,7 @@ def test_networks_begin_a_row_each() -> None:
 def test_features_are_those_of_the_runs_that_measure_them() -> None:
     runs = everything()[:3]
     del runs[0][0]["feat"]
-    drawn = draw("large_step_phases", runs, panel="sparsity pool")
+    drawn = draw("large_step_phases", runs, panel="sparsity_2")
     [panel] = drawn.axes
     assert len([line for line in panel.lines if len(line.get_xdata()) > 2]) == 2
     for tables, _ in runs[1:]:

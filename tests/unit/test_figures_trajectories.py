@@ -290,6 +290,8 @@ def test_an_epoch_that_was_not_measured_says_so() -> None:
     assert "no fourth epoch was measured, only 2: the run diverged at update 33" in words(panel.figure)
     tables = make_walk(measured=lambda step: False)
     assert "no update was measured" in words(render(walk_figure(tables)))
+    alone = drawn(sheet_of("trajectory", panel="cosine"), tables, settings=run_settings())
+    assert "no update was measured" in words(alone)
 
 
 def test_intervals_of_another_status_are_drawn_and_not_counted() -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
-from drawn_figures import assert_nothing_overlaps
+from drawn_figures import assert_nothing_overlaps, render
 from matplotlib.axes import Axes
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure as Picture
 
 from sgdline.errors import SgdlineError
@@ -25,6 +26,7 @@ class _Sheet(PanelSheet):
     """Squares and a table."""
 
     reads: ClassVar[tuple[str, ...]] = ("trace",)
+    panels: ClassVar[tuple[str, ...]] = ("squares", "counts", "cubes_N")
 
     def draw(self, tables: Any, *, settings: Any) -> Picture:
         def squares(axes: Axes) -> Sequence[str]:
@@ -80,9 +82,38 @@ def test_marks_of_a_table_are_rows_of_their_sources() -> None:
     assert any("last rows: published" in text for text in shown)
 
 
-def test_a_mark_of_no_panel_is_refused() -> None:
-    with pytest.raises(SgdlineError, match=r"panel of a mark must be one of squares, counts, got 'cubes'\. Correct it"):
-        marked(Mark(panel="cubes", value=1.0))
+def test_sources_look_different_and_their_words_are_drawn_as_they_are() -> None:
+    sources = ["published", "_own", "cost $x^2$ of $\\nosuch$"]
+    picture = _Sheet(
+        title="5 $ a_b $",
+        marks=tuple(
+            Mark(panel="squares", value=4.0 + place, text="$\\alpha", source=source)
+            for place, source in enumerate(sources)
+        ),
+    ).draw({}, settings={})
+    render(picture)
+    lines = picture.axes[0].lines[1:]
+    assert len({(line.get_marker(), line.get_color()) for line in lines}) == 3
+    [legend] = picture.legends
+    drawn = [text.get_text().strip().replace("\\$", "$") for text in legend.get_texts()]
+    assert drawn == ["squares", *sources]
+    assert not any(is_math_text(text.get_text()) for text in [*legend.get_texts(), *picture.texts])
+
+
+def test_a_panel_without_data_says_so_and_so_do_marks_that_are_not_drawn() -> None:
+    alone = _Sheet(panel="cubes_2").draw({}, settings={})
+    assert [words(alone), len(alone.axes)] == [["there are no data for this\npanel"], 1]
+    mixed = marked(Mark(panel="cubes_1", value=1.0), Mark(panel="counts", value=1.0, text="epoch 3"))
+    assert any("1 mark of panels without data" in text.get_text() for text in mixed.texts)
+    assert any("1 mark of no column here" in text for text in words(mixed))
+
+
+def test_a_panel_that_is_not_declared_is_not_drawn() -> None:
+    class Other(_Sheet):
+        panels: ClassVar[tuple[str, ...]] = ("squares",)
+
+    with pytest.raises(SgdlineError, match=r"panels of Other must name every panel .* got squares without 'counts'\."):
+        Other().draw({}, settings={})
 
 
 def test_published_numbers_are_marks_of_their_figures() -> None:

@@ -26,7 +26,6 @@ PICKLES = "src/sgdline/data/restricted_pickles.py"
 IMPORTERS = {
     "src/sgdline/declare/registry.py",
     "src/sgdline/papers/base.py",
-    "src/sgdline/papers/claimed.py",
     "src/sgdline/probes/planning.py",
     "src/sgdline/tables/kind.py",
 }

@@ -12,6 +12,7 @@ from sgdline.claims.judging.pages import page
 from sgdline.claims.judging.verdicts import judge_all
 from sgdline.config import ConfigError, resolve_config
 from sgdline.declare import registry
+from sgdline.errors import SgdlineError
 
 CLAIM = '''
 from dataclasses import dataclass
@@ -131,3 +132,17 @@ def test_a_run_that_diverged_is_judged_if_the_claim_says_so(here: Path, body: st
     assert (claim.paper, claim.claim, claim.threshold) == ("own", "Mine", "0.5")
     assert (claim.verdict, claim.reason) == (verdict, reason)
     assert "# The loss is small\n" in page(judged, [entry], runs)
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [("None", "NoneType"), ("0.5", "float"), ("('low', 1)", "('low', 1)"), ("(0.5,)", "(0.5,)"), ("'ab'", "str")],
+)
+def test_a_claim_that_returns_no_number_is_named_with_its_file(here: Path, returned: str, got: str) -> None:
+    here.joinpath("mine.py").write_text(CLAIM.replace("return 0.0, 1", f"return {returned}"))
+    asked = Asked(claim="mine.py:Mine", settings={"experiments": ["e"]}, runs=(), toys=())
+    judged = asked.judged("own/Mine")
+    with pytest.raises(SgdlineError) as caught:
+        judge_all(judged.claims, [a_run({"trace": lost_trace()})], paper=judged.name)
+    rule = "value of the claim Mine must return a number and how many rows it rests on"
+    assert str(caught.value) == f"{rule}, got {got}. Correct it in {here}/mine.py."

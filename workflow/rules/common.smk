@@ -38,6 +38,10 @@ JOBS = Jobs(
     CONFIG,
     folder=FOLDER,
 )
+try:
+    JOBS.judgements
+except SgdlineError as error:
+    raise WorkflowError(str(error))
 LAYOUT = JOBS.layout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Na
 
 from sgdline.declare.registry import Declared
 from sgdline.declare.vocabulary import MinLen, NameOf, Unique
+from sgdline.errors import SgdlineError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -204,5 +206,16 @@ class ClaimOptions(Declared, ABC):
             relation=self.relation,
             threshold=self.threshold,
             about=EachRun(reads=self.reads, judges_diverged=self.judges_diverged),
-            value=lambda run: Value(*self.value({kind: run.tables[kind] for kind in self.reads})),
+            value=self._value_of,
         )
+
+    def _value_of(self, run: MeasuredRun) -> Value:
+        found: object = self.value({kind: run.tables[kind] for kind in self.reads})
+        try:
+            said = Value(*found)  # type: ignore[misc]  # what a method of the user's returns is open
+            return Value(float(said.number), int(said.observations), str(said.reason))
+        except (TypeError, ValueError) as error:
+            got = type(found).__name__ if found is None or not isinstance(found, tuple) else repr(found)
+            place = inspect.getsourcefile(type(self)) or type(self).__module__
+            rule = f"value of the claim {type(self).__name__} must return a number and how many rows it rests on"
+            raise SgdlineError(f"{rule}, got {got}. Correct it in {place}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations, product
@@ -9,17 +10,30 @@ from typing import Any, cast
 
 from sgdline.analysis.kinds.base import Analysis
 from sgdline.analysis.made import analyses_of, read_at_any_hand
+from sgdline.config._asked import faults_of, made_soundly
 from sgdline.config._draft import Block, Draft, entry, sound_entries
 from sgdline.config.declarations import AnalysisOptions
-from sgdline.declare.faults import Faults, Index, KeyPath, literal_words, name_hint, value_words
+from sgdline.declare.faults import (
+    Faults,
+    Index,
+    KeyPath,
+    literal_words,
+    name_hint,
+    nearest,
+    path_words,
+    value_words,
+)
 from sgdline.declare.registry import declaration, is_entry, label, names
 from sgdline.declare.run_facts import RunFacts
-from sgdline.declare.schema import as_json
+from sgdline.declare.schema import as_json, schema_of
+from sgdline.declare.walker import Walker
 from sgdline.entries import EntryError
+from sgdline.errors import cause_words
 from sgdline.figures import base
 from sgdline.papers.asked import Asked, Named, asked, figures_named, known
-from sgdline.papers.base import figure_ids
+from sgdline.papers.base import figure_ids, papers
 from sgdline.probes.base import ProbeOptions
+from sgdline.workflow.layout import OWN_FIGURES
 from sgdline.workflow.segments import measured_steps
 
 
@@ -31,24 +45,49 @@ def known_figures(config: Block, faults: Faults) -> dict[KeyPath, Asked]:
         faults: Takes the faults.
     """
     found: dict[KeyPath, Asked] = {}
-    folders: dict[tuple[object, str], str] = {}  # by the name of the block: comparisons and toys may have the same
+    first: dict[object, KeyPath] = {}  # the first figure of a folder, and of it in each block
+    tables = _tables_named(config)
     for here, named in figures_named(config):
         if faults.under(here):
             continue
-        figure = _figure(named, here, faults)
+        figure = _figure(named, here, faults, tables)
         if figure is None:
             continue
-        key = (here[1], figure.folder.casefold())
-        if key in folders:
-            rule = f"must be called otherwise than {folders[key]}, got {figure.named}: their pictures share a folder."
-            faults.add(here, f"{rule} Write it with its options and called: a_name.")
+        folder = figure.folder.casefold()
+        block = (here[1], folder)  # comparisons and toys may have names of experiments
+        others = [first[key] for key in (block, folder) if key in first]
+        twin = next((at for at in others if at[1] == here[1] or _kind(found[at]) != _kind(figure)), None)
+        if twin is not None:
+            faults.add(*_shared_folder(figure, here, found[twin], twin))
             continue
-        folders[key] = figure.named
+        first.setdefault(block, here)
+        first.setdefault(folder, here)
         found[here] = figure
     return found
 
 
-def _figure(named: Named, here: KeyPath, faults: Faults) -> Asked | None:
+def _kind(figure: Asked) -> object:
+    return figure.block["name"]
+
+
+def _tables_named(config: Block) -> list[str]:
+    """Return the kinds of tables that there are: those of the package, and of what experiments name of the user's."""
+    blocks = [block for block in entry(config, "experiments").values()] if entry(config, "experiments") else []
+    own = [entry(block, *keys) or () for block in blocks for keys in (("probes",), ("analysis", "extra"))]
+    named = (label(name) for things in own for name in things)
+    return list(dict.fromkeys(["trace", *names("probe"), *names("analysis"), *named]))
+
+
+def _shared_folder(figure: Asked, here: KeyPath, other: Asked, there: KeyPath) -> tuple[KeyPath, str]:
+    """Return the key at fault and the words for a figure whose pictures would lie among those of another one."""
+    got = f"{figure.named}, whose pictures would lie in the folder of {other.named} at {path_words(there)}"
+    if figure.block.get("called"):
+        return (*here, "called"), f"must give a folder of its own, got {figure.block['called']}: {got}. Choose another."
+    written = f"Write {{name: {figure.named}, called: a_name}}." if len(figure.block) == 1 else "Add called: a_name."
+    return here, f"must have a folder of its own, got {got}. {written}"
+
+
+def _figure(named: Named, here: KeyPath, faults: Faults, tables: Iterable[str]) -> Asked | None:
     """Return the figure of a name; None, and a fault, if there is none or it cannot be drawn."""
     name = named if isinstance(named, str) else named["name"]
     if not is_entry(name) and name not in known():
@@ -58,15 +97,47 @@ def _figure(named: Named, here: KeyPath, faults: Faults) -> Asked | None:
     except EntryError as error:
         faults.add(here, error.rule)
         return None
-    declared: Any = declaration("figure", figure.block["name"])
-    wrong = (base.wrong_with(declared) or _unknown_uses(declared)) if is_entry(name) else None
-    needed = [option for option in base.needed_options(declared) if option not in figure.block]
+    if is_entry(name):
+        _check_own(name, figure.block, here, faults, tables)
+    called = figure.block.get("called")
+    if called and not faults.under(here) and called.casefold() in (OWN_FIGURES, *papers(), *names("figure")):
+        rule = f"must not be the name of a paper or a kind of figure, nor {OWN_FIGURES}, got {called}."
+        faults.add((*here, "called"), f"{rule} Choose another: pictures of others lie in the folder of that name.")
+    if not faults.under(here):
+        made = made_soundly(lambda: figure.figure, name, here, faults)
+        for fault in faults_of(made) if made is not None else ():
+            faults.add((*here, *fault.path), fault.text)
+    return None if faults.under(here) else figure
+
+
+def _check_own(name: str, block: Block, here: KeyPath, faults: Faults, tables: Iterable[str]) -> None:
+    """Note what is wrong with the declaration of a figure of the user's."""
+    declared: Any = declaration("figure", name)
+    wrong = base.wrong_with(declared) or _unknown_uses(declared) or _unknown_also(declared, tables)
+    needed = [option for option in base.needed_options(declared) if option not in block]
     if not wrong and needed:
         wrong = f"must have its options, got none for {needed[0]}. Write {{name: {name}, {needed[0]}: ...}}."
     if wrong:
         faults.add(here, wrong)
+        return
+    try:
+        schema = schema_of(declared)
+        json.dumps(schema)  # defaults too: they go into the params of jobs
+    except Exception as error:  # what an annotation of the user's can raise is open
+        got = f"{value_words(name)}: {cause_words(error)}"
+        faults.add(here, f"must declare options of known types, got {got}. Correct its fields.")
+        return
+    options = {key: value for key, value in block.items() if key != "name"}
+    Walker(schema, faults, own=name).walk(options, schema, here)  # defaults too
+
+
+def _unknown_also(declared: Any, tables: Iterable[str]) -> str | None:
+    known_tables = list(tables)
+    # An experiment of another configuration may have the probe or the analysis of the user's: the name of a class.
+    unknown = next((kind for kind in declared.also if kind not in known_tables and not kind[:1].isupper()), None)
+    if unknown is None:
         return None
-    return figure
+    return f"must name tables that exist in also, got {unknown!r}. {name_hint(unknown, known_tables, kind='tables')}"
 
 
 def _unknown_uses(declared: Any) -> str | None:
@@ -128,6 +199,10 @@ def check_figures_of_toy(draft: Draft, name: str, toy: str) -> None:
     block = draft.blocks("toys")[name]
     for here, figure in _drawing(draft, entry(draft.raw, *path), path, toy):
         for key, needed in figure.toy_settings.items():
+            if key not in block and not draft.faults.under(("toys", name)):
+                rule = f"must name options of the toy {toy} in toy_settings, got {key!r} of {figure.named}."
+                options = [option for option in block if option not in ("toy", "figures")]
+                draft.faults.add(here, f"{rule} {name_hint(key, options, kind='options of it')}")
             if key in block and block[key] != needed:
                 rule = f"must be a figure of a toy with {key}: {block[key]}, got {figure.named}, which draws {needed}."
                 draft.faults.add(here, f"{rule} Move it to another toy, or change {key}.")
@@ -272,8 +347,9 @@ def _tables_of(draft: Draft, experiment: str) -> _Tables | None:
 def _drawing(draft: Draft, named: object, path: KeyPath, wanted: str) -> list[tuple[KeyPath, Asked]]:
     """Return place and figure of those in a list that draw what the list is for, and note the others."""
     figures = named if isinstance(named, list | tuple) else ()
-    places: list[KeyPath] = [(*path, Index(position)) for position in range(len(figures))]
-    found = [(here, _fitting(draft, figure, here, wanted)) for here, figure in zip(places, figures, strict=True)]
+    # One that comes again is one fault.
+    places = [(*path, Index(place)) for place, figure in enumerate(figures) if figure not in figures[:place]]
+    found = [(here, _fitting(draft, figures[here[-1]], here, wanted)) for here in places]
     return [(here, figure) for here, figure in found if figure is not None]
 
 
@@ -286,11 +362,17 @@ def _fitting(draft: Draft, named: object, here: KeyPath, wanted: str) -> Asked |
         here: Its place.
         wanted: `run`, `comparison`, or the name or entry of a toy.
     """
-    if isinstance(named, Mapping) and named.get("name") in figure_ids():
-        name = str(named["name"])
-        rule = f"must be the name of a kind or an entry, got {name}, an id that has its options. Write it alone, or its"
-        draft.faults.add((*here, "name"), f"{rule} kind: {{name: {figure_ids()[name].kind}, ...}}.", replace=True)
-        return None
+    if isinstance(named, Mapping) and isinstance(named.get("name"), str):
+        name = named["name"]
+        if name in figure_ids():
+            rule = f"must be the name of a kind or an entry, got {name}, an id that has its options. Write it alone, or"
+            fault = f"{rule} its kind: {{name: {figure_ids()[name].kind}, ...}}."
+            draft.faults.add((*here, "name"), fault, replace=True)
+            return None
+        if not is_entry(name) and name not in names("figure"):
+            alone = " An id is written alone, without options." if "/" in name and not name.endswith(".py") else ""
+            draft.faults.add((*here, "name"), _unknown(name, wanted) + alone, replace=True)
+            return None
     found, faulty = draft.figures.get(here), draft.faults.under(here)
     if found is not None and _draws(found, wanted):
         return None if faulty else found
@@ -327,7 +409,13 @@ def _unknown(name: str, wanted: str) -> str:
 def _hint(name: str, fitting: Iterable[str], *, kind: str) -> str:
     if name.endswith(".py"):
         return f"A figure of your own is named by its file and its class: {name}:Name."
-    return name_hint(name, fitting, kind=kind)
+    fitting, paper = list(fitting), name.partition("/")[0]
+    of_paper = [other for other in fitting if "/" in name and other.startswith(f"{paper}/")]
+    if of_paper and nearest(name, of_paper) is None:
+        starts = {other[: len(name)]: other for other in reversed(of_paper)}  # fig9 for fig9_gd_vgg11
+        near = nearest(name, starts)
+        return f"Did you mean {starts[near]!r}?" if near else name_hint(name, of_paper, kind=f"figures of {paper}")
+    return name_hint(name, of_paper or fitting, kind=kind)
 
 
 def _draws_other(figure: Asked, wanted: str) -> str:

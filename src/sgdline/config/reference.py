@@ -61,10 +61,11 @@ def _figure_rows(subject: str) -> str:
         read = [f"`{kind}`" for kind in ([figure.toy] if figure.toy else figure.reads) if kind != "trace"]
         own = [option for option in options_of(type(figure)) if option.key not in common]
         options = [f"`{option.key}` ({option.default}): {option.meaning.rstrip('.')}" for option in own]
-        rows.append(f"| `{name}` | {said} | {', '.join(read) or '`trace`'} | {'; '.join(options) or '-'} |")
+        panels = ", ".join(f"`{panel}`" for panel in getattr(figure, "panels", ()))
+        rows.append(f"| `{name}` | {said} | {', '.join(read) or '`trace`'} | {panels} | {'; '.join(options) or '-'} |")
     reads = "toy" if subject == "toy" else "reads"
     return "\n".join(
-        [f"| name | shows | {reads} | options of its own (default): meaning |", "|---|---|---|---|", *rows]
+        [f"| name | shows | {reads} | panels | options of its own (default): meaning |", "|---|---|---|---|---|", *rows]
     )
 
 
@@ -110,7 +111,8 @@ def _described(found: type[registry.Declared]) -> str:
         what = [f"draws the toy {found.toy}"] if found.toy else [f"reads: {', '.join(found.reads)}"]
         also = [f"also, where they are: {', '.join(found.also)}"] if found.also else []
         uses = [f"uses of analysis: {', '.join(found.uses)}"] if found.uses else []
-        lines += [*what, *also, *uses]
+        panels = [f"panels: {', '.join(found.panels)}"] if issubclass(found, PanelSheet) and found.panels else []
+        lines += [*what, *also, *uses, *panels]
     for option in options_of(found):
         default = f"default {option.default}" if option.default else "required"
         lines.append(f"{option.key}: {option.allowed} ({default})")

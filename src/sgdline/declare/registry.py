@@ -139,7 +139,12 @@ def declared_at(entry: str, parent: type[Declared], *, words: str) -> type[Decla
     if not entry.isprintable():  # no path can be made of it
         raise EntryError("must be a text on one line, without control characters.", subject=f"The {words}")
     with working_directory_importable(entry):
-        found: Any = named_by(entry, subject=subject, thing=f"declaration of {_with_article(words)}")
+        found: Any = named_by(
+            entry,
+            subject=subject,
+            thing=f"declaration of {_with_article(words)}",
+            fits=lambda thing: isinstance(thing, type) and issubclass(thing, parent) and thing is not parent,
+        )
     keep_importable(entry)
     declares: bool = isinstance(found, type) and issubclass(found, parent) and is_dataclass(found)
     missing = sorted(getattr(found, "__abstractmethods__", ())) if declares else []

@@ -25,7 +25,7 @@ from sgdline.declare.faults import (
     number_hint,
     value_words,
 )
-from sgdline.declare.registry import declaration, is_entry
+from sgdline.declare.registry import KINDS, declaration, is_entry
 from sgdline.declare.schema import schema_of
 from sgdline.entries import EntryError
 from sgdline.errors import cause_words
@@ -40,6 +40,7 @@ Schema = Mapping[str, Any]
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LARGEST_INTEGER = 2**63 - 1  # what tables and seeds can hold
 _DEEPEST = 20  # levels inside a free mapping such as kwargs
+_MOST_LISTED = 20  # names of a tagged union in a message
 _MOST_ENTRIES = 10_000  # in one; a few lines of YAML with aliases can stand for more than any memory
 _TYPE_WORDS = {
     "object": "a mapping (key: value)",
@@ -143,6 +144,8 @@ class Walker:
             branch["properties"][key]["const"]: branch for branch in branches if "const" in branch["properties"][key]
         }
         rule = {"enum": list(known), "x-kind": schema["x-kind"]}
+        if len(known) > _MOST_LISTED:
+            rule["x-words"] = f"the name of a {KINDS[schema['x-kind']].words} that sgdline describe lists, or an entry"
         chosen = value.get(key, schema.get("x-default"))
         if chosen is None and key not in value:
             self._faults.add((*path, key), f"is missing. It must be {self._words(rule)}.")
@@ -344,7 +347,7 @@ class Walker:
             if sound and schema.get("uniqueItems") and item in resolved:
                 self._faults.add(
                     (*path, Index(position)),
-                    f"must differ from the entries before it, got {value_words(item)} twice. Remove one of them.",
+                    f"must differ from the entries before it, got {value_words(entry)} twice. Remove one of them.",
                 )
             resolved.append(item if sound else None)
         return True, resolved

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgdline.figures.grammar import style
-from sgdline.figures.grammar.sheet import NoDataError
 from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from matplotlib.axes import Axes
 
 
 OWN: dict[str, Any] = {"color": "#1B9E77", "linestyle": "-", "linewidth": 1.8}
@@ -66,8 +64,3 @@ def facts(kind: str, tables: Mapping[str, pa.Table], settings: Mapping[str, Any]
     full = f"training loss over {samples:,} samples" if isinstance(samples, int) else "training loss, N not recorded"
     mode = f"BatchNorm in {noted.get('batch_norm', 'not recorded')} mode, statistics of each batch"
     return style.run_facts(tables, settings, measured=[*what, full, mode])
-
-
-def nothing(words: str, tables: Mapping[str, pa.Table], _: Axes) -> Sequence[str]:
-    """Be the panel of a run of which nothing was measured."""
-    raise NoDataError(words, tables)

@@ -131,7 +131,7 @@ def sparsity(run: comparing.Run, layer: str, column: str = "sparsity") -> compar
 def sparsity_quantities(runs: Sequence[comparing.Run]) -> list[Quantity]:
     """Return the sparsity of each layer, with how many of its units were measured."""
     quantities = []
-    for layer in layers_of(runs):
+    for number, layer in enumerate(layers_of(runs), start=1):
         rows = {
             (units, measured)
             for run in runs
@@ -147,7 +147,7 @@ def sparsity_quantities(runs: Sequence[comparing.Run]) -> list[Quantity]:
         curves = [sparsity(run, layer) for run in runs]
         title = f"sparsity of layer {layer}, {units}"
         unit, notes = "sparsity (%)", feature_notes(runs)
-        quantities.append(Quantity(f"sparsity {layer}", title, unit, runs, curves, notes=notes))
+        quantities.append(Quantity(f"sparsity_{number}", title, unit, runs, curves, notes=notes))
     return quantities
 
 

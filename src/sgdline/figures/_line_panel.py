@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
-from sgdline.figures.grammar.sheet import NoDataError, Panel, absent, draw_sheet
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet, nothing
 from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def draw_lines(
         for place, ((row, wanted), span) in enumerate(zip(chosen, _SPANS[len(chosen)], strict=True), start=1)
     ]
     if not panels:
-        panels = [Panel("line_1", "", absent("no line was measured", tables), height=2.6)]
+        panels = [nothing(options, "no line was measured", tables, height=2.6)]
     return draw_sheet(options, panels, footer=style.run_facts(tables, settings), columns=_COLUMNS)
 
 

@@ -42,6 +42,7 @@ class AccuracyTable(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("averages", "trace")
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw a row per average, reduced rate and schedule, and a column per network and data set.

@@ -29,6 +29,7 @@ class AveragedPhases(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("averages", "trace")
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("loss", "error")
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw training loss and error of the iterates and of their EMA against the epoch, a row per network.

@@ -36,6 +36,7 @@ class AveragedVariance(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "averaged_variance"
+    panels: ClassVar[tuple[str, ...]] = ("variance", "equivalent", "agreement", "numbers")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw variance and equivalent learning rate over the learning rate, the deviations, and the numbers.

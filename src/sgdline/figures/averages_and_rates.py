@@ -60,6 +60,13 @@ class AveragesAndRates(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("averages", "trace")
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = (
+        "loss_updates",
+        "accuracy_updates",
+        "loss_rates",
+        "accuracy_rates",
+        "equivalent_rates",
+    )
 
     average: Literal["ema", "swa"] = "ema"
     """Which averages are drawn."""

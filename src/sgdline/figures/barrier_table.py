@@ -27,6 +27,7 @@ class BarrierTable(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("interval_epochs", "trace")
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("barriers",)
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw a row per setting and a column per measured epoch: barriers of intervals, summed over the seeds.

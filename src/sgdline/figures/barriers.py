@@ -34,6 +34,7 @@ class Barriers(PanelSheet):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("intervals", "interval_epochs", "trace")
+    panels: ClassVar[tuple[str, ...]] = ("counts", "heights")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the barriers of each measured epoch, and their heights against the training loss.

@@ -29,6 +29,7 @@ class CurvatureByBatch(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("line_batch_sizes", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing", "compat")
+    panels: ClassVar[tuple[str, ...]] = ("curvature", "ratio")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the curvature at s = 0 of every batch size, and its ratio to that of the run's own.

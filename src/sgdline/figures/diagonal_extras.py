@@ -40,6 +40,17 @@ class DiagonalExtras(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "diagonal_extras"
+    panels: ClassVar[tuple[str, ...]] = (
+        "train_loss",
+        "projected_train_loss",
+        "averaged_train_loss",
+        "test_loss",
+        "projected_test_loss",
+        "averaged_test_loss",
+        "sharpness",
+        "negative_curvature",
+        "sample_gradient_square",
+    )
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw training and test losses of iterates, projections and averages, sharpness and gradients.

@@ -33,6 +33,7 @@ class DiagonalFrames(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "diagonal_plane"
+    panels: ClassVar[tuple[str, ...]] = ("frame_N", "scale")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the mirror images of the descents up to six updates, over contours of the training loss.

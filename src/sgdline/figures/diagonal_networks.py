@@ -45,6 +45,7 @@ class DiagonalNetworks(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "diagonal_networks"
+    panels: ClassVar[tuple[str, ...]] = ("train_loss", "test_loss", "rank", "support", "numbers")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw losses, rank and support over the iterations, and the numbers at the end.

@@ -31,6 +31,7 @@ class DiagonalPlane(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "diagonal_plane"
+    panels: ClassVar[tuple[str, ...]] = ("signed", "mirrored", "scale", "over")
 
     loss: Literal["train_loss", "test_loss"] = "train_loss"
     """Whose contours are drawn."""

@@ -31,6 +31,7 @@ class DistanceMatrix(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("line_distances", "line_metrics", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing", "distance_every", "window")
+    panels: ClassVar[tuple[str, ...]] = ("first", "rest", "consecutive")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the matrices of the first and of the later lines, and the distance from line to line.

@@ -37,6 +37,7 @@ class EmulatedBatches(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("line_batch_sizes", "line_strategies", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing", "compat", "pal_measuring_step")
+    panels: ClassVar[tuple[str, ...]] = ("sgd", "pal", "slope", "ratio")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the improvements that SGD and PAL would have summed up at each batch size, and the slopes.

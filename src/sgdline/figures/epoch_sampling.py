@@ -41,6 +41,7 @@ class EpochSampling(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "epoch_sampling"
+    panels: ClassVar[tuple[str, ...]] = ("average_N", "ratio")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw a panel per average, and one with the ratio of the two ways of drawing.

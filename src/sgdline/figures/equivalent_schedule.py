@@ -12,7 +12,7 @@ import numpy as np
 from sgdline.figures import _averages
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import comparing, style
-from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.sheet import Panel, draw_sheet, nothing
 from sgdline.quadratic_model import Average
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class EquivalentSchedule(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "equivalent_schedule"
+    panels: ClassVar[tuple[str, ...]] = ("schedules", "run")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw a row per average: the schedules of all constant steps, and one run with that of the smallest.
@@ -52,12 +53,9 @@ class EquivalentSchedule(PanelSheet):
             panels.append(Panel("schedules", _averages.name(average), draw, height=2.2))
             draw = partial(_draw_run, table, average, min(rates))
             panels.append(Panel("run", f"one run, a = {min(rates):g}", draw, height=2.2))
-        nothing = [Panel("schedules", "", _draw_nothing)]
-        return draw_sheet(self, panels or nothing, footer=_footer(table, settings), columns=2)
-
-
-def _draw_nothing(_: Axes) -> Sequence[str]:
-    raise NoDataError("no average was asked for")
+        return draw_sheet(
+            self, panels or [nothing(self, "no average was asked for")], footer=_footer(table, settings), columns=2
+        )
 
 
 def _footer(table: pa.Table, settings: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from sgdline.analysis.batch_curves import convexity_rate
 from sgdline.figures import _batches
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
-from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet, nothing
 from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
@@ -38,6 +38,7 @@ class FixedBatches(PanelSheet):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("fixed_batches", "trace")
+    panels: ClassVar[tuple[str, ...]] = ("run", "segments", "gap")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the losses over the run and on its first segments, and below the convexity gap of every segment.
@@ -48,8 +49,7 @@ class FixedBatches(PanelSheet):
         what = [f"{provenance(table).get('batches', '?')} fixed batches"]
         footer = _batches.facts("fixed_batches", tables, settings, what=what)
         if not len(table):
-            nothing = partial(_batches.nothing, "no iterate was measured", tables)
-            return draw_sheet(self, [Panel("run", "", nothing)], footer=footer)
+            return draw_sheet(self, [nothing(self, "no iterate was measured", tables)], footer=footer)
         steps = settings["steps"]
         segments = "segments against the line between their ends: gap above it, sag below it"
         panels = [

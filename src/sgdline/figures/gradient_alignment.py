@@ -44,6 +44,7 @@ class GradientAlignment(PanelSheet):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("alignment", "trace")
+    panels: ClassVar[tuple[str, ...]] = ("same_batch", "other_batches", "norms", "lags")
 
     def draw(self, tables: Tables, *, settings: Mapping[str, Any]) -> Figure:
         """Draw the cosines and norms against the update, and the cosine against the number of updates in between.

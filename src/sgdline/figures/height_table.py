@@ -31,6 +31,7 @@ class HeightTable(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("interval_epochs", "trace")
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("heights",)
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw a row per setting and a column per measured epoch, and the ratios of the learning rates in grey.

@@ -49,6 +49,7 @@ class HessianCovariance(PanelSheet):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("hessian_covariance", "trace")
+    panels: ClassVar[tuple[str, ...]] = ("identity", "eigenvalues", "alignment", "loss")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the identity's error, the leading eigenvalues of both matrices, how they align, and the loss.

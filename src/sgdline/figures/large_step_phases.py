@@ -32,6 +32,7 @@ class LargeStepPhases(PanelSheet):
     reads: ClassVar[tuple[str, ...]] = ("evaluation", "trace")
     also: ClassVar[tuple[str, ...]] = ("feat",)
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("loss", "error", "sparsity_N", "levels")
 
     features: bool = True
     """Whether the sparsity of features is drawn, of runs that measure it."""

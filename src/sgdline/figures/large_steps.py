@@ -44,6 +44,7 @@ class LargeSteps(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("intervals", "hvp", "feat", "trace")
     also: ClassVar[tuple[str, ...]] = ("jac",)
+    panels: ClassVar[tuple[str, ...]] = ("heights", "sharpness", "sparsity", "rank")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw loss and height above the valley floor, spectral norm and feature sparsity against the epoch.

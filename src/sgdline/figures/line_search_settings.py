@@ -39,6 +39,7 @@ class LineSearchSettings(PanelSheet):
     reads: ClassVar[tuple[str, ...]] = ("line_metrics", "line_strategies", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing",)
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("ratio", "loss", "gain", "median")
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw ratio, loss, share of the optimum's gain, and the ratio's median over learning rates, for each network.

@@ -31,6 +31,7 @@ class Lines(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("line", "trace")
     uses: ClassVar[tuple[str, ...]] = ("figure_lines",)
+    panels: ClassVar[tuple[str, ...]] = ("line_N",)
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw one panel per entry of analysis.figure_lines.

@@ -44,6 +44,7 @@ class ModelTrajectory(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "quadratic_spectrum"
+    panels: ClassVar[tuple[str, ...]] = ("loss", "shell", "pairs", "variances", "agreement")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw loss, shell and distances over the updates; below, variances by direction and all deviations.

@@ -36,6 +36,7 @@ class MomentumVariance(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "momentum_variance"
+    panels: ClassVar[tuple[str, ...]] = ("variances", "distances", "agreement", "agreement_two_points")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw a row per momentum: variance over the learning rate, and two points over their distance.

@@ -38,6 +38,7 @@ class Noise(PanelSheet):
     reads: ClassVar[tuple[str, ...]] = ("evaluation", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing",)
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("loss", "accuracy", "cosine", "distance", "numbers")
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw loss, validation accuracy, cosine and distance; a run that continues another one begins where it ends.

@@ -13,7 +13,7 @@ from sgdline.analysis.batch_curves import grid_minimum
 from sgdline.figures import _batches
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
-from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet, nothing
 from sgdline.tables import provenance
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class OneStepSweep(PanelSheet):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("one_step", "one_step_metrics", "trace")
+    panels: ClassVar[tuple[str, ...]] = ("first", "middle", "last")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the three losses against the step size at the first, the middle and the last measured position.
@@ -64,9 +65,8 @@ class OneStepSweep(PanelSheet):
             )
             for name, step in zip(("first", "middle", "last"), _batches.shown_steps(tables["one_step"]), strict=False)
         ]
-        nothing = Panel("first", "", partial(_batches.nothing, "no position was measured", tables))
         footer = _batches.facts("one_step", tables, settings, what=what)
-        return draw_sheet(self, panels or [nothing], footer=footer)
+        return draw_sheet(self, panels or [nothing(self, "no position was measured", tables)], footer=footer)
 
 
 def _draw_position(step: int, tables: Mapping[str, pa.Table], panel: Axes) -> Sequence[str]:

@@ -42,6 +42,7 @@ class Optimizers(PanelSheet):
     reads: ClassVar[tuple[str, ...]] = ("evaluation", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing",)
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("loss", "accuracy", "length", "lr")
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw training loss, test accuracy, step length and learning rate over the updates, a column per model.

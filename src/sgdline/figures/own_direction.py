@@ -41,6 +41,7 @@ class OwnDirection(PanelSheet):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("own_direction", "line_batch_sizes", "trace")
+    panels: ClassVar[tuple[str, ...]] = ("own_gradient", "fixed_line")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw both quantities against the batch size, with the powers that fit them and the laws.

@@ -77,6 +77,7 @@ class Parabolas(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("line", "line_strategies", "trace")
     uses: ClassVar[tuple[str, ...]] = ("figure_lines", "pal_measuring_step")
+    panels: ClassVar[tuple[str, ...]] = ("line_N",)
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw one panel per entry of analysis.figure_lines, with all parabolas and a dashed line at every step.

@@ -49,6 +49,7 @@ class PolynomialError(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("line_fits", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing", "window", "degrees", "compat")
+    panels: ClassVar[tuple[str, ...]] = ("error", "log_error", "offset", "slope", "curvature")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the fit errors, linear and logarithmic, and the coefficients of degree 2.

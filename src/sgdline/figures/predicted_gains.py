@@ -56,6 +56,7 @@ class PredictedGains(PanelSheet):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("predicted_gains", "spectrum", "trace")
+    panels: ClassVar[tuple[str, ...]] = ("averages", "agreement", "run", "directions")
 
     def draw(self, tables: Tables, *, settings: Mapping[str, Any]) -> Figure:
         """Draw gains per average, predicted against measured, along the run, and what each direction contributes.

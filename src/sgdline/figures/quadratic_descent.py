@@ -67,6 +67,7 @@ class QuadraticDescent(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "quadratic_descent"
+    panels: ClassVar[tuple[str, ...]] = ("contours", "loss", "cosine", "height")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw one contour panel per learning rate, and loss, cosine and height over the steps.

@@ -12,7 +12,7 @@ import numpy as np
 from sgdline.figures import _batches
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import series, style
-from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet, nothing
 from sgdline.figures.grammar.style import FloatArray
 from sgdline.tables import provenance
 
@@ -39,6 +39,7 @@ class QuadraticFit(PanelSheet):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("one_step", "one_step_metrics", "trace")
+    panels: ClassVar[tuple[str, ...]] = ("first", "middle", "last", "r_squared", "convexity")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw normalised curves with their fits above, R^2 and convexity rate of all measured positions below.
@@ -53,8 +54,7 @@ class QuadraticFit(PanelSheet):
         footer = _batches.facts("one_step", tables, settings, what=what)
         steps = _batches.shown_steps(tables["one_step"])
         if not steps:
-            nothing = partial(_batches.nothing, "no position was measured", tables)
-            return draw_sheet(self, [Panel("first", "", nothing)], footer=footer)
+            return draw_sheet(self, [nothing(self, "no position was measured", tables)], footer=footer)
         panels = [
             Panel(
                 name,

@@ -20,3 +20,4 @@ class ReluRegression(ReluSheet):
     """
 
     toy: ClassVar[str | None] = "relu_regression"
+    panels: ClassVar[tuple[str, ...]] = ("train_loss", "functions", "rank", "sparsity_N")

@@ -27,6 +27,7 @@ class ReluSnapshots(PanelSheet):
     """
 
     toy: ClassVar[str | None] = "relu_regression"
+    panels: ClassVar[tuple[str, ...]] = ("snapshot_N",)
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw one panel per snapshot with the published chain of every setting.
@@ -39,8 +40,8 @@ class ReluSnapshots(PanelSheet):
         shown = sorted({place for place in settings["snapshots"] if place < len(rows)} | {len(rows) - 1})
         iterations = style.numbers(toy.table, "iteration")[rows]
         panels = [
-            Panel(f"snapshot_{place}", f"iteration {int(iterations[place]):,}", partial(_draw, toy, place), height=1.7)
-            for place in shown
+            Panel(f"snapshot_{number}", f"iteration {int(iterations[place]):,}", partial(_draw, toy, place), height=1.7)
+            for number, place in enumerate(shown, start=1)
         ]
         return draw_sheet(self, panels, footer=_relu.footer(toy, published_only=True), columns=3)
 

@@ -48,6 +48,7 @@ class Roles(PanelSheet):
     also: ClassVar[tuple[str, ...]] = ("hvp",)
     uses: ClassVar[tuple[str, ...]] = ("smoothing",)
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("cosine_batch_size", "cosine_lr", "distance_batch_size", "distance_lr")
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw cosines and distances for several batch sizes at one lr, and for several lrs at one batch size.

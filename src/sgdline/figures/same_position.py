@@ -39,6 +39,7 @@ class SamePosition(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("mline_metrics", "trace")
     uses: ClassVar[tuple[str, ...]] = ("window", "same_position_degrees")
+    panels: ClassVar[tuple[str, ...]] = ("matrix_N", "distances", "errors", "minima")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the distances among the lines of each position, the errors of their fits and the spread of their minima.

@@ -28,6 +28,7 @@ class SampleVariance(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("line_batch_sizes", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing", "compat")
+    panels: ClassVar[tuple[str, ...]] = ("variance",)
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw the variance at s = 0 over the measuring set and over the emulated batches.

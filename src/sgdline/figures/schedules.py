@@ -42,6 +42,7 @@ class Schedules(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("evaluation", "trace")
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("loss", "accuracy", "lr", "choices")
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw training loss, validation accuracy and learning rate against the epoch, and the choices as a table.

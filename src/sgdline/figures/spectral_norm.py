@@ -43,6 +43,7 @@ class SpectralNorm(PanelSheet):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("hvp", "trace")
+    panels: ClassVar[tuple[str, ...]] = ("norm", "accuracy", "stability")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw spectral norm, validation accuracy and lr times the largest eigenvalue against the epoch.

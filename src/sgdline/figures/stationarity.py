@@ -52,6 +52,7 @@ class Stationarity(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("stationarity", "trace")
     also: ClassVar[tuple[str, ...]] = ("spectrum",)
+    panels: ClassVar[tuple[str, ...]] = ("distance", "correlation", "twins", "variance")
 
     def draw(self, tables: Tables, *, settings: Mapping[str, Any]) -> Figure:
         """Draw distances from theta_t0, autocorrelations, distances of twins, and variances per eigenvector.

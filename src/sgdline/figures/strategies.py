@@ -79,6 +79,7 @@ class Strategies(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("line_strategies", "line_metrics", "trace")
     uses: ClassVar[tuple[str, ...]] = ("smoothing", "fbpal_every")
+    panels: ClassVar[tuple[str, ...]] = ("gain", "distance", "share", "position", "steps", "ratio")
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw gains, distances, where steps end, and the ratio s_opt/||m_t||.

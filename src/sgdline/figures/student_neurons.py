@@ -37,6 +37,7 @@ class StudentNeurons(PanelSheet):
 
     toy: ClassVar[str | None] = "teacher_student"
     toy_settings: ClassVar[Mapping[str, Any]] = {"network": "two_layer"}
+    panels: ClassVar[tuple[str, ...]] = ("setting_N",)
 
     def draw(self, tables: Mapping[str, pa.Table], *, settings: Mapping[str, Any]) -> Figure:
         """Draw one panel per setting: hidden weights of the published chain as points of the plane.

@@ -22,3 +22,4 @@ class TeacherStudent(ReluSheet):
     """
 
     toy: ClassVar[str | None] = "teacher_student"
+    panels: ClassVar[tuple[str, ...]] = ("train_loss", "test_loss", "rank", "sparsity_N", "nuclear_norm")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sgdline.declare.vocabulary import Ge, Le
 from sgdline.figures.base import PanelSheet
 from sgdline.figures.grammar import style
-from sgdline.figures.grammar.sheet import NoDataError, Panel, absent, draw_sheet
+from sgdline.figures.grammar.sheet import NoDataError, Panel, draw_sheet, nothing
 from sgdline.figures.grammar.style import FloatArray
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class Trajectory(PanelSheet):
     reads: ClassVar[tuple[str, ...]] = ("intervals", "trace")
     also: ClassVar[tuple[str, ...]] = ("hvp",)
     uses: ClassVar[tuple[str, ...]] = ("figure_updates",)
+    panels: ClassVar[tuple[str, ...]] = ("loss", "cosine", "distance")
 
     place: Annotated[int, Ge(1), Le(4)] = 1
     """Which of the measured epochs is drawn, counted from 1."""
@@ -171,7 +172,7 @@ class Trajectory(PanelSheet):
                 if count
                 else "no update was measured"
             )
-            return draw_sheet(self, [Panel("loss", "", absent(words, tables))], footer=footer)
+            return draw_sheet(self, [nothing(self, words, tables)], footer=footer)
         panels = [
             Panel(
                 "loss",

@@ -44,6 +44,7 @@ class TwoPoint(PanelSheet):
 
     reads: ClassVar[tuple[str, ...]] = ("averages", "trace")
     compares: ClassVar[bool] = True
+    panels: ClassVar[tuple[str, ...]] = ("loss_distances", "accuracy_distances", "loss_updates", "accuracy_updates")
 
     def draw(self, tables: Sequence[Mapping[str, pa.Table]], *, settings: Sequence[Mapping[str, Any]]) -> Figure:
         """Draw loss and accuracy of two-point averages against their distance at the end, and against the update.

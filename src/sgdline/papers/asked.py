@@ -10,12 +10,14 @@ from functools import cache, cached_property
 from typing import Any, cast
 
 from sgdline.declare.build import build
-from sgdline.declare.faults import Index, KeyPath
+from sgdline.declare.faults import ConfigError, Faults, Index, KeyPath, name_hint, value_words
 from sgdline.declare.registry import declaration, is_entry, names
+from sgdline.declare.schema import schema_of
+from sgdline.declare.walker import Walker
 from sgdline.entries import EntryError
 from sgdline.figures import base
 from sgdline.figures.base import Figure
-from sgdline.papers.base import figure_ids
+from sgdline.papers.base import PaperFigure, figure_ids
 from sgdline.workflow.layout import figure_folder
 
 Named = str | Mapping[str, Any]  # what a configuration holds
@@ -87,13 +89,13 @@ def _asked(text: str) -> Asked:
     """Return what `asked` does; takes a mapping as JSON."""
     of_paper = figure_ids().get(text)
     if of_paper is not None:
+        wrong = _wrong_with(of_paper)
+        if wrong:
+            place = f"FIGURES of sgdline/papers/{text.partition('/')[0]}/figures.py"
+            rule = f"must be a sound figure of its paper, got {text}: {wrong} Correct it in {place}."
+            raise EntryError(rule, subject=f"The figure {text}")
         block: dict[str, Any] = {"name": of_paper.kind, **of_paper.options}
-        try:
-            kind = type(built(block))
-        except (KeyError, TypeError) as error:
-            rule = f"must be a kind of figure with options of its own, got {of_paper.kind}: {error.args[0]}."
-            place = f"FIGURES of sgdline.papers.{text.partition('/')[0]}.figures"
-            raise EntryError(f"{rule} Correct it in {place}.", subject=f"The figure {text}") from error
+        kind = cast("type[Figure]", declaration("figure", of_paper.kind))
         words = f"{base.caption(kind)}\n\n{inspect.cleandoc(of_paper.caption)}"
         needed = {**kind.toy_settings, **of_paper.toy_settings}
         return Asked(text, block, figure_folder(text), words, needed)
@@ -102,6 +104,24 @@ def _asked(text: str) -> Asked:
     declared = cast("type[Figure]", declaration("figure", named))
     folder = figure_folder(block.get("called") or named)
     return Asked(named, block, folder, base.caption(declared), declared.toy_settings)
+
+
+def _wrong_with(of_paper: PaperFigure) -> str | None:
+    """Return the first fault of what a paper says of a figure; None of a sound one."""
+    if of_paper.kind not in names("figure"):
+        hint = name_hint(of_paper.kind, names("figure"), kind="kinds")
+        return f"its kind must be the name of a kind of figure, got {value_words(of_paper.kind)}. {hint}"
+    declared, faults = cast("type[Figure]", declaration("figure", of_paper.kind)), Faults()
+    schema = schema_of(declared)
+    _, options = Walker(schema, faults).walk(of_paper.options, schema, ("options",))
+    if not faults.any():
+        for fault in build(declared, options).faults():
+            faults.add(("options", *fault.path), fault.text)
+    try:
+        faults.raise_if_any()
+    except ConfigError as error:
+        return error.faults[0]
+    return None
 
 
 def figures_named(config: Any) -> Iterator[tuple[KeyPath, Named]]:

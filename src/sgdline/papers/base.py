@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sgdline.claims.judging.summary import Published
+from sgdline.declare.faults import value_words
+from sgdline.declare.registry import names
+from sgdline.entries import where_words
+from sgdline.errors import SgdlineError, cause_words
+from sgdline.workflow.layout import OWN_FIGURES
 
 _ROOT = Path(__file__).parent
+_NAME = "[a-z0-9_]+"  # of papers and their figures, for names of files and wildcards
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,40 @@ class PaperFigure:
 @cache
 def papers() -> tuple[str, ...]:
     """Return the names of the papers that have figures, sorted: the folders beside this module."""
-    return tuple(sorted(file.parent.name for file in _ROOT.glob("[!_]*/figures.py")))
+    return papers_with("figures")
+
+
+def papers_with(part: str) -> tuple[str, ...]:
+    """Return the names of the papers that have a module of that name, sorted.
+
+    Raises:
+        SgdlineError: If a paper has a name that cannot be used.
+    """
+    found = sorted(file.parent.name for file in _ROOT.glob(f"[!_]*/{part}.py"))
+    for paper in found:
+        if not re.fullmatch(_NAME, paper) or paper in (OWN_FIGURES, *names("figure")):
+            rule = "must be of small letters, digits and _, neither own nor the name of a kind of figure"
+            raise SgdlineError(f"The name of a paper {rule}, got the folder sgdline/papers/{paper}. Rename it.")
+    return tuple(found)
+
+
+def has_part(paper: str, part: str) -> bool:
+    """Return whether a paper has a module of that name."""
+    return _ROOT.joinpath(paper, f"{part}.py").is_file()
+
+
+def part_of(paper: str, part: str) -> Mapping[str, Any]:
+    """Return what a module of a paper holds.
+
+    Raises:
+        SgdlineError: If it cannot be imported.
+    """
+    try:
+        return vars(import_module(f"sgdline.papers.{paper}.{part}"))
+    except Exception as error:  # what code that is being written can raise is open
+        got = f"{cause_words(error)}{where_words(error)}"
+        rule = f"The module sgdline/papers/{paper}/{part}.py must be importable, got {got}."
+        raise SgdlineError(f"{rule} Correct it.") from error
 
 
 @cache
@@ -43,8 +83,21 @@ def figures_of(paper: str) -> Mapping[str, PaperFigure]:
 
     Args:
         paper: One of `papers()`.
+
+    Raises:
+        SgdlineError: If its module does not hold them.
     """
-    found: Mapping[str, PaperFigure] = import_module(f"sgdline.papers.{paper}.figures").FIGURES
+    found = part_of(paper, "figures").get("FIGURES")
+    place = f"FIGURES of sgdline/papers/{paper}/figures.py"
+    if not isinstance(found, Mapping):
+        rule = f"{place} must be a mapping from names to PaperFigure, got {value_words(found)}."
+        raise SgdlineError(f'{rule} Write FIGURES = {{"fig1": PaperFigure(...)}}.')
+    for name, figure in found.items():
+        if not isinstance(name, str) or not re.fullmatch(_NAME, name):
+            rule = f"{place} must have names of small letters, digits and _, got {value_words(name)}."
+            raise SgdlineError(f"{rule} Rename it.")
+        if not isinstance(figure, PaperFigure):
+            raise SgdlineError(f"{place} must hold a PaperFigure as {name}, got {value_words(figure)}. Correct it.")
     return found
 
 

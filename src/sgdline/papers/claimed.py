@@ -12,21 +12,21 @@ Reading a paper imports neither torch nor scipy, so that a workflow can ask for 
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from sgdline.claims.base import Claim
 from sgdline.claims.judging.summary import Judged, Published, Summary
+from sgdline.declare.faults import value_words
+from sgdline.errors import SgdlineError
+from sgdline.papers.base import has_part, papers_with, part_of
 
-_ROOT = Path(__file__).parent
 _PARTS = ("claims", "summary", "published")
 
 
 @cache
 def papers() -> tuple[str, ...]:
     """Return the names of the papers that claim something, sorted."""
-    return tuple(sorted(file.parent.name for file in _ROOT.glob("[!_]*/claims.py")))
+    return papers_with("claims")
 
 
 def modules(paper: str) -> list[str]:
@@ -35,7 +35,7 @@ def modules(paper: str) -> list[str]:
 
 
 def _parts(paper: str) -> list[str]:
-    return [part for part in _PARTS if _ROOT.joinpath(paper, f"{part}.py").is_file()]
+    return [part for part in _PARTS if has_part(paper, part)]
 
 
 def judged(paper: str) -> Judged:
@@ -45,21 +45,26 @@ def judged(paper: str) -> Judged:
         paper: One of `papers()`.
 
     Raises:
-        TypeError: If a module of the paper does not hold what it is for.
+        SgdlineError: If a module of the paper cannot be imported, or does not hold what it is for.
     """
     contents: dict[str, Any] = {}
     for part in _parts(paper):
-        contents |= vars(import_module(f"sgdline.papers.{paper}.{part}"))
+        contents |= part_of(paper, part)
     claims, published = contents.get("CLAIMS"), contents.get("PUBLISHED", ())
     summary = contents.get("SUMMARY", Summary(title=paper, reads=()))
-    for name, things, kind in (("CLAIMS", claims, Claim), ("PUBLISHED", published, Published)):
+    for part, things, kind in (("claims", claims, Claim), ("published", published, Published)):
         if not isinstance(things, tuple) or not all(isinstance(thing, kind) for thing in things):
-            raise TypeError(f"{name} of paper {paper!r} must be a tuple of {kind.__name__}, got {things!r}.")
+            got = value_words(things)
+            if isinstance(things, tuple):
+                got = f"one with {value_words(next(thing for thing in things if not isinstance(thing, kind)))}"
+            place = f"{part.upper()} of sgdline/papers/{paper}/{part}.py"
+            raise SgdlineError(f"{place} must be a tuple of {kind.__name__}, got {got}. Correct it.")
     if not isinstance(summary, Summary):
-        raise TypeError(f"SUMMARY of paper {paper!r} must be a Summary, got {summary!r}.")
+        place = f"SUMMARY of sgdline/papers/{paper}/summary.py"
+        raise SgdlineError(f"{place} must be a Summary, got {value_words(summary)}. Correct it.")
     return Judged(
         name=paper,
-        claims=claims or (),
+        claims=tuple(claims or ()),
         of_every_run=bool(contents.get("OF_EVERY_RUN")),
         summary=summary,
         published=published,

@@ -13,7 +13,7 @@ from sgdline.declare.faults import name_hint
 from sgdline.declare.registry import code_of, is_entry, label, names
 from sgdline.digests import code_digest, entry_digest
 from sgdline.errors import SgdlineError
-from sgdline.papers.asked import Asked, asked
+from sgdline.papers.asked import Asked, asked, known
 from sgdline.papers.base import figure_ids, papers
 from sgdline.workflow import claims, code, constraints, drawing, slices, starts, tables
 from sgdline.workflow.layout import CLAIM_FILES, PICTURES, Layout, RunKey, run_key, run_label
@@ -352,6 +352,11 @@ class Jobs:
         found = self._pictures.get((wildcards.figure, wildcards.subject))
         if found is not None:
             return found
+        drawn = [subject for folder, subject in self._pictures if folder == wildcards.figure]
+        if wildcards.figure not in known():  # a folder that the configuration names: what it draws there, and no more
+            rule = "The picture must be one that the configuration asks for"
+            hint = name_hint(wildcards.subject, drawn, kind="pictures of it")
+            raise SgdlineError(f"{rule}, got {wildcards.subject!r} for {wildcards.figure}. {hint}")
         figure = asked(wildcards.figure)
         subjects: Mapping[str, RunKey | str] = {
             "run": {run_label(run): run for run in every_run(self.config)},

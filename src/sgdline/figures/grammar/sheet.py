@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sgdline.errors import SgdlineError
 from sgdline.extras import extra_packages
-from sgdline.figures.base import Mark, PanelSheet
+from sgdline.figures.base import Mark, PanelSheet, is_panel
 from sgdline.figures.grammar import style
-from sgdline.figures.grammar.marks import draw_marks
+from sgdline.figures.grammar.marks import draw_marks, looks_of
 from sgdline.figures.grammar.style import SIZES
 
 if TYPE_CHECKING:
@@ -103,6 +103,19 @@ def absent(words: str, tables: Tables | None = None) -> Callable[[Axes], Sequenc
     return draw
 
 
+def nothing(options: PanelSheet, words: str, tables: Tables | None = None, *, height: float = 1.9) -> Panel:
+    """Return the panel of a sheet without data: the one that is asked for, or else the first.
+
+    Args:
+        options: The figure.
+        words: As in `NoDataError`.
+        tables: As in `NoDataError`.
+        height: As of any panel.
+    """
+    name = options.panel or options.panels[0]
+    return Panel(name.replace("_N", "_1"), "", absent(words, tables), height=height)
+
+
 def colour_bar(axes: Axes, mesh: ScalarMappable, label: str) -> None:
     """Put the scale of a panel's colours beside it; panels of a column stay equally wide."""
     beside = axes.inset_axes((1.04, 0.0, 0.05, 1.0))
@@ -131,14 +144,17 @@ def draw_sheet(
         share_x: Whether all panels of a column have one x axis, labelled at the lowest.
 
     Raises:
-        SgdlineError: If the figure has no panel of the name that it is asked for, or of a mark.
+        SgdlineError: If the figure does not declare a panel that it draws.
     """
     with extra_packages():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    chosen, marks = _chosen(options, panels), _marks(options, panels)
+    _check_declared(options, panels)
+    chosen, marks, looks = _chosen(options, panels), _marks(options), looks_of(options.marks)
+    left_out = sum(len(own) for name, own in marks.items() if name not in {panel.name for panel in chosen})
+    footer = [*footer, *([f"{style.counted(left_out, 'mark')} of panels without data"] if left_out else [])]
     width = INCHES[options.width]
     across = 1 if options.width == "column" or len(chosen) == 1 else columns
     rows = list(_rows(chosen, across))
@@ -160,11 +176,10 @@ def draw_sheet(
             axes.append(figure.add_subplot(grid[place, column : column + span], sharex=above))
             column += span
     room = [width * _share(panel, across) for panel in chosen]
-    sources = list(dict.fromkeys(mark.source for mark in options.marks))
     ranges: dict[str, list[Axes]] = {}
     for place, (panel, own) in enumerate(zip(chosen, axes, strict=True)):
         letter = f"({chr(ord('a') + place)}) " if len(chosen) > 1 else ""
-        drawn = _fill(panel, own, letter, inches=room[place], marks=marks.get(panel.name, []), sources=sources)
+        drawn = _fill(panel, own, letter, inches=room[place], marks=marks.get(panel.name, []), looks=looks)
         if drawn and panel.same_y:
             ranges.setdefault(panel.same_y, []).append(own)
     for same in ranges.values():
@@ -214,29 +229,27 @@ def _shrunk(heights: Sequence[float], stiff: Sequence[bool], *, room: float) -> 
     return [height if fixed else scale * height for height, fixed in zip(heights, stiff, strict=True)]
 
 
+def _check_declared(options: PanelSheet, panels: Sequence[Panel]) -> None:
+    # The check of a configuration knows the declared ones only. Without any, it refuses `panel` and `marks`.
+    unknown = [panel.name for panel in panels if not is_panel(type(options), panel.name)]
+    if options.panels and unknown:
+        name = type(options).__name__
+        rule = f"panels of {name} must name every panel that it draws, got {', '.join(options.panels)}"
+        raise SgdlineError(f"{rule} without {unknown[0]!r}. Add it.")
+
+
 def _chosen(options: PanelSheet, panels: Sequence[Panel]) -> list[Panel]:
     if options.panel is None:
         return list(panels)
-    found = [panel for panel in panels if panel.name == options.panel]
-    if not found:
-        raise SgdlineError(
-            f"panel must be one of {_names(panels)}, got {options.panel!r}. Correct it, or leave it out."
-        )
-    return [replace(panel, legend=True) for panel in found]
+    found = [replace(panel, legend=True) for panel in panels if panel.name == options.panel]
+    return found or [nothing(options, "there are no data for this panel")]
 
 
-def _marks(options: PanelSheet, panels: Sequence[Panel]) -> dict[str, list[Mark]]:
+def _marks(options: PanelSheet) -> dict[str, list[Mark]]:
     found: dict[str, list[Mark]] = {}
     for mark in options.marks:
         found.setdefault(mark.panel, []).append(mark)
-    unknown = sorted(found.keys() - {panel.name for panel in panels})
-    if unknown:
-        raise SgdlineError(f"panel of a mark must be one of {_names(panels)}, got {unknown[0]!r}. Correct it.")
     return found
-
-
-def _names(panels: Sequence[Panel]) -> str:
-    return ", ".join(dict.fromkeys(panel.name for panel in panels))
 
 
 def _rows(panels: Sequence[Panel], across: int) -> Iterator[list[Panel]]:
@@ -258,7 +271,13 @@ def _share(panel: Panel, across: int) -> float:
 
 
 def _fill(
-    panel: Panel, axes: Axes, letter: str, *, inches: float, marks: Sequence[Mark], sources: Sequence[str]
+    panel: Panel,
+    axes: Axes,
+    letter: str,
+    *,
+    inches: float,
+    marks: Sequence[Mark],
+    looks: Mapping[str, Mapping[str, Any]],
 ) -> bool:
     """Draw a panel with its title and notes; return whether it has data."""
     import matplotlib
@@ -269,10 +288,12 @@ def _fill(
         try:
             notes = panel.draw(axes)
             if axes.axison and not panel.own_marks:  # a table has rows for its marks
-                notes = [*notes, *draw_marks(axes, marks, size=SIZES["note"], sources=sources)]
+                notes = [*notes, *draw_marks(axes, marks, looks=looks, size=SIZES["note"])]
         except NoDataError as absent:
             style.say(axes, str(absent))
             notes, drawn = absent.notes, False
+            if marks:
+                notes = [*notes, f"{style.counted(len(marks), 'mark')} not drawn"]
     axes.tick_params(which="both", labelsize=SIZES["tick"])
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_fontsize(SIZES["label"])

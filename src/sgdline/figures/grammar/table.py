@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sgdline.figures.base import Mark, PanelSheet
+from sgdline.figures.base import Mark, PanelSheet, literal
+from sgdline.figures.grammar import style
 from sgdline.figures.grammar.sheet import INCHES, NoDataError, Panel, head_inches
 from sgdline.figures.grammar.style import SIZES
 
@@ -108,8 +109,14 @@ def table_panel(
     """
     if not rows or not columns:
         return Panel(name, title, partial(_say, missing), notes)
-    marked = _marked(options.marks, name, columns, heads)
-    rows, notes = [*rows, *marked], [*notes, *(["last rows: published"] if marked else [])]
+    marks = [mark for mark in options.marks if mark.panel == name]
+    marked, left_out = _marked(marks, columns, heads=heads), sum(mark.text not in columns for mark in marks)
+    notes = [
+        *notes,
+        *(["last rows: published"] if marked else []),
+        *([f"{style.counted(left_out, 'mark')} of no column here"] if left_out else []),
+    ]
+    rows = [*rows, *marked]
     width = INCHES[options.width]
     layouts = [_lay_out(heads, columns, rows, room=width - inset - 0.1, fit=fit) for fit in _FITS]
     layout = min(layouts, key=lambda own: own.blocks)
@@ -117,16 +124,15 @@ def table_panel(
     return Panel(name, title, partial(_draw, layout), notes, height=height, below=layout.height - _AXES, span=4)
 
 
-def _marked(marks: Sequence[Mark], panel: str, columns: Sequence[str], heads: Sequence[str]) -> list[Row]:
+def _marked(marks: Sequence[Mark], columns: Sequence[str], *, heads: Sequence[str]) -> list[Row]:
     """Return a row for each source of marks, with the numbers in the columns that their words name."""
     found: dict[str, dict[str, Mark]] = {}
     for mark in marks:
-        if mark.panel == panel:
-            found.setdefault(mark.source, {})[mark.text] = mark
+        found.setdefault(mark.source, {})[mark.text] = mark
     shown = {source: own for source, own in found.items() if own.keys() & set(columns)}
     return [
         Row(
-            _named(source, heads),
+            tuple(literal(part) for part in _named(source, heads)),
             tuple(((f"{own[column].value:.4g}", ""),) if column in own else NO_VALUE for column in columns),
             ruled=place == 0,
             quiet=True,
