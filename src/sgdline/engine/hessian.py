@@ -202,7 +202,7 @@ class FullBatchHessian:
             total = torch.zeros(self._layout.size, dtype=torch.float64, device=self._layout.device)
             gradients = _gradients(self._chunk_loss(place), parameters)
             for name, part in self._layout.split(total).items():
-                part.copy_(gradients[name])
+                part.copy_(gradients[name].to_dense())  # an embedding may give sparse ones
             beat()
             state.restore()
             yield ChunkGradient(total, self._shares[place], chunk.samples)
