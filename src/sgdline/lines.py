@@ -15,6 +15,7 @@ print(step.line.minimum_position)
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import math
@@ -52,7 +53,17 @@ from sgdline.models.parameters import trainable_parameters, unwrapped
 from sgdline.models.state import Steady, copied, has_own_hooks
 from sgdline.ranks import Ranks
 from sgdline.record import LineLog
-from sgdline.seeds import derive_seed
+from sgdline.seeds import derive_seed, generator
+from sgdline.sharpness import (
+    DirectionalSharpness,
+    MeasuredLoss,
+    NoiseScale,
+    Sharpness,
+    Starts,
+    directional_sharpness,
+    noise_scale,
+    sharpness,
+)
 
 __all__ = [
     "Estimate",
@@ -271,12 +282,7 @@ class LineMeter:
         """
         if step_length is not None:
             step_length = _checked_step_length(step_length)
-        if direction is None:
-            direction = self._against_gradients()
-        else:
-            _check_direction(direction)
-            known = trainable_parameters(self._model)
-            direction = {name if name in known else _plain_name(name): part for name, part in direction.items()}
+        direction = self._against_gradients() if direction is None else self._named(direction)
         with self._clocked() as clock:
             line = self._along(direction, origin=None, step_length=step_length, batch=self._own_batch(batch))
         return replace(line, seconds=clock())
@@ -402,6 +408,134 @@ class LineMeter:
 
     def _own_batch(self, batch: Any) -> tuple[Samples, Samples] | None:
         return None if batch is None else samples_of_batch(batch, self._device)
+
+    def sharpness(
+        self,
+        k: int = 1,
+        *,
+        tolerance: float = 1e-2,
+        optimizer: torch.optim.Optimizer | None = None,
+        max_products: int = 1000,
+    ) -> Sharpness:
+        """Find the largest eigenvalues of the Hessian of the measured loss at the present parameters.
+
+        The loss is that of the lines: same samples, chunks, weights, mode and masks; in the network's own precision, whatever autocast
+        the lines are measured under.
+        Attention is computed by its formula. The search starts at a fixed vector, later ones where the last one ended.
+
+        Args:
+            k: Number of eigenvalues, the algebraically largest ones.
+            tolerance: Largest residual, relative to the largest absolute eigenvalue among the k.
+            optimizer: torch.optim.SGD, Adam or AdamW. The Hessian is then that of the parameters which it moves, for
+                Adam and AdamW preconditioned by the optimizer's present state, and `threshold` is the eigenvalue above
+                which training is unstable. None: all trainable parameters.
+            max_products: Most Hessian-vector products. What has not converged within them is marked.
+
+        Returns:
+            Sharpness: in units of loss per length^2.
+
+        Raises:
+            SgdlineError: If a number is out of range, the optimizer is not covered or has not taken a step, the
+                network has no second derivative, or network or loss fail a check.
+
+        Cost: 25 to 100 products as a rule, each about five forward passes over the measuring set; memory: 20 vectors
+        as long as the parameters, float64.
+        """
+        return sharpness(
+            self._measured_loss(),
+            k,
+            tolerance=tolerance,
+            optimizer=optimizer,
+            max_products=max_products,
+            starts=self._starts,
+        )
+
+    def directional_sharpness(
+        self, direction: Mapping[str, Tensor] | None = None, *, lr: float = 1.0
+    ) -> DirectionalSharpness:
+        """Measure curvature and slope of the measured loss along a direction, exactly and at 0 alone.
+
+        Args:
+            direction: One tensor per trainable parameter, by name: what an update adds to the parameters, for
+                `lambda_dir`; of any length but 0. None: -lr times the present gradients, an update of plain SGD.
+            lr: The learning rate that the direction holds.
+
+        Raises:
+            SgdlineError: As for `measure`, or if the network has no second derivative.
+
+        Cost: one Hessian-vector product, about five forward passes over the measuring set.
+        """
+        measured = self._measured_loss()
+        if direction is None:
+            found = directional_sharpness(measured, self._against_gradients(), lr=lr)
+            return replace(found, length=found.length * lr)
+        return directional_sharpness(measured, self._named(direction), lr=lr)
+
+    def noise_scale(self, *, batch_size: int | None = None) -> NoiseScale:
+        """Estimate the gradient noise scale, tr(Sigma) / |G|^2, from the gradients of disjoint batches.
+
+        The batches are chunks of the measuring set in its order, so its samples should be in no order of their own.
+
+        Args:
+            batch_size: Samples per batch, the last may be smaller; BatchNorm in train mode takes the statistics of
+                each. None: those of a chunk. Smaller batches give smaller standard errors.
+
+        Returns:
+            NoiseScale: in samples, with standard errors.
+
+        Raises:
+            SgdlineError: If there are fewer than two batches, or network or loss fail a check.
+
+        Cost: about six forward passes over the measuring set.
+        """
+        return noise_scale(self._measured_loss(), batch_size=batch_size)
+
+    @functools.cached_property
+    def _starts(self) -> Starts:
+        return {}
+
+    def _measured_loss(self) -> MeasuredLoss:
+        """Return what lines measure, checked, for derivatives.
+
+        Raises:
+            SgdlineError: If the meter's samples are spread over processes, or a check fails.
+        """
+        if not self._ranks.alone:
+            raise SgdlineError(
+                "Derivatives must be measured by one process with all samples, got a meter with a group. "
+                "Make another LineMeter without group for them."
+            )
+        if not self._checked:
+            self._check(self._any_direction(), 1.0)
+        if self._report is not None:
+            hooks = self._report.plan.hooks
+        else:
+            hooks = has_own_hooks(self._model) and forward_hooks_matter(self._subject(self._any_direction(), 1.0))
+        return MeasuredLoss(
+            model=self._model,
+            loss=self._loss,
+            counts=self._counts,
+            inputs=self._inputs,
+            targets=self._targets,
+            weights=self._weights,
+            chunk_size=self._chunk_size,
+            mask_seed=_mask_seed,
+            train_mode=self._mode == "train",
+            hooks=hooks,
+        )
+
+    def _any_direction(self) -> dict[str, Tensor]:
+        """Return a unit vector to check the network along where no line is asked for."""
+        draws, known = generator(0, "meter_check"), trainable_parameters(self._model)
+        parts = {name: torch.randn(p.shape, generator=draws, dtype=torch.float64) for name, p in known.items()}
+        length = _norm(parts)
+        return {name: part.to(known[name].device) / length for name, part in parts.items()}
+
+    def _named(self, direction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a direction by the names of the network itself."""
+        _check_direction(direction)
+        known = trainable_parameters(self._model)
+        return {name if name in known else _plain_name(name): part for name, part in direction.items()}
 
     def _against_gradients(self) -> dict[str, Tensor]:
         return {
@@ -621,7 +755,7 @@ class LineMeter:
 
     def _mask_seeds(self) -> list[int]:
         chunks = -(-self._samples // self._chunk_size)
-        return [derive_seed(0, "line_masks", index) for index in range(chunks)]
+        return [_mask_seed(index) for index in range(chunks)]
 
     def _ready(self, direction: Mapping[str, Tensor], interval: float) -> tuple[LineEngine, MeasuringSet]:
         if not self._checked:
@@ -722,6 +856,11 @@ def _unmeasured(status: str, step_length: float | None) -> MeasuredLine:
         evaluations=0,
         window=1.0,
     )
+
+
+def _mask_seed(index: int) -> int:
+    """Return the seed of the random masks of a chunk."""
+    return derive_seed(0, "line_masks", index)
 
 
 def _natural_interval(measure: Callable[[Array], Array], size: float) -> float:

@@ -63,17 +63,109 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in trainable_parameters(model).values())
 
 
-class ParameterVector:
+class ParameterLayout:
+    """Where each trainable parameter of a model lies in one flat vector.
+
+    The order is that of `model.named_parameters()`, each tensor in its own memory order: contiguous and
+    channels-last parameters keep their layout, anything else becomes contiguous. The model is left alone.
+
+    Args:
+        model: Network; its trainable parameters may have several dtypes.
+
+    Raises:
+        SgdlineError: If the model has no trainable parameters, or one of them is no real floating-point one.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._parameters = trainable_parameters(model)
+        if not self._parameters:
+            raise SgdlineError(
+                "The trainable parameters of a model must be at least one, got none. "
+                "Set requires_grad on what is to be trained."
+            )
+        for name, parameter in self._parameters.items():
+            if not parameter.dtype.is_floating_point:
+                raise SgdlineError(
+                    f"Parameter {name!r} must be of a floating-point dtype, got {parameter.dtype}. "
+                    "Use a real-valued model."
+                )
+        self._strides = {name: _dense_stride(parameter) for name, parameter in self._parameters.items()}
+
+    @property
+    def size(self) -> int:
+        """Number of trainable scalars p."""
+        return sum(parameter.numel() for parameter in self._parameters.values())
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first parameter."""
+        return next(iter(self._parameters.values())).device
+
+    def names_and_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each parameter by name, in the order of the vector."""
+        return {name: tuple(parameter.shape) for name, parameter in self._parameters.items()}
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Cut a flat vector into views with the shapes of the parameters.
+
+        Args:
+            vector: Shape (p,).
+
+        Returns:
+            dict[str, Tensor]: One view per parameter name, in the order of the vector; fits
+                `torch.func.functional_call`.
+
+        Raises:
+            ValueError: If the shape is not (p,).
+        """
+        sizes = [parameter.numel() for parameter in self._parameters.values()]
+        if vector.shape != (sum(sizes),):
+            raise ValueError(f"vector must have the shape ({sum(sizes)},), got {tuple(vector.shape)}")
+        parts = torch.split(vector, sizes)
+        return {
+            name: part.as_strided(parameter.shape, self._strides[name], part.storage_offset())
+            for (name, parameter), part in zip(self._parameters.items(), parts, strict=True)
+        }
+
+    def join(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Return tensors of the parameters' shapes as one vector: the inverse of `split`.
+
+        Args:
+            tensors: One tensor per parameter name, of any real dtype.
+
+        Returns:
+            Shape (p,), float64, on the parameters' device.
+
+        Raises:
+            SgdlineError: If a name or shape is not that of the parameters.
+        """
+        if tensors.keys() != self._parameters.keys():
+            odd = sorted(tensors.keys() ^ self._parameters.keys())[0]
+            raise SgdlineError(
+                f"A direction must have one tensor for each trainable parameter, got a difference at {odd!r}. "
+                "Build it from model.named_parameters() with requires_grad."
+            )
+        flat = torch.empty(self.size, dtype=torch.float64, device=self.device)
+        for name, view in self.split(flat).items():
+            if tensors[name].shape != view.shape:
+                raise SgdlineError(
+                    f"The direction of parameter {name!r} must have the shape {tuple(view.shape)}, "
+                    f"got {tuple(tensors[name].shape)}. Build it like the parameter."
+                )
+            view.copy_(tensors[name].detach())
+        return flat
+
+
+class ParameterVector(ParameterLayout):
     """All trainable parameters of a model as views of one flat vector, and their gradients of another.
 
     While it is in force, writing to `value` moves the model and `backward()` accumulates into `gradient`; both are
     plain tensors without a graph. The parameter objects stay the same, so ties, optimizers and hooks keep working;
     frozen parameters and buffers are left alone. `release`, or the end of a `with` block, gives the model tensors
-    of its own again.
+    of its own again. The order is that of `ParameterLayout`.
 
-    The order is that of `model.named_parameters()`, each tensor in its own memory order: contiguous and
-    channels-last parameters keep their layout, anything else becomes contiguous. Use `zero_gradient` between backward
-    passes; `model.zero_grad()` and an optimizer's `zero_grad` drop the views, and `zero_gradient` then puts them back.
+    Use `zero_gradient` between backward passes; `model.zero_grad()` and an optimizer's `zero_grad` drop the views, and
+    `zero_gradient` then puts them back.
 
     Args:
         model: Network; its trainable parameters share one floating-point dtype and one device.
@@ -99,12 +191,7 @@ class ParameterVector:
     gradient: Tensor
 
     def __init__(self, model: nn.Module, *, with_gradient: bool = True) -> None:
-        self._parameters = trainable_parameters(model)
-        if not self._parameters:
-            raise SgdlineError(
-                "The trainable parameters of a model must be at least one, got none. "
-                "Set requires_grad on what is to be trained."
-            )
+        super().__init__(model)
         first_name, first = next(iter(self._parameters.items()))
         for name, parameter in self._parameters.items():
             if parameter.dtype != first.dtype or parameter.device != first.device:
@@ -113,14 +200,8 @@ class ParameterVector:
                     f"{first.device}), got {parameter.dtype} on {parameter.device}. "
                     "Convert the model with model.to(dtype=..., device=...), or freeze the parameter."
                 )
-        if not first.dtype.is_floating_point:
-            raise SgdlineError(
-                f"Parameter {first_name!r} must be of a floating-point dtype, got {first.dtype}. "
-                "Use a real-valued model."
-            )
         with torch.no_grad():
             self.value = torch.cat([_in_memory_order(parameter) for parameter in self._parameters.values()])
-        self._strides = {name: _dense_stride(parameter) for name, parameter in self._parameters.items()}
         self.gradient = torch.zeros_like(self.value) if with_gradient else self.value[:0]
         self._released = False
         self._gradients: dict[str, Tensor | None] = dict.fromkeys(self._parameters)
@@ -132,37 +213,6 @@ class ParameterVector:
             parameter.grad = None
             parameter.data = part
             parameter.grad = self._gradients[name]
-
-    @property
-    def size(self) -> int:
-        """Number of trainable scalars p."""
-        return self.value.numel()
-
-    def names_and_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each parameter by name, in the order of the vector."""
-        return {name: tuple(parameter.shape) for name, parameter in self._parameters.items()}
-
-    def split(self, vector: Tensor) -> dict[str, Tensor]:
-        """Cut a vector like `value` into views with the shapes of the parameters.
-
-        Args:
-            vector: Shape (p,).
-
-        Returns:
-            dict[str, Tensor]: One view per parameter name, in the order of the vector; fits
-                `torch.func.functional_call`.
-
-        Raises:
-            ValueError: If the shape is not (p,).
-        """
-        sizes = [parameter.numel() for parameter in self._parameters.values()]
-        if vector.shape != (sum(sizes),):
-            raise ValueError(f"vector must have the shape ({sum(sizes)},), got {tuple(vector.shape)}")
-        parts = torch.split(vector, sizes)
-        return {
-            name: part.as_strided(parameter.shape, self._strides[name], part.storage_offset())
-            for (name, parameter), part in zip(self._parameters.items(), parts, strict=True)
-        }
 
     def zero_gradient(self) -> None:
         """Set `gradient` to zero in place and make the parameters accumulate into it again.
