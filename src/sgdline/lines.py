@@ -395,6 +395,7 @@ class LineMeter:
             "every": self._every,
             "optimizers": self._optimizers,
             "plan": plan,
+            "precision_error": None if self._report is None else self._report.precision_error,
             "device": self._device.type,
             "torch": torch.__version__,
         }

@@ -62,7 +62,8 @@ class LineLog:
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per line: step, status, the numbers of `MeasuredLine.values`, errors as `<name>_error`.
 
-        What a line does not hold is NaN. A column that no line fills is left out.
+        What a line does not hold is NaN. A number that no line holds has no column. `evaluations` and `seconds` say what a
+        line cost.
 
         Raises:
             SgdlineError: If pandas is not installed.
@@ -86,10 +87,12 @@ class LineLog:
             "step": pd.array([line.step for line in self._lines], dtype="Int64"),
             "status": [line.status for line in self._lines],
         }
+        for name in ("evaluations", "seconds"):
+            table[name] = np.array([getattr(line, name) for line in self._lines], dtype=np.float64)
         table.update({name: np.array([row.get(name, math.nan) for row in rows]) for name in names})
         return pd.DataFrame(table)
 
-    def write(self, path: str | Path) -> None:
+    def write(self, path: str | Path, *, updates_per_epoch: float | None = None) -> None:
         """Write the lines as a table of kind `line`: sealed, with the facts as metadata, without a date.
 
         Equal lines give equal bytes. The seconds that a line took are therefore not in it. What no meter knows (epoch,
@@ -97,6 +100,8 @@ class LineLog:
 
         Args:
             path: File to write; one that is there is replaced.
+            updates_per_epoch: Steps of one pass over the training set; None: epochs are not known, and figures over
+                epochs are not drawn.
 
         Raises:
             SgdlineError: If there is no line, a line has no step, or the file cannot be written.
@@ -106,12 +111,17 @@ class LineLog:
 
         if not self._lines:
             raise SgdlineError("A log must hold a line to be written, got none. Measure a step first.")
+        if updates_per_epoch is not None and not 0 < updates_per_epoch < math.inf:
+            raise SgdlineError(
+                f"updates_per_epoch must be a finite number above 0, got {updates_per_epoch!r}. Pass len(loader)."
+            )
         if any(line.step is None for line in self._lines):
             raise SgdlineError(
                 "A line must have the number of its step to be written, got one without. Append lines of meter.step "
                 "and meter.measure_step, or set it: dataclasses.replace(line, step=0)."
             )
-        rows = [_row_of(line, interval=self.facts.get("interval")) for line in self._lines]
+        interval, per_epoch = self.facts.get("interval"), updates_per_epoch or math.nan
+        rows = [_row_of(line, interval=interval, updates_per_epoch=per_epoch) for line in self._lines]
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         try:
             write_table(path, LINE, columns, provenance={**self.facts, "version": __version__, "recorded": True})
@@ -162,7 +172,7 @@ def _with_error(name: str) -> tuple[str, str]:
     return of, f"{of}_error"
 
 
-def _row_of(line: MeasuredLine, *, interval: Json) -> dict[str, Any]:
+def _row_of(line: MeasuredLine, *, interval: Json, updates_per_epoch: float) -> dict[str, Any]:
     """Return a line as a row of the table `line`; the interval is a number where all lines began with the same one."""
     rate, length, batch = _number(line.step_learning_rate), _number(line.step_length), line.batch
     slope = None if batch is None else batch.slope
@@ -171,7 +181,7 @@ def _row_of(line: MeasuredLine, *, interval: Json) -> dict[str, Any]:
         left = right = math.ceil(float(np.abs(line.positions).max()) / interval - 1e-9)
     return {
         "step": line.step,
-        "epoch": math.nan,
+        "epoch": (line.step or 0) / updates_per_epoch,
         "lr": rate,
         "direction_norm": length / rate if rate else math.nan,
         "step_length": length,
