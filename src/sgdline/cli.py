@@ -176,15 +176,16 @@ def _figures(options: argparse.Namespace) -> int:
     with extra_packages():
         from sgdline.line_figures import draw_figures
 
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # says for each PDF what of each font goes into it
     folder = options.out or options.table.parent / "figures"
-    left_out = []
+    left_out: dict[str, list[str]] = {}
     for outcome in draw_figures(options.table, folder):
         if outcome.files:
-            print(f"drawn     {', '.join(map(str, outcome.files))}", flush=True)
+            print(f"drawn: {' and '.join(map(str, outcome.files))}", flush=True)
         else:
-            left_out.append(outcome)
-    for outcome in left_out:
-        print(f"left out  {outcome.name}: {outcome.reason}")
+            left_out.setdefault(outcome.reason, []).append(outcome.name)
+    for reason, kinds in left_out.items():
+        print(f"left out, {reason}: {', '.join(kinds)}")
     return 0
 
 

@@ -102,8 +102,9 @@ def _drawn(
         return Outcome(name, reason="it compares several runs")
     absent = [kind for kind in declared.reads if kind not in tables]
     if absent:
-        reasons = dict.fromkeys(missing.get(kind, f"it needs the table {kind}, measured by a workflow") for kind in absent)
-        return Outcome(name, reason="; ".join(reasons))
+        if not set(absent) <= missing.keys():
+            return Outcome(name, reason="a workflow measures what it shows")
+        return Outcome(name, reason="; ".join(dict.fromkeys(missing[kind] for kind in absent)))
     if needed_options(declared):
         return Outcome(name, reason=f"it needs options: {', '.join(needed_options(declared))}")
     files = tuple(folder / f"{name}.{kind}" for kind in ("png", "pdf"))
@@ -114,7 +115,7 @@ def _drawn(
 
 def _settings(path: Path, lines: pa.Table, facts: Facts) -> dict[str, Any]:
     """Return what figures are told of the run, as far as the table knows it."""
-    interval = _interval(lines)
+    interval, reach = _interval(lines)
     steps = lines["step"].to_numpy()
     rate = constant_rate(lines)
     optimizers = facts.get("optimizers", ["sgd"])
@@ -124,7 +125,7 @@ def _settings(path: Path, lines: pa.Table, facts: Facts) -> dict[str, Any]:
     analysis = {field.name: getattr(options, field.name) for field in fields(options)}
     line = {
         "every": 1 if (gaps == 1).all() else max(2, round(float(gaps.mean()))),
-        "interval": interval,
+        "interval": reach,  # what figures of single lines show
         "resolution": _RESOLUTION * interval,
         "sample_losses": False,
         "batch_norm": facts.get("batch_norm", _UNKNOWN),
@@ -150,17 +151,18 @@ def _settings(path: Path, lines: pa.Table, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _interval(lines: pa.Table) -> float:
-    """Return the interval that most lines began with: the median."""
-    windows = as_floats(lines, "window") / _WINDOW
-    curves = LineCurves.from_table(lines)
-    reach = np.where(np.isfinite(windows), windows, np.minimum(-curves.low, curves.high))
-    measured = np.isfinite(curves.low) & (curves.low < 0) & np.isfinite(reach)
+def _interval(lines: pa.Table) -> tuple[float, float]:
+    """Return the interval that lines began with, and how far they reach in the end: medians."""
+    windows, curves = as_floats(lines, "window") / _WINDOW, LineCurves.from_table(lines)
+    begun = np.where(np.isfinite(windows), windows, np.minimum(-curves.low, curves.high))
+    measured = (curves.low < 0) & np.isfinite(begun)
     if not measured.any():
         raise SgdlineError(
             "A table must hold a line that could be measured to be drawn, got none. Its steps were zero or not finite."
         )
-    return float(f"{np.median(reach[measured]):.3g}")
+    reach = np.maximum(-curves.low, curves.high)
+    medians = (float(f"{np.median(values[measured]):.3g}") for values in (begun, reach))
+    return next(medians), next(medians)
 
 
 def _tables(
