@@ -199,7 +199,9 @@ def _tables(
 
 def _trace(lines: pa.Table) -> dict[str, Any]:
     """Return the columns of a trace, as far as lines know them: one row per line."""
-    batch, full = (LineCurves.from_table(lines, name).at([0.0])[:, 0] for name in ("direction_batch_loss", "train_loss"))
+    batch, full = (
+        LineCurves.from_table(lines, name).at([0.0])[:, 0] for name in ("direction_batch_loss", "train_loss")
+    )
     lost = np.array([status == "non_finite" for status in lines["status"].to_pylist()]) & ~np.isfinite(full)
     return {
         **{name: lines[name].to_numpy() for name in ("step", "epoch", "lr", "direction_norm")},

@@ -457,7 +457,9 @@ def _released_readings(
         return found
 
     every_line = np.ones(count, dtype=np.bool_)
-    return _Readings(**read, reads_mu=every_line, has_batch=_has_batch(lines), executed_loss=loss_at(step_lengths), loss_at=loss_at)
+    return _Readings(
+        **read, reads_mu=every_line, has_batch=_has_batch(lines), executed_loss=loss_at(step_lengths), loss_at=loss_at
+    )
 
 
 _RELEASED = (

@@ -19,7 +19,7 @@ from sgdline.errors import SgdlineError
 from sgdline.extras import extra_packages
 from sgdline.integrations.wanted_meter import WantedMeter
 from sgdline.lines import LineLog, LineMeter, MeasuredLine
-from sgdline.losses.pairs import MeterLoss
+from sgdline.losses._pairs import MeterLoss
 
 with extra_packages():
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -84,13 +84,17 @@ class LineCallback(Callback):
                 "none: training_step returns its own loss only. Define it, or name the network: "
                 "LineCallback(..., network=lambda module: module.net)."
             )
+        network = pl_module if self._network is None else self._network(pl_module)
         with _apart(pl_module):
-            meter = self._wanted.made(pl_module if self._network is None else self._network(pl_module))
+            meter = self._wanted.made(network)
+        own = {id(parameter) for parameter in network.parameters()}
         self.meter = meter
         strategy = trainer.strategy
         take = strategy.optimizer_step
 
         def measured(optimizer: Any, *arguments: Any, **named: Any) -> Any:
+            if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+                return take(optimizer, *arguments, **named)  # it moves another network of the module
             step = meter.begin_step(optimizer)
             result = take(optimizer, *arguments, **named)
             with _apart(pl_module):

@@ -20,7 +20,7 @@ from sgdline.errors import SgdlineError
 from sgdline.extras import extra_packages
 from sgdline.integrations.wanted_meter import WantedMeter
 from sgdline.lines import LineLog, LineMeter, MeasuredStep
-from sgdline.losses.pairs import MeterLoss
+from sgdline.losses._pairs import MeterLoss
 
 with extra_packages():
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -47,9 +47,7 @@ def language_model_loss(outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
             "loss only cannot be measured sample by sample. Return logits as well, or pass a loss of your own."
         )
     targets = labels[:, 1:]
-    losses = functional.cross_entropy(
-        logits[:, :-1].transpose(1, 2).float(), targets, reduction="none", ignore_index=_IGNORED
-    )
+    losses = functional.cross_entropy(logits[:, :-1].transpose(1, 2), targets, reduction="none", ignore_index=_IGNORED)
     return losses.sum(dim=1), (targets != _IGNORED).sum(dim=1).to(torch.float64)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from sgdline.engine.samples import Samples
 from sgdline.errors import SgdlineError
 from sgdline.lines import LineMeter
-from sgdline.losses.pairs import MeterLoss
+from sgdline.losses._pairs import MeterLoss
 from sgdline.meter_samples import check_model, moved
 
 _GIVEN = ("self", "model", "loss", "inputs", "targets")
