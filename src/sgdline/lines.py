@@ -361,7 +361,7 @@ class LineMeter:
         return MeasuredStep(number, rate, before, batch)
 
     def end_step(self, step: MeasuredStep) -> MeasuredLine:
-        """End what `begin_step` began: the parameters have moved. Returns the line, which `step.line` is from now on."""
+        """End what `begin_step` began, as the parameters have moved; the line is `step.line` from now on."""
         if step._line is not None:
             raise SgdlineError("end_step must be called once for a step, got a second call. Begin the next step.")
         if step._before is None:

@@ -62,8 +62,8 @@ class LineLog:
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per line: step, status, the numbers of `MeasuredLine.values`, errors as `<name>_error`.
 
-        What a line does not hold is NaN. A number that no line holds has no column. `evaluations` and `seconds` say what a
-        line cost.
+        What a line does not hold is NaN. A number that no line holds has no column. `evaluations` and `seconds` say
+        what a line cost.
 
         Raises:
             SgdlineError: If pandas is not installed.
@@ -96,7 +96,7 @@ class LineLog:
         """Write the lines as a table of kind `line`: sealed, with the facts as metadata, without a date.
 
         Equal lines give equal bytes. The seconds that a line took are therefore not in it. What no meter knows (epoch,
-        losses of chunks and samples) is NaN, empty or null; so is the learning rate of a step that has none, or several.
+        losses of chunks and samples) is NaN, empty or null; so is the learning rate of a step that has none or several.
 
         Args:
             path: File to write; one that is there is replaced.

@@ -109,7 +109,8 @@ class LineCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Measure the line of the step."""
-        assert self.meter is not None and self._step is not None
+        assert self.meter is not None
+        assert self._step is not None
         self.meter.end_step(self._step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
