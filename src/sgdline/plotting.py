@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +120,8 @@ def _draw_line(line: MeasuredLine, panel: Axes) -> Sequence[str]:
         look = style.look("reference", zorder=2.9)
         panel.plot(points, values, **look, label=f"parabola fitted on |s| ≤ {parabola.window:.2g}")
     notes = [] if line.status == "ok" else [f"status {line.status.replace('_', ' ')}"]
-    minimum, mark = line.minimum, {"color": "white", "linestyle": "none", "zorder": 4, "markeredgewidth": 1.4}
+    minimum = line.minimum
+    mark: dict[str, Any] = {"color": "white", "linestyle": "none", "zorder": 4, "markeredgewidth": 1.4}
     edge = style.ROLES["full_batch"]["color"]
     if minimum is None:
         notes.append("no minimum inside")
@@ -194,7 +195,7 @@ def _draw_overshoot(lines: Sequence[MeasuredLine], window: int, panel: Axes) -> 
         raise NoDataError("no line has a minimum", notes=notes)
     _draw(panel, lines, values, window=window, role="measured", label="overshoot")
     panel.axhline(1.0, **style.look("optimum", linewidth=0.9, zorder=0), label="1: the step ends in the minimum")
-    look = {"color": "#888888", "linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 0}
+    look: dict[str, Any] = {"color": "#888888", "linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 0}
     panel.axhline(2.0, **look, label="2: as high as before on a parabola")
     # Where a line begins next to its minimum the ratio is anything.
     low, high = np.nanquantile(values, [0.05, 0.95])
@@ -242,8 +243,10 @@ def _draw(panel: Axes, lines: Sequence[MeasuredLine], values: Array, *, window: 
 
     steps, look = np.array([line.step for line in lines], dtype=np.float64), style.look(role)
     if window == 1:
-        marker = {"marker": "o", "markersize": 3.0} if len(lines) < _MARKED and role != "reference" else {}
-        single = {"marker": "_", "markersize": 12.0} if len(lines) == 1 and role == "reference" else {}
+        marker: dict[str, Any] = (
+            {"marker": "o", "markersize": 3.0} if len(lines) < _MARKED and role != "reference" else {}
+        )
+        single: dict[str, Any] = {"marker": "_", "markersize": 12.0} if len(lines) == 1 and role == "reference" else {}
         panel.plot(steps, values, **{**look, "linewidth": 1.1}, **marker, **single, label=label)
         return
     panel.plot(steps, values, color=look["color"], linewidth=0.6, alpha=0.45)

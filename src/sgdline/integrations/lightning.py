@@ -103,7 +103,7 @@ class LineCallback(Callback):
             return result
 
         def restore() -> None:
-            del strategy.optimizer_step  # type: ignore[method-assign]
+            del strategy.optimizer_step
 
         strategy.optimizer_step = measured  # type: ignore[method-assign]
         self._restore = restore

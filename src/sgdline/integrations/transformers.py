@@ -51,7 +51,7 @@ def language_model_loss(outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
     return losses.sum(dim=1), (targets != _IGNORED).sum(dim=1).to(torch.float64)
 
 
-class LineCallback(TrainerCallback):  # type: ignore[misc]
+class LineCallback(TrainerCallback):
     """Measures the line of each step that the optimizer takes, and logs its numbers to the history of the training.
 
     The Trainer calls `on_pre_optimizer_step` right before the step, after accumulation and clipping, and
