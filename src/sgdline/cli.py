@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sgdline {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_import_lines(commands)
+    _add_figures(commands)
     _add_status(commands)
     _add_check(commands)
     _add_describe(commands)
@@ -71,6 +72,19 @@ def _add_import_lines(commands: Commands) -> None:
     for label in ("dataset", "model"):
         lines.add_argument(f"--{label}", metavar="NAME", help=f"name of the {label}, for the tables' metadata")
     lines.set_defaults(command_function=_import_lines, fault_status=1)
+
+
+def _add_figures(commands: Commands) -> None:
+    figures = commands.add_parser(
+        "figures",
+        help="draw all figures that a table of lines is enough for",
+        description="Draw every kind of figure that needs nothing but lines, as PNG and PDF: of a table that "
+        "LineLog.write, import-lines or the workflow has written.",
+        epilog="Prints what was drawn, and what was left out and why.",
+    )
+    figures.add_argument("table", type=Path, help="table of lines, for example run.arrow")
+    figures.add_argument("--out", type=Path, help="folder for the pictures (default: figures, beside the table)")
+    figures.set_defaults(command_function=_figures, fault_status=1)
 
 
 def _add_status(commands: Commands) -> None:
@@ -153,6 +167,25 @@ def _import_lines(options: argparse.Namespace) -> int:
         lr=options.lr,
         provenance={name: value for name, value in labels.items() if value is not None},
     )
+    return 0
+
+
+def _figures(options: argparse.Namespace) -> int:
+    from sgdline.extras import extra_packages
+
+    with extra_packages():
+        from sgdline.line_figures import draw_figures
+
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # says for each PDF what of each font goes into it
+    folder = options.out or options.table.parent / "figures"
+    left_out: dict[str, list[str]] = {}
+    for outcome in draw_figures(options.table, folder):
+        if outcome.files:
+            print(f"drawn: {' and '.join(map(str, outcome.files))}", flush=True)
+        else:
+            left_out.setdefault(outcome.reason, []).append(outcome.name)
+    for reason, kinds in left_out.items():
+        print(f"left out, {reason}: {', '.join(kinds)}")
     return 0
 
 

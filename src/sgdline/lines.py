@@ -22,7 +22,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,17 @@ _MOST_GRID_POINTS = 100_000  # to one side
 class MeasuredStep:
     """A step that `LineMeter.step` watches."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        number: int,
+        rate: float | None = None,
+        before: Mapping[str, Tensor] | None = None,
+        batch: tuple[Samples, Samples] | None = None,
+    ) -> None:
+        self._number = number
+        self._rate = rate  # learning rate
+        self._before = before  # the parameters; None: the step is not measured
+        self._batch = batch
         self._line: MeasuredLine | None = None
 
     @property
@@ -138,6 +148,7 @@ class LineMeter:
         lines: int = 100,
         memory_gb: float | None = None,
         check_slope: bool = True,
+        every: int = 1,
         budget: float | None = None,
         group: Any = None,
     ) -> None:
@@ -173,6 +184,7 @@ class LineMeter:
             memory_gb: Budget for activations; None: from the device.
             check_slope: Hold the slope of the first line against a backward pass, and refuse a network whose loss does
                 not follow its parameters. False for gradients that are others on purpose.
+            every: Measure each so many steps, the first one included; other steps give the status skipped.
             budget: Measure as often as keeps the time spent below this share of the training time; other steps are
                 taken and give the status skipped. None: measure every step.
             group: Process group of torch.distributed whose processes each hold a part of the measuring set; all of
@@ -187,7 +199,7 @@ class LineMeter:
         _check_numbers(
             {"interval": interval, "window": window},
             {"tolerance": tolerance, "resolution": resolution, "memory_gb": memory_gb, "budget": budget},
-            {"max_rings": max_rings, "lines": lines, "chunk_size": chunk_size},
+            {"max_rings": max_rings, "lines": lines, "chunk_size": chunk_size, "every": every},
         )
         inputs, targets, batch_size = read_samples(self._model, inputs, targets)
         if resolution is not None and (interval == "auto" or resolution > interval):  # type: ignore[operator]
@@ -221,6 +233,7 @@ class LineMeter:
                 f"weights must be a dense tensor of {samples} finite numbers from 0, one per sample. "
                 "Convert them with torch.as_tensor."
             )
+        self._loss_name = getattr(loss, "__qualname__", type(loss).__name__)
         self._loss, self._counts = numerators_and_counts(loss, targets)
         self._inputs = inputs
         self._targets = targets
@@ -246,12 +259,14 @@ class LineMeter:
         self._measured: MeasuringSet | None = None
         self._total: float | None = None  # sum of the weights and counts of all samples
         self._has_counts: bool | None = None  # whether the loss gives counts: found out with the total
+        self._every = every
         self._budget = budget
         self._begun = time.perf_counter()
         self._spent = 0.0  # seconds, in measuring
         self._last: float | None = None  # seconds of the last line, without preparations
         self._preparing = 0.0  # seconds of its preparations: checks, copies, the choice of a plan
         self._steps = 0
+        self._optimizers: list[str] = []  # their classes, at the last step
         self.log = LineLog()
         self._checked = False
         self._gradient_norm: float | None = None  # of some samples, at the first line
@@ -332,26 +347,64 @@ class LineMeter:
         Yields:
             MeasuredStep: Its `line` is there after the block.
         """
+        found = self.begin_step(*optimizers, batch=batch)
+        yield found
+        self.end_step(found)
+
+    def begin_step(
+        self, *optimizers: torch.optim.Optimizer, batch: tuple[Samples, Samples] | None = None
+    ) -> MeasuredStep:
+        """Begin what `step` does, for callbacks: the parameters are about to move. Arguments as there."""
         for optimizer in optimizers:
             self._check_own(optimizer)
-        found = MeasuredStep()
         number, self._steps = self._steps, self._steps + 1
-        if not self._is_due():
-            yield found
-            found._line = replace(_unmeasured("skipped", None), step=number)
-            return
+        if not self._is_due(number):
+            return MeasuredStep(number)
         with self._clocked():
+            self._optimizers = [type(getattr(used, "optimizer", used)).__name__ for used in optimizers]
             rate = self._learning_rate(optimizers)
             before = {name: p.detach().clone() for name, p in trainable_parameters(self._model).items()}
-        yield found
+        return MeasuredStep(number, rate, before, batch)
+
+    def end_step(self, step: MeasuredStep) -> MeasuredLine:
+        """End what `begin_step` began, as the parameters have moved; the line is `step.line` from now on."""
+        if step._line is not None:
+            raise SgdlineError("end_step must be called once for a step, got a second call. Begin the next step.")
+        if step._before is None:
+            step._line = replace(_unmeasured("skipped", None), step=step._number)
+            return step._line
         self._preparing = 0.0
         with self._clocked() as clock:
-            line = self._line_of(before, batch=self._own_batch(batch))
+            line = self._line_of(step._before, batch=self._own_batch(step._batch))
         if self._last is None and line.evaluations:
             logger.info("The first line took %.2g s, of which preparations %.2g s.", clock(), self._preparing)
         self._last = clock() - self._preparing
-        found._line = replace(line, step=number, step_learning_rate=rate, seconds=clock())
-        self.log.append(found._line)
+        step._line = replace(line, step=step._number, step_learning_rate=step._rate, seconds=clock())
+        step._before = step._batch = None
+        self.log.facts = self._facts()
+        self.log.append(step._line)
+        return step._line
+
+    def _facts(self) -> dict[str, Any]:
+        """Return how lines are measured, as far as JSON can say it."""
+        plan = None if self._report is None else asdict(self._report.plan)
+        return {
+            "model": type(self._model).__name__,
+            "loss": self._loss_name,
+            "samples": self._samples,
+            "chunk_size": self._chunk_size,
+            "batch_norm": self._mode,
+            "positions": "adaptive" if self._resolution is None else "grid",
+            "interval": self._interval if isinstance(self._interval, str) else float(self._interval),
+            "resolution": self._resolution,
+            "tolerance": self._tolerance,
+            "every": self._every,
+            "optimizers": self._optimizers,
+            "plan": plan,
+            "precision_error": None if self._report is None else self._report.precision_error,
+            "device": self._device.type,
+            "torch": torch.__version__,
+        }
 
     def _line_of(self, before: Mapping[str, Tensor], *, batch: tuple[Samples, Samples] | None) -> MeasuredLine:
         """Return the line from where the parameters were through where they are."""
@@ -375,8 +428,10 @@ class LineMeter:
             return self._along(moved, origin=before, step_length=length, batch=batch)
         return _unmeasured("zero_direction" if length == 0.0 else "non_finite", length)
 
-    def _is_due(self) -> bool:
-        """Return whether one more line keeps the meter within its budget."""
+    def _is_due(self, number: int) -> bool:
+        """Return whether the step's turn has come, and one more line keeps the meter within its budget."""
+        if number % self._every:
+            return False
         if self._budget is None:
             return True
         training = time.perf_counter() - self._begun - self._spent

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,9 @@ from scipy.optimize import brentq, minimize_scalar
 from sgdline.analysis.fits import fit_polynomial
 from sgdline.errors import SgdlineError
 from sgdline.interpolation import differentiate, interpolate_panels, panel_slices
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
 
@@ -256,6 +259,19 @@ class MeasuredLine:
             prefix: Put before each name.
         """
         return {prefix + value.name: float(value.value) for value in self.values()}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the loss along the line, its minimum with the error, the step, the parabola and the batch's own line.
+
+        Args:
+            ax: Where to; None: a new figure, `line.plot().figure.savefig("line.png")`.
+
+        Raises:
+            SgdlineError: If matplotlib is not installed, or no loss is finite.
+        """
+        from sgdline.plotting import plot_line
+
+        return plot_line(self, ax)
 
     def __str__(self) -> str:
         """Return the numbers as text, one to a line."""

@@ -86,6 +86,7 @@ class _Readings:
     batch_at_mu: FloatArray  # b(mu)
     batch_slope: FloatArray  # D_b
     reads_mu: BoolArray  # the line can be read at mu
+    has_batch: BoolArray  # the direction batch was measured as well
     executed_loss: FloatArray  # f at s_sgd
     loss_at: Callable[[FloatArray], FloatArray]  # f at one position per line, (T,) -> (T,)
 
@@ -213,7 +214,8 @@ def measure_strategies(
     improvement and the status out_of_range; that of the run itself was measured wherever it ends. PAL and FBPAL have
     no step (status no_step) on a line that ends before the measuring step, FBPAL&SGD has none before the first FBPAL
     step was found. Lines of another status than ok and edge have no values at all and do not enter FBPAL&SGD, but
-    count as lines.
+    count as lines. Strategies of the direction batch have no step where it was not measured, and no rows where it was
+    measured on no line.
 
     The metadata says under `sgd_lr` which learning rate each strategy sgd_* stands for. sgd_auto is null there, and
     not in the table, where `adapted_lr` is None; sgd_original is null where the executed steps are not those of plain
@@ -256,7 +258,8 @@ def measure_strategies(
         )
     else:
         readings = _clean_readings(lines, metrics, mu=pal_measuring_step)
-    learning_rates = {sgd_name(lr): adapted_lr(metrics) if lr == "auto" else float(lr) for lr in sgd_lr}
+    rates = sgd_lr if readings.has_batch.any() else ()
+    learning_rates = {sgd_name(lr): adapted_lr(metrics) if lr == "auto" else float(lr) for lr in rates}
     steps = _steps(
         readings,
         measured,
@@ -362,7 +365,7 @@ def _steps(
     """Return the step of every strategy on every line, NaN where there is none. Shape (T,) each."""
     known, steepness = measured & readings.reads_mu, np.abs(readings.batch_slope)
     fbpal = np.where(known, pal_step(readings.slope, readings.loss_at_zero, readings.loss_at_mu, mu), np.nan)
-    pal = np.where(known, pal_step(readings.batch_slope, readings.batch_at_zero, readings.batch_at_mu, mu), np.nan)
+    pal = pal_step(readings.batch_slope, readings.batch_at_zero, readings.batch_at_mu, mu)
     fbpal_lr = np.divide(fbpal, steepness, out=np.full_like(fbpal, np.nan), where=steepness > 0)
     steps = {
         "optimum": readings.minimum,
@@ -372,9 +375,15 @@ def _steps(
         "fbpal_sgd_step": reused_values(fbpal, every=every, average=average),
         "sgd_original": executed,
         **{name: -lr * readings.batch_slope for name, lr in learning_rates.items()},
-        "pal": pal,
+        "pal": np.where(known & readings.has_batch, pal, np.nan),
     }
+    if not readings.has_batch.any():
+        steps = {name: steps[name] for name in ("optimum", "fbpal", "fbpal_sgd_step", "sgd_original")}
     return {name: np.where(measured & np.isfinite(values), values, np.nan) for name, values in steps.items()}
+
+
+def _has_batch(lines: pa.Table) -> BoolArray:
+    return np.asarray(lines.column("direction_batch_loss").is_valid().to_numpy(), dtype=np.bool_)
 
 
 def _clean_readings(lines: pa.Table, metrics: pa.Table, *, mu: float) -> _Readings:
@@ -395,6 +404,7 @@ def _clean_readings(lines: pa.Table, metrics: pa.Table, *, mu: float) -> _Readin
         batch_at_mu=at[1][:, 1],
         batch_slope=as_floats(lines, "direction_batch_slope"),
         reads_mu=full.covers([mu])[:, 0],
+        has_batch=_has_batch(lines),
         executed_loss=as_floats(lines, "step_train_loss"),
         loss_at=full.at_each,
     )
@@ -447,7 +457,9 @@ def _released_readings(
         return found
 
     every_line = np.ones(count, dtype=np.bool_)
-    return _Readings(**read, reads_mu=every_line, executed_loss=loss_at(step_lengths), loss_at=loss_at)
+    return _Readings(
+        **read, reads_mu=every_line, has_batch=_has_batch(lines), executed_loss=loss_at(step_lengths), loss_at=loss_at
+    )
 
 
 _RELEASED = (

@@ -164,7 +164,8 @@ def _draw_losses(panel: Axes, line: MeasuredLine, notes: Sequence[str]) -> None:
     # The losses come first in the legend and lie above the spread in the picture.
     full, batch = style.look("full_batch", zorder=3.2), style.look("direction_batch", zorder=3.1)
     panel.plot(line.positions, line.train_loss, **full, label="full batch (f)")
-    panel.plot(line.positions, line.direction_batch_loss, **batch, label="direction batch (b)")
+    if np.isfinite(line.direction_batch_loss).any():
+        panel.plot(line.positions, line.direction_batch_loss, **batch, label="direction batch (b)")
     covered = np.isfinite(line.chunk_loss).any(axis=0)
     if covered.any():
         chunks, positions = line.chunk_loss[:, covered], line.positions[covered]

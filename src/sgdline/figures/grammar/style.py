@@ -283,7 +283,8 @@ def say(panel: Axes, text: str) -> None:
     panel.text(
         0.5, 0.5, textwrap.fill(text, 30), transform=panel.transAxes, ha="center", va="center", fontsize=9.5, zorder=5
     )
-    panel.set_xticks([])
+    if len(panel.get_shared_x_axes().get_siblings(panel)) == 1:  # the ticks of others are theirs as well
+        panel.set_xticks([])
     panel.set_yticks([])
     panel.set_facecolor(NO_VALUE)
 

@@ -14,7 +14,7 @@ LINE = probe_table(
     required("panel_edges", F64_LIST),  # Chebyshev panels; empty: piecewise linear between positions
     required("positions", F64_LIST),  # (P,)
     required("train_loss", F64_LIST),  # (P,) mean over the measuring set
-    required("direction_batch_loss", F64_LIST),  # (P,) mean over B_t
+    pa.field("direction_batch_loss", F64_LIST),  # (P,) mean over B_t; null where the batch's line was not measured
     pa.field("validation_loss", F64_LIST),  # (P,)
     required("chunk_loss", F32_LIST),  # (P*C,) node-major, mean over each measuring chunk
     pa.field("sample_loss", F32_LIST),  # (P*N,) node-major, on request
@@ -26,5 +26,7 @@ LINE = probe_table(
     pa.field("direction_batch_interpolation_error", pa.float64()),
     required("evaluations", pa.int32()),  # full-batch evaluations, the one at s_sgd included
     required("rings", pa.int32()),
+    pa.field("window", pa.float64()),  # half-width of the line's own parabola; null: that of the analysis
+    pa.field("rounding_error", pa.float64()),  # of the plan, nats per max(1, loss); null: the metadata have the plan
     required("status", pa.string()),  # ok | edge | unresolved | non_finite (full-batch curve) | zero_direction
 )
