@@ -62,7 +62,8 @@ def test_marks_are_at_their_numbers_and_change_no_range() -> None:
     assert panel.get_ylim() == (0.0, 10.0)
     drawn = {float(line.get_ydata()[0]): line.get_label() for line in panel.lines[1:]}
     assert drawn == {8.0: "published", 1.8: "elsewhere", 2.0: "published", 2.2: "published"}
-    assert len({str(line.get_color()) for line in panel.lines[1:]}) == 2  # one of each source
+    looks = {(str(line.get_color()), str(line.get_marker())) for line in panel.lines[1:]}
+    assert len(looks) == 2  # one of each source
     assert {"a, c", "b", "d"} <= set(words(picture))
     assert "far" not in words(picture)
     assert any("1 mark outside the y range" in text for text in words(picture))

@@ -84,8 +84,8 @@ class Mark:
     """The number, in the unit of the panel's y axis."""
     text: Annotated[str, MaxLen(24)] = ""
     """A word or two beside it, such as the setting that it belongs to; at most 24 characters."""
-    source: Annotated[str, MinLen(1), MaxLen(60)] = "published"
-    """Where it is from, for the legend; at most 60 characters."""
+    source: Annotated[str, MinLen(1), MaxLen(80)] = "published"
+    """Where it is from, for the legend; at most 80 characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
