@@ -474,9 +474,9 @@ class LineMeter:
     ) -> Sharpness:
         """Find the largest eigenvalues of the Hessian of the measured loss at the present parameters.
 
-        The loss is that of the lines: same samples, chunks, weights, mode and masks; in the network's own precision, whatever autocast
-        the lines are measured under.
-        Attention is computed by its formula. The search starts at a fixed vector, later ones where the last one ended.
+        The loss is that of the lines: same samples, chunks, weights, mode and masks. It is in the network's own
+        precision, whatever autocast the lines are measured under. Attention is computed by its formula. The search
+        starts at a fixed vector, later ones where the last one ended.
 
         Args:
             k: Number of eigenvalues, the algebraically largest ones.

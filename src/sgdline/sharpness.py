@@ -43,6 +43,8 @@ Starts = MutableMapping[Any, Array]
 # A warm start holds this share of a generic vector: another eigenvalue may have become the largest, and a start that is
 # an exact eigenvector leaves Lanczos nothing to go on.
 _GENERIC = 0.1
+# How far a Hessian may be from symmetric, relative to its largest eigenvalue: above the rounding of bfloat16.
+_TWIST = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,11 +221,16 @@ def sharpness(
     hessian = measured.hessian(layout)
 
     products = 0
+    first: tuple[Array, Array] | None = None  # a vector and its image: that of the start
+    last: tuple[Array, Array] | None = None  # that of an eigenvector
 
     def product(vector: Array) -> Array:
-        nonlocal products
+        nonlocal products, first, last
         products += 1
-        return metric.to_own(hessian.product(metric.to_network(vector)).image)
+        image = metric.to_own(hessian.product(metric.to_network(vector)).image)
+        last = vector.copy(), image.copy()
+        first = first or last
+        return image
 
     draws = generator(0, "meter_sharpness")
     start: Array = torch.randn(metric.size, generator=draws, dtype=torch.float64).numpy()
@@ -236,6 +243,16 @@ def sharpness(
     if pairs is None:
         nothing = np.full(k, np.nan)
         return Sharpness(nothing, nothing, False, products, metric.preconditioned, metric.threshold)
+    assert first is not None
+    assert last is not None
+    # s.H v = v.H s, and the start s is generic: a share 1/sqrt(q) of any other image shows.
+    twist = abs(float(first[0] @ last[1] - last[0] @ first[1])) * math.sqrt(metric.size / (first[0] @ first[0]))
+    if twist > max(_TWIST, tolerance) * float(np.abs(pairs.values).max()):
+        raise SgdlineError(
+            f"The network's Hessian must be symmetric, got one that is not (by about {twist:.2g}, its eigenvalue would "
+            f"be {pairs.values[0]:.4g}). A layer's second derivative is wrong, as that of torch's fused "
+            "weight_norm is. Measure the curvature of lines instead."
+        )
     if starts is not None:
         starts.clear()  # one vector as long as the parameters is enough
         starts[key] = pairs.vectors.sum(axis=1) / math.sqrt(k)

@@ -172,7 +172,7 @@ def test_wrong_calls_are_refused_in_one_sentence() -> None:
     with pytest.raises(SgdlineError, match="finite length above 0"):
         meter.measure()
     several = np.array([0.1, 0.2])
-    for name in ("interval", "window", "tolerance", "resolution", "batch_norm"):
+    for name in ("interval", "window", "tolerance", "resolution", "mode"):
         with pytest.raises(SgdlineError, match=f"^{name} must"):
             LineMeter(model, squared, inputs, targets, **{"interval": 0.5, name: several})  # type: ignore[arg-type]
     ones = torch.ones(60)
@@ -206,7 +206,7 @@ def test_wrong_calls_are_refused_in_one_sentence() -> None:
     with pytest.raises(SgdlineError, match=r"^resolution must be at least"):
         LineMeter(model, squared, inputs, targets, interval=0.5, resolution=1e-300)
     nested = torch.nested.nested_tensor([torch.ones(2, 4), torch.ones(3, 4)], layout=torch.jagged)
-    for given in ({"x": inputs}, (inputs,), torch.utils.data.DataLoader(inputs), inputs.to_sparse(), nested):
+    for given in (torch.utils.data.DataLoader(inputs), inputs.to_sparse(), nested):
         with pytest.raises(SgdlineError, match=r"^inputs must"):
             LineMeter(model, squared, given, targets)  # type: ignore[arg-type]
     with pytest.raises(SgdlineError, match=r"^direction must"):
