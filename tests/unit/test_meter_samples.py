@@ -176,7 +176,6 @@ def direction_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("case", CASES)
 def test_lines_of_any_samples_agree_with_the_naive_loop(case: Any, mode: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -562,7 +563,9 @@ class Network:
         found = []
         for part in measured.passes:
             self._layout.sizes = part.sizes
-            with self._same_state():
+            with self._same_state(), warnings.catch_warnings():
+                # Some operations are done one position after the other: the trial sees what that costs.
+                warnings.filterwarnings("ignore", message="There is a performance drop")
                 outputs = torch.func.vmap(at_one, in_dims=(0, None))(stacked, part.inputs)
             each = [tree_map_only(Tensor, operator.itemgetter(k), outputs) for k in range(len(vectors))]
             found.append(torch.stack([self._per_sample(one, part.targets) for one in each]))
