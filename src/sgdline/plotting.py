@@ -46,7 +46,8 @@ def plot_line(line: MeasuredLine, ax: Axes | None = None) -> Axes:
         ax.legend(fontsize="small")
         return ax
     title = "Loss along a direction" if line.step is None else f"Loss along step {line.step}"
-    panel = Panel("line", "", partial(_draw_line, line), height=2.6)
+    # A legend of the panel itself: one of the sheet moves when a notebook cuts off the margins.
+    panel = Panel("line", "", partial(_draw_line, line), height=2.6, legend="own")
     with _settled() as finish:
         return finish(draw_sheet(PanelSheet(width="column"), [panel], footer=[], heading=title)).axes[0]
 
