@@ -301,7 +301,7 @@ BROKEN = [
     (line_overlay("{positions: gird}"), "experiments.digits.probes.line.positions", ["Did you mean 'grid'?"]),
     (line_overlay("{batch_norm: 'off'}"), "experiments.digits.probes.line.batch_norm", ["one of train or eval"]),
     # the plan
-    (line_overlay("{precision: float16}"), "experiments.digits.probes.line.precision", ["auto, float32", "'bfloat16'"]),
+    (line_overlay("{precision: bfloat8}"), "experiments.digits.probes.line.precision", ["auto, float32", "'bfloat16'"]),
     (line_overlay("{precision_tolerance: 0}"), "experiments.digits.probes.line.precision_tolerance", ["above 0"]),
     (
         line_overlay("{precision_tolerance: 1e-5}"),

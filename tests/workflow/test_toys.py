@@ -125,9 +125,9 @@ def test_toys_run_alone_and_each_change_makes_its_own_again(simulated: Workflow)
     assert simulated.planned() == {"simulate_toy": 1, "plot_figure": 1}
     simulated.edit("src/sgdline/toys/novel/table.py", 'pa.field("extra", pa.float64()),', "")
     assert simulated.planned() == {}
-    simulated.edit("src/sgdline/figures/novel.py", "FloatArray = ", "_UNUSED = 1\nFloatArray = ")
+    simulated.edit("src/sgdline/figures/novel.py", "@dataclass", "_UNUSED = 1\n\n\n@dataclass")
     assert simulated.planned() == {"plot_figure": 1}
-    simulated.edit("src/sgdline/figures/novel.py", "_UNUSED = 1\nFloatArray = ", "FloatArray = ")
+    simulated.edit("src/sgdline/figures/novel.py", "_UNUSED = 1\n\n\n@dataclass", "@dataclass")
     simulated.edit("src/sgdline/toys/quadratic_descent/simulate.py", "def descend(", "_UNUSED = 1\n\n\ndef descend(")
     assert simulated.planned() == {"simulate_toy": 2, "plot_figure": 2}  # both of this kind
     simulated.edit("src/sgdline/toys/quadratic_descent/simulate.py", "_UNUSED = 1\n\n\ndef descend(", "def descend(")

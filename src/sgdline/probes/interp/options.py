@@ -32,7 +32,7 @@ class InterpOptions(MeasuresWithAugmentation, MeasuresInChunks, PlannedOptions, 
     """Equally spaced points from 0 to 1, both ends included."""
     accuracy: bool = False
     """Keep the training accuracy at every alpha as well; it comes from the same passes."""
-    precision: Literal["auto", "float32", "float64", "tf32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "float64", "tf32", "bfloat16", "float16"] = "float32"
     """As for `line`, but not chosen unless asked for: a barrier has to exceed the rounding, see below."""
     precision_tolerance: Annotated[float, Gt(0)] = 3e-05
     """As for `line`; the plan is the probe's own."""

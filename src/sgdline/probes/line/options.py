@@ -42,7 +42,7 @@ class LineOptions(MeasuresValidation, MeasuresWithAugmentation, MeasuresInChunks
     """While a minimum lies on the edge, enlarge up to this many intervals on a side (intervals)."""
     sample_losses: bool = False
     """Keep every sample's loss at every position; tables grow large."""
-    precision: Literal["auto", "float32", "float64", "tf32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "float64", "tf32", "bfloat16", "float16"] = "auto"
     """Numbers of the forward passes; `auto`: the fastest within `precision_tolerance`, others are forced."""
     precision_tolerance: Annotated[float, Gt(0)] = 3e-05
     """Largest error of a mean loss against float64 (nats per max(1, loss))."""
