@@ -88,6 +88,7 @@ def test_without_a_validation_accuracy_nothing_is_chosen() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.3, 1.0]), st.integers(0, 5)), min_size=1, max_size=8), st.data())
+@pytest.mark.slow
 def test_the_test_set_and_the_order_of_runs_have_no_say(rows: list[tuple[float, int]], data: st.DataObject) -> None:
     runs = grid(*(("step", lr, correct / 5) for lr, correct in rows))
     chosen = choose_peak_rates(runs)["step"]

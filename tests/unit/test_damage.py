@@ -124,6 +124,7 @@ def test_a_damaged_table_is_refused_or_reads_as_it_was(mixed: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("fault", ["flip", "hole", "cut"])
+@pytest.mark.slow
 def test_a_damaged_stream_gives_its_rows_before_the_damage(mixed: str, tmp_path: Path, fault: str) -> None:
     path, part = tmp_path / "mixed.arrow", tmp_path / "mixed.arrow.part"
     columns = mixed_columns()

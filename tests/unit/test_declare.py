@@ -126,6 +126,7 @@ def test_every_option_has_a_meaning(kind: str) -> None:
         registry.declaration(kind, "nothing")
 
 
+@pytest.mark.slow
 def test_what_is_generated_is_what_the_declarations_say() -> None:
     for file, text in reference_files(ROOT).items():
         assert ROOT.joinpath(file).read_text(encoding="utf-8") == text, f"{file}: make reference"
@@ -305,6 +306,7 @@ def test_a_declaration_of_ones_own_is_described(own: str, capsys: pytest.Capture
     assert "must name the declaration of a probe, a toy or the like" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -m sgdline describe | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)

@@ -329,6 +329,7 @@ def test_ratios_that_are_not_positive_are_counted(run: dict[str, pa.Table]) -> N
 
 
 @pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.slow
 def test_pictures_are_written_and_fit_their_sheet(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path, lr=1.0)
     paths = {kind: tmp_path / f"{kind}.arrow" for kind in FIGURES[name].reads}

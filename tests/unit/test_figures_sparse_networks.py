@@ -236,6 +236,7 @@ def test_a_run_that_diverged_is_marked_and_told() -> None:
     assert_nothing_overlaps(drawn)
 
 
+@pytest.mark.slow
 def test_networks_begin_a_row_each() -> None:
     second = [(tables, {**settings, "model": "a_network_with_a_longer_name"}) for tables, settings in everything()]
     drawn = draw("large_step_phases", everything() + second)

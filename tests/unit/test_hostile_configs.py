@@ -72,6 +72,7 @@ def plan(complete: dict[str, Any], touched: list[Place]) -> None:
     targets.compare()
 
 
+@pytest.mark.slow
 def test_enough_were_tried_and_accepted(follower: Follower) -> None:
     print("\n", dict(TRIED), follower.counts)
     assert TRIED["refused"] + TRIED["accepted"] >= min(COUNT, 500)

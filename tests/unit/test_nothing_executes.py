@@ -105,6 +105,7 @@ PYTHON = sorted(path for folder in ("src", "workflow") for path in (ROOT / folde
 RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
 
 
+@pytest.mark.slow
 def test_nothing_in_the_package_and_the_scripts_runs_what_it_reads() -> None:
     assert len(PYTHON) > 150
     found = [

@@ -165,6 +165,7 @@ def test_an_interrupted_job_ends_with_the_same_table(dataset: Path, tmp_path: Pa
     assert provenance(whole)["replay_drift"] == 0.0
 
 
+@pytest.mark.slow
 def test_any_number_of_segments_gives_the_same_spectrum(dataset: Path, tmp_path: Path) -> None:
     tables = []
     for segments in (1, 3):

@@ -130,6 +130,7 @@ def test_measuring_leaves_the_run_bit_for_bit(dataset: Path, kind: str, model: s
 
 
 @pytest.mark.parametrize("kind", sorted(PROBES))
+@pytest.mark.slow
 def test_any_number_of_segments_gives_the_same_rows(dataset: Path, tmp_path: Path, kind: str) -> None:
     tables = []
     for segments in (1, 4):

@@ -127,6 +127,7 @@ def test_a_missing_package_is_one_sentence(log: LineLog, package: str, monkeypat
         log.to_pandas() if package == "pandas" else log.plot()
 
 
+@pytest.mark.slow
 def test_pictures_of_lines_and_logs_have_no_overlaps(log: LineLog) -> None:
     for line in (log[5], replace(log[5], batch=None, step=None, step_length=None, step_loss=None)):
         assert_nothing_overlaps(line.plot().figure)  # type: ignore[arg-type]

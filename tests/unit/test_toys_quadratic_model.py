@@ -55,6 +55,7 @@ def test_a_toy_fills_its_table_and_repeats_itself(toy: str, tmp_path: Path) -> N
     assert not one.equals(other)
 
 
+@pytest.mark.slow
 def test_all_cells_of_the_table_agree_with_their_prediction() -> None:
     """papers.md 3.2: 3 % with at least 20 snapshots of at least 4 000 chains."""
     block = settings("averaged_variance", seed=11)
@@ -130,6 +131,7 @@ def test_an_epoch_takes_every_minimiser_once() -> None:
         assert any(not np.array_equal(epoch, whole[0]) for epoch in whole[1:])  # in new orders
 
 
+@pytest.mark.slow
 def test_without_replacement_flat_directions_vary_less() -> None:
     rates, averages = [0.01, 0.1, 1.0], [Average("iterate"), Average("two_point", count=2, spacing=200)]
     found = _chains.simulate_averages(rates, averages, chains=4000, snapshots=20, seed=3, batches_per_epoch=20)
