@@ -114,7 +114,7 @@ def _drawn(
 
 
 def _settings(path: Path, lines: pa.Table, facts: Facts) -> dict[str, Any]:
-    """Return what figures are told of the run, as far as the table knows it."""
+    """Return the settings of the run that figures read, as far as the table knows them."""
     interval, reach = _interval(lines)
     steps = lines["step"].to_numpy()
     rate = constant_rate(lines)

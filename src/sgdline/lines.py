@@ -49,7 +49,7 @@ from sgdline.errors import SgdlineError, first_line
 from sgdline.losses._pairs import MeterLoss, numerators_and_counts
 from sgdline.measured_line import Estimate, MeasuredLine, Minimum, Parabola, Value
 from sgdline.meter_samples import read_samples, samples_of_batch
-from sgdline.models.parameters import trainable_parameters, unwrapped
+from sgdline.models.parameters import moved_by, trainable_parameters, unwrapped
 from sgdline.models.state import Steady, copied, has_own_hooks
 from sgdline.ranks import Ranks
 from sgdline.record import LineLog
@@ -323,8 +323,7 @@ class LineMeter:
             SgdlineError: If this is no optimizer of the network, its gradients are scaled, or it takes its step in two
                 halves.
         """
-        with self._clocked():
-            self._check_optimizer(optimizer, closure)
+        self._check_optimizer(optimizer, closure)
         # A step that evaluates the loss again is not proportional to its learning rate.
         with self.step(*([optimizer] if closure is None else []), batch=batch) as step:
             optimizer.step() if closure is None else optimizer.step(closure)
@@ -606,12 +605,7 @@ class LineMeter:
                 f"optimizer must be an optimizer of the network, got {type(optimizer).__name__}. "
                 "Pass the torch.optim.Optimizer itself."
             )
-        own = {id(parameter) for parameter in trainable_parameters(self._model).values()}
-        if not any(id(parameter) in own for group in groups for parameter in group["params"]):
-            raise SgdlineError(
-                "optimizer must move parameters of the meter's network, got one of another network. "
-                "Build it from this network's parameters()."
-            )
+        moved_by(optimizer, self._model)
 
     def _check_optimizer(self, optimizer: Any, closure: Callable[[], Any] | None) -> None:
         """Refuse an optimizer whose step is no step of the measured loss, before it takes one."""
@@ -626,8 +620,12 @@ class LineMeter:
             raise SgdlineError(
                 f"{type(optimizer).__name__} needs a closure, got none. Call measure_step(optimizer, closure)."
             )
-        if closure is not None or self._checked:
-            return
+        if closure is None and not self._checked:
+            with self._clocked():
+                self._check_gradients()
+
+    def _check_gradients(self) -> None:
+        """Check network and loss along the present gradients, and refuse scaled ones."""
         against = self._against_gradients()
         length = _norm(against)
         if not 0.0 < length < float("inf"):

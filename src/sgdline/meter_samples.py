@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -158,21 +159,16 @@ def _from_loader(loader: Any, device: torch.device) -> tuple[Samples, Samples, i
     )
 
 
-class _kept_generator:  # noqa: N801 - a context
+@contextmanager
+def _kept_generator(loader: Any) -> Iterator[None]:
     """Put back a loader's own generator."""
-
-    def __init__(self, loader: Any) -> None:
-        self._generators = [
-            generator
-            for owner in (loader, getattr(loader, "sampler", None))
-            if isinstance(generator := getattr(owner, "generator", None), torch.Generator)
-        ]
-
-    def __enter__(self) -> None:
-        self._states = [generator.get_state() for generator in self._generators]
-
-    def __exit__(self, *_: object) -> None:
-        for generator, state in zip(self._generators, self._states, strict=True):
+    owners = (loader, getattr(loader, "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners]
+    states = [(each, each.get_state()) for each in found if isinstance(each, torch.Generator)]
+    try:
+        yield
+    finally:
+        for generator, state in states:
             generator.set_state(state)
 
 

@@ -28,7 +28,7 @@ from sgdline.engine.network import Loss
 from sgdline.engine.samples import Samples, count_of, rows_of
 from sgdline.engine.top_eigenpairs import top_eigenpairs
 from sgdline.errors import SgdlineError, first_line
-from sgdline.models.parameters import ParameterLayout, trainable_parameters, uncompiled
+from sgdline.models.parameters import ParameterLayout, moved_by, trainable_parameters, uncompiled
 from sgdline.models.state import Steady, muted_hooks
 from sgdline.runtime import restore_tf32, set_tf32
 from sgdline.seeds import generator
@@ -305,12 +305,7 @@ def _metric(model: nn.Module, layout: ParameterLayout, optimizer: torch.optim.Op
         return _Metric(None, None, layout.size, layout.device, None)
     _check_covered(optimizer)
     group_of = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    parameters = {name: p for name, p in trainable_parameters(model).items() if id(p) in group_of}
-    if not parameters:
-        raise SgdlineError(
-            "optimizer must move parameters of the meter's network, got one of another network. "
-            "Build it from this network's parameters()."
-        )
+    parameters = moved_by(optimizer, model)
     adam = isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW)
     if adam:
         stepped = {name: p for name, p in parameters.items() if optimizer.state.get(p)}

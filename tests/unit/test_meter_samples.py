@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from warm_python import PROGRAM
+from two_processes import run_two
 
 from sgdline.engine.plan import Plan
 from sgdline.errors import SgdlineError
@@ -420,18 +418,6 @@ print("agreed")
 
 @pytest.mark.slow
 def test_two_processes_measure_parts_of_a_set_and_agree(tmp_path: Path) -> None:
-    started = [
-        subprocess.Popen(
-            [os.environ[PROGRAM], "-c", PROCESS, str(rank), str(tmp_path / "store")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in started:
-        out, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
-        assert "agreed" in out
+    run_two(PROCESS, tmp_path / "store", says="agreed", seconds=240)
     with pytest.raises(SgdlineError, match="process group"):
         LineMeter(TwoInputs(), PER_SAMPLE, *vectors()[::2], group="world")

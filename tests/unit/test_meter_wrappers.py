@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 import torch
 from networks import cross_entropy, unit_direction
 from torch import Tensor, nn
-from warm_python import PROGRAM
+from two_processes import run_two
 
 from sgdline.engine.plan import Plan
 from sgdline.lines import LineMeter
@@ -74,22 +72,7 @@ print("all the same")
 
 
 def test_one_process_measures_and_the_group_trains_on(tmp_path: Path) -> None:
-    started = [
-        subprocess.Popen(
-            [os.environ[PROGRAM], "-c", PROCESS, str(rank), str(tmp_path / "store")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        for process in started:
-            text, errors = process.communicate(timeout=60)
-            assert text == "all the same\n", errors
-    finally:
-        for process in started:
-            process.kill()
+    run_two(PROCESS, tmp_path / "store", says="all the same", seconds=60)
 
 
 class Outer(nn.Module):

@@ -30,7 +30,7 @@ from sgdline.engine.samples import (
     usable,
 )
 from sgdline.errors import SgdlineError
-from sgdline.models.parameters import ParameterVector, trainable_parameters, uncompiled
+from sgdline.models.parameters import ParameterLayout, ParameterVector, trainable_parameters, uncompiled
 from sgdline.models.state import (
     Follower,
     NetworkState,
@@ -144,6 +144,7 @@ class Network:
             if plan.precision == "float64":
                 to_float64(self._worker)
         self._own = None if plan.in_place else ParameterVector(self._worker, with_gradient=False)
+        self._places = self._own or ParameterLayout(self._worker)
         self._parameters = trainable_parameters(self._worker)
         self._device = next(iter(self._parameters.values())).device
         self._compiled: Callable[..., Any] | None = None
@@ -165,7 +166,7 @@ class Network:
     @property
     def size(self) -> int:
         """Number of trainable scalars p."""
-        return sum(parameter.numel() for parameter in self._parameters.values())
+        return self._places.size
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Return tensors of the parameters' shapes as one float64 vector in this network's memory order.
@@ -179,21 +180,7 @@ class Network:
         Raises:
             SgdlineError: If a name or shape is not that of the network's parameters.
         """
-        if tensors.keys() != self._parameters.keys():
-            odd = sorted(tensors.keys() ^ self._parameters.keys())[0]
-            raise SgdlineError(
-                f"A direction must have one tensor for each trainable parameter, got a difference at {odd!r}. "
-                "Build it from model.named_parameters() with requires_grad."
-            )
-        flat = torch.empty(self.size, dtype=torch.float64, device=self._device)
-        for name, view in self.split(flat).items():
-            if tensors[name].shape != view.shape:
-                raise SgdlineError(
-                    f"The direction of parameter {name!r} must have the shape {tuple(view.shape)}, "
-                    f"got {tuple(tensors[name].shape)}. Build it like the parameter."
-                )
-            view.copy_(tensors[name].detach())
-        return flat
+        return self._places.join(tensors)
 
     def origin(self) -> Tensor:
         """Return the network's present parameters as one vector. Shape (p,), float64."""
@@ -201,13 +188,7 @@ class Network:
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Return a vector in `flatten`'s order as views of the parameters' shapes, by name."""
-        if self._own is not None:
-            return self._own.split(flat)
-        views, first = {}, 0
-        for name, parameter in self._parameters.items():
-            views[name] = flat[first : first + parameter.numel()].view(parameter.shape)
-            first += parameter.numel()
-        return views
+        return self._places.split(flat)
 
     def prepare(
         self,

@@ -18,6 +18,22 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def moved_by(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the trainable parameters of a model that an optimizer moves, by name.
+
+    Raises:
+        SgdlineError: If there are none.
+    """
+    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    moved = {name: parameter for name, parameter in trainable_parameters(model).items() if id(parameter) in own}
+    if not moved:
+        raise SgdlineError(
+            "optimizer must move parameters of the meter's network, got one of another network. "
+            "Build it from this network's parameters()."
+        )
+    return moved
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the network inside of torch.compile's and data-parallel wrappers.
 
