@@ -28,6 +28,7 @@ from sgdline.models.parameters import count_parameters
 INTERVAL = 0.1  # half-width, Euclidean length
 STEPS = 16  # so many spacings from end to end
 CHUNK = 64
+LINES = 1000  # that the meter is said to have ahead: one at each step of a short training
 WAYS = ("whole", "chunks")  # how the metric of loss-landscapes evaluates the samples
 
 
@@ -182,6 +183,7 @@ class Meter(_Line):
             interval=INTERVAL,
             resolution=2 * INTERVAL / self.steps,
             max_rings=1,
+            lines=LINES,
         )
 
     def measure(self) -> dict[str, Any]:

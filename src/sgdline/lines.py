@@ -679,9 +679,9 @@ class LineMeter:
                     raise
                 self._engine, self._reseeds = None, True  # plan anew
             except PlanFaultError:
-                if self._pinned or last:
+                if last:
                     raise
-                self._engine = None
+                self._engine = None  # something that a copy does not see has changed: copy and plan anew
         raise AssertionError
 
     def _measured_along(
@@ -766,7 +766,7 @@ class LineMeter:
     def _require_plan(self, engine: LineEngine, found: Tensor | None) -> None:
         """Hold what the plan gave for the first chunk against the network itself, where chunks share a pass."""
         plan = engine.network.plan
-        if found is None or len(found) == self._samples or max(plan.chunks_per_pass, plan.positions_per_pass) == 1:
+        if found is None or not self._shares_passes(plan):
             return
         rows = slice(len(found))
         fault = engine.network.fault_of_plan(
@@ -778,6 +778,10 @@ class LineMeter:
                 f"{plan.chunks_per_pass} and positions_per_pass={plan.positions_per_pass}. The network mixes samples, "
                 "or computes otherwise under torch.func.vmap. Leave plan out, or use plan=Plan()."
             )
+
+    def _shares_passes(self, plan: Plan) -> bool:
+        """Return whether chunks, or positions, go through the network together."""
+        return self._samples > self._chunk_size and max(plan.chunks_per_pass, plan.positions_per_pass) > 1
 
     def _in_steps(self, step_length: float | None) -> float | None:
         """Return the half-width of the interval; None if it has to be looked for."""
@@ -816,7 +820,9 @@ class LineMeter:
         if self._engine is not None and not self._engine.network.has_same_form():
             self._engine = None  # layers or hooks were exchanged, frozen or set free
         engine, measured = self._prepared(direction, interval)
-        if engine.difference() is not None:
+        # In full precision, what is held against the network after the line says as much.
+        held = self._shares_passes(engine.network.plan) and engine.network.plan.precision in ("float32", "float64")
+        if not held and engine.difference() is not None:
             self._engine = None  # something that a copy does not see has changed: copy and plan anew
             engine, measured = self._prepared(direction, interval)
             engine.require_same()

@@ -6,26 +6,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from sgdline.engine.dispatch import DispatchMode
 
 _aten = torch.ops.aten
 
 
-class DrawsIn(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class DrawsIn(DispatchMode):
     """Makes each random draw on tensors of one dtype and of the same layout, and converts the result.
 
     Fused attention draws within its kernel, in the precision that it computes in; it is left alone.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._dtype = dtype
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Say no: to keep its compiler away from this mode torch would import it, three seconds in every job."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -248,6 +248,22 @@ class Network:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Take over the network's present state; put back everything that measuring touches, bit for bit."""
+        with self._surrounded(), ExitStack() as stack:
+            if self._follower is None:
+                stack.enter_context(_borrowed(self._source, hooks=self.plan.hooks))
+            else:
+                if not self._follower.is_current():
+                    self._make_worker()
+                self._follower.take_over()
+                if not self.plan.hooks:
+                    stack.enter_context(muted_global_hooks())
+            self._per_sample_loss = self._loss_in_precision()
+            self._set_modes()
+            yield
+
+    @contextmanager
+    def _surrounded(self) -> Iterator[None]:
+        """Set up torch for forward passes of the plan, whatever is set around the call; all of it comes back."""
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             if self._on_gpu and self._device.index not in (None, torch.cuda.current_device()):
@@ -261,16 +277,6 @@ class Network:
             stack.enter_context(
                 torch.autocast(self._device.type, dtype=half, enabled=half is not None, cache_enabled=False)
             )
-            if self._follower is None:
-                stack.enter_context(_borrowed(self._source, hooks=self.plan.hooks))
-            else:
-                if not self._follower.is_current():
-                    self._make_worker()
-                self._follower.take_over()
-                if not self.plan.hooks:
-                    stack.enter_context(muted_global_hooks())
-            self._per_sample_loss = self._loss_in_precision()
-            self._set_modes()
             yield
 
     @contextmanager
@@ -452,7 +458,7 @@ class Network:
 
         Cost: one forward pass of the chunk.
         """
-        with self.opened():
+        with self._surrounded():
             expected = self._own_losses(inputs, targets, mask_seed)
         alike = self.plan.precision == "float32"
         half = HALF.get(self.plan.precision)

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
+from sgdline.engine.dispatch import DispatchMode
 from sgdline.engine.network import Loss, MeasuringSet, Network, per_sample
 from sgdline.engine.plan import Plan
 from sgdline.engine.samples import Samples, count_of, rows_of
@@ -259,7 +259,7 @@ def check_slope(
     return length
 
 
-class NarrowingCasts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class NarrowingCasts(DispatchMode):
     """Notes where a float64 network goes through a lower precision by itself: logits.float(), autocast, RMSNorm.
 
     Attributes:
@@ -267,7 +267,7 @@ class NarrowingCasts(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.narrowest: torch.dtype | None = None
 
     def __torch_dispatch__(

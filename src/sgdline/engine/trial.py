@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sgdline.engine.dispatch import DispatchMode
 from sgdline.engine.lines import LineEngine, chunk_means, mean_losses
 from sgdline.engine.network import (
     HALF,
@@ -622,11 +622,11 @@ def _distance(found: Tensor, expected: Tensor, sizes: Sequence[int]) -> float:
     return float(((chunk_means(torch.nan_to_num(found), sizes) - means).abs() / means.abs().clamp(min=1.0)).max())
 
 
-class _LargestOperation(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _LargestOperation(DispatchMode):
     """Notes the largest sum of an operation's inputs and outputs, in bytes."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.bytes = 0
         self.operations = 0
 
