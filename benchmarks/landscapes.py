@@ -90,7 +90,8 @@ def subjects() -> list[Subject]:
     """Return what is compared, small ones first."""
     return [
         Subject("mlp", lambda: mlp(**_GREY, hidden=[64, 48]), (1, 8, 8), 1024),
-        Subject("small GPT", SmallGpt, (64,), 64),
+        Subject("mlp, larger set", lambda: mlp(**_GREY, hidden=[64, 48]), (1, 8, 8), 8192),
+        Subject("small GPT", SmallGpt, (64,), 256),
         Subject("tiny_vgg", lambda: tiny_vgg(**_RGB, width=16), (3, 32, 32), 256),
         Subject("tiny_mobilenet", lambda: tiny_mobilenet(**_RGB), (3, 32, 32), 256),
         Subject("torchvision resnet18", _torchvision_resnet18, (3, 32, 32), 128),

@@ -582,8 +582,9 @@ def checks(*, repeats: int, small: bool, threads: int) -> list[dict[str, Any]]:
                 found = line.losses(where, measured)
             synchronise()
             middle = time.perf_counter()
-            engine.require_same()
-            if plan.chunks_per_pass > 1:  # as LineMeter does
+            if plan.chunks_per_pass == 1:
+                engine.require_same()
+            else:  # as LineMeter does
                 first, here = measured.passes[0], found[len(where) // 2, :chunk]
                 inputs, targets = first.inputs[:chunk], first.targets[:chunk]
                 assert engine.network.fault_of_plan(here, inputs, targets, mask_seed=0) is None

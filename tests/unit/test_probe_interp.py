@@ -260,17 +260,18 @@ def test_an_end_costs_one_pass_for_two_intervals(dataset: Path, monkeypatch: pyt
     training = settings("mlp")
     trainer, images = trainer_of(dataset, training)
     measuring = made_probe("interp", trainer, images, training, INTERP, Plan())
-    network, positions = measuring._lines.engine.network, []
-    genuine = network.losses
+    network, evaluations = measuring._lines.engine.network, []
+    genuine = network._at
 
-    def counted(vectors: Any, measured: Any) -> Any:
-        positions.append(len(vectors))
-        return genuine(vectors, measured)
+    def counted(*arguments: Any) -> Any:
+        evaluations[-1] += 1
+        return genuine(*arguments)
 
-    monkeypatch.setattr(network, "losses", counted)
+    monkeypatch.setattr(network, "_at", counted)
     for update in trainer.updates(0, 3):
+        evaluations.append(0)
         measuring.measure(update)
-    assert positions == [1, 1, 1, 1, 1, 1] + [1, 1, 1, 1, 1] * 2
+    assert evaluations == [6, 5, 5]
 
 
 def test_accuracy_comes_from_the_same_passes(dataset: Path, tmp_path: Path) -> None:

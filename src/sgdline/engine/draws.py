@@ -13,7 +13,7 @@ from sgdline.engine.dispatch import DispatchMode
 _aten = torch.ops.aten
 
 
-class DrawsIn(DispatchMode):
+class DrawsIn(DispatchMode):  # type: ignore[no-untyped-call]
     """Makes each random draw on tensors of one dtype and of the same layout, and converts the result.
 
     Fused attention draws within its kernel, in the precision that it computes in; it is left alone.

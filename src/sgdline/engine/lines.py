@@ -140,10 +140,7 @@ class Line:
         Cost: one forward pass over the set per position.
         """
         steps = torch.tensor(list(positions), dtype=torch.float64, device=self._origin.device)
-        parts = torch.split(steps, self._network.plan.positions_per_pass)
-        return torch.cat(
-            [self._network.losses(self._origin + part[:, None] * self._direction, measured) for part in parts]
-        )
+        return self._network.losses_along(self._origin, self._direction, steps, measured)
 
     def losses_at(self, parameters: Tensor, measured: MeasuringSet) -> Tensor:
         """Return the loss of every sample at a parameter vector in `Network.flatten`'s order. Shape (1, N)."""

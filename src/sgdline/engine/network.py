@@ -52,6 +52,8 @@ HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 # Of the measuring set, this share (and at least so many samples) is computed by the network itself once a line.
 _CHECKED_SHARE = 32
 _CHECKED_AT_LEAST = 8
+# Entries of parameter vectors, 1 MiB of float64.
+_ADDED_AT_ONCE = 2**17
 
 # Outputs and targets of a forward pass -> one loss per sample, nats. Shape (n,) or (n, ...), then averaged per sample.
 # Outputs are what the network returns: a tensor, or a tuple, list or dict of tensors.
@@ -322,14 +324,15 @@ class Network:
         else:
             self._worker.train(False)
 
-    def _move(self, vector: Tensor) -> None:
-        """Set the parameters; the only rounding."""
+    def _move(self, vector: Tensor, direction: Tensor | None = None, position: float = 0.0) -> None:
+        """Set the parameters to a vector, or to vector + position * direction; the only rounding."""
         if self._base is not None:
             self._base.restore()
         if self._own is not None:
-            self._own.value.copy_(vector)
+            _add(vector, direction, position, into=self._own.value)
         else:
-            for name, view in self.split(vector).items():
+            moved = vector if direction is None else torch.add(vector, direction, alpha=position)
+            for name, view in self.split(moved).items():
                 self._parameters[name].data.copy_(view)
         if self._base is not None:
             self._worker.train(False)
@@ -351,13 +354,41 @@ class Network:
 
         Cost: K forward passes over the set, at once if the plan takes several positions per pass.
         """
-        # Weights that are merged on a change of mode are merged position by position.
-        if self.plan.positions_per_pass == 1 or len(vectors) == 1 or self._base is not None:
-            return torch.stack([self._at(vector, measured) for vector in vectors])
+        if self._singly(len(vectors)):
+            return torch.stack([self._at(measured, vector) for vector in vectors])
         return self._at_several(vectors, measured)
 
-    def _at(self, vector: Tensor, measured: MeasuringSet) -> Tensor:
-        self._move(vector)
+    def losses_along(self, origin: Tensor, direction: Tensor, positions: Tensor, measured: MeasuringSet) -> Tensor:
+        """Return the loss of every sample at origin + position * direction. Call it within `opened`.
+
+        Args:
+            origin: In the order of `flatten`. Shape (p,), float64.
+            direction: Likewise. Shape (p,), float64.
+            positions: Multiples of the direction. Shape (K,), float64.
+            measured: What to measure on.
+
+        Returns:
+            Losses in nats, in the order of the samples. Shape (K, N).
+
+        Cost: as of `losses`, without the memory of the vectors.
+        """
+        found = []
+        for part in torch.split(positions, self.plan.positions_per_pass):
+            if self._singly(len(part)):
+                found += [self._at(measured, origin, direction, position)[None] for position in part.tolist()]
+            else:
+                found.append(self._at_several(origin + part[:, None] * direction, measured))
+        return torch.cat(found)
+
+    def _singly(self, count: int) -> bool:
+        """Return whether so many positions are measured one by one."""
+        # Weights that are merged on a change of mode are merged position by position.
+        return self.plan.positions_per_pass == 1 or count == 1 or self._base is not None
+
+    def _at(
+        self, measured: MeasuringSet, vector: Tensor, direction: Tensor | None = None, position: float = 0.0
+    ) -> Tensor:
+        self._move(vector, direction, position)
         found = []
         for index, part in enumerate(measured.passes):
             # The first pass goes without: it finds out whether the network changes a state of its own.
@@ -567,6 +598,22 @@ class Network:
             name: vectors.as_strided((len(vectors), *view.shape), (stride, *view.stride()), view.storage_offset())
             for name, view in views.items()
         }
+
+
+def _add(vector: Tensor, direction: Tensor | None, position: float, *, into: Tensor) -> None:
+    """Write vector + position * direction, summed in float64, into a tensor of any precision. Shapes (p,).
+
+    On a CPU in parts that stay in its cache: new memory for a whole vector costs as much as a small forward pass.
+    """
+    if direction is None:
+        into.copy_(vector)
+    elif into.dtype == vector.dtype or into.device.type != "cpu":
+        torch.add(vector, direction, alpha=position, out=into)
+    else:
+        some = torch.empty_like(vector[:_ADDED_AT_ONCE])
+        parts = (torch.split(whole, _ADDED_AT_ONCE) for whole in (vector, direction, into))
+        for start, along, end in zip(*parts, strict=True):
+            end.copy_(torch.add(start, along, alpha=position, out=some[: len(start)]))
 
 
 @contextmanager

@@ -259,7 +259,7 @@ def check_slope(
     return length
 
 
-class NarrowingCasts(DispatchMode):
+class NarrowingCasts(DispatchMode):  # type: ignore[no-untyped-call]
     """Notes where a float64 network goes through a lower precision by itself: logits.float(), autocast, RMSNorm.
 
     Attributes:

@@ -622,7 +622,7 @@ def _distance(found: Tensor, expected: Tensor, sizes: Sequence[int]) -> float:
     return float(((chunk_means(torch.nan_to_num(found), sizes) - means).abs() / means.abs().clamp(min=1.0)).max())
 
 
-class _LargestOperation(DispatchMode):
+class _LargestOperation(DispatchMode):  # type: ignore[no-untyped-call]
     """Notes the largest sum of an operation's inputs and outputs, in bytes."""
 
     def __init__(self) -> None:
