@@ -77,9 +77,9 @@ def _add_import_lines(commands: Commands) -> None:
 def _add_figures(commands: Commands) -> None:
     figures = commands.add_parser(
         "figures",
-        help="draw all figures that a table of lines is enough for",
-        description="Draw every kind of figure that needs nothing but lines, as PNG and PDF: of a table that "
-        "LineLog.write, import-lines or the workflow has written.",
+        help="draw all figures and judge the claims that a table of lines is enough for",
+        description="Draw every kind of figure that needs nothing but lines, as PNG and PDF, and write claims.md: of a "
+        "table that LineLog.write, import-lines or the workflow has written.",
         epilog="Prints what was drawn, and what was left out and why.",
     )
     figures.add_argument("table", type=Path, help="table of lines, for example run.arrow")
@@ -179,11 +179,13 @@ def _figures(options: argparse.Namespace) -> int:
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # says for each PDF what of each font goes into it
     folder = options.out or options.table.parent / "figures"
     left_out: dict[str, list[str]] = {}
-    for outcome in draw_figures(options.table, folder):
-        if outcome.files:
-            print(f"drawn: {' and '.join(map(str, outcome.files))}", flush=True)
-        else:
-            left_out.setdefault(outcome.reason, []).append(outcome.name)
+    with draw_figures(options.table, folder) as found:
+        print(f"judged: {', '.join(f'{claim.claim} {claim.verdict}' for claim in found.claims)}; see {found.page}")
+        for outcome in found.figures:
+            if outcome.files:
+                print(f"drawn: {' and '.join(map(str, outcome.files))}", flush=True)
+            else:
+                left_out.setdefault(outcome.reason, []).append(outcome.name)
     for reason, kinds in left_out.items():
         print(f"left out, {reason}: {', '.join(kinds)}")
     return 0

@@ -1,4 +1,4 @@
-"""All figures that a table of lines gives, without the workflow: its analyses are made, then its figures drawn.
+"""All figures and claims that a table of lines gives, without the workflow: analyses are made, figures drawn.
 
 The table is of kind `line`: of a meter's log, imported, or of the workflow's own probe.
 """
@@ -6,7 +6,8 @@ The table is of kind `line`: of a meter's log, imported, or of the workflow's ow
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,19 @@ from sgdline.analysis.columns import as_floats
 from sgdline.analysis.curves import LineCurves
 from sgdline.analysis.kinds.base import Analysis
 from sgdline.analysis.rates import constant_rate
+from sgdline.claims.base import EachRun
+from sgdline.claims.judging.measured import MeasuredTables, Tables
+from sgdline.claims.judging.verdicts import JudgedClaim, judge
 from sgdline.config.declarations import AnalysisOptions
 from sgdline.declare import registry
 from sgdline.errors import SgdlineError, first_line
 from sgdline.extras import extra_packages
 from sgdline.figures import plot_figure
 from sgdline.figures.base import Figure, needed_options
+from sgdline.markdown import markdown_table, number
+from sgdline.papers import claimed
 from sgdline.probes.line.table import LINE
+from sgdline.runtime import write_text
 from sgdline.tables import Facts, read_provenance, read_table, write_table
 from sgdline.tables.kinds.trace import TRACE
 
@@ -53,17 +60,33 @@ class Outcome:
     reason: str = ""  # why it was left out; empty: it was drawn
 
 
-def draw_figures(path: str | Path, folder: str | Path) -> Iterator[Outcome]:
-    """Draw every figure that a table of lines is enough for, as PNG and PDF.
+@dataclass(frozen=True)
+class Findings:
+    """What a table of lines gives.
+
+    Attributes:
+        figures: One outcome for each kind of figure of a run, drawn or left out; each is drawn when it is asked for.
+        claims: Of papers that claim something of every run with lines.
+        page: The claims as a page.
+    """
+
+    figures: Iterator[Outcome]
+    claims: tuple[JudgedClaim, ...]
+    page: Path
+
+
+@contextmanager
+def draw_figures(path: str | Path, folder: str | Path) -> Iterator[Findings]:
+    """Judge the claims and draw every figure that a table of lines is enough for, as PNG and PDF.
 
     Lengths of the analyses go by the lines: the interval that most of them began with, and the workflow's shares of it.
 
     Args:
         path: Table of kind `line`.
-        folder: Where pictures go, each under the name of its kind.
+        folder: Where pictures go, each under the name of its kind, and the page `claims.md`.
 
     Yields:
-        Outcome: One for each kind of figure of a run, drawn or left out.
+        Findings: Figures can be drawn within the block.
 
     Raises:
         SgdlineError: If the table is missing, damaged, of another kind, or holds no line that could be measured; if
@@ -83,11 +106,51 @@ def draw_figures(path: str | Path, folder: str | Path) -> Iterator[Outcome]:
         ) from error
     with tempfile.TemporaryDirectory() as scratch:
         tables, missing = _tables(Path(path), lines, facts, settings, Path(scratch))
-        for name in registry.names("figure"):
-            declared = registry.declaration("figure", name)
-            assert issubclass(declared, Figure)
-            if declared.toy is None:
-                yield _drawn(name, declared, tables, missing, settings, target)
+        claims = tuple(_judged(tables))
+        page = target / "claims.md"
+        write_text(page, _page(Path(path), claims))
+        yield Findings(_figures(tables, missing, settings, target), claims, page)
+
+
+def _judged(tables: Mapping[str, Path]) -> Iterator[JudgedClaim]:
+    """Yield what papers claim of every run with such tables."""
+    run = MeasuredTables(tables=Tables(tables))
+    for paper in claimed.papers():
+        of_paper = claimed.judged(paper)
+        for claim in of_paper.claims if of_paper.of_every_run else ():
+            if isinstance(claim.about, EachRun) and set(claim.about.reads) <= tables.keys():
+                value = claim.value(run)
+                if value is not None:
+                    yield judge(claim, value, paper=paper, diverged=run.diverged)
+
+
+def _page(path: Path, claims: Sequence[JudgedClaim]) -> str:
+    rows = [
+        (
+            claim.paper,
+            claim.claim,
+            claim.statement,
+            "-" if claim.value is None else number(claim.value),
+            f"{claim.relation} {claim.threshold}",
+            claim.verdict,
+            str(claim.observations),
+            claim.reason or "-",
+        )
+        for claim in claims
+    ]
+    header = ("paper", "claim", "number", "value", "must be", "verdict", "observations", "because")
+    table = markdown_table(header, rows) if rows else ["These lines give none of the tables that a claim reads."]
+    return "\n".join([f"# Claims on {path.name}", "", *table]) + "\n"
+
+
+def _figures(
+    tables: Mapping[str, Path], missing: Mapping[str, str], settings: Mapping[str, Any], folder: Path
+) -> Iterator[Outcome]:
+    for name in registry.names("figure"):
+        declared = registry.declaration("figure", name)
+        assert issubclass(declared, Figure)
+        if declared.toy is None:
+            yield _drawn(name, declared, tables, missing, settings, folder)
 
 
 def _drawn(

@@ -163,6 +163,25 @@ def test_figures_are_drawn_from_a_file_alone(
     told = capsys.readouterr().out
     assert "it needs the loss of every sample, which these lines do not keep: curvature_by_batch" in told
     assert ("it needs epochs" in told) is not batch
+    claims = (tmp_path / "drawn" / "claims.md").read_text()
+    lines = LineLog.read(tmp_path / "run.arrow")
+    ratio = np.median(_residuals(lines, 2) / _residuals(lines, 1))
+    [of_parabolas] = [row for row in claims.splitlines() if "| C1 |" in row]
+    assert float(of_parabolas.split("|")[4]) == pytest.approx(ratio, rel=0.02)
+    assert of_parabolas.endswith("| < 0.2 | holds | 12 | - |")
+    assert "C1 holds" in told
+    assert "C6 undetermined" in told
+    assert "66 lines needed, 12 measured" in claims
+
+
+def _residuals(log: LineLog, degree: int) -> np.ndarray:
+    """Return the mean absolute residuals of polynomials, 0.4 of the usual interval to both sides (papers.md M12)."""
+    window = float(np.median([line.window for line in log]))
+    grid, found = np.linspace(-window, window, 67), []
+    for line in log:
+        losses = line.at(grid)
+        found.append(np.abs(losses - np.polyval(np.polyfit(grid, losses, degree), grid)).mean())
+    return np.array(found)
 
 
 def test_figures_of_no_table_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

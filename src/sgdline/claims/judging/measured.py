@@ -91,10 +91,9 @@ class Tables(Mapping[str, pa.Table]):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MeasuredRun:
-    """A run with its tables, the trace among them."""
+class MeasuredTables:
+    """Tables of one run, the trace among them."""
 
-    settings: RunSettings
     tables: Tables
 
     @cached_property
@@ -106,6 +105,13 @@ class MeasuredRun:
     def diverged(self) -> bool:
         """Whether the run ended at a useless loss."""
         return self.diverged_at is not None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeasuredRun(MeasuredTables):
+    """A run with its settings and its tables."""
+
+    settings: RunSettings
 
     @property
     def order(self) -> tuple[str, str, float, int, int]:

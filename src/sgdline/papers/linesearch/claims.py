@@ -19,7 +19,7 @@ from sgdline.analysis.columns import as_floats, finite, measurable, median
 from sgdline.analysis.power_law import fit_power_law
 from sgdline.analysis.strategies import common_improvement, middle_half
 from sgdline.claims.base import Claim, EachRun, Value
-from sgdline.claims.judging.measured import MeasuredRun
+from sgdline.claims.judging.measured import MeasuredTables
 from sgdline.tables import provenance
 
 OF_EVERY_RUN = True
@@ -30,7 +30,7 @@ _LEAST_RATIOS = 4  # C2
 _LEAST_SHARE = 0.9  # C3
 
 
-def parabolic(run: MeasuredRun) -> Value:
+def parabolic(run: MeasuredTables) -> Value:
     """Return the median over lines of MAE_2 / MAE_1, the mean absolute residuals of the fits of degree 2 and 1 (M12).
 
     Lines without both fits, or with MAE_1 = 0, do not count.
@@ -47,7 +47,7 @@ def mae_by_step(line_fits: pa.Table, degree: int) -> dict[int, float]:
     return {step: mae for step, fitted, mae, status in rows if fitted == degree and mae is not None and status == "ok"}
 
 
-def constant_ratio(run: MeasuredRun) -> Value:
+def constant_ratio(run: MeasuredTables) -> Value:
     """Return the factor from the median ratio M10 that its quartiles lie within, over the middle half of the lines.
 
     The middle half are the lines with indices T//4 to T - T//4 - 1. The factor is max(q75/median, median/q25), and
@@ -63,7 +63,7 @@ def constant_ratio(run: MeasuredRun) -> Value:
     return Value(factor, middle.size, reason)
 
 
-def strategy_order(run: MeasuredRun) -> Value:
+def strategy_order(run: MeasuredTables) -> Value:
     """Return min(FBPAL, best) - direction batch of the accumulated improvements, over that of the optimum.
 
     Improvements are accumulated over the lines on which all of these have a value, at least 90 % of those that could be
@@ -73,7 +73,7 @@ def strategy_order(run: MeasuredRun) -> Value:
     return _gap(run, lambda total, upper: upper - total["direction_batch_minimum"], beside=())
 
 
-def pal_order(run: MeasuredRun) -> Value:
+def pal_order(run: MeasuredTables) -> Value:
     """Return min(min(FBPAL, best) - PAL, PAL - direction batch) over the optimum, on the lines that PAL has as well.
 
     PAL on a small batch is known to fail (papers.md section 8), so its place is reported apart.
@@ -85,7 +85,7 @@ def pal_order(run: MeasuredRun) -> Value:
     )
 
 
-def _gap(run: MeasuredRun, gap: Callable[[dict[str, float], float], float], *, beside: Sequence[str]) -> Value:
+def _gap(run: MeasuredTables, gap: Callable[[dict[str, float], float], float], *, beside: Sequence[str]) -> Value:
     """Return a gap between accumulated improvements over that of the optimum.
 
     Args:
@@ -110,7 +110,7 @@ def _gap(run: MeasuredRun, gap: Callable[[dict[str, float], float], float], *, b
     return Value(gap(totals, upper) / totals["optimum"], lines)
 
 
-def inverse_batch_size(run: MeasuredRun) -> Value:
+def inverse_batch_size(run: MeasuredTables) -> Value:
     """Return the exponent of |D_B| as a power of B on a fixed line, the median over lines (M13, random samples).
 
     It is fitted over the batch sizes from the run's own upwards, the full batch left out.
@@ -124,7 +124,7 @@ def inverse_batch_size(run: MeasuredRun) -> Value:
     return Value(median(exponents), exponents.size, "no line has a power law")
 
 
-def step_follows_gradient(run: MeasuredRun) -> Value:
+def step_follows_gradient(run: MeasuredTables) -> Value:
     """Return Pearson's correlation of s_opt (vertex, M1) with ||g_t||, over lines of status ok and edge."""
     trace, metrics = run.tables["trace"], run.tables["line_metrics"]
     norm_at = dict(zip(trace.column("step").to_pylist(), as_floats(trace, "gradient_norm").tolist(), strict=True))
@@ -139,7 +139,7 @@ def step_follows_gradient(run: MeasuredRun) -> Value:
     return Value(float(np.corrcoef(minima[used], norms[used])[0, 1]), lines)
 
 
-def shapes_settle(run: MeasuredRun) -> Value:
+def shapes_settle(run: MeasuredTables) -> Value:
     """Return the median consecutive distance (M11) of the last T//4 lines over that of the first 50 lines.
 
     Pairs of lines of status ok and edge count. The two parts must not overlap, and the second median must be positive.
