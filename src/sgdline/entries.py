@@ -167,23 +167,44 @@ def _own_folders() -> tuple[str, ...]:
     return tuple(str(origin.parent) + os.sep for origin in origins)
 
 
+def fault_of_own(what: str, error: Exception) -> SgdlineError | None:
+    """Return what a user's own code raised as one sentence; None if the exception went through no line of it.
+
+    Args:
+        what: What was called, such as `draw of Mine`.
+        error: Caught right around the call.
+    """
+    own, _ = _places(error)
+    return SgdlineError(f"{what} must not fail, got {cause_words(error)}{_line(own[-1])}. Correct it.") if own else None
+
+
 def where_words(error: BaseException) -> str:
     """Return the last line of foreign code that an exception has gone through, in words; nothing if there is none."""
     if isinstance(error, SyntaxError):
         return f" (line {error.lineno} of {_short(error.filename)})" if error.filename and error.lineno else ""
+    own, installed = _places(error)
+    # Of a file of the user's, its own line says more than that of a library which it calls.
+    return _line((own or installed)[-1]) if own or installed else ""
+
+
+def _line(place: tuple[str, int]) -> str:
+    file, line = place
+    return f" (line {line} of {_short(file)})"
+
+
+def _places(error: BaseException) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Return the lines that an exception has gone through: those of the user's files, those of installed packages."""
     inside_python = (os.sep + f"python{sys.version_info.major}.{sys.version_info.minor}" + os.sep, "<frozen")
     places = [
         (frame.f_code.co_filename, line)
         for frame, line in _frames(error.__traceback__)
         if not frame.f_code.co_filename.startswith(_own_folders())
     ]
-    # Of a file of the user's, its own line says more than that of a library which it calls.
-    own = [place for place in places if not any(part in place[0] for part in inside_python)]
-    installed = [place for place in places if "site-packages" in place[0]]
-    if not own and not installed:
-        return ""
-    file, line = (own or installed)[-1]
-    return f" (line {line} of {_short(file)})"
+    compiled = (".pyx", ".pxi", ".pxd")  # of packages; their names have no folder that tells
+    own = [
+        place for place in places if not place[0].endswith(compiled) and not any(p in place[0] for p in inside_python)
+    ]
+    return own, [place for place in places if "site-packages" in place[0]]
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[Any, int]]:

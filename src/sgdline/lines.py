@@ -770,7 +770,7 @@ class LineMeter:
             return
         rows = slice(len(found))
         fault = engine.network.fault_of_plan(
-            found, rows_of(self._inputs, rows), rows_of(self._targets, rows), mask_seed=self._mask_seeds()[0]
+            found, rows_of(self._inputs, rows), rows_of(self._targets, rows), mask_seed=_mask_seed(0)
         )
         if fault is not None:
             raise PlanFaultError(

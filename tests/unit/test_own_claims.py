@@ -146,3 +146,14 @@ def test_a_claim_that_returns_no_number_is_named_with_its_file(here: Path, retur
         judge_all(judged.claims, [a_run({"trace": lost_trace()})], paper=judged.name)
     rule = "value of the claim Mine must return a number and how many rows it rests on"
     assert str(caught.value) == f"{rule}, got {got}. Correct it in {here}/mine.py."
+
+
+def test_what_a_claim_raises_is_one_sentence_with_its_line(here: Path) -> None:
+    text = CLAIM.replace("return 0.0, 1", 'return tables["none"], 1')
+    here.joinpath("mine.py").write_text(text)
+    line = next(number for number, row in enumerate(text.splitlines(), 1) if '"none"' in row)
+    judged = Asked(claim="mine.py:Mine", settings={"experiments": ["e"]}, runs=(), toys=()).judged("own/Mine")
+    with pytest.raises(SgdlineError) as caught:
+        judge_all(judged.claims, [a_run({"trace": lost_trace()})], paper=judged.name)
+    found = f"got KeyError: 'none' (line {line} of mine.py). Correct it."
+    assert str(caught.value) == f"value of the claim Mine must not fail, {found}"

@@ -399,3 +399,21 @@ def test_a_figure_reads_tables_of_ones_own_and_returns_a_picture(here: Path, mon
     by_run = tables_by_run(sheet_of("walk/mine.py:Curves"), {"Heights": ["Heights.arrow"]})
     with pytest.raises(SgdlineError, match=r"draw of Curves must return a matplotlib Figure, got tuple\."):
         plot_comparison(sheet_of("walk/mine.py:Curves"), by_run, settings=[settings], pdf="a.pdf", png="a.png")
+
+
+def test_what_a_figure_raises_is_one_sentence_with_its_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = here / "walk" / "mine.py"
+    figure = sheet_of("walk/mine.py:Curve")
+    table = {"Heights": pa.table({"depth": [1.0]})}
+    monkeypatch.setattr("sgdline.figures._read", lambda figure, tables: table)
+    with pytest.raises(SgdlineError) as caught:
+        plot_figure(figure, {}, settings={"probes": {}}, pdf="a.pdf", png="a.png")
+    line = next(number for number, row in enumerate(file.read_text().splitlines(), 1) if '"height"' in row)
+    assert f"(line {line} of walk/mine.py). Correct it." in str(caught.value)
+    assert str(caught.value).startswith("draw of Curve must not fail, got KeyError: ")
+
+
+def test_what_a_figure_of_the_package_raises_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgdline.figures._read", lambda figure, tables: {})
+    with pytest.raises(KeyError):
+        plot_figure(sheet_of("lines"), {}, settings={}, pdf="a.pdf", png="a.png")

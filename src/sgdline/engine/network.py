@@ -607,7 +607,7 @@ def _add(vector: Tensor, direction: Tensor | None, position: float, *, into: Ten
     """
     if direction is None:
         into.copy_(vector)
-    elif into.dtype == vector.dtype or into.device.type != "cpu":
+    elif into.dtype == vector.dtype or into.device.type != "cpu" or len(into) <= _ADDED_AT_ONCE:
         torch.add(vector, direction, alpha=position, out=into)
     else:
         some = torch.empty_like(vector[:_ADDED_AT_ONCE])
