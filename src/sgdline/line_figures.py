@@ -30,7 +30,7 @@ from sgdline.figures import plot_figure
 from sgdline.figures.base import Figure, needed_options
 from sgdline.markdown import markdown_table, number
 from sgdline.papers import claimed
-from sgdline.probes.line.table import LINE
+from sgdline.probes.line.table import LINES_OF_A_FILE
 from sgdline.runtime import write_text
 from sgdline.tables import Facts, read_provenance, read_table, write_table
 from sgdline.tables.kinds.trace import TRACE
@@ -94,8 +94,8 @@ def draw_figures(path: str | Path, folder: str | Path) -> Iterator[Findings]:
     """
     with extra_packages():
         import matplotlib  # noqa: F401  # before any work
-    lines = read_table(path, LINE, columns=_READ)
-    facts = {name: fact for name, fact in read_provenance(path, LINE).items() if name != "kind"}
+    lines = read_table(path, LINES_OF_A_FILE, columns=_READ)
+    facts = {name: fact for name, fact in read_provenance(path, LINES_OF_A_FILE).items() if name != "kind"}
     settings = _settings(Path(path), lines, facts)
     target = Path(folder)
     try:

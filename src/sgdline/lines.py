@@ -44,6 +44,7 @@ from sgdline.engine.trial import (
     choose_plan,
     forward_hooks_matter,
     moves_otherwise,
+    positions_differ,
 )
 from sgdline.errors import SgdlineError, first_line
 from sgdline.losses._pairs import MeterLoss, numerators_and_counts
@@ -125,7 +126,8 @@ class LineMeter:
 
     The network comes out of every measurement bit for bit as it went in. It is copied at the first one; parameters,
     buffers, plain attributes and modes are taken over anew for each line. Once a line the copy is held against the
-    network itself; a network that has become another one is copied and planned anew.
+    network itself; a network that has become another one is copied and planned anew. A meter and its network are for
+    one thread at a time.
     """
 
     def __init__(
@@ -255,6 +257,8 @@ class LineMeter:
         self._pinned = plan is not None
         self._report = None if plan is None else PlanReport(plan)
         self._reseeds = False  # the network was seen to draw where the trial did not see it
+        self._apart = False  # the network was seen to mix samples where the trial did not see it
+        self._turn = 0  # of the chunks that are held against the network
         self._engine: LineEngine | None = None
         self._measured: MeasuringSet | None = None
         self._total: float | None = None  # sum of the weights and counts of all samples
@@ -667,7 +671,8 @@ class LineMeter:
         size = _norm(trainable_parameters(self._model) if origin is None else origin)
         # What a trial is held to before anything is known: a line of a step, or one as long as small changes are.
         guess = self._in_steps(step_length) or max(0.05 * size, 1e-3)
-        for last in (False, True):
+        for last in (False, False, True):
+            reused = self._engine is not None
             try:
                 return self._ranks.ended(
                     lambda: self._measured_along(
@@ -679,9 +684,15 @@ class LineMeter:
                     raise
                 self._engine, self._reseeds = None, True  # plan anew
             except PlanFaultError:
-                if last:
+                if last or (self._pinned and not reused):
                     raise
-                self._engine = None  # something that a copy does not see has changed: copy and plan anew
+                # Something that a copy does not see has changed: copy and plan anew. Or samples mix where the trial
+                # has not looked.
+                self._engine, self._apart = None, not reused
+            except SgdlineError:
+                if last or not reused:
+                    raise
+                self._engine = None  # of a copy that no longer fits the network, or of the network itself
         raise AssertionError
 
     def _measured_along(
@@ -700,14 +711,14 @@ class LineMeter:
             self._preparing += time.perf_counter() - start
             own = None if batch is None else self._prepared_batch(engine, batch)
         present = step_length if origin is not None else 0.0  # where the network itself is
-        at_present: Tensor | None = None  # losses of the first chunk there
+        at_present: Tensor | None = None  # losses of all samples there, as the plan gives them
         with self._explained(), engine.line(unit, origin=origin) as line:
 
             def sums(positions: Array) -> Array:
                 nonlocal at_present
                 losses = line.losses(positions.tolist(), measured)
                 for place in np.flatnonzero(positions == present):
-                    at_present = losses[place, : self._chunk_size].clone()
+                    at_present = losses[place].clone()
                 curves = [self._sums(losses, self._weights)]
                 if own is not None:
                     curves.append(self._sums(line.losses(positions.tolist(), own[0]), None))
@@ -764,20 +775,30 @@ class LineMeter:
             raise SgdlineError(f"The network must allow the plan in use, got: {first_line(error)}. {advice}") from error
 
     def _require_plan(self, engine: LineEngine, found: Tensor | None) -> None:
-        """Hold what the plan gave for the first chunk against the network itself, where chunks share a pass."""
-        plan = engine.network.plan
+        """Hold what the plan gave for a chunk against the network itself, where chunks share a pass.
+
+        All chunks at a new plan's first line, then one chunk a line: samples may mix in some chunks only. Each has its
+        turn, and chunks of consecutive lines lie far apart.
+
+        Args:
+            engine: What has measured the line.
+            found: Losses of all samples at the present parameters; None if they were not measured. Shape (N,).
+        """
+        plan, size = engine.network.plan, self._chunk_size
         if found is None or not self._shares_passes(plan):
             return
-        rows = slice(len(found))
-        fault = engine.network.fault_of_plan(
-            found, rows_of(self._inputs, rows), rows_of(self._targets, rows), mask_seed=_mask_seed(0)
-        )
-        if fault is not None:
-            raise PlanFaultError(
-                f"A plan must compute what the network computes chunk by chunk, got {fault} with chunks_per_pass="
-                f"{plan.chunks_per_pass} and positions_per_pass={plan.positions_per_pass}. The network mixes samples, "
-                "or computes otherwise under torch.func.vmap. Leave plan out, or use plan=Plan()."
-            )
+        chunks = -(-self._samples // size)
+        turn, self._turn = self._turn, self._turn + 1
+        for index in range(chunks) if turn == 0 else [turn * _far_stride(chunks) % chunks]:
+            rows = slice(index * size, (index + 1) * size)
+            inputs, targets = rows_of(self._inputs, rows), rows_of(self._targets, rows)
+            fault = engine.network.fault_of_plan(found[rows], inputs, targets, mask_seed=_mask_seed(index))
+            if fault is not None:
+                raise PlanFaultError(
+                    f"A plan must compute what the network computes chunk by chunk, got {fault} with chunks_per_pass="
+                    f"{plan.chunks_per_pass} and positions_per_pass={plan.positions_per_pass}. The network mixes "
+                    "samples, or computes otherwise under torch.func.vmap. Leave plan out, or use plan=Plan()."
+                )
 
     def _shares_passes(self, plan: Plan) -> bool:
         """Return whether chunks, or positions, go through the network together."""
@@ -835,6 +856,14 @@ class LineMeter:
                 "A plan must let hooks fire that change what the network computes, got hooks=False. "
                 "Use plan=Plan(hooks=True), or remove the hooks."
             )
+        if plan.positions_per_pass > 1:
+            fault = positions_differ(subject, plan)
+            if fault is not None:
+                raise PlanFaultError(
+                    f"A plan must compute what the network computes position by position, got {fault} with "
+                    f"positions_per_pass={plan.positions_per_pass}. The network computes otherwise under "
+                    "torch.func.vmap. Leave plan out, or use plan=Plan()."
+                )
         fault = None if plan.in_place else moves_otherwise(subject, copied(self._model), hooks=plan.hooks)
         if fault is not None:
             raise SgdlineError(
@@ -851,7 +880,7 @@ class LineMeter:
                         precision=self._precision,
                         threads=torch.get_num_threads(),
                         memory_gb=self._memory_gb,
-                        pinned=PlanOptions(reseed=self._reseeds or None),
+                        pinned=self._pinned_options(),
                     ),
                     Work(lines=self._lines, positions=18, samples=self._samples),
                 )
@@ -859,6 +888,7 @@ class LineMeter:
             if self._pinned:
                 self._check_plan(self._subject(direction, interval), self._report.plan)
             self._engine = LineEngine(self._model, self._loss, batch_norm=self._mode, plan=self._report.plan)
+            self._turn = 0
             self._measured = self._engine.prepare(
                 self._inputs, self._targets, chunk_size=self._chunk_size, mask_seeds=self._mask_seeds()
             )
@@ -870,6 +900,11 @@ class LineMeter:
                     )
         return self._engine, self._measured
 
+    def _pinned_options(self) -> PlanOptions:
+        """Return what earlier lines have taught about the plan."""
+        alone = 1 if self._apart else None
+        return PlanOptions(reseed=self._reseeds or None, chunks_per_pass=alone, positions_per_pass=alone)
+
     def _own_total(self) -> Array:
         """Return what this process's samples add to the divisor of the line."""
         return np.array(self._divisor(self._inputs, self._targets, self._weights, self._mask_seeds(), self._chunk_size))
@@ -880,7 +915,12 @@ class LineMeter:
         count, seeds = count_of(inputs), [derive_seed(0, "batch_masks", 0)]
         measured = engine.prepare(inputs, targets, chunk_size=count, mask_seeds=seeds, lasting=False)
         alone = self._divisor(inputs, targets, None, seeds, count)
-        return measured, float(self._ranks.added(lambda: np.array(alone)))
+        total = float(self._ranks.added(lambda: np.array(alone)))
+        if not 0.0 < total < float("inf"):
+            raise SgdlineError(
+                f"batch must hold targets that count, got a sum of counts of {total:g}. Leave it out at this step."
+            )
+        return measured, total
 
     def _divisor(
         self, inputs: Samples, targets: Samples, weights: Tensor | None, seeds: Sequence[int], chunk_size: int
@@ -915,6 +955,11 @@ def _unmeasured(status: str, step_length: float | None) -> MeasuredLine:
         evaluations=0,
         window=1.0,
     )
+
+
+def _far_stride(count: int) -> int:
+    """Return a step that reaches all of so many places, near to the golden section of them."""
+    return next(step for step in range(max(1, round(0.618 * count)), count + 2) if math.gcd(step, count) == 1)
 
 
 def _mask_seed(index: int) -> int:

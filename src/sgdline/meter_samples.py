@@ -62,6 +62,8 @@ def samples_of_batch(batch: Any, device: torch.device) -> tuple[Samples, Samples
         raise SgdlineError(
             f"A batch must hold as many inputs as targets, got {count_of(inputs)} and {count_of(targets)}."
         )
+    if not count_of(inputs):
+        raise SgdlineError("A batch must hold at least one sample, got none. Leave it out at this step.")
     return moved(inputs, device), moved(targets, device)
 
 

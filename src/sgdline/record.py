@@ -140,13 +140,13 @@ class LineLog:
         Raises:
             SgdlineError: If the file is missing, damaged or of another kind.
         """
-        from sgdline.probes.line.table import LINE
+        from sgdline.probes.line.table import LINES_OF_A_FILE
         from sgdline.tables import iterate_table, read_provenance
 
-        facts = read_provenance(path, LINE)
+        facts = read_provenance(path, LINES_OF_A_FILE)
         log = cls({name: fact for name, fact in facts.items() if name not in ("kind", "version", "recorded")})
-        columns = [name for name in LINE.schema.names if name not in _UNREAD]
-        for batch in iterate_table(path, LINE, columns=columns):
+        columns = [name for name in LINES_OF_A_FILE.schema.names if name not in _UNREAD]
+        for batch in iterate_table(path, LINES_OF_A_FILE, columns=columns):
             log._lines += [_line_of(row) for row in batch.to_pylist()]
         return log
 

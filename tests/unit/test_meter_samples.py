@@ -421,3 +421,17 @@ def test_two_processes_measure_parts_of_a_set_and_agree(tmp_path: Path) -> None:
     run_two(PROCESS, tmp_path / "store", says="agreed", seconds=240)
     with pytest.raises(SgdlineError, match="process group"):
         LineMeter(TwoInputs(), PER_SAMPLE, *vectors()[::2], group="world")
+
+
+def test_a_batch_in_which_nothing_counts_is_refused() -> None:
+    torch.manual_seed(0)
+    model, inputs, targets = nn.Linear(4, 3), torch.randn(16, 4), torch.arange(16) % 3
+    loss = nn.CrossEntropyLoss(reduction="none", ignore_index=2)
+    meter = LineMeter(model, loss, inputs, targets)
+    loss(model(inputs), targets).mean().backward()
+    for batch, words in (
+        ((inputs[:0], targets[:0]), r"at least one sample, got none\."),
+        ((inputs[:2], torch.full((2,), 2)), r"targets that count, got a sum of counts of 0\."),
+    ):
+        with pytest.raises(SgdlineError, match=words):
+            meter.measure(batch=batch)

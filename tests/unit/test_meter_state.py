@@ -848,3 +848,116 @@ def test_a_training_does_not_notice_its_meter(name: str) -> None:
     differing = changes(finals[0], finals[1])
     # The two networks are other objects.
     assert not [name for name in differing if not name.startswith("parameter ") and name != "attribute .lock"]
+
+
+# --- chunks that share a pass -------------------------------------------------------------------------------------
+
+
+class Trims(nn.Module):
+    """Leaves out the columns that all samples of a batch leave empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.layer = nn.Embedding(20, 8), nn.Linear(8, 5)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        longest = int((inputs > 0).sum(1).max())
+        return self.layer(self.words(inputs[:, :longest]).mean(1))
+
+
+class Boxed:
+    __slots__ = ("value",)
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+
+class Scales(nn.Module):
+    """What it keeps in an object matters to some samples only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.box, self.shift = nn.Linear(8, 5), Boxed(1.0), False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.layer(inputs - inputs[:1] if self.shift else inputs)
+        return outputs * torch.where(inputs[:, :1] > 2.5, self.box.value, 1.0)
+
+
+class ByReference(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 5)
+        self.weights = [self.layer.weight]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs @ self.weights[0].T + self.layer.bias
+
+
+class Shrinks(nn.Module):
+    gain: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.box = nn.Linear(8, 5), Boxed(8)
+        self.register_buffer("gain", torch.ones(8))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        rest = torch.ones(8 - int(self.box.value))
+        return self.layer(inputs * torch.cat([self.gain, rest]))
+
+
+def shrink(model: Any) -> None:
+    model.box.value, model.gain = 5, torch.ones(5)
+
+
+def words(count: int) -> Tensor:
+    draws = torch.Generator().manual_seed(3)
+    lengths = torch.where(torch.arange(count) < count // 2, 12, torch.randint(2, 12, (count,), generator=draws))
+    return torch.randint(1, 20, (count, 12), generator=draws) * (torch.arange(12) < lengths[:, None])
+
+
+def vectors(count: int) -> Tensor:
+    inputs = torch.randn(count, 8, generator=torch.Generator().manual_seed(3)).clamp(-2, 2)
+    inputs[count // 5 :, 0] = 3.0
+    return inputs
+
+
+SHARED: dict[str, tuple[Make, Callable[[int], Tensor], Callable[[Any], object] | None]] = {
+    "trims_to_the_longest_sample": (Trims, words, None),
+    "state_that_later_chunks_see": (Scales, vectors, lambda model: setattr(model.box, "value", 3.0)),
+    "mixing_that_begins_later": (Scales, vectors, lambda model: setattr(model, "shift", True)),
+    "stale_state_that_fails": (Shrinks, vectors, shrink),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_all_chunks_that_share_a_pass_are_held_against_the_network(name: str) -> None:
+    make, samples, change = SHARED[name]
+    torch.manual_seed(0)
+    model, inputs, targets = make(), samples(512), torch.randint(0, 5, (512,))
+    meter = LineMeter(model, cross_entropy, inputs, targets, chunk_size=8, mode="eval")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        if step == 1 and change is not None:
+            change(model)
+        optimizer.zero_grad()
+        cross_entropy(model(inputs[:8]), targets[:8]).mean().backward()
+        with torch.no_grad():
+            chunks = zip(inputs.split(8), targets.split(8), strict=True)
+            expected = float(torch.cat([cross_entropy(model(x), y) for x, y in chunks]).double().mean())
+        assert meter.measure_step(optimizer).loss == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_pinned_plan_that_mixes_chunks_or_positions_is_refused() -> None:
+    inputs, targets = vectors(128), torch.zeros(128, dtype=torch.long)
+    mixing = Scales()
+    mixing.shift = True
+    for model, plan, words_of_it in (
+        (mixing, Plan(chunks_per_pass=4, reseed=False), "The network mixes samples"),
+        (ByReference(), Plan(positions_per_pass=4, reseed=False), "position by position"),
+    ):
+        meter = LineMeter(model, cross_entropy, inputs, targets, chunk_size=16, mode="eval", plan=plan)
+        cross_entropy(model(inputs), targets).mean().backward()
+        with pytest.raises(SgdlineError, match=words_of_it):
+            meter.measure_step(torch.optim.SGD(model.parameters(), lr=0.1))

@@ -155,6 +155,21 @@ def moves_otherwise(subject: Subject, copy: nn.Module, *, hooks: bool) -> str | 
     return difference(*losses, alike=True)
 
 
+def positions_differ(subject: Subject, plan: Plan) -> str | None:
+    """Return in words how a plan that takes positions at once differs from them one by one; None if it does not."""
+    count = min(subject.chunk_size, count_of(subject.inputs))
+    found = []
+    for tried in (plan.but(chunks_per_pass=1), plan.but(chunks_per_pass=1, positions_per_pass=1)):
+        engine = LineEngine(subject.model, subject.loss, batch_norm=subject.batch_norm, plan=tried)
+        inputs, targets = (rows_of(kind, slice(count)) for kind in (subject.inputs, subject.targets))
+        measured = engine.prepare(inputs, targets, chunk_size=count, mask_seeds=subject.mask_seeds[:1])
+        far = _far_out(subject, engine)
+        with engine.line(subject.direction) as line:
+            found.append(line.losses([far / 2, far], measured).flatten())
+    half = HALF.get(plan.precision)
+    return difference(*found, alike=True, rounding=0.0 if half is None else torch.finfo(half).eps / 2)
+
+
 def _first_losses(subject: Subject, model: nn.Module, *, count: int, far: bool, hooks: bool) -> Tensor:
     """Return the losses of the first samples at 0 or far out, the plain way on a network itself. Shape (count,)."""
     engine = LineEngine(model, subject.loss, batch_norm=subject.batch_norm, plan=Plan(in_place=True, hooks=hooks))

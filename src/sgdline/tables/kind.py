@@ -18,7 +18,7 @@ class Kind:
     """One kind of table."""
 
     name: str
-    rule: str  # that writes it: named in error messages
+    rule: str  # that writes it: named in error messages; empty: no workflow is known to
     schema: pa.Schema
 
 

@@ -349,6 +349,8 @@ def read_provenance(path: str | Path, kind: Kind | str) -> dict[str, Any]:
 
 
 def _again(kind: Kind) -> str:
+    if not kind.rule:
+        return "Write it again (LineLog.write, sgdline import-lines)"
     return f"Run the rule {kind.rule} again (delete the file and start snakemake)"
 
 

@@ -1,5 +1,7 @@
 """One row per measured line. Positions are Euclidean lengths, ascending, 0 is always among them."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from sgdline.probes.columns import UPDATE, probe_table
@@ -30,3 +32,5 @@ LINE = probe_table(
     pa.field("rounding_error", pa.float64()),  # of the plan, nats per max(1, loss); null: the metadata have the plan
     required("status", pa.string()),  # ok | edge | unresolved | non_finite (full-batch curve) | zero_direction
 )
+# The same table where it may come from anywhere: of a log, imported, of the workflow.
+LINES_OF_A_FILE = replace(LINE, rule="")
