@@ -671,7 +671,7 @@ class LineMeter:
         size = _norm(trainable_parameters(self._model) if origin is None else origin)
         # What a trial is held to before anything is known: a line of a step, or one as long as small changes are.
         guess = self._in_steps(step_length) or max(0.05 * size, 1e-3)
-        for last in (False, False, True):
+        for last in (False, False, False, True):
             reused = self._engine is not None
             try:
                 return self._ranks.ended(
@@ -688,11 +688,13 @@ class LineMeter:
                     raise
                 # Something that a copy does not see has changed: copy and plan anew. Or samples mix where the trial
                 # has not looked.
-                self._engine, self._apart = None, not reused
+                self._engine, self._apart = None, self._apart or not reused
             except SgdlineError:
-                if last or not reused:
+                plan = None if self._pinned or self._report is None else self._report.plan
+                if last or not (reused or (plan is not None and self._shares_passes(plan))):
                     raise
-                self._engine = None  # of a copy that no longer fits the network, or of the network itself
+                # A copy that no longer fits the network, draws under torch.func.vmap, or a fault of the network itself.
+                self._engine, self._apart = None, self._apart or not reused
         raise AssertionError
 
     def _measured_along(

@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.nn.utils import prune
 
 from sgdline.engine.hessian import Chunk, FullBatchHessian
-from sgdline.engine.plan import Plan
+from sgdline.engine.plan import Plan, PlanReport
 from sgdline.errors import SgdlineError
 from sgdline.lines import LineMeter
 from sgdline.models.parameters import ParameterVector
@@ -850,7 +850,18 @@ class Moody(nn.Module):
         return self.head(inputs)
 
 
-def test_draws_that_the_first_samples_do_not_show_are_seeded() -> None:
+@pytest.mark.parametrize("together", [{}, {"positions_per_pass": 4}, {"chunks_per_pass": 2}])
+def test_draws_that_the_first_samples_do_not_show_are_seeded(
+    together: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen(subject: Any, wishes: Any, work: Any) -> PlanReport:
+        """Choose as a trial does that has not seen the draws, whatever its timings."""
+        alone = wishes.pinned.chunks_per_pass == 1
+        return PlanReport(
+            Plan(reseed=bool(wishes.pinned.reseed), **({} if alone or wishes.pinned.reseed else together))
+        )
+
+    monkeypatch.setattr("sgdline.lines.choose_plan", chosen)
     network = Moody()
     inputs, targets = samples()
     inputs[:16, 0] = 0.0
