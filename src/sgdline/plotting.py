@@ -57,8 +57,8 @@ def plot_log(log: LineLog) -> Figure:
     lines = [line for line in log if line.step is not None and math.isfinite(line.loss)]
     if not lines:
         raise SgdlineError(
-            f"A log must hold a line with losses to be drawn, got {len(log)} lines without any. Measure a step "
-            "first; skipped ones are not in the log."
+            f"A log must hold a step that was measured to be drawn, got {len(log)} lines, none with losses. Measure a "
+            "step that moves the parameters; skipped ones are not in the log."
         )
     from sgdline.analysis import by_lines
     from sgdline.figures.base import PanelSheet

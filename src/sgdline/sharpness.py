@@ -303,6 +303,9 @@ def _metric(model: nn.Module, layout: ParameterLayout, optimizer: torch.optim.Op
     """
     if optimizer is None:
         return _Metric(None, None, layout.size, layout.device, None)
+    inner = getattr(optimizer, "optimizer", None)
+    if isinstance(inner, torch.optim.Optimizer):  # accelerate and Lightning wrap it
+        optimizer = inner
     _check_covered(optimizer)
     group_of = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     parameters = moved_by(optimizer, model)
@@ -607,7 +610,9 @@ def _muted_gradient_hooks(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 
 def _check_whole(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise SgdlineError(f"{name} must be a whole number above 0, got {value!r}.")
+        got = repr(value) if isinstance(value, int | float | str) else type(value).__name__
+        advice = " Pass it by name: optimizer=..." if isinstance(value, torch.optim.Optimizer) else ""
+        raise SgdlineError(f"{name} must be a whole number above 0, got {got}.{advice}")
 
 
 def _check_positive(name: str, value: Any) -> None:

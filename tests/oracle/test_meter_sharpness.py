@@ -335,6 +335,16 @@ def test_optimizers_that_no_formula_covers_are_refused() -> None:
         meter.sharpness(optimizer=optimizer)
 
 
+def test_a_wrapped_optimizer_is_the_one_inside() -> None:
+    accelerate = pytest.importorskip("accelerate")
+    _, meter, _, optimizer = trained_setting(lambda network: torch.optim.AdamW(network.parameters(), lr=0.1))
+    wrapped = accelerate.Accelerator(cpu=True).prepare(optimizer)
+    assert type(wrapped).__name__ == "AcceleratedOptimizer"
+    found, expected = (meter.sharpness(optimizer=used) for used in (wrapped, optimizer))
+    assert found.largest == pytest.approx(expected.largest, rel=1e-2)
+    assert found.threshold == expected.threshold
+
+
 def test_groups_have_one_threshold_or_none() -> None:
     network, meter, _ = setting("plain", chunk_size=SAMPLES)
     own = list(network.parameters())
@@ -601,6 +611,10 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence() -> None:
         (lambda: meter(normal, weights=torch.zeros(21)).sharpness(), "must add up to more than 0"),
         (lambda: meter(normal).sharpness(15), "k must be below .* \\(15\\), got 15"),
         (lambda: meter(normal).sharpness(0), "k must be a whole number above 0"),
+        (
+            lambda: meter(normal).sharpness(torch.optim.SGD(normal.parameters(), lr=0.1)),  # type: ignore[arg-type]
+            "k must be a whole number above 0, got SGD. Pass it by name: optimizer=",
+        ),
         (lambda: meter(normal).sharpness(tolerance=-1.0), "tolerance must be a finite number above 0"),
         (lambda: meter(normal).sharpness(max_products=10), "max_products must be at least 52"),
         (lambda: meter(normal).directional_sharpness(), "must have a finite length above 0, got 0"),

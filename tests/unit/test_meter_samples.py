@@ -435,3 +435,13 @@ def test_a_batch_in_which_nothing_counts_is_refused() -> None:
     ):
         with pytest.raises(SgdlineError, match=words):
             meter.measure(batch=batch)
+
+
+def test_a_flat_loss_of_tokens_is_refused_with_the_shape_that_it_should_have() -> None:
+    inputs = torch.randint(0, 9, (16, 8))
+
+    def flat(outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs.reshape(-1, 9), targets.reshape(-1), reduction="none")
+
+    with pytest.raises(SgdlineError, match=r"got the shape \(128,\)\. Reshape it to \(16, 8\)"):
+        LineMeter(nn.Embedding(9, 9), flat, inputs, inputs, interval=1.0).measure({"weight": torch.ones(9, 9)})

@@ -146,7 +146,7 @@ def test_what_cannot_be_drawn_is_one_sentence(log: LineLog) -> None:
     lost = LineLog()
     lost.append(nothing)
     for empty in (LineLog(), lost):
-        with pytest.raises(SgdlineError, match="must hold a line with losses to be drawn"):
+        with pytest.raises(SgdlineError, match="must hold a step that was measured to be drawn"):
             empty.plot()
 
 

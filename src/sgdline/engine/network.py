@@ -657,9 +657,11 @@ def per_sample(loss: Loss, outputs: Any, targets: Samples) -> Tensor:
             f'loss must return a tensor with one value per sample, got {type(losses).__name__}. Use reduction="none".'
         )
     if losses.dim() == 0 or len(losses) != count_of(targets) or not losses.numel():
+        count, advice = count_of(targets), 'Use reduction="none".'
+        if losses.dim() == 1 and len(losses) and len(losses) % count == 0:
+            advice = f"Reshape it to ({count}, {len(losses) // count}) if each sample has so many values."
         raise SgdlineError(
-            f"loss must return one value per sample ({count_of(targets)}), got the shape {tuple(losses.shape)}. "
-            'Use reduction="none".'
+            f"loss must return one value per sample ({count}), got the shape {tuple(losses.shape)}. {advice}"
         )
     if not losses.is_floating_point():
         raise SgdlineError(f"loss must return real floating-point values, got {losses.dtype}. Convert them.")
