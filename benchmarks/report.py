@@ -381,7 +381,7 @@ def checks(document: Document) -> list[str]:
     head = ["network", "parameters", "samples", "seconds a line", "seconds a check", "share of a line"]
     text = (
         "Once a line some samples are computed by the copy and by the network itself; where chunks share a pass, a "
-        "meter holds the first of them against the network instead. In turn with lines of "
+        "meter holds one of them against the network instead. In turn with lines of "
         f"{found['rows'][0]['positions']} positions; median and range of {len(found['rows'][0]['shares'])} pairs."
     )
     return ["### Checks", text, table(head, rows)]

@@ -167,15 +167,22 @@ def _own_folders() -> tuple[str, ...]:
     return tuple(str(origin.parent) + os.sep for origin in origins)
 
 
-def fault_of_own(what: str, error: Exception) -> SgdlineError | None:
-    """Return what a user's own code raised as one sentence; None if the exception went through no line of it.
+@contextmanager
+def own_faults_named(what: str) -> Iterator[None]:
+    """Say in one sentence, with its line, what a user's own code raises; other exceptions stay as they are.
 
     Args:
-        what: What was called, such as `draw of Mine`.
-        error: Caught right around the call.
+        what: What is called, such as `draw of Mine`.
     """
-    own, _ = _places(error)
-    return SgdlineError(f"{what} must not fail, got {cause_words(error)}{_line(own[-1])}. Correct it.") if own else None
+    try:
+        yield
+    except SgdlineError:
+        raise
+    except Exception as error:
+        own, _ = _places(error)
+        if not own:
+            raise
+        raise SgdlineError(f"{what} must not fail, got {cause_words(error)}{_line(own[-1])}. Correct it.") from error
 
 
 def where_words(error: BaseException) -> str:

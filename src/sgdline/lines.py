@@ -50,7 +50,7 @@ from sgdline.errors import SgdlineError, first_line
 from sgdline.losses._pairs import MeterLoss, numerators_and_counts
 from sgdline.measured_line import Estimate, MeasuredLine, Minimum, Parabola, Value
 from sgdline.meter_samples import read_samples, samples_of_batch
-from sgdline.models.parameters import moved_by, trainable_parameters, unwrapped
+from sgdline.models.parameters import bare_optimizer, moved_by, trainable_parameters, unwrapped
 from sgdline.models.state import Steady, copied, has_own_hooks
 from sgdline.ranks import Ranks
 from sgdline.record import LineLog
@@ -364,7 +364,7 @@ class LineMeter:
         if not self._is_due(number):
             return MeasuredStep(number)
         with self._clocked():
-            self._optimizers = [type(getattr(used, "optimizer", used)).__name__ for used in optimizers]
+            self._optimizers = [type(bare_optimizer(used)).__name__ for used in optimizers]
             rate = self._learning_rate(optimizers)
             before = {name: p.detach().clone() for name, p in trainable_parameters(self._model).items()}
         return MeasuredStep(number, rate, before, batch)
@@ -684,16 +684,11 @@ class LineMeter:
                     raise
                 self._engine, self._reseeds = None, True  # plan anew
             except PlanFaultError:
-                if last or (self._pinned and not reused):
+                # By what all processes of a group know alike: each chooses a plan of its own.
+                if last or (not reused and (self._pinned or self._apart)):
                     raise
-                # Something that a copy does not see has changed: copy and plan anew. Or samples mix where the trial
-                # has not looked.
-                self._engine, self._apart = None, self._apart or not reused
-            except SgdlineError:
-                plan = None if self._pinned or self._report is None else self._report.plan
-                if last or not (reused or (plan is not None and self._shares_passes(plan))):
-                    raise
-                # A copy that no longer fits the network, draws under torch.func.vmap, or a fault of the network itself.
+                # Something that a copy does not see has changed: copy and plan anew. Or, at a new plan, samples mix or
+                # a pass fails where the trial has not looked: chunks and positions go alone.
                 self._engine, self._apart = None, self._apart or not reused
         raise AssertionError
 
@@ -774,7 +769,9 @@ class LineMeter:
                 if self._pinned
                 else "Call loss(model(inputs), targets) to see whether it fails without the meter as well."
             )
-            raise SgdlineError(f"The network must allow the plan in use, got: {first_line(error)}. {advice}") from error
+            raise PlanFaultError(
+                f"The network must allow the plan in use, got: {first_line(error)}. {advice}"
+            ) from error
 
     def _require_plan(self, engine: LineEngine, found: Tensor | None) -> None:
         """Hold what the plan gave for a chunk against the network itself, where chunks share a pass.

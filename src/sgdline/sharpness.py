@@ -28,7 +28,7 @@ from sgdline.engine.network import Loss
 from sgdline.engine.samples import Samples, count_of, rows_of
 from sgdline.engine.top_eigenpairs import top_eigenpairs
 from sgdline.errors import SgdlineError, first_line
-from sgdline.models.parameters import ParameterLayout, moved_by, trainable_parameters, uncompiled
+from sgdline.models.parameters import ParameterLayout, bare_optimizer, moved_by, trainable_parameters, uncompiled
 from sgdline.models.state import Steady, muted_hooks
 from sgdline.runtime import restore_tf32, set_tf32
 from sgdline.seeds import generator
@@ -303,9 +303,7 @@ def _metric(model: nn.Module, layout: ParameterLayout, optimizer: torch.optim.Op
     """
     if optimizer is None:
         return _Metric(None, None, layout.size, layout.device, None)
-    inner = getattr(optimizer, "optimizer", None)
-    if isinstance(inner, torch.optim.Optimizer):  # accelerate and Lightning wrap it
-        optimizer = inner
+    optimizer = bare_optimizer(optimizer)
     _check_covered(optimizer)
     group_of = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     parameters = moved_by(optimizer, model)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Na
 
 from sgdline.declare.registry import Declared
 from sgdline.declare.vocabulary import MinLen, NameOf, Unique
-from sgdline.entries import fault_of_own
+from sgdline.entries import own_faults_named
 from sgdline.errors import SgdlineError
 
 if TYPE_CHECKING:
@@ -212,15 +212,8 @@ class ClaimOptions(Declared, ABC):
 
     def _value_of(self, run: MeasuredRun) -> Value:
         tables = {kind: run.tables[kind] for kind in self.reads}
-        try:
+        with own_faults_named(f"value of the claim {type(self).__name__}"):
             found: object = self.value(tables)
-        except SgdlineError:
-            raise
-        except Exception as error:
-            fault = fault_of_own(f"value of the claim {type(self).__name__}", error)
-            if fault is None:
-                raise
-            raise fault from error
         try:
             said = Value(*found)  # type: ignore[misc]  # what a method of the user's returns is open
             return Value(float(said.number), int(said.observations), str(said.reason))

@@ -65,7 +65,7 @@ class DrawsError(SgdlineError):
 
 
 class PlanFaultError(SgdlineError):
-    """A plan computes something else than the network."""
+    """A plan computes something else than the network, or fails."""
 
 
 @dataclass(frozen=True)

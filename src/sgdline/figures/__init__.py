@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdline.declare.registry import label
-from sgdline.entries import fault_of_own
+from sgdline.entries import own_faults_named
 from sgdline.errors import SgdlineError
 from sgdline.extras import extra_packages
 
@@ -128,15 +128,8 @@ def _plot(figure: Figure, tables: Any, *, settings: Any, pdf: str | Path, png: s
     from sgdline.figures.grammar import style
 
     with style.applied():
-        try:
+        with own_faults_named(f"draw of {type(figure).__name__}"):
             picture: object = figure.draw(tables, settings=settings)
-        except SgdlineError:
-            raise
-        except Exception as error:
-            fault = fault_of_own(f"draw of {type(figure).__name__}", error)
-            if fault is None:
-                raise
-            raise fault from error
         if not isinstance(picture, Picture):
             raise SgdlineError(
                 f"draw of {type(figure).__name__} must return a matplotlib Figure, got {type(picture).__name__}. "

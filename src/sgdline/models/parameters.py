@@ -34,6 +34,12 @@ def moved_by(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, nn
     return moved
 
 
+def bare_optimizer(optimizer: Any) -> Any:
+    """Return the optimizer inside of a wrapper of accelerate or Lightning; any other one as it is."""
+    inner = getattr(optimizer, "optimizer", None)
+    return inner if isinstance(inner, torch.optim.Optimizer) else optimizer
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the network inside of torch.compile's and data-parallel wrappers.
 
